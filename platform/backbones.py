@@ -1,0 +1,155 @@
+"""A pretrained image backbone by name → five named stages, ordered from input to output.
+
+Every backbone is cut where its feature map shrinks, so that a freeze depth means the same for all of them:
+
+    stage    resnet18/50      mobilenet_v2     mobilenet_v3_large   stride of its output
+    stem     conv1…maxpool    features[0:2]    features[0:2]        4 (resnet), 2 (mobilenet)
+    layer1   layer1           features[2:4]    features[2:4]        4
+    layer2   layer2           features[4:7]    features[4:7]        8
+    layer3   layer3           features[7:14]   features[7:13]       16
+    layer4   layer4           features[14:]    features[13:]        32
+
+Weights are a torchvision name ("DEFAULT", "IMAGENET1K_V1", …: fetched and cached by torchvision), a local file
+(safetensors, or a state dict that `torch.load(weights_only=True)` accepts), "starter" (shipped with this project) or
+"none" (random initialisation).
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from platform.errors import Fault, InputError
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large")
+STARTERS = Path(__file__).parent.parent / "starters"
+
+_MOBILENET_CUTS = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
+_CLASSIFIER = ("classifier.", "fc.")  # the parts of a whole torchvision model that a backbone leaves out
+
+
+class Backbone(nn.Sequential):
+    """The stages of a backbone as a plain sequence of named modules.
+
+    Attributes:
+        channels: Channels of each stage's output, by stage name.
+    """
+
+    def __init__(self, stages: "OrderedDict[str, nn.Module]") -> None:
+        super().__init__(stages)
+        self.channels = _measure_channels(stages)
+
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        """Every stage's output, (N, channels[stage], H / stride, W / stride), for images of (N, 3, H, W)."""
+        maps, x = {}, images
+        for name, stage in self.named_children():
+            x = maps[name] = stage(x)
+        return maps
+
+
+def load(name: str, weights: str) -> Backbone:
+    """A backbone with its weights.
+
+    Args:
+        name: One of NAMES.
+        weights: A torchvision weights name, a path, "starter" or "none".
+
+    Raises:
+        InputError: The backbone is unknown, or its weights cannot be found or do not fit.
+    """
+    if name not in NAMES:
+        raise InputError(Fault(f"a backbone must be one of {', '.join(NAMES)}", repr(name), "Choose one of them."))
+    model = torchvision.models.get_model(name, weights=None)
+    if weights != "none":
+        _load_state(model, name, weights, _read_state(name, weights))
+    return Backbone(_cut(name, model))
+
+
+def _cut(name: str, model: nn.Module) -> "OrderedDict[str, nn.Module]":
+    if name in _MOBILENET_CUTS:
+        cuts = _MOBILENET_CUTS[name]
+        blocks = list(model.features)  # type: ignore[arg-type]
+        parts = [nn.Sequential(*blocks[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
+        return OrderedDict(zip(STAGES, parts, strict=True))
+    stem = nn.Sequential(OrderedDict((part, getattr(model, part)) for part in ("conv1", "bn1", "relu", "maxpool")))
+    return OrderedDict([("stem", stem)] + [(stage, getattr(model, stage)) for stage in STAGES[1:]])
+
+
+def _measure_channels(stages: "OrderedDict[str, nn.Module]") -> dict[str, int]:
+    """Channels of each output: the last convolution of a stage that the sequence runs through decides them."""
+    channels = {}
+    with torch.no_grad():
+        x = torch.zeros(1, 3, 64, 64)
+        for name, stage in stages.items():
+            x = stage.eval()(x)
+            stage.train()
+            channels[name] = x.shape[1]
+    return channels
+
+
+def _read_state(name: str, weights: str) -> dict[str, Tensor]:
+    if weights == "starter":
+        path = STARTERS / f"{name}.safetensors"
+        if not path.exists():
+            shipped = ", ".join(sorted(file.stem for file in STARTERS.glob("*.safetensors"))) or "none"
+            raise InputError(
+                Fault("a starter is shipped for some backbones only", name, f"Shipped: {shipped}. Or name a file.")
+            )
+        return {key: value.float() for key, value in load_file(path).items()}
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return _read_file(path)
+    available = torchvision.models.get_model_weights(name)
+    if weights not in available.__members__ and weights != "DEFAULT":
+        names = ", ".join(["DEFAULT", *available.__members__])
+        raise InputError(
+            Fault("weights must be a file, 'starter', 'none' or a torchvision name", repr(weights), f"{name} has {names}.")
+        )
+    try:
+        return available["DEFAULT" if weights == "DEFAULT" else weights].get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        raise InputError(
+            Fault(
+                f"torchvision must be able to fetch {name} {weights} or find it in its cache",
+                str(error),
+                "Connect to the network once, or give a local file: --set weights=FILE.",
+            )
+        ) from error
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return {key: value.float() for key, value in load_file(path).items()}
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every reader raises its own kind; all mean that the file is not what it should be
+        raise InputError(
+            Fault(
+                "a weights file must be safetensors or a state dict without pickled code",
+                f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}",
+                "Save it with safetensors.torch.save_file(model.state_dict(), path).",
+            )
+        ) from error
+    return state.get("state_dict", state) if isinstance(state, dict) else {}
+
+
+def _load_state(model: nn.Module, name: str, weights: str, state: dict[str, Tensor]) -> None:
+    """Loads a state dict into a whole torchvision model; only its classifier may be missing or of another size."""
+    wanted = {key: value.shape for key, value in model.state_dict().items() if not key.startswith(_CLASSIFIER)}
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in state if key not in wanted and not key.startswith(_CLASSIFIER)]
+    shapes = [key for key in wanted if key in state and state[key].shape != wanted[key]]
+    if missing or unknown or shapes:
+        found = "; ".join(
+            f"{len(keys)} {what} (first: {keys[0]})"
+            for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+            if keys
+        )
+        raise InputError(
+            Fault(f"the weights must fit torchvision's {name}", f"{weights}: {found}", "Name the matching backbone.")
+        )
+    model.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)

@@ -1,0 +1,167 @@
+"""What the readers of COCO, Pascal VOC and YOLO hand over: boxes as they were written, and what could not be read."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from platform.data import images
+from platform.data.splits import SPLITS as SPLITS
+
+Box = tuple[float, float, float, float]
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class Kind(StrEnum):
+    """Everything that is repaired or left out."""
+
+    UNREADABLE_FILE = "annotation file that cannot be read"
+    UNREADABLE_ENTRY = "annotation entry that cannot be read"
+    ESCAPING_PATH = "path that leaves the data folder"
+    MISSING_FOLDER = "folder or list that does not exist"
+    MISSING_IMAGE = "annotation of a missing image"
+    NO_ANNOTATION = "image without an annotation"
+    NO_SPLIT = "image in no split"
+    BROKEN_IMAGE = "broken image"
+    OTHER_SIZE = "annotation made for another image size"
+    UNKNOWN_CLASS = "unknown class"
+    CROWD = "crowd box"
+    NOT_FINITE = "box of no finite numbers"
+    NO_AREA = "box of no area"
+    INVERTED = "box with inverted corners"
+    OUTSIDE = "box outside the image"
+    PARTLY_OUTSIDE = "box partly outside the image"
+    DUPLICATE = "duplicate box"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One thing repaired or left out.
+
+    Attributes:
+        kind: What was wrong; equal texts are counted together.
+        where: File below the root and the entry in it, e.g. "Annotations/x.xml object 3".
+        action: What was done about it.
+    """
+
+    kind: str
+    where: str
+    action: str = "left out"
+
+
+@dataclass(frozen=True)
+class RawBox:
+    """A box as written: (x1, y1, x2, y2) in pixels, plain edges, not checked yet."""
+
+    box: Box
+    name: str
+    where: str
+
+
+@dataclass(frozen=True)
+class RawImage:
+    """An image and its boxes as written.
+
+    Attributes:
+        path: An existing file.
+        boxes: Empty for a background image.
+        split: "train", "val", "test", or None where the layout gives none.
+        where: The annotation that named it.
+        size: (width, height) in pixels that the annotation was made for, or None where it does not say.
+    """
+
+    path: Path
+    boxes: tuple[RawBox, ...]
+    split: str | None
+    where: str
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """All that a reader found. `declared` are the class names that the layout lists, empty where it lists none."""
+
+    images: tuple[RawImage, ...]
+    repairs: tuple[Repair, ...]
+    declared: tuple[str, ...] = ()
+
+
+def absolute(root: Path) -> Path:
+    """Returns the path from the file system's root, with no ".." left, without asking the disk."""
+    return Path(os.path.abspath(root))  # noqa: PTH100 (Path.absolute keeps "..")
+
+
+def split_of(name: str) -> str | None:
+    """Returns the split that a file or folder name speaks of: "instances_val2017" is "val"; or None."""
+    words = re.findall("[a-z]+", name.lower())
+    return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), None)
+
+
+def split_folders(root: Path) -> list[tuple[Path, str]]:
+    """Returns the folders in `root` named for a split, as (folder, split)."""
+    if not root.is_dir():
+        return []
+    named = [(folder, _SPLIT_NAMES.get(folder.name.lower())) for folder in sorted(root.iterdir())]
+    return [(folder, split) for folder, split in named if split is not None and folder.is_dir()]
+
+
+def inside(root: Path, base: Path, text: str) -> Path | None:
+    """Joins a path found in an annotation to `base`, or returns None if it leads out of `root`.
+
+    The text alone is judged, and the path returned has no ".." left. Symbolic links are followed: they are not
+    something an annotation can write.
+    """
+    path = absolute(base / text.replace("\\", "/"))
+    return path if path.is_relative_to(absolute(root)) else None
+
+
+def is_file(path: Path) -> bool:
+    """Whether this is a file; False, not an error, for names no file can have (too long, a zero byte)."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises on such names)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Returns the images in a folder, sorted, known by their suffix."""
+    return sorted(_images(folder.iterdir())) if folder.is_dir() else []
+
+
+def image_files_below(folder: Path) -> list[Path]:
+    """Returns the images in a folder and all its subfolders, sorted, known by their suffix."""
+    return sorted(_images(folder.rglob("*")))
+
+
+def place(root: Path, file: Path, entry: object = "") -> str:
+    """Returns the `where` of a message: the file below the root, and the entry in it."""
+    return printable(f"{os.path.relpath(file, root)} {entry}")
+
+
+def class_name(text: Any) -> str:
+    """Returns a class name without surrounding blanks.
+
+    Raises:
+        ValueError: Not text, or empty.
+    """
+    if isinstance(text, str) and (name := printable(text)):
+        return name
+    raise ValueError("not a class name")
+
+
+def printable(value: object) -> str:
+    """Returns text that any UTF-8 terminal, file or hash takes: annotations may hold lone surrogates."""
+    return str(value).encode("utf-8", "replace").decode().strip()
+
+
+def _images(paths: Iterator[Path]) -> Iterator[Path]:
+    return (path for path in paths if path.suffix.lower() in images.SUFFIXES and path.is_file())

@@ -1,0 +1,316 @@
+"""A detection data set in any of the known layouts, checked image by image and box by box, and split in three."""
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from platform.data import coco, images, voc, yolo
+from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage, Repair, absolute, place
+from platform.data.boxes import mend
+from platform.data.splits import SPLITS, stratified_split
+from platform.errors import Fault, InputError
+
+LAYOUTS = (voc, coco, yolo)
+FRACTIONS = (0.7, 0.15, 0.15)
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image that decodes, and its boxes.
+
+    Attributes:
+        path: Absolute.
+        width: In pixels, after EXIF orientation; height likewise.
+        boxes: (x1, y1, x2, y2) in pixels, within the image, x1 < x2 and y1 < y2; empty for a background image.
+        labels: For each box its index in the data set's classes.
+        split: "train", "val" or "test".
+        pixels: Hash of the decoded pixels, see `images.content_hash`.
+    """
+
+    path: Path
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+    labels: tuple[int, ...]
+    split: str
+    pixels: str
+
+
+@dataclass(frozen=True)
+class DetectionDataset:
+    """A checked data set.
+
+    Attributes:
+        root: Absolute.
+        layout: "COCO", "Pascal VOC" or "YOLO".
+        classes: Sorted names of the classes that have a box.
+        examples: Ordered by path below the root.
+        repairs: Everything that was repaired or left out.
+        splits_given: Whether the data set said itself what is training data.
+        leaks: Examples of equal pixels that lie in different splits.
+        warnings: What the user should know beyond repairs and leaks.
+    """
+
+    root: Path
+    layout: str
+    classes: tuple[str, ...]
+    examples: tuple[Example, ...]
+    repairs: tuple[Repair, ...]
+    splits_given: bool
+    leaks: tuple[tuple[Example, ...], ...]
+    warnings: tuple[str, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, boxes, labels, splits and classes, wherever and in whichever layout they are stored.
+
+        In the examples' order: what is kept by index, such as stored activations, stays valid exactly as long as this.
+        """
+        content = [(e.pixels, e.boxes, e.labels, e.split) for e in self.examples]
+        return hashlib.sha256(json.dumps([self.classes, content]).encode()).hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """Returns images and boxes per split and class, repairs by kind, leaks and warnings, ready for JSON."""
+        return {
+            "layout": self.layout,
+            "classes": list(self.classes),
+            "splits_given": self.splits_given,
+            "splits": {split: self._counts([e for e in self.examples if e.split == split]) for split in SPLITS},
+            "repairs": dict(Counter(str(repair.kind) for repair in self.repairs)),
+            "leaks": [[f"{e.split}: {place(self.root, e.path)}" for e in leak] for leak in self.leaks],
+            "warnings": list(self.warnings),
+        }
+
+    def _counts(self, examples: Sequence[Example]) -> dict[str, Any]:
+        boxes = Counter(label for example in examples for label in example.labels)
+        containing = Counter(label for example in examples for label in set(example.labels))
+        return {
+            "images": len(examples),
+            "background_images": sum(not example.boxes for example in examples),
+            "boxes": boxes.total(),
+            "images_per_class": {name: containing[label] for label, name in enumerate(self.classes)},
+            "boxes_per_class": {name: boxes[label] for label, name in enumerate(self.classes)},
+        }
+
+
+def read(root: Path, seed: int) -> DetectionDataset:
+    """Reads a folder in any known layout, decodes every image once, and mends or leaves out what cannot be used.
+
+    Splits that the data set gives are kept. Where it gives none, or lacks val or test, they are carved from training,
+    stratified by class, with equal images kept together.
+
+    Args:
+        root: The data set's folder; nothing outside it is read.
+        seed: Of the carved splits.
+
+    Raises:
+        InputError: No such folder, no known layout, or nothing to train or validate on.
+    """
+    root = absolute(root)
+    layout, raw, warnings = _read_layout(root)
+    repairs = list(raw.repairs)
+    merged = _merge(raw.images, root, repairs)
+    given = {image.split for image in merged if image.split is not None}
+    checked = _check_images(root, merged, repairs)
+    classes = tuple(sorted({box.name for image in checked for box in image.boxes}))
+    _raise_if_any(_split_faults(given, checked, repairs))
+    checked, carved = _carve(checked, given, seed)
+    examples = tuple(_example(image, classes) for image in checked)
+    _raise_if_any(_class_faults(examples, classes, repairs, splits_given=bool(given)))
+    return DetectionDataset(
+        root=root,
+        layout=layout,
+        classes=classes,
+        examples=examples,
+        repairs=tuple(repairs),
+        splits_given=bool(given),
+        leaks=_leaks(examples),
+        warnings=(*warnings, *carved, *_class_warnings(examples, classes, raw.declared)),
+    )
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """An image that decodes, with mended boxes in pixels."""
+
+    path: Path
+    width: int
+    height: int
+    boxes: tuple[RawBox, ...]
+    split: str | None
+    pixels: str
+
+
+def _read_layout(root: Path) -> tuple[str, RawDataset, list[str]]:
+    _raise_if_any(_folder_faults(root))
+    recognised = [layout for layout in LAYOUTS if layout.recognise(root)]
+    if not recognised:
+        needs = "; ".join(f"{layout.LAYOUT}: {layout.NEEDS}" for layout in LAYOUTS)
+        found = ", ".join(sorted(path.name for path in root.iterdir())[:10])
+        raise InputError(
+            Fault("the data folder must have a known layout", f"{root} with {found}", f"Known layouts are {needs}.")
+        )
+    first, *others = recognised
+    ignored = [f"read as {first.LAYOUT}; the {other.LAYOUT} annotations beside it are ignored" for other in others]
+    return first.LAYOUT, first.read(root), ignored
+
+
+def _folder_faults(root: Path) -> list[Fault]:
+    rule = "the data must be a folder with images and annotations"
+    if not root.exists():
+        return [Fault(rule, f"no {root}", "Check the path.")]
+    if not root.is_dir():
+        return [Fault(rule, f"the file {root}", "Give the folder; unpack an archive first.")]
+    if not os.access(root, os.R_OK | os.X_OK):
+        return [Fault(rule, f"{root} without permission to read it", "Allow reading it.")]
+    if not any(root.iterdir()):
+        return [Fault(rule, f"the empty folder {root}", "Put the data there.")]
+    return []
+
+
+def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[RawImage]:
+    """Joins the boxes of an image that several annotations name; where there are splits, drops images in none."""
+    merged: dict[tuple[Path, str | None], RawImage] = {}
+    for image in raw:
+        key = (image.path, image.split)
+        merged[key] = replace(image, boxes=merged[key].boxes + image.boxes) if key in merged else image
+    split = [image for image in merged.values() if image.split is not None]
+    if split:
+        placed = {image.path for image in split}
+        rest = {image.path for image in merged.values()} - placed
+        repairs += [Repair(Kind.NO_SPLIT, place(root, path)) for path in sorted(rest)]
+    kept = split or list(merged.values())
+    return sorted(kept, key=lambda image: (image.path.relative_to(root).as_posix(), image.split or ""))
+
+
+def _check_images(root: Path, raw: list[RawImage], repairs: list[Repair]) -> list[_Checked]:
+    paths = sorted({image.path for image in raw})
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow and hashlib let other threads run meanwhile
+        decoded = dict(zip(paths, pool.map(_decode, paths), strict=True))
+    repairs += [
+        Repair(Kind.BROKEN_IMAGE, place(root, path, f"({result})"))
+        for path, result in decoded.items()
+        if isinstance(result, images.ImageFault)
+    ]
+    checked = []
+    for image in raw:
+        result = decoded[image.path]
+        if isinstance(result, images.ImageFault):
+            continue
+        width, height, pixels = result
+        if image.size is not None and min(image.size) > 0 and image.size != (width, height):
+            told = f"{image.where}: {image.size[0]} x {image.size[1]}, the image has {width} x {height}"
+            repairs.append(Repair(Kind.OTHER_SIZE, told, "boxes kept"))
+        boxes = mend(image.boxes, width, height, repairs)
+        checked.append(_Checked(image.path, width, height, boxes, image.split, pixels))
+    return checked
+
+
+def _decode(path: Path) -> tuple[int, int, str] | images.ImageFault:
+    try:
+        image = images.load(path)
+    except images.ImageFault as fault:
+        return fault
+    return image.width, image.height, images.content_hash(image)
+
+
+def _split_faults(given: set[str], checked: list[_Checked], repairs: list[Repair]) -> list[Fault]:
+    """Returns what makes training or validation impossible before anything is carved."""
+    needed = {"train", *given} & {"train", "val"} if given else {None}
+    rules = {
+        None: "at least one image must have a usable box",
+        "train": "the training split must have an image with a usable box",
+        "val": "the validation split, where given, must have an image with a usable box",
+    }
+    return [
+        Fault(rules[split], f"{sum(i.split == split for i in checked)} usable images without boxes", _told(repairs))
+        for split in sorted(needed, key=str)
+        if not any(image.boxes for image in checked if image.split == split)
+    ]
+
+
+def _told(repairs: list[Repair]) -> str:
+    if not repairs:
+        return "Add annotated images."
+    first = {repair.kind: repair for repair in reversed(repairs)}
+    counts = Counter(repair.kind for repair in repairs).most_common()
+    return (
+        "Repaired or left out: " + "; ".join(f"{n} x {kind} (first: {first[kind].where})" for kind, n in counts) + "."
+    )
+
+
+def _carve(checked: list[_Checked], given: set[str], seed: int) -> tuple[list[_Checked], list[str]]:
+    """Takes the missing splits out of training, or out of everything where no splits are given."""
+    missing = [split for split in SPLITS if split not in (given or {"train"})]
+    if not missing:
+        return checked, []
+    pool = [image for image in checked if image.split in (None, "train")]
+    fractions = [share if split in ("train", *missing) else 0.0 for split, share in zip(SPLITS, FRACTIONS, strict=True)]
+    splits = stratified_split(
+        [{box.name for box in image.boxes} for image in pool],
+        (fractions[0], fractions[1], fractions[2]),
+        seed,
+        groups=[image.pixels for image in pool],
+    )
+    carved = iter([replace(image, split=split) for image, split in zip(pool, splits, strict=True)])
+    result = [next(carved) if image.split in (None, "train") else image for image in checked]
+    told = f"the data gives no {' and no '.join(missing)} split: taken from training, seed {seed}" if given else ""
+    return result, [told] if told else []
+
+
+def _class_faults(
+    examples: Sequence[Example], classes: Sequence[str], repairs: list[Repair], splits_given: bool
+) -> list[Fault]:
+    if splits_given:
+        absent = [name for label, name in enumerate(classes) if not _pictures(examples, label, "train")]
+        rule, found = "every class must have an image in the training split", f"none for {', '.join(absent)}"
+        remedy = "Move images of these classes to training, or remove their boxes from the other splits."
+        return [Fault(rule, found, remedy)] if absent else []
+    counts = {name: len(_pictures(examples, label)) for label, name in enumerate(classes)}
+    scarce = {name: count for name, count in counts.items() if count < len(SPLITS)}
+    rule = f"every class must be in at least {len(SPLITS)} different images, one for each of {', '.join(SPLITS)}"
+    found = ", ".join(f"{count} of {name}" for name, count in scarce.items())
+    remedy = "Add images of these classes, remove their boxes, or give the splits yourself."
+    return [Fault(rule, found, remedy)] if scarce else []
+
+
+def _class_warnings(examples: Sequence[Example], classes: Sequence[str], declared: Sequence[str]) -> list[str]:
+    unused = [f"class {name} is declared but has no box" for name in declared if name not in classes]
+    absent = [
+        f"class {name} has no image in {split}"
+        for split in ("val", "test")
+        for label, name in enumerate(classes)
+        if not _pictures(examples, label, split)
+    ]
+    return unused + absent
+
+
+def _pictures(examples: Iterable[Example], label: int, split: str | None = None) -> set[str]:
+    """Returns the different pictures that show a class, all of them or those of a split."""
+    return {e.pixels for e in examples if label in e.labels and split in (None, e.split)}
+
+
+def _example(image: _Checked, classes: tuple[str, ...]) -> Example:
+    assert image.split is not None
+    labels = tuple(classes.index(box.name) for box in image.boxes)
+    boxes = tuple(box.box for box in image.boxes)
+    return Example(image.path, image.width, image.height, boxes, labels, image.split, image.pixels)
+
+
+def _leaks(examples: Iterable[Example]) -> tuple[tuple[Example, ...], ...]:
+    equal: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        equal[example.pixels].append(example)
+    return tuple(tuple(same) for same in equal.values() if len({example.split for example in same}) > 1)
+
+
+def _raise_if_any(faults: list[Fault]) -> None:
+    if faults:
+        raise InputError(*faults)

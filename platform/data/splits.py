@@ -1,0 +1,79 @@
+"""Splits into training, validation and test that keep the share of every class."""
+
+from collections.abc import Collection, Hashable, Sequence
+
+import numpy as np
+from iterstrat.ml_stratifiers import IterativeStratification
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array, hstack, identity, kron
+from sklearn.preprocessing import MultiLabelBinarizer
+
+SPLITS = ("train", "val", "test")
+
+_NODE_LIMIT = 20
+
+
+def stratified_split(
+    labels: np.ndarray | Sequence[Collection[Hashable]],
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> list[str]:
+    """Splits items that may have several labels each, or none, by iterative stratification.
+
+    Every label is in training. Beyond that as many (label, split) pairs as possible are covered: all of them for labels
+    with at least as many groups as there are splits, save where labels share their few items in a way that allows no
+    such split. Where iterative stratification (Sechidis et al. 2011) falls short of this, the fewest items are moved.
+
+    Args:
+        labels: The labels of n items: an indicator matrix of shape (n, labels), or n collections of labels.
+        fractions: Shares of train, val and test; a split of share 0 is not made.
+        seed: 0 .. 2**32 - 1; the same seed gives the same splits.
+        groups: n names; items of one name are never separated. With names of its own for each item the split does not
+            depend on the order of the items. Shares are shares of groups.
+
+    Returns:
+        "train", "val" or "test" for each item.
+    """
+    indicators = labels if isinstance(labels, np.ndarray) else MultiLabelBinarizer().fit_transform(labels)
+    n = len(indicators)
+    if n == 0:
+        return []
+    names, group_of = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
+    grouped = np.zeros((len(names), indicators.shape[1]), bool)
+    np.logical_or.at(grouped, group_of, np.asarray(indicators, bool))
+    made = [index for index, fraction in enumerate(fractions) if fraction > 0]
+    shares = np.array([fractions[index] for index in made])
+    random = np.random.RandomState(seed)
+    order = random.permutation(len(names))
+    assigned = np.empty(len(names), int)
+    # The labels must be bool: with integers the library indexes by them, and its quotas go wrong.
+    assigned[order] = IterativeStratification(grouped[order], shares / shares.sum(), random)
+    assigned = _cover(grouped, assigned, len(made))
+    return [SPLITS[made[split]] for split in assigned[group_of]]
+
+
+def _cover(grouped: np.ndarray, assigned: np.ndarray, splits: int) -> np.ndarray:
+    """Moves the fewest items such that each label, and something at all, is in each split, the first above all.
+
+    An integer program, because a greedy repair of one label takes away from another. Its variables are x[item, split]
+    in {0, 1} and a slack for each (label, split): 1 where the label has to go without. The first split gets no slack,
+    as training can always hold everything. The search is bounded by nodes, not by time, so that it ends the same way on
+    every machine: hundreds of labels that share a handful of items would keep it busy for hours.
+    """
+    wanted = np.hstack([grouped[:, grouped.any(axis=0)], np.ones((len(grouped), 1), bool)])
+    current = np.eye(splits, dtype=int)[assigned]  # (items, splits)
+    if (wanted.T.astype(int) @ current).all():
+        return assigned
+    items, labels = wanted.shape
+    one_split = hstack([kron(identity(items), np.ones((1, splits))), csr_array((items, labels * splits))])
+    covered = hstack([kron(csr_array(wanted.T.astype(float)), identity(splits)), identity(labels * splits)])
+    slack_allowed = np.tile(np.arange(splits) > 0, labels)
+    result = milp(
+        np.concatenate([1 - current.ravel(), np.full(labels * splits, items + 1)]),
+        constraints=[LinearConstraint(one_split, 1, 1), LinearConstraint(covered, 1)],
+        integrality=np.ones(items * splits + labels * splits),
+        bounds=Bounds(0, np.concatenate([np.ones(items * splits), slack_allowed])),
+        options={"node_limit": _NODE_LIMIT},
+    )
+    return result.x[: items * splits].reshape(items, splits).argmax(axis=1)

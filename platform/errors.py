@@ -1,0 +1,32 @@
+"""Bad input, told once: every fault as the rule that was broken, the value found and the remedy."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with what the user gave.
+
+    Attributes:
+        rule: What must hold, e.g. "freeze_depth must lie in 0..5".
+        value: What was found instead, e.g. "9".
+        remedy: What to do about it, e.g. "Use --set freeze_depth=0..5.".
+    """
+
+    rule: str
+    value: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}; found {self.value}. {self.remedy}"
+
+
+class InputError(Exception):
+    """One or more faults in what the user gave, found before any work starts. The command line exits with code 2."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(*faults)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)

@@ -1,0 +1,201 @@
+"""The one training loop: restore, thaw, train, validate, report, checkpoint.
+
+Every epoch draws its randomness from (seed, epoch) alone, the learning rate is a function of the step, and the
+optimizer's groups never change; so a trial resumed at any epoch goes on exactly as if it had never stopped.
+"""
+
+import math
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+from torch import Tensor, nn
+
+from platform import checkpoints, schedules
+from platform.freezing import Freezer, Freezing, Stage, parameter_groups
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a trial is told besides the point it tries; travels in config["context"].
+
+    Attributes:
+        task: Name of the task.
+        data: Folder of the prepared data.
+        seed: The study's seed, the same for every trial: trials differ by their configuration alone.
+        epochs: The budget of the trial.
+        metric: The metric that decides.
+        mode: "max" or "min".
+        threads: CPU threads of the trial.
+        baseline: Name of the baseline that this trial is, if any.
+    """
+
+    task: str
+    data: str
+    seed: int
+    epochs: int
+    metric: str
+    mode: str
+    threads: int = 1
+    baseline: str = ""
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a model learns.
+
+    Attributes:
+        lr_head: Peak learning rate of what is not pretrained.
+        backbone_ratio: The backbone's rate as a fraction of lr_head.
+        layer_decay: Factor on the rate for each backbone stage further from the top.
+        weight_decay: AdamW's, on weights; norms and biases are spared.
+        schedule: One of schedules.NAMES.
+        warmup: Fraction of the budget over which the rate rises.
+        clip_norm: Largest gradient norm.
+    """
+
+    lr_head: float
+    backbone_ratio: float = 0.1
+    layer_decay: float = 1.0
+    weight_decay: float = 1e-4
+    schedule: str = "one_cycle"
+    warmup: float = 0.0
+    clip_norm: float = 5.0
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the trial ends there."""
+
+
+def fit(
+    model: nn.Module,
+    stages: Sequence[Stage],
+    *,
+    loss: Callable[[nn.Module, Any], dict[str, Tensor]],
+    batches: Callable[[int, np.random.Generator], Iterable[Any]],
+    steps_per_epoch: int,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    freezing: Freezing,
+    optimization: Optimization,
+    context: Context,
+    card: dict[str, Any],
+) -> None:
+    """Trains a model under Ray Tune, reporting and checkpointing after each epoch.
+
+    Args:
+        model: The model; moved to the GPU if the trial has one.
+        stages: Its stages, from input to output.
+        loss: (model, batch) → {"loss": what is minimised, parts…}, scalars.
+        batches: (epoch, generator) → the epoch's batches; all its randomness must come from the generator and torch.
+        steps_per_epoch: Batches in an epoch.
+        evaluate: model → metrics on the validation split; must hold the context's metric.
+        freezing: What is frozen and when it thaws.
+        optimization: How it learns.
+        context: What the study says.
+        card: What the task's `load` needs to use the saved model; JSON.
+
+    Raises:
+        NonFiniteLossError: The loss is NaN or infinite.
+        FrozenChangedError: A frozen tensor changed.
+    """
+    torch.set_num_threads(context.threads)
+    model.to(device())
+    freezer = Freezer(model, stages, freezing, context.epochs)
+    rates = {
+        "lr_head": optimization.lr_head,
+        "lr_backbone": optimization.lr_head * optimization.backbone_ratio,
+        "layer_decay": optimization.layer_decay,
+    }
+    groups = parameter_groups(model, stages, weight_decay=optimization.weight_decay, **rates)
+    optimizer = torch.optim.AdamW(groups)
+    scores: list[float] = []  # after each epoch; greater is better
+    first = 0
+
+    checkpoint = tune.get_checkpoint()
+    if checkpoint:
+        with checkpoint.as_directory() as folder:
+            state = checkpoints.restore(Path(folder), model, optimizer)
+        first, scores = state["epoch"], state["scores"]
+        freezer.restore(state["freezing"])
+
+    for epoch in range(first, context.epochs):
+        started = time.monotonic()
+        torch.manual_seed(context.seed * 100_003 + epoch)
+        generator = np.random.default_rng((context.seed, epoch))
+        freezer.advance(epoch, scores)
+        freezer.train()
+        sums: dict[str, float] = defaultdict(float)
+        for index, batch in enumerate(batches(epoch, generator)):
+            step = epoch * steps_per_epoch + index
+            _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
+            parts = loss(model, batch)
+            value = float(parts["loss"].detach())
+            if not math.isfinite(value):
+                raise NonFiniteLossError(f"the loss must be finite; it is {value} at epoch {epoch + 1}, step {step + 1}")
+            optimizer.zero_grad(set_to_none=True)
+            parts["loss"].backward()
+            nn.utils.clip_grad_norm_(model.parameters(), optimization.clip_norm)
+            optimizer.step()
+            for name, part in parts.items():
+                sums[name] += float(part.detach())
+        train_seconds = time.monotonic() - started
+
+        model.eval()
+        with torch.inference_mode():
+            metrics = evaluate(model)
+        scores.append(metrics[context.metric] if context.mode == "max" else -metrics[context.metric])
+        if epoch + 1 == context.epochs:
+            freezer.verify()
+        metrics |= {("train/loss" if k == "loss" else f"train/loss_{k}"): v / steps_per_epoch for k, v in sums.items()}
+        metrics |= {
+            "frozen_stages": freezer.frozen,
+            "lr_head": _factor(optimization, (epoch + 1) * steps_per_epoch - 1, steps_per_epoch * context.epochs)
+            * optimization.lr_head,
+            "train_seconds": train_seconds,
+            "epoch_seconds": time.monotonic() - started,
+        }
+        resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state()}
+        with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
+            checkpoints.save(Path(folder), model, card, optimizer, resume)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def device() -> torch.device:
+    """The trial's GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _factor(optimization: Optimization, step: int, steps: int) -> float:
+    return schedules.factor(optimization.schedule, (step + 1) / steps, optimization.warmup)
+
+
+def _set_rates(
+    optimizer: torch.optim.Optimizer,
+    freezer: Freezer,
+    optimization: Optimization,
+    step: int,
+    steps_per_epoch: int,
+    epochs: int,
+) -> None:
+    """Sets each group's rate for a step: base × schedule × a ramp over the epoch in which its stage was thawed."""
+    scheduled = _factor(optimization, step, steps_per_epoch * epochs)
+    depth_before, ramp_of = freezer.freezing.depth, {}
+    for epoch, frozen in freezer.thaws:
+        ramp = min(1.0, (step + 1 - epoch * steps_per_epoch) / steps_per_epoch)
+        ramp_of |= {stage.name: ramp for stage in freezer.stages[frozen:depth_before]}
+        depth_before = frozen
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * scheduled * ramp_of.get(group["stage"], 1.0)
+
+
+def _scratch() -> str | None:
+    """Where a checkpoint is written before Ray copies it: the trial's own folder, so that it is the same disk."""
+    return os.environ.get("TMPDIR")

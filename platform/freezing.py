@@ -1,0 +1,243 @@
+"""Which part of a pretrained model stays as it was, until when, and the proof that it did.
+
+A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The first
+`depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not move,
+dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed and checked at each thaw and at the
+end.
+
+Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+UNFREEZE = ("never", "at_once", "gradual", "on_plateau")
+BATCH_NORM = ("frozen", "updated")
+PLATEAU_PATIENCE = 2  # epochs without a new best score before on_plateau thaws a stage
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named part of a model.
+
+    Attributes:
+        name: What the stage is called.
+        prefixes: Paths of the modules in it, e.g. ("backbone.body.layer1",). A path that this model lacks is passed over,
+            so that one declaration serves a family of models; a stage without a single tensor is an error.
+        backbone: Whether the stage comes from the pretrained backbone and so learns at the backbone's rate.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    backbone: bool = False
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What is frozen at first and how it thaws.
+
+    Attributes:
+        depth: Stages frozen from the input. 0: fine-tune everything; all but the last: a linear probe.
+        unfreeze: "never"; "at_once": all at the thaw point; "gradual": from the thaw point on a stage an epoch, top-down;
+            "on_plateau": from the thaw point on a stage each time the score has stood still for PLATEAU_PATIENCE epochs.
+        thaw_at: The thaw point as a fraction of the budget, so that it scales with it.
+        batch_norm: Whether BatchNorm in thawed backbone stages keeps its pretrained statistics ("frozen", what small
+            batches want) or goes on averaging ("updated").
+    """
+
+    depth: int
+    unfreeze: str = "never"
+    thaw_at: float = 0.5
+    batch_norm: str = "frozen"
+
+    def frozen_at(self, epoch: int, epochs: int, frozen: int, last_thaw: int, scores: Sequence[float]) -> int:
+        """How many stages are frozen in an epoch.
+
+        Args:
+            epoch: The epoch about to start, from 0.
+            epochs: The budget of the trial.
+            frozen: Stages frozen in the epoch before.
+            last_thaw: The epoch of the last thaw, -1 if none.
+            scores: The score after each finished epoch; greater is better.
+        """
+        thaw_epoch = math.ceil(self.thaw_at * epochs)
+        if self.unfreeze == "never" or epoch < thaw_epoch:
+            return self.depth
+        if self.unfreeze == "at_once":
+            return 0
+        if self.unfreeze == "gradual":
+            return max(0, self.depth - (epoch - thaw_epoch) - 1)
+        since = scores[max(0, last_thaw) :]
+        stands_still = len(since) > PLATEAU_PATIENCE and max(since[-PLATEAU_PATIENCE:]) <= max(since[:-PLATEAU_PATIENCE])
+        return max(0, frozen - 1) if stands_still else frozen
+
+
+class FrozenChangedError(RuntimeError):
+    """A tensor that should have been frozen is not what it was."""
+
+
+def assign(model: nn.Module, stages: Sequence[Stage]) -> dict[str, str]:
+    """The stage of every parameter and buffer.
+
+    Returns:
+        The stage's name by the tensor's name.
+
+    Raises:
+        ValueError: A tensor belongs to no stage or to two, or a stage has no tensor.
+    """
+    owner: dict[str, str] = {}
+    for name in _tensors(model):
+        owners = [s.name for s in stages if any(name == p or name.startswith(p + ".") for p in s.prefixes)]
+        if len(owners) != 1:
+            found = " and ".join(owners) or "none"
+            raise ValueError(f"every tensor must belong to exactly one stage; {name} belongs to {found}")
+        owner[name] = owners[0]
+    empty = [stage.name for stage in stages if stage.name not in owner.values()]
+    if empty:
+        raise ValueError(f"every stage must hold a tensor; {', '.join(empty)} match nothing in {type(model).__name__}")
+    return owner
+
+
+class Freezer:
+    """Keeps a model's first stages frozen, thaws them as told, and checks that frozen meant frozen.
+
+    Attributes:
+        frozen: Stages frozen now.
+        thaws: Epoch of each thaw and the number of stages frozen from then on, in order.
+    """
+
+    def __init__(self, model: nn.Module, stages: Sequence[Stage], freezing: Freezing, epochs: int) -> None:
+        """
+        Raises:
+            ValueError: The depth leaves nothing to train, or an option is unknown.
+        """
+        if not 0 <= freezing.depth < len(stages):
+            names = ", ".join(stage.name for stage in stages)
+            raise ValueError(f"freeze_depth must lie in 0..{len(stages) - 1} ({names}); found {freezing.depth}")
+        if freezing.unfreeze not in UNFREEZE or freezing.batch_norm not in BATCH_NORM:
+            raise ValueError(f"unknown option in {freezing}; unfreeze: {UNFREEZE}, batch_norm: {BATCH_NORM}")
+        self.model, self.stages, self.freezing, self.epochs = model, list(stages), freezing, epochs
+        self.stage_of = assign(model, stages)
+        self.thaws: list[tuple[int, int]] = []
+        self._freeze(freezing.depth)
+        self._hashes = self._hash()
+
+    def advance(self, epoch: int, scores: Sequence[float]) -> list[str]:
+        """Moves to an epoch about to start: thaws what is due.
+
+        Returns:
+            The names of the stages thawed now.
+
+        Raises:
+            FrozenChangedError: A frozen tensor changed since the last check.
+        """
+        last_thaw = self.thaws[-1][0] if self.thaws else -1
+        due = self.freezing.frozen_at(epoch, self.epochs, self.frozen, last_thaw, scores)
+        if due >= self.frozen:
+            return []
+        self.verify()
+        thawed = [stage.name for stage in self.stages[due : self.frozen]]
+        self._freeze(due)
+        self._hashes = self._hash()
+        self.thaws.append((epoch, due))
+        return thawed
+
+    def train(self) -> None:
+        """Puts the model into training mode, but what is frozen into eval mode."""
+        self.model.train()
+        for index, stage in enumerate(self.stages):
+            for module in self._modules(stage):
+                if index < self.frozen:
+                    module.eval()
+                elif stage.backbone and self.freezing.batch_norm == "frozen":
+                    for child in module.modules():
+                        if isinstance(child, _BatchNorm):
+                            child.eval()
+
+    def verify(self) -> None:
+        """Checks every frozen tensor against its hash.
+
+        Raises:
+            FrozenChangedError: One differs; its name is told.
+        """
+        now = self._hash()
+        changed = [name for name, value in self._hashes.items() if now[name] != value]
+        if changed:
+            raise FrozenChangedError(
+                f"frozen tensors must not change; {changed[0]} did ({len(changed)} of {len(self._hashes)} in all)"
+            )
+
+    def state(self) -> dict:
+        """What resuming needs, as JSON."""
+        return {"frozen": self.frozen, "thaws": self.thaws, "hashes": self._hashes}
+
+    def restore(self, state: dict) -> None:
+        """Takes up `state` again, once the model's tensors have been loaded.
+
+        Raises:
+            FrozenChangedError: The loaded tensors are not those that were saved.
+        """
+        self.thaws = [(epoch, frozen) for epoch, frozen in state["thaws"]]
+        self._freeze(state["frozen"])
+        self._hashes = state["hashes"]
+        self.verify()
+
+    def _freeze(self, count: int) -> None:
+        self.frozen = count
+        frozen = {stage.name for stage in self.stages[:count]}
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self.stage_of[name] not in frozen)
+
+    def _modules(self, stage: Stage) -> Iterable[nn.Module]:
+        modules = dict(self.model.named_modules())
+        return [modules[prefix] for prefix in stage.prefixes if prefix in modules]
+
+    def _hash(self) -> dict[str, str]:
+        frozen = {stage.name for stage in self.stages[: self.frozen]}
+        tensors = _tensors(self.model)
+        return {name: _digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.blake2b(tensor.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def parameter_groups(
+    model: nn.Module,
+    stages: Sequence[Stage],
+    *,
+    lr_head: float,
+    lr_backbone: float,
+    layer_decay: float,
+    weight_decay: float,
+) -> list[dict]:
+    """The optimizer's groups, all of them, also those of frozen stages: the structure never changes over a trial.
+
+    Each stage has a group with weight decay and one without (norms and biases). Backbone stages learn at
+    `lr_backbone * layer_decay ** k`, k stages below the top of the backbone (Clark et al. 2020, ELECTRA); the others at
+    `lr_head`.
+    """
+    stage_of = assign(model, stages)
+    backbone = [stage.name for stage in stages if stage.backbone]
+    groups = []
+    for stage in stages:
+        below_top = len(backbone) - 1 - backbone.index(stage.name) if stage.backbone else 0
+        lr = lr_backbone * layer_decay**below_top if stage.backbone else lr_head
+        own = [parameter for name, parameter in model.named_parameters() if stage_of[name] == stage.name]
+        for decays in (True, False):
+            members = [parameter for parameter in own if (parameter.ndim > 1) == decays]
+            if members:
+                decay = weight_decay if decays else 0.0
+                groups.append(
+                    {"params": members, "lr": lr, "base_lr": lr, "weight_decay": decay, "stage": stage.name}
+                )
+    return groups

@@ -1,0 +1,228 @@
+"""A search space is data: what is searched, the metric, the budget, the first point and the baselines.
+
+Imports neither torch nor mlflow: a space can be read, checked and printed at once.
+"""
+
+import ast
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform
+
+from platform.errors import Fault, InputError
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a task searches, and how a trial is judged.
+
+    Attributes:
+        params: A flat dict of Ray Tune domains (searched) and plain values (fixed).
+        metric: The reported metric that decides, e.g. "val/map".
+        mode: "max" or "min".
+        max_epochs: The most epochs a trial gets.
+        grace_epochs: Epochs before ASHA may stop a trial.
+        trials: How many configurations a study tries by default.
+        start: Values of the searched parameters tried first: the sensible default.
+        baselines: Configurations to compare with, by name, as differences from `start`. They are trained to the full
+            budget whatever the scheduler says, and the sampler does not see them.
+    """
+
+    params: Mapping[str, Any]
+    metric: str
+    mode: str
+    max_epochs: int
+    grace_epochs: int
+    trials: int
+    start: Mapping[str, Any]
+    baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        faults = list(self._faults())
+        if faults:
+            raise InputError(*faults)
+
+    @property
+    def searched(self) -> dict[str, Domain]:
+        """The parameters with a domain."""
+        return {key: value for key, value in self.params.items() if isinstance(value, Domain)}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The parameters with a plain value."""
+        return {key: value for key, value in self.params.items() if not isinstance(value, Domain)}
+
+    def values(self, key: str) -> tuple:
+        """Every value that a fixed or categorical parameter can take in a study, the baselines' included."""
+        value = self.params[key]
+        own = tuple(value.categories) if isinstance(value, Categorical) else (value,)
+        return tuple(dict.fromkeys([*own, *(changes[key] for changes in self.baselines.values() if key in changes)]))
+
+    def baseline_configs(self) -> dict[str, dict[str, Any]]:
+        """Each baseline as a whole configuration, by name."""
+        return {name: {**self.fixed, **self.start, **changes} for name, changes in self.baselines.items()}
+
+    def override(self, settings: Sequence[str], **budget: int) -> "Space":
+        """A space with some parameters fixed or narrowed.
+
+        Args:
+            settings: "key=value" (fixed), "key=low..high" (range, on the parameter's own scale) or "key=a,b,c" (choice).
+            **budget: max_epochs or trials.
+
+        Raises:
+            InputError: All unknown keys and impossible values together.
+        """
+        params, faults = dict(self.params), []
+        for setting in settings:
+            key, separator, text = (part.strip() for part in setting.partition("="))
+            try:
+                if not separator or not text:
+                    raise _fault("--set wants key=value", setting, "Write e.g. --set lr_head=1e-3.")
+                if key not in params:
+                    near = difflib.get_close_matches(key, params, n=1)
+                    remedy = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(params))}."
+                    raise _fault("--set wants a parameter of the space", key, remedy)
+                params[key] = _parse(key, text, self.params[key])
+            except InputError as error:
+                faults += error.faults
+        if faults:
+            raise InputError(*faults)
+        start = {key: self.start.get(key, self.params[key]) for key, value in params.items() if isinstance(value, Domain)}
+        start = {key: value if _holds(params[key], value) else _nearest(params[key], value) for key, value in start.items()}
+        grace = min(self.grace_epochs, budget.get("max_epochs", self.max_epochs))
+        return replace(self, params=params, start=start, grace_epochs=grace, **budget)
+
+    def _faults(self) -> "list[Fault]":
+        faults = []
+        searched = self.searched
+        if self.mode not in ("max", "min"):
+            faults.append(Fault("mode must be 'max' or 'min'", repr(self.mode), "Say which way is better."))
+        if not 1 <= self.grace_epochs <= self.max_epochs:
+            budget = f"grace_epochs={self.grace_epochs}, max_epochs={self.max_epochs}"
+            faults.append(Fault("1 <= grace_epochs <= max_epochs must hold", budget, "Raise the budget (--epochs)."))
+        if self.trials < 1:
+            faults.append(Fault("a study needs at least one trial", str(self.trials), "Use --trials 1 or more."))
+        for key, domain in searched.items():
+            if key not in self.start:
+                faults.append(Fault("start must give each searched parameter", f"no {key}", f"Add {key} to start."))
+            elif not _holds(domain, self.start[key]):
+                faults.append(
+                    Fault(f"start must lie within the space; {key} is {show(domain)}", repr(self.start[key]), "Move one.")
+                )
+        for key in self.start:
+            if key not in searched:
+                faults.append(Fault("start may only give searched parameters", key, "Remove it, or give it a domain."))
+        for name, changes in self.baselines.items():
+            for key in changes:
+                if key not in self.params:
+                    faults.append(Fault(f"baseline {name!r} may only change parameters", key, "Add it to params."))
+        return faults
+
+
+def show(value: Any) -> str:
+    """A parameter as a person reads it: "0.0001..0.01 (log)", "one of a, b" or the fixed value."""
+    if isinstance(value, Categorical):
+        return "one of " + ", ".join(str(category) for category in value.categories)
+    if isinstance(value, Integer):
+        return f"{value.lower}..{value.upper - 1}{_scale(value)}"
+    if isinstance(value, Float):
+        return f"{value.lower:g}..{value.upper:g}{_scale(value)}"
+    return str(value)
+
+
+def _scale(domain: Domain) -> str:
+    return " (log)" if isinstance(domain.get_sampler(), LogUniform) else ""
+
+
+def _fault(rule: str, value: str, remedy: str) -> InputError:
+    return InputError(Fault(rule, value, remedy))
+
+
+def _holds(domain: Any, value: Any) -> bool:
+    if isinstance(domain, Categorical):
+        return any(value == category and type(value) is type(category) for category in domain.categories)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(domain, Integer):
+        return value == int(value) and domain.lower <= value < domain.upper
+    return bool(domain.lower <= value <= domain.upper)
+
+
+def _nearest(domain: Any, value: Any) -> Any:
+    """The point of a narrowed domain next to where the search would have started."""
+    if isinstance(domain, Categorical):
+        return domain.categories[0]
+    upper = domain.upper - 1 if isinstance(domain, Integer) else domain.upper
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return max(domain.lower, min(upper, value))
+    return domain.lower
+
+
+def _parse(key: str, text: str, current: Any) -> Any:
+    """A value, a range or a choice, as written on the command line, of the kind that the parameter has."""
+    low, dots, high = text.partition("..")
+    if dots:
+        return _range(key, text, _literal(low), _literal(high), current)
+    parts = [_convert(key, _literal(part), current) for part in text.split(",")]
+    if len(parts) == 1:
+        return parts[0]
+    return Categorical(list(dict.fromkeys(parts))).uniform()
+
+
+def _range(key: str, text: str, low: Any, high: Any, current: Any) -> Domain:
+    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
+    if not numbers or not all(map(math.isfinite, (low, high))) or not low < high:
+        raise _fault(f"a range for {key} must be low..high of two numbers", text, "Write e.g. --set lr_head=1e-4..1e-2.")
+    if isinstance(current, Categorical):
+        categories = [c for c in current.categories if isinstance(c, int | float) and low <= c <= high]
+        if not categories:
+            raise _fault(f"{key} is {show(current)}", text, f"Choose among them: --set {key}=a,b.")
+        return Categorical(categories).uniform()
+    for bound in (low, high):
+        _convert(key, bound, current)
+    if isinstance(current, Integer) or (isinstance(current, int) and not isinstance(current, bool)):
+        return Integer(int(low), int(high) + 1).uniform()
+    is_log = isinstance(current, Float) and isinstance(current.get_sampler(), LogUniform)
+    domain = Float(float(low), float(high))
+    return domain.loguniform() if is_log and low > 0 else domain.uniform()
+
+
+def _literal(text: str) -> Any:
+    text = text.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def _convert(key: str, value: Any, current: Any) -> Any:
+    """A value given for a parameter, checked against what the parameter is."""
+    if isinstance(current, Domain) and not isinstance(current, Categorical):
+        wants_int = isinstance(current, Integer)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise _fault(f"{key} is a number, {show(current)}", repr(value), f"Write e.g. --set {key}={current.lower}.")
+        if wants_int and value != int(value):
+            raise _fault(f"{key} is a whole number, {show(current)}", repr(value), "Round it.")
+        if not _holds(current, value):
+            raise _fault(f"{key} must lie in {show(current)}", repr(value), "Stay within it, or widen the space's file.")
+        return int(value) if wants_int else float(value)
+    if isinstance(current, Categorical):
+        for category in current.categories:
+            if value == category and isinstance(value, bool) == isinstance(category, bool):
+                return category
+        near = difflib.get_close_matches(str(value), [str(c) for c in current.categories], n=1)
+        hint = f"Did you mean {near[0]}?" if near else "Choose one of them."
+        raise _fault(f"{key} is {show(current)}", repr(value), hint)
+    if isinstance(current, bool) != isinstance(value, bool) or (
+        isinstance(current, int | float) and not isinstance(value, int | float)
+    ):
+        raise _fault(f"{key} is a {type(current).__name__} (now {current})", repr(value), "Give the same kind of value.")
+    if isinstance(current, str):
+        return str(value)
+    return type(current)(value) if isinstance(current, float) else value

@@ -1,0 +1,67 @@
+"""How to fine-tune an object detector: `python -m platform.tune detector`."""
+
+from ray import tune
+
+from platform.space import Space
+
+SPACE = Space(
+    metric="val/map",
+    mode="max",
+    max_epochs=12,
+    grace_epochs=3,
+    trials=12,
+    params={
+        # the model
+        "architecture": "fcos",
+        "backbone": "mobilenet_v2",
+        "weights": "starter",
+        "image_size": 128,
+        "channels": 64,
+        # what is frozen, and when it thaws
+        "freeze_depth": tune.randint(0, 6),
+        "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
+        "thaw_at": tune.uniform(0.1, 0.7),
+        "batch_norm": tune.choice(["frozen", "updated"]),
+        # how it learns
+        "lr_head": tune.loguniform(3e-4, 1e-2),
+        "backbone_ratio": tune.loguniform(0.02, 1.0),
+        "layer_decay": tune.uniform(0.5, 1.0),
+        "schedule": tune.choice(["constant", "step", "cosine", "one_cycle"]),
+        "warmup": tune.uniform(0.0, 0.2),
+        "weight_decay": tune.loguniform(1e-5, 1e-1),
+        "batch_size": tune.choice([4, 8, 16]),
+        # what it minimises; quality is FCOS's centerness, Faster R-CNN's objectness
+        "weight_classification": tune.loguniform(0.5, 2.0),
+        "weight_box": tune.loguniform(0.5, 4.0),
+        "weight_quality": tune.loguniform(0.5, 2.0),
+        # what it sees
+        "augment": tune.uniform(0.0, 1.0),
+        "flip": False,
+    },
+    start={
+        "freeze_depth": 3,
+        "unfreeze": "never",
+        "thaw_at": 0.4,
+        "batch_norm": "frozen",
+        "lr_head": 2e-3,
+        "backbone_ratio": 0.2,
+        "layer_decay": 0.9,
+        "schedule": "one_cycle",
+        "warmup": 0.05,
+        "weight_decay": 1e-2,
+        "batch_size": 8,
+        "weight_classification": 1.0,
+        "weight_box": 1.0,
+        "weight_quality": 1.0,
+        "augment": 0.2,
+    },
+    baselines={
+        "from scratch": {
+            "weights": "none",
+            "freeze_depth": 0,
+            "batch_norm": "updated",
+            "backbone_ratio": 1.0,
+            "layer_decay": 1.0,
+        },
+    },
+)
