@@ -1,8 +1,9 @@
 """Lets a bare `pytest` find our `platform`: pytest imports the standard library's before the root is on the path."""
 
-import platform
 import sys
 from pathlib import Path
+
+import platform
 
 ROOT = Path(__file__).parent
 if not hasattr(platform, "__path__"):

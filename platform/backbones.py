@@ -107,7 +107,9 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
     if weights not in available.__members__ and weights != "DEFAULT":
         names = ", ".join(["DEFAULT", *available.__members__])
         raise InputError(
-            Fault("weights must be a file, 'starter', 'none' or a torchvision name", repr(weights), f"{name} has {names}.")
+            Fault(
+                "weights must be a file, 'starter', 'none' or a torchvision name", repr(weights), f"{name} has {names}."
+            )
         )
     try:
         return available["DEFAULT" if weights == "DEFAULT" else weights].get_state_dict(progress=False, check_hash=True)

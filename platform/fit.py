@@ -139,7 +139,9 @@ def fit(
             parts = loss(model, batch)
             value = float(parts["loss"].detach())
             if not math.isfinite(value):
-                raise NonFiniteLossError(f"the loss must be finite; it is {value} at epoch {epoch + 1}, step {step + 1}")
+                raise NonFiniteLossError(
+                    f"the loss must be finite; it is {value} at epoch {epoch + 1}, step {step + 1}"
+                )
             optimizer.zero_grad(set_to_none=True)
             parts["loss"].backward()
             nn.utils.clip_grad_norm_(model.parameters(), optimization.clip_norm)

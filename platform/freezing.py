@@ -73,7 +73,9 @@ class Freezing:
         if self.unfreeze == "gradual":
             return max(0, self.depth - (epoch - thaw_epoch) - 1)
         since = scores[max(0, last_thaw) :]
-        stands_still = len(since) > PLATEAU_PATIENCE and max(since[-PLATEAU_PATIENCE:]) <= max(since[:-PLATEAU_PATIENCE])
+        stands_still = len(since) > PLATEAU_PATIENCE and max(since[-PLATEAU_PATIENCE:]) <= max(
+            since[:-PLATEAU_PATIENCE]
+        )
         return max(0, frozen - 1) if stands_still else frozen
 
 
@@ -237,7 +239,5 @@ def parameter_groups(
             members = [parameter for parameter in own if (parameter.ndim > 1) == decays]
             if members:
                 decay = weight_decay if decays else 0.0
-                groups.append(
-                    {"params": members, "lr": lr, "base_lr": lr, "weight_decay": decay, "stage": stage.name}
-                )
+                groups.append({"params": members, "lr": lr, "base_lr": lr, "weight_decay": decay, "stage": stage.name})
     return groups

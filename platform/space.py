@@ -69,7 +69,7 @@ class Space:
         """A space with some parameters fixed or narrowed.
 
         Args:
-            settings: "key=value" (fixed), "key=low..high" (range, on the parameter's own scale) or "key=a,b,c" (choice).
+            settings: "key=value" (fixed), "key=low..high" (range, on the parameter's scale) or "key=a,b,c" (choice).
             **budget: max_epochs or trials.
 
         Raises:
@@ -90,8 +90,12 @@ class Space:
                 faults += error.faults
         if faults:
             raise InputError(*faults)
-        start = {key: self.start.get(key, self.params[key]) for key, value in params.items() if isinstance(value, Domain)}
-        start = {key: value if _holds(params[key], value) else _nearest(params[key], value) for key, value in start.items()}
+        start = {
+            key: self.start.get(key, self.params[key]) for key, value in params.items() if isinstance(value, Domain)
+        }
+        start = {
+            key: value if _holds(params[key], value) else _nearest(params[key], value) for key, value in start.items()
+        }
         grace = min(self.grace_epochs, budget.get("max_epochs", self.max_epochs))
         return replace(self, params=params, start=start, grace_epochs=grace, **budget)
 
@@ -110,7 +114,9 @@ class Space:
                 faults.append(Fault("start must give each searched parameter", f"no {key}", f"Add {key} to start."))
             elif not _holds(domain, self.start[key]):
                 faults.append(
-                    Fault(f"start must lie within the space; {key} is {show(domain)}", repr(self.start[key]), "Move one.")
+                    Fault(
+                        f"start must lie within the space; {key} is {show(domain)}", repr(self.start[key]), "Move one."
+                    )
                 )
         for key in self.start:
             if key not in searched:
@@ -175,7 +181,9 @@ def _parse(key: str, text: str, current: Any) -> Any:
 def _range(key: str, text: str, low: Any, high: Any, current: Any) -> Domain:
     numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
     if not numbers or not all(map(math.isfinite, (low, high))) or not low < high:
-        raise _fault(f"a range for {key} must be low..high of two numbers", text, "Write e.g. --set lr_head=1e-4..1e-2.")
+        raise _fault(
+            f"a range for {key} must be low..high of two numbers", text, "Write e.g. --set lr_head=1e-4..1e-2."
+        )
     if isinstance(current, Categorical):
         categories = [c for c in current.categories if isinstance(c, int | float) and low <= c <= high]
         if not categories:
@@ -210,7 +218,9 @@ def _convert(key: str, value: Any, current: Any) -> Any:
         if wants_int and value != int(value):
             raise _fault(f"{key} is a whole number, {show(current)}", repr(value), "Round it.")
         if not _holds(current, value):
-            raise _fault(f"{key} must lie in {show(current)}", repr(value), "Stay within it, or widen the space's file.")
+            raise _fault(
+                f"{key} must lie in {show(current)}", repr(value), "Stay within it, or widen the space's file."
+            )
         return int(value) if wants_int else float(value)
     if isinstance(current, Categorical):
         for category in current.categories:
@@ -222,7 +232,9 @@ def _convert(key: str, value: Any, current: Any) -> Any:
     if isinstance(current, bool) != isinstance(value, bool) or (
         isinstance(current, int | float) and not isinstance(value, int | float)
     ):
-        raise _fault(f"{key} is a {type(current).__name__} (now {current})", repr(value), "Give the same kind of value.")
+        raise _fault(
+            f"{key} is a {type(current).__name__} (now {current})", repr(value), "Give the same kind of value."
+        )
     if isinstance(current, str):
         return str(value)
     return type(current)(value) if isinstance(current, float) else value

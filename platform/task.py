@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 class Dataset(Protocol):
     """What the engine needs to know of a task's data: how to call it, tell it apart and describe it."""
 
-    name: str
-    fingerprint: str
+    @property
+    def name(self) -> str: ...
 
-    def summary(self) -> Mapping[str, str]:
-        """Lines to show before the search, by title."""
+    @property
+    def fingerprint(self) -> str: ...
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, repairs and warnings, as JSON for the record."""
+
+    def lines(self) -> Mapping[str, str]:
+        """The same as lines for people, by title."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """A detection data set decoded once: every image at its final size in one memory-mapped array, shared by all trials.
 
-    images.npy    (N, 3, H, W) uint8, RGB, resized to fit the canvas, zeros to the right and below
-    boxes.npy     (M, 4) float32, x1 y1 x2 y2 in pixels of the canvas
-    labels.npy    (M,) int64, from 1; 0 is the background, as torchvision has it
-    index.json    classes, the first box of each image, splits, paths, scales
+images.npy    (N, 3, H, W) uint8, RGB, resized to fit the canvas, zeros to the right and below
+boxes.npy     (M, 4) float32, x1 y1 x2 y2 in pixels of the canvas
+labels.npy    (M,) int64, from 1; 0 is the background, as torchvision has it
+index.json    classes, the first box of each image, splits, paths, scales
 """
 
 import json

@@ -76,6 +76,29 @@ class DetectionDataset:
         content = [(e.pixels, e.boxes, e.labels, e.split) for e in self.examples]
         return hashlib.sha256(json.dumps([self.classes, content]).encode()).hexdigest()
 
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    def lines(self) -> dict[str, str]:
+        """The same as `summary`, as lines for people, by title."""
+        facts = self.summary()
+        lines = {"layout": f"{self.layout}, splits {'given' if self.splits_given else 'made here, stratified'}"}
+        for split, counts in facts["splits"].items():
+            per_class = ", ".join(f"{name} {count}" for name, count in list(counts["boxes_per_class"].items())[:12])
+            more = ", …" if len(self.classes) > 12 else ""
+            lines[split] = f"{counts['images']} images, {counts['boxes']} boxes: {per_class}{more}"
+        for kind, count in facts["repairs"].items():
+            places = [f"{r.where} ({r.action})" for r in self.repairs if r.kind == kind]
+            lines[f"! {kind}"] = f"{count}: " + ", ".join(places[:3]) + (", …" if count > 3 else "")
+        if self.leaks:
+            first = ", ".join(facts["leaks"][0])
+            lines["! equal images across splits"] = f"{len(self.leaks)} groups, the first: {first}"
+        for number, warning in enumerate(self.warnings, start=1):
+            lines[f"! note {number}"] = warning
+        return lines
+
     def summary(self) -> dict[str, Any]:
         """Returns images and boxes per split and class, repairs by kind, leaks and warnings, ready for JSON."""
         return {

@@ -133,7 +133,7 @@ def _folders(root: Path) -> list[_Folder]:
 
 
 def _has_annotations(folder: Path) -> bool:
-    files = sorted(folder.glob("*.xml"))
+    files = [file for file in sorted(folder.glob("*.xml")) if file.is_file()]
     return any(folder.name == "Annotations" or b"<annotation" in file.read_bytes() for file in files)
 
 

@@ -79,7 +79,12 @@ def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repair
         width, height = size(path)
     except ImageFault:
         return  # the image is left out, and told, where all images are decoded
-    for number, line in enumerate(_text(label).splitlines(), start=1):
+    try:
+        lines = _text(label).splitlines()
+    except OSError as error:
+        repairs.append(Repair(Kind.UNREADABLE_FILE, place(root, label, f"({error.strerror})")))
+        return
+    for number, line in enumerate(lines, start=1):
         where = place(root, label, f"line {number}")
         if not line.strip():
             continue

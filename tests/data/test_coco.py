@@ -119,7 +119,7 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(document=st.fixed_dictionaries({key: st.lists(ENTRY | JSON, max_size=3) | JSON for key in coco._KEYS}))
 def test_no_json_crashes_it(save, document):
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def test_no_json_crashes_it(save, document):
             read(root, 0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(numbers=st.tuples(*[st.floats() | st.integers()] * 4))
 def test_no_numbers_crash_it(writers, picture, numbers):
     with tempfile.TemporaryDirectory() as folder:

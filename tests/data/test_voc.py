@@ -110,7 +110,7 @@ def test_renamed_image_is_found_by_the_name_of_its_annotation(root):
 NUMBERS = st.floats() | st.integers() | st.text("0123456789.-+enai ", max_size=8)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(corners=st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), body=st.text(max_size=40))
 def test_no_numbers_and_no_text_crash_it(writers, picture, corners, body):
     with tempfile.TemporaryDirectory() as folder:

@@ -110,7 +110,7 @@ def test_unreadable_yaml_leaves_nothing_to_train_on_and_says_why(root, text):
         read(root, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     numbers=st.tuples(*[st.floats() | st.integers()] * 4),
     label=st.text(max_size=30),

@@ -1,0 +1,96 @@
+"""Where a study runs: ray.init, what a trial may use, and the checks that the machine has it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platform.errors import Fault
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a study uses.
+
+    Attributes:
+        cpus: CPU cores in all.
+        gpus: GPUs in all.
+        cpus_per_trial: Cores, and torch threads, of a trial. On CPUs one thread a trial gives the most trials an hour.
+        gpus_per_trial: GPUs of a trial; fractions share one.
+        concurrent: Trials at the same time.
+    """
+
+    cpus: int
+    gpus: int
+    cpus_per_trial: int
+    gpus_per_trial: float
+    concurrent: int
+
+    def faults(self) -> list[Fault]:
+        """What was asked for beyond what there is: Ray would wait for it for ever."""
+        faults = []
+        for kind, wanted, have, least in (
+            ("cpus", self.cpus_per_trial, self.cpus, 1),
+            ("gpus", self.gpus_per_trial, self.gpus, 0),
+        ):
+            if not least <= wanted <= have:
+                rule = f"--{kind}-per-trial must lie in {least}..{have}, what this machine has"
+                faults.append(
+                    Fault(rule, f"{wanted:g}", f"Use --{kind}-per-trial {least if wanted < least else have}.")
+                )
+        if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+            rule = "more than one GPU a trial must be whole GPUs"
+            faults.append(Fault(rule, f"{self.gpus_per_trial:g}", "Round it."))
+        if self.concurrent < 1:
+            faults.append(Fault("--concurrent must be at least 1", str(self.concurrent), "Leave it out: all cores."))
+        return faults
+
+    def describe(self) -> str:
+        """One line for people."""
+        gpus = f" and {self.gpus_per_trial:g} of {self.gpus} GPUs" if self.gpus else ", no GPU"
+        return f"{self.concurrent} trials at a time, each {self.cpus_per_trial} of {self.cpus} CPU cores{gpus}"
+
+
+def resources(cpus_per_trial: int | None, gpus_per_trial: float | None, concurrent: int | None) -> Resources:
+    """Fills in what was not asked for: one core a trial, or a whole GPU and its share of the cores; all at work."""
+    import torch
+
+    cpus, gpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 0
+    if torch.cuda.is_available():
+        gpus = torch.cuda.device_count()
+    gpu_share = gpus_per_trial if gpus_per_trial is not None else (1.0 if gpus else 0.0)
+    slots = int(gpus / gpu_share) if gpu_share > 0 else cpus
+    cpu_share = cpus_per_trial if cpus_per_trial is not None else max(1, cpus // max(1, slots))
+    at_once = min(slots, cpus // max(1, cpu_share)) or 1
+    wanted = at_once if concurrent is None else concurrent
+    return Resources(cpus, gpus, cpu_share, gpu_share, wanted)
+
+
+def connect(have: Resources) -> None:
+    """Starts Ray on this machine, or joins the cluster that RAY_ADDRESS names. Workers find our packages."""
+    import ray
+
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    # Workers inherit the environment of a Ray started here, and are told it by a Ray that runs already.
+    search_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    if os.environ.get("RAY_ADDRESS"):
+        settings = {"log_to_driver": False, "runtime_env": {"env_vars": {"PYTHONPATH": search_path}}}
+    else:
+        os.environ["PYTHONPATH"] = search_path
+        settings |= {"num_cpus": have.cpus, "num_gpus": have.gpus}
+    ray.init(**settings)
+
+
+def quiet() -> None:
+    """Keeps Ray's chatter out of the live view; what matters reaches the user through the study."""
+    for key, value in {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(key, value)

@@ -1,0 +1,103 @@
+"""What proposes a study's configurations, and what ends a trial early.
+
+Optuna's TPE proposes; ASHA stops. Both differ from what Ray ships in what they are told: the sampler hears of a stopped
+trial as pruned, with the scores it had on the way, and of a failed one as failed; a baseline is proposed once, trained
+to its full budget, and kept from the sampler, since it is no point of the space.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from platform.space import Space
+
+REDUCTION = 3  # ASHA keeps the best third at each rung (Li et al. 2020)
+
+
+class OptunaSearcher(Searcher):
+    """Optuna's ask and tell behind Ray's interface."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        super().__init__(metric=space.metric, mode=space.mode)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.max_epochs = space.max_epochs
+        self.distributions = OptunaSearch.convert_search_space(dict(space.searched))
+        self.baselines = dict(space.baseline_configs())
+        # A third of a small study is drawn at random before TPE has anything to go by; never more than its default 10.
+        random_trials = max(3, min(10, space.trials // 3))
+        self.study = optuna.create_study(
+            direction="maximize" if space.mode == "max" else "minimize",
+            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=random_trials),
+        )
+        self.study.enqueue_trial(dict(space.start))
+        self.running: dict[str, optuna.Trial] = {}
+        self.scores: dict[str, list[float]] = {}
+        self.asked = 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The first point, then the baselines, then what Optuna proposes."""
+        self.asked += 1
+        if self.asked > 1 and self.baselines:
+            name = next(iter(self.baselines))
+            return {**self.baselines.pop(name), "context": {"baseline": name}}
+        trial = self.study.ask(self.distributions)
+        self.running[trial_id], self.scores[trial_id] = trial, []
+        return dict(trial.params)
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        if trial_id in self.running:
+            score, epoch = float(result[self.metric]), int(result["training_iteration"])
+            self.running[trial_id].report(score, epoch)
+            self.scores[trial_id].append(score)
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        trial, scores = self.running.pop(trial_id, None), self.scores.pop(trial_id, [])
+        if trial is None:
+            return
+        if result and self.metric in result and int(result["training_iteration"]) > len(scores):
+            # Ray hands a trial's last result to this method alone.
+            scores.append(float(result[self.metric]))
+            trial.report(scores[-1], int(result["training_iteration"]))
+        if error or not scores:
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif len(scores) < self.max_epochs:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            # A trial is worth its best epoch, since that is the one whose weights are kept.
+            self.study.tell(trial, max(scores) if self.mode == "max" else min(scores))
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).write_bytes(pickle.dumps(self.__dict__))
+
+    def restore(self, checkpoint_path: str) -> None:
+        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+
+
+class Scheduler(AsyncHyperBandScheduler):
+    """ASHA (Li et al. 2020), which leaves the baselines alone."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__(
+            time_attr="training_iteration",
+            metric=space.metric,
+            mode=space.mode,
+            max_t=space.max_epochs,
+            grace_period=space.grace_epochs,
+            reduction_factor=REDUCTION,
+        )
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if trial.config["context"].get("baseline"):
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if not trial.config["context"].get("baseline"):
+            super().on_trial_complete(tune_controller, trial, result)

@@ -1,0 +1,349 @@
+"""One study: space + trainable → Ray Tuner (Optuna, ASHA, callbacks) → result."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
+from rich.console import Console
+
+from platform import checkpoints, cluster, pictures, task
+from platform.cluster import ROOT, Resources
+from platform.errors import Fault, InputError
+from platform.fit import Context
+from platform.search import OptunaSearcher, Scheduler
+from platform.space import Space, show
+from platform.task import Dataset, Evaluation, Task
+from platform.tracking import DatasetFacts, StudyFacts, Tracker, trial_name, trial_status
+from platform.view import LiveView
+
+REQUEST, RESULT, BEST = "study.json", "result.json", "best"
+LIBRARIES = ("ray", "torch", "torchvision", "optuna", "mlflow", "torchmetrics", "numpy")
+ROOM = 1 << 30  # bytes that must be free to start: a few checkpoints and the records
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as it is kept in the study's folder for resuming."""
+
+    task: str
+    name: str
+    storage: str
+    experiment: str
+    tracking_uri: str
+    data: str | None = None
+    settings: tuple[str, ...] = ()
+    trials: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+    concurrent: int | None = None
+    cpus_per_trial: int | None = None
+    gpus_per_trial: float | None = None
+    time_budget: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Everything of the study but MLflow's records."""
+        return Path(self.storage) / self.name
+
+    @property
+    def cache(self) -> Path:
+        """What studies share: decoded data."""
+        return Path(self.storage) / ".cache"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that has been checked: nothing has started yet."""
+
+    request: Request
+    task: Task
+    space: Space
+    dataset: Dataset
+    resources: Resources
+
+
+def read_request(folder: Path) -> Request:
+    """What an earlier study was asked for.
+
+    Raises:
+        InputError: There is no such study.
+    """
+    try:
+        kept = json.loads((folder / REQUEST).read_text())
+    except (OSError, ValueError) as error:
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{REQUEST}"))
+        remedy = f"Studies there: {', '.join(known)}." if known else "Start one without --resume."
+        raise InputError(Fault("--resume needs a study of that name", str(folder), remedy)) from error
+    return Request(**{**kept, "settings": tuple(kept["settings"])})
+
+
+def plan(request: Request, resume: bool = False) -> Plan:
+    """Checks everything before anything starts.
+
+    Raises:
+        InputError: With all faults of the request, the space, the data and the machine.
+    """
+    faults: list[Fault] = []
+    task.check_name(request.task)
+    module, space, dataset = task.load(request.task), task.space(request.task), None
+    budget = {"max_epochs": request.epochs, "trials": request.trials}
+    try:
+        space = space.override(request.settings, **{key: value for key, value in budget.items() if value is not None})
+    except InputError as error:
+        faults += error.faults
+    have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
+    faults += have.faults()
+    if request.time_budget is not None and request.time_budget <= 0:
+        faults.append(
+            Fault("--time-budget must be positive seconds", f"{request.time_budget:g}", "Leave it out: none.")
+        )
+    if (request.folder / REQUEST).exists() and not resume:
+        remedy = f"Choose another --name, or continue it: {resume_command(request)}"
+        faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
+    storage_faults = _storage_faults(Path(request.storage))
+    faults += storage_faults
+    if not storage_faults:
+        try:
+            dataset = module.read(Path(request.data) if request.data else None, request.cache, request.seed)
+            faults += module.check(space, dataset)
+        except InputError as error:
+            faults += error.faults
+    if faults or dataset is None:
+        raise InputError(*faults)
+    return Plan(request, module, space, dataset, have)
+
+
+def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
+    """Runs a study, or goes on with one.
+
+    Returns:
+        What --json writes; result["interrupted"] says whether trials are left to do.
+    """
+    started = time.monotonic()
+    request, space = plan.request, plan.space
+    cluster.quiet()
+    request.folder.mkdir(parents=True, exist_ok=True)
+    data = plan.task.prepare(space, plan.dataset, request.cache).resolve()
+    (request.folder / REQUEST).write_text(json.dumps(asdict(request), indent=2))
+    cluster.connect(plan.resources)
+    context = Context(
+        task=request.task,
+        data=str(data),
+        seed=request.seed,
+        epochs=space.max_epochs,
+        metric=space.metric,
+        mode=space.mode,
+        threads=plan.resources.cpus_per_trial,
+    )
+    tracker = Tracker(_facts(plan))
+    view = LiveView(space, console, request.time_budget)
+    janitor = Janitor(space.metric, space.mode)
+    callbacks: list[Callback] = [tracker, view, janitor]
+    trainable = tune.with_resources(
+        plan.task.train, {"cpu": plan.resources.cpus_per_trial, "gpu": plan.resources.gpus_per_trial}
+    )
+    if resume and tune.Tuner.can_restore(str(request.folder)):
+        tuner = tune.Tuner.restore(str(request.folder), trainable, resume_unfinished=True)
+        tuner._local_tuner.get_run_config().callbacks = callbacks  # type: ignore[union-attr]
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={**space.fixed, "context": asdict(context)},
+            tune_config=tune.TuneConfig(
+                search_alg=OptunaSearcher(space, request.seed),
+                scheduler=Scheduler(space),
+                num_samples=space.trials,
+                max_concurrent_trials=plan.resources.concurrent,
+                reuse_actors=True,  # starting a worker and importing torch costs more than a short trial
+                time_budget_s=request.time_budget,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=RunConfig(
+                name=request.name,
+                storage_path=request.storage,
+                callbacks=callbacks,
+                verbose=0,
+                failure_config=FailureConfig(max_failures=0),
+                checkpoint_config=CheckpointConfig(
+                    num_to_keep=1, checkpoint_score_attribute=space.metric, checkpoint_score_order=space.mode
+                ),
+            ),
+        )
+    try:
+        results = tuner.fit()
+    finally:
+        view.close()
+    trials = [_trial_record(janitor.trials[result.path.rsplit("/", 1)[-1]], result, space) for result in results]
+    best = _best(trials, space)
+    result = {
+        "study": request.name,
+        "task": request.task,
+        "metric": space.metric,
+        "mode": space.mode,
+        "best": None,
+        "trials": trials,
+        "interrupted": janitor.interrupted,
+        "seconds": 0.0,
+    }
+    if best is not None and not janitor.interrupted:
+        console.print("Scoring the best trial on the test split …")
+        result["best"], evaluation = _crown(plan, best, results, data)
+        histories = next(r for r in results if r.path.endswith(best["trial_id"])).metrics_dataframe.to_dict("records")
+        figures = _save_figures(request.folder / BEST, evaluation, histories, space.metric)
+        tracker.log_best(best["trial_id"], dict(evaluation.metrics), request.folder / BEST, figures)
+    status = "KILLED" if janitor.interrupted else "FINISHED" if best else "FAILED"
+    result["undelivered"] = tracker.close(status)
+    result["seconds"] = round(time.monotonic() - started, 1)
+    (request.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False))
+    return result
+
+
+class Janitor(Callback):
+    """Deletes the checkpoints of trials that can no longer win, and notices whether the study was interrupted.
+
+    Attributes:
+        trials: Ray's trials by their id.
+        interrupted: Whether trials were left unfinished.
+    """
+
+    def __init__(self, metric: str, mode: str) -> None:
+        self.metric, self.mode = metric, mode
+        self.trials: dict[str, Any] = {}
+        self.interrupted = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trials": {}}
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        done = [other for other in trials if other.is_finished() and self.metric in other.metric_analysis]
+        sign = 1 if self.mode == "max" else -1
+        winner = max(done, key=lambda other: sign * other.metric_analysis[self.metric][self.mode], default=None)
+        for loser in done:
+            if loser is not winner:
+                self._forget(loser)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._forget(trial)
+
+    def on_experiment_end(self, trials: list, **info: Any) -> None:
+        self.trials = {trial.trial_id: trial for trial in trials}
+        self.interrupted = any(not trial.is_finished() for trial in trials)
+
+    def _forget(self, trial: Any) -> None:
+        for kept in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
+            checkpoint = kept.checkpoint
+            if checkpoint.filesystem.get_file_info(checkpoint.path).type.name == "Directory":
+                checkpoint.filesystem.delete_dir(checkpoint.path)
+
+
+def resume_command(request: Request) -> str:
+    """What to type to go on with a study."""
+    storage = "" if Path(request.storage) == Path("studies").resolve() else f" --storage {request.storage}"
+    return f"python -m platform.tune {request.task} --resume --name {request.name}{storage}"
+
+
+def _trial_record(trial: Any, result: Any, space: Space) -> dict[str, Any]:
+    epochs = int((trial.last_result or {}).get("training_iteration", 0))
+    scores = trial.metric_analysis.get(space.metric, {})
+    metrics = {
+        key: value for key, value in (result.metrics or {}).items() if "/" in key and not key.startswith("config/")
+    }
+    if space.mode in scores:
+        metrics[space.metric] = scores[space.mode]  # of the best epoch, whose weights are kept
+    failed = trial.status == "ERROR"
+    return {
+        "trial_id": trial.trial_id,
+        "name": trial_name(trial),
+        "baseline": trial.config["context"].get("baseline", ""),
+        "status": trial_status(failed, epochs, space.max_epochs) if trial.is_finished() else "interrupted",
+        "error": str(result.error).strip().splitlines()[-1] if result.error else "",
+        "config": {key: value for key, value in trial.config.items() if key != "context"},
+        "metrics": metrics,
+        "epochs": epochs,
+        "seconds": round(float((trial.last_result or {}).get("time_total_s", 0.0)), 2),
+    }
+
+
+def _best(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:
+    """The trial with the best epoch; a failed one is never the best."""
+    scored = [t for t in trials if t["status"] in ("finished", "pruned") and space.metric in t["metrics"]]
+    sign = 1 if space.mode == "max" else -1
+    return max(scored, key=lambda trial: sign * trial["metrics"][space.metric], default=None)
+
+
+def _crown(plan: Plan, best: dict[str, Any], results: Any, data: Path) -> tuple[dict[str, Any], Evaluation]:
+    """Saves the best trial's model and scores it on the test split."""
+    import torch
+
+    folder = plan.request.folder / BEST
+    [winner] = [result for result in results if result.path.endswith(best["trial_id"])]
+    with winner.get_best_checkpoint(plan.space.metric, plan.space.mode).as_directory() as checkpoint:
+        checkpoints.export(Path(checkpoint), folder)
+    torch.set_num_threads(plan.resources.cpus)
+    evaluation = plan.task.test(plan.task.load(folder), data)
+    kept = {key: best[key] for key in ("trial_id", "name", "config", "metrics")}
+    return {**kept, "test_metrics": dict(evaluation.metrics), "model": str(folder)}, evaluation
+
+
+def _save_figures(folder: Path, evaluation: Evaluation, history: list[dict], metric: str) -> dict[str, Path]:
+    figures = {"learning_curves.png": pictures.learning_curves(history, metric), **evaluation.figures}
+    for name, figure in figures.items():
+        if hasattr(figure, "savefig"):
+            figure.savefig(folder / name, dpi=144)
+        else:
+            figure.save(folder / name)
+    return {name: folder / name for name in figures}
+
+
+def _facts(plan: Plan) -> StudyFacts:
+    request, space, dataset = plan.request, plan.space, plan.dataset
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
+    state = (commit.stdout.strip() or "unknown") + (" with changes" if dirty.stdout.strip() else "")
+    return StudyFacts(
+        tracking_uri=request.tracking_uri,
+        experiment=request.experiment,
+        name=request.name,
+        task=request.task,
+        metric=space.metric,
+        mode=space.mode,
+        max_epochs=space.max_epochs,
+        params={
+            "trials": space.trials,
+            "max_epochs": space.max_epochs,
+            "grace_epochs": space.grace_epochs,
+            "seed": request.seed,
+            **{f"space.{key}": show(value) for key, value in space.params.items()},
+        },
+        tags={
+            "commit": state,
+            "seed": str(request.seed),
+            "data_fingerprint": dataset.fingerprint,
+            "python": sys.version.split()[0],
+            **{f"version.{library}": version(library) for library in LIBRARIES},
+        },
+        dataset=DatasetFacts(dataset.name, dataset.fingerprint, request.data or "embedded", dataset.summary()),
+    )
+
+
+def _storage_faults(storage: Path) -> list[Fault]:
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return [Fault("--storage must be a folder that can be made", f"{storage}: {error.strerror}", "Choose another.")]
+    if not os.access(storage, os.W_OK):
+        return [Fault("--storage must be writable", str(storage), "Choose another folder.")]
+    free = shutil.disk_usage(storage).free
+    if free < ROOM:
+        rule = f"the disk of --storage needs {ROOM >> 20} MiB free"
+        return [Fault(rule, f"{free >> 20} MiB in {storage}", "Free some space, or choose another --storage.")]
+    return []

@@ -1,0 +1,237 @@
+"""What a study looks like in a terminal: before it starts, while it runs, and when it is over."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from platform.errors import InputError
+from platform.space import Space, show
+from platform.tracking import trial_name, trial_status
+
+SHOWN_TRIALS = 12
+STATUS_STYLE = {"finished": "green", "running": "cyan", "pruned": "yellow", "failed": "red", "interrupted": "red"}
+
+
+def print_error(console: Console, error: InputError) -> None:
+    """All faults at once, a line each."""
+    console.print(f"[red]Cannot start: {len(error.faults)} fault{'s' * (len(error.faults) != 1)}.[/]")
+    for fault in error.faults:
+        console.print(Text(f"  · {fault}"), soft_wrap=True)
+
+
+def print_plan(console: Console, title: str, space: Space, data: Mapping[str, str], resources: str) -> None:
+    """The resolved space, the data and the resources."""
+    console.print(Text(title, style="bold"))
+    table = Table("parameter", "searched in, or fixed to", "starts at", box=None, pad_edge=False, header_style="bold")
+    for key, value in space.params.items():
+        table.add_row(key, show(value), _number(space.start[key]) if key in space.start else "")
+    console.print(table)
+    for name, changes in space.baselines.items():
+        changed = ", ".join(f"{key}={value}" for key, value in changes.items())
+        console.print(f"[bold]baseline[/] {name}: the start with {changed}", highlight=False)
+    budget = f"{space.trials} trials, the baselines among them; up to {space.max_epochs} epochs each"
+    lines = {"metric": f"{space.metric} ({space.mode})", "budget": budget, **data, "resources": resources}
+    grid = Table.grid(padding=(0, 2))
+    for key, text in lines.items():
+        grid.add_row(Text(key, style="bold"), Text(str(text)))
+    console.print(grid)
+
+
+class LiveView(Callback):
+    """Shows the study while it runs: a table that redraws itself in a terminal, a line per ended trial elsewhere."""
+
+    def __init__(self, space: Space, console: Console, time_budget: float | None) -> None:
+        self.space, self.console, self.time_budget = space, console, time_budget
+        self.started = time.monotonic()
+        self.trials: dict[str, Any] = {}
+        self.failed: set[str] = set()
+        self.stopped: set[str] = set()
+        self.live: Live | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles its callbacks with the study; a terminal is not for keeping.
+        return {**self.__dict__, "console": None, "live": None, "trials": {}}
+
+    def setup(self, **info: Any) -> None:
+        self.started = time.monotonic()
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
+            self.live.start()
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.trials[trial.trial_id] = trial
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self.trials[trial.trial_id] = trial
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._ended(trial, self.stopped)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._ended(trial, self.failed)
+
+    def on_experiment_end(self, trials: list, **info: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes the live table off the terminal."""
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+    def _ended(self, trial: Any, where: set[str]) -> None:
+        self.trials[trial.trial_id] = trial
+        where.add(trial.trial_id)
+        if not self.live:
+            ended, score, best = len(self.failed | self.stopped), self._score(trial), self._best()
+            self.console.print(
+                f"{trial_name(trial)}  {self._status(trial):9s} {_epochs(trial):3d} epochs  "
+                f"{self.space.metric} {_number(score):8s} best {_number(best):8s} {ended}/{self.space.trials} trials",
+                highlight=False,
+            )
+
+    def _status(self, trial: Any) -> str:
+        if trial.trial_id in self.failed | self.stopped:
+            return trial_status(trial.trial_id in self.failed, _epochs(trial), self.space.max_epochs)
+        return "running"
+
+    def _score(self, trial: Any) -> float | None:
+        return trial.metric_analysis.get(self.space.metric, {}).get(self.space.mode)
+
+    def _best(self) -> float | None:
+        scores = [self._score(trial) for trial in self.trials.values() if trial.trial_id not in self.failed]
+        known = [score for score in scores if score is not None]
+        return (max if self.space.mode == "max" else min)(known) if known else None
+
+    def _render(self) -> Group:
+        ended = len(self.failed | self.stopped)
+        elapsed = time.monotonic() - self.started
+        best = self._best()
+        counts = ", ".join(
+            f"{sum(self._status(t) == status for t in self.trials.values())} {status}"
+            for status in ("running", "finished", "pruned", "failed")
+        )
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(f"{ended} of {self.space.trials} trials", style="bold"),
+            ProgressBar(self.space.trials, ended, width=24),
+            counts,
+        )
+        head.add_row(
+            f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._left(elapsed, ended)
+        )
+        table = Table(
+            "trial", "", "epochs", self.space.metric, *list(self.space.searched)[:4], box=None, pad_edge=False
+        )
+        newest = list(self.trials.values())[-SHOWN_TRIALS:]
+        for trial in newest:
+            status, score = self._status(trial), self._score(trial)
+            mark = " ←" if score is not None and score == best else ""
+            table.add_row(
+                trial_name(trial) + (f" ({b})" if (b := trial.config["context"].get("baseline")) else ""),
+                Text(status, style=STATUS_STYLE[status]),
+                f"{_epochs(trial)}/{self.space.max_epochs}",
+                _number(score) + mark,
+                *[_number(trial.config.get(key)) for key in list(self.space.searched)[:4]],
+            )
+        return Group(head, table)
+
+    def _left(self, elapsed: float, ended: int) -> str:
+        epochs = sum(_epochs(trial) for trial in self.trials.values())
+        if not epochs or not ended:
+            return "time left: after the first trial"
+        running = [trial for trial in self.trials.values() if self._status(trial) == "running"]
+        per_trial = (epochs - sum(_epochs(t) for t in running)) / ended
+        to_do = sum(max(0.0, per_trial - _epochs(t)) for t in running)
+        to_do += (self.space.trials - ended - len(running)) * per_trial
+        left = to_do * elapsed / epochs
+        if self.time_budget:
+            left = min(left, max(0.0, self.time_budget - elapsed))
+        return f"about {_clock(left)} left"
+
+
+def print_result(
+    console: Console, result: Mapping[str, Any], paths: Mapping[str, str], commands: Sequence[str]
+) -> None:
+    """The trials, the best configuration with its test scores, where everything lies, and what to type next.
+
+    Args:
+        console: Where to.
+        result: As written to --json.
+        paths: Places, by what lies there.
+        commands: Shell commands.
+    """
+    metric, best = result["metric"], result["best"]
+    varied = _varied([trial["config"] for trial in result["trials"]])
+    table = Table("trial", "", "epochs", "seconds", metric, box=None, pad_edge=False, header_style="bold")
+    for key in varied:
+        table.add_column(key.replace("_", " ", 1) if len(varied) > 6 else key, overflow="fold")
+    order = sorted(result["trials"], key=lambda trial: _sort_key(trial, metric, result["mode"]))
+    for trial in order:
+        status, is_best = trial["status"], best is not None and trial["trial_id"] == best["trial_id"]
+        name = trial["name"] + (f" ({trial['baseline']})" if trial["baseline"] else "")
+        table.add_row(
+            name,
+            Text(status, style=STATUS_STYLE.get(status, "")),
+            str(trial["epochs"]),
+            f"{trial['seconds']:.0f}",
+            _number(trial["metrics"].get(metric)),
+            *[_number(trial["config"].get(key)) for key in varied],
+            style="bold" if is_best else "",
+        )
+    console.print(table)
+    for trial in order:
+        if trial["status"] == "failed":
+            console.print(Text(f"{trial['name']} failed: {trial['error']}", style="red"), soft_wrap=True)
+    if best is None:
+        console.print("[red]No trial succeeded: there is no best configuration.[/]")
+    else:
+        console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
+        for key, value in best["config"].items():
+            console.print(Text(f"  {key:24s}{_number(value)}"))
+        console.print(Text("\nIts scores on the test split, which the search never saw", style="bold"))
+        for key, value in best["test_metrics"].items():
+            console.print(Text(f"  {key:36s}{value:.4f}"))
+    console.print(Text("\nWhere everything lies", style="bold"))
+    for what, where in paths.items():
+        console.print(Text(f"  {what:24s}{where}"), soft_wrap=True)
+    console.print(Text("\nNext", style="bold"))
+    for command in commands:
+        console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _varied(configs: list[dict[str, Any]]) -> list[str]:
+    """The parameters that differ between trials, the first few of them: what fits a terminal."""
+    keys = configs[0] if configs else {}
+    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1][:6]
+
+
+def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, float]:
+    score = trial["metrics"].get(metric)
+    missing = score is None or trial["status"] == "failed"
+    return missing, 0.0 if missing else (-score if mode == "max" else score)
+
+
+def _epochs(trial: Any) -> int:
+    return int((trial.last_result or {}).get("training_iteration", 0))
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 0.01 or abs(value) >= 1000 else f"{value:.3f}"
+    return str(value)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
