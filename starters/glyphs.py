@@ -80,7 +80,7 @@ def train(steps: int, seed: int) -> backbones.Backbone:
 
 
 def torchvision_state(body: backbones.Backbone) -> dict[str, Tensor]:
-    """The body's tensors under torchvision's names (features.*), in half precision: twice as small, and no worse."""
+    """The body's tensors under torchvision's names (features.*), in half precision: half the bytes to ship."""
     state, block = {}, 0
     for stage in body.children():
         for child in stage.children():
