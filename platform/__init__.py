@@ -15,7 +15,8 @@ _spec = importlib.util.spec_from_file_location(
     Path(sysconfig.get_path("stdlib")) / "platform.py",
     submodule_search_locations=[str(Path(__file__).parent)],
 )
-assert _spec is not None and _spec.loader is not None
+assert _spec is not None
+assert _spec.loader is not None
 _module = importlib.util.module_from_spec(_spec)
 sys.modules["platform"] = _module
 _spec.loader.exec_module(_module)

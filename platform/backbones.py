@@ -14,6 +14,7 @@ Weights are a torchvision name ("DEFAULT", "IMAGENET1K_V1", …: fetched and cac
 "none" (random initialisation).
 """
 
+import itertools
 from collections import OrderedDict
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _cut(name: str, model: nn.Module) -> "OrderedDict[str, nn.Module]":
     if name in _MOBILENET_CUTS:
         cuts = _MOBILENET_CUTS[name]
         blocks = list(model.features)  # type: ignore[arg-type]
-        parts = [nn.Sequential(*blocks[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
+        parts = [nn.Sequential(*blocks[start:end]) for start, end in itertools.pairwise(cuts)]
         return OrderedDict(zip(STAGES, parts, strict=True))
     stem = nn.Sequential(OrderedDict((part, getattr(model, part)) for part in ("conv1", "bn1", "relu", "maxpool")))
     return OrderedDict([("stem", stem)] + [(stage, getattr(model, stage)) for stage in STAGES[1:]])

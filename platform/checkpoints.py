@@ -9,7 +9,6 @@ The first two are the model and serve by themselves; the other two are only for 
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def export(folder: Path, target: Path) -> None:
     for name in (MODEL, CARD):
         partial = target / f".{name}.partial"
         partial.write_bytes((folder / name).read_bytes())
-        os.replace(partial, target / name)
+        partial.replace(target / name)
 
 
 def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:

@@ -4,6 +4,7 @@ All take a batch of images of one fixed size (the canvas), so that what a frozen
 depends on its neighbours in the batch. Labels run from 1; 0 is the background, as in torchvision.
 """
 
+import itertools
 from collections import OrderedDict
 from functools import partial
 
@@ -57,7 +58,7 @@ class Cascade(nn.Module):
         self.body = body
         self.levels = STAGES[3:]
         widths = [body.channels["layer4"], channels * 2, channels, channels]
-        self.neck = nn.ModuleList(_halving(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.neck = nn.ModuleList(_halving(a, b) for a, b in itertools.pairwise(widths))
         self.out_channels = [body.channels[level] for level in self.levels] + widths[1:]
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":

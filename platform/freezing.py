@@ -1,9 +1,9 @@
 """Which part of a pretrained model stays as it was, until when, and the proof that it did.
 
-A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The first
-`depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not move,
-dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed and checked at each thaw and at the
-end.
+A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The
+first `depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not
+move, dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed and checked at each thaw and
+at the end.
 
 Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 """
@@ -27,8 +27,8 @@ class Stage:
 
     Attributes:
         name: What the stage is called.
-        prefixes: Paths of the modules in it, e.g. ("backbone.body.layer1",). A path that this model lacks is passed over,
-            so that one declaration serves a family of models; a stage without a single tensor is an error.
+        prefixes: Paths of the modules in it, e.g. ("backbone.body.layer1",). A path that this model lacks is passed
+            over, so that one declaration serves a family of models; a stage without a single tensor is an error.
         backbone: Whether the stage comes from the pretrained backbone and so learns at the backbone's rate.
     """
 
@@ -43,8 +43,8 @@ class Freezing:
 
     Attributes:
         depth: Stages frozen from the input. 0: fine-tune everything; all but the last: a linear probe.
-        unfreeze: "never"; "at_once": all at the thaw point; "gradual": from the thaw point on a stage an epoch, top-down;
-            "on_plateau": from the thaw point on a stage each time the score has stood still for PLATEAU_PATIENCE epochs.
+        unfreeze: "never"; "at_once": all at the thaw point; "gradual": from the thaw point on a stage an epoch,
+            top-down; "on_plateau": from there on a stage each time the score stood still for PLATEAU_PATIENCE epochs.
         thaw_at: The thaw point as a fraction of the budget, so that it scales with it.
         batch_norm: Whether BatchNorm in thawed backbone stages keeps its pretrained statistics ("frozen", what small
             batches want) or goes on averaging ("updated").

@@ -1,12 +1,14 @@
 """Pictures that people look at: learning curves, precision-recall curves, boxes drawn on images, sheets of them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe & Ito's eight colours, told apart by colour-blind readers too; black is left out, as photographs hold a lot of it.
+# Okabe & Ito's colours, told apart by colour-blind readers too; without black, as photographs hold a lot of it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 DASHES = ("-", "--", ":", "-.")
 
@@ -31,7 +33,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figu
     scores.set(title="Validation", xlabel="epoch", ylabel="score")
     frozen = [row.get("frozen_stages") for row in history]
     for axes in (losses, scores):
-        for epoch, (before, after) in enumerate(zip(frozen, frozen[1:], strict=False), start=2):
+        for epoch, (before, after) in enumerate(itertools.pairwise(frozen), start=2):
             if before != after:
                 axes.axvline(epoch - 0.5, color="grey", linestyle=":", linewidth=1)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -44,13 +46,16 @@ def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> Figure:
     """Precision against recall.
 
     Args:
-        curves: For each class its precision at evenly spaced recalls from 0 to 1; the legend is left out over 20 classes.
+        curves: For each class its precision at evenly spaced recalls from 0 to 1; no legend over 20 classes.
         title: What the curves are of.
     """
     figure = Figure(figsize=(5.4, 4.4), layout="constrained")
     axes = figure.subplots()
     for index, (name, precision) in enumerate(curves.items()):
-        style = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        }
         axes.plot(np.linspace(0, 1, len(precision)), precision, label=name, linewidth=1.5, **style)
     axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.spines[["top", "right"]].set_visible(False)

@@ -15,8 +15,7 @@ def factor(name: str, progress: float, warmup: float = 0.0) -> float:
     Args:
         name: One of NAMES.
         progress: The fraction of the trial's budget that is done, in [0, 1].
-        warmup: The fraction over which the rate rises linearly from 0; one_cycle rises to its peak as it does anyway and
-            then starts from there.
+        warmup: The fraction over which the rate is ramped up linearly from 0, besides what the schedule does.
     """
     if name not in NAMES:
         raise ValueError(f"a schedule must be one of {', '.join(NAMES)}; found {name!r}")

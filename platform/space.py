@@ -75,7 +75,7 @@ class Space:
         Raises:
             InputError: All unknown keys and impossible values together.
         """
-        params, faults = dict(self.params), []
+        params, faults = dict(self.params), list[Fault]()
         for setting in settings:
             key, separator, text = (part.strip() for part in setting.partition("="))
             try:
@@ -97,7 +97,7 @@ class Space:
             key: value if _holds(params[key], value) else _nearest(params[key], value) for key, value in start.items()
         }
         grace = min(self.grace_epochs, budget.get("max_epochs", self.max_epochs))
-        return replace(self, params=params, start=start, grace_epochs=grace, **budget)
+        return replace(self, params=params, start=start, grace_epochs=grace, **budget)  # type: ignore[arg-type]
 
     def _faults(self) -> "list[Fault]":
         faults = []
@@ -211,7 +211,7 @@ def _literal(text: str) -> Any:
 
 def _convert(key: str, value: Any, current: Any) -> Any:
     """A value given for a parameter, checked against what the parameter is."""
-    if isinstance(current, Domain) and not isinstance(current, Categorical):
+    if isinstance(current, Integer | Float):
         wants_int = isinstance(current, Integer)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise _fault(f"{key} is a number, {show(current)}", repr(value), f"Write e.g. --set {key}={current.lower}.")

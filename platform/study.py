@@ -179,12 +179,13 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             ),
         )
     try:
-        results = tuner.fit()
+        grid = tuner.fit()
     finally:
         view.close()
-    trials = [_trial_record(janitor.trials[result.path.rsplit("/", 1)[-1]], result, space) for result in results]
+    results = {Path(grid[i].path).name: grid[i] for i in range(len(grid))}
+    trials = [_trial_record(janitor.trials[trial_id], result, space) for trial_id, result in results.items()]
     best = _best(trials, space)
-    result = {
+    result: dict[str, Any] = {
         "study": request.name,
         "task": request.task,
         "metric": space.metric,
@@ -196,9 +197,10 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     }
     if best is not None and not janitor.interrupted:
         console.print("Scoring the best trial on the test split …")
-        result["best"], evaluation = _crown(plan, best, results, data)
-        histories = next(r for r in results if r.path.endswith(best["trial_id"])).metrics_dataframe.to_dict("records")
-        figures = _save_figures(request.folder / BEST, evaluation, histories, space.metric)
+        winner = results[best["trial_id"]]
+        result["best"], evaluation = _crown(plan, best, winner, data)
+        history = winner.metrics_dataframe.to_dict("records")  # type: ignore[union-attr]
+        figures = _save_figures(request.folder / BEST, evaluation, history, space.metric)
         tracker.log_best(best["trial_id"], dict(evaluation.metrics), request.folder / BEST, figures)
     status = "KILLED" if janitor.interrupted else "FINISHED" if best else "FAILED"
     result["undelivered"] = tracker.close(status)
@@ -280,12 +282,11 @@ def _best(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:
     return max(scored, key=lambda trial: sign * trial["metrics"][space.metric], default=None)
 
 
-def _crown(plan: Plan, best: dict[str, Any], results: Any, data: Path) -> tuple[dict[str, Any], Evaluation]:
+def _crown(plan: Plan, best: dict[str, Any], winner: Any, data: Path) -> tuple[dict[str, Any], Evaluation]:
     """Saves the best trial's model and scores it on the test split."""
     import torch
 
     folder = plan.request.folder / BEST
-    [winner] = [result for result in results if result.path.endswith(best["trial_id"])]
     with winner.get_best_checkpoint(plan.space.metric, plan.space.mode).as_directory() as checkpoint:
         checkpoints.export(Path(checkpoint), folder)
     torch.set_num_threads(plan.resources.cpus)

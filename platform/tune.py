@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     what = p.add_argument_group("what is searched")
     what.add_argument("--data", metavar="DIR", help="your data; without it, the task's embedded data")
     what.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
-                      help="fix (lr_head=1e-3) or narrow (freeze_depth=0..3, unfreeze=never,gradual); repeatable")  # fmt: skip
+                      help="fix (lr_head=1e-3) or narrow (freeze_depth=0..3, unfreeze=never,gradual)")  # fmt: skip
     what.add_argument("--trials", type=int, metavar="N", help="configurations to try, baselines among them")
     what.add_argument("--epochs", type=int, metavar="N", help="the most epochs a trial gets")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of splits, search and training (default 0)")

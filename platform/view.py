@@ -59,7 +59,7 @@ class LiveView(Callback):
         # Ray pickles its callbacks with the study; a terminal is not for keeping.
         return {**self.__dict__, "console": None, "live": None, "trials": {}}
 
-    def setup(self, **info: Any) -> None:
+    def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         self.started = time.monotonic()
         if self.console.is_terminal:
             self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)

@@ -7,24 +7,24 @@ from platform.space import Space
 SPACE = Space(
     metric="val/map",
     mode="max",
-    max_epochs=12,
-    grace_epochs=3,
-    trials=12,
+    max_epochs=8,
+    grace_epochs=2,
+    trials=10,
     params={
         # the model
         "architecture": "fcos",
         "backbone": "mobilenet_v2",
         "weights": "starter",
         "image_size": 128,
-        "channels": 64,
+        "channels": 128,
         # what is frozen, and when it thaws
         "freeze_depth": tune.randint(0, 6),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
         "thaw_at": tune.uniform(0.1, 0.7),
         "batch_norm": tune.choice(["frozen", "updated"]),
         # how it learns
-        "lr_head": tune.loguniform(3e-4, 1e-2),
-        "backbone_ratio": tune.loguniform(0.02, 1.0),
+        "lr_head": tune.loguniform(5e-4, 1e-2),
+        "backbone_ratio": tune.loguniform(0.03, 1.0),
         "layer_decay": tune.uniform(0.5, 1.0),
         "schedule": tune.choice(["constant", "step", "cosine", "one_cycle"]),
         "warmup": tune.uniform(0.0, 0.2),
@@ -39,12 +39,12 @@ SPACE = Space(
         "flip": False,
     },
     start={
-        "freeze_depth": 3,
+        "freeze_depth": 5,
         "unfreeze": "never",
         "thaw_at": 0.4,
         "batch_norm": "frozen",
-        "lr_head": 2e-3,
-        "backbone_ratio": 0.2,
+        "lr_head": 5e-3,
+        "backbone_ratio": 0.1,
         "layer_decay": 0.9,
         "schedule": "one_cycle",
         "warmup": 0.05,
@@ -53,7 +53,7 @@ SPACE = Space(
         "weight_classification": 1.0,
         "weight_box": 1.0,
         "weight_quality": 1.0,
-        "augment": 0.2,
+        "augment": 0.1,
     },
     baselines={
         "from scratch": {

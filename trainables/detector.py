@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
@@ -146,7 +147,7 @@ def test(model: Detector, data: Path) -> Evaluation:
     title = f"Precision and recall on the test split at IoU 0.5, mAP@50 {metrics['test/map_50']:.3f}"
     numbers = arrays.split["test"][:SHEET_IMAGES]
     drawn = [_draw_test(arrays, n, d) for n, d in zip(numbers, detections[:SHEET_IMAGES], strict=True)]
-    figures = {
+    figures: dict[str, Figure | Image.Image] = {
         "precision_recall.png": pictures.precision_recall(precision, title),
         "test_images.png": pictures.sheet(drawn, columns=4),
     }

@@ -1,0 +1,123 @@
+"""The detector's own code, without Ray."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from platform import backbones, checkpoints
+from platform.data.arrays import canvas_of, open_arrays
+from platform.errors import InputError
+from search_spaces.detector import SPACE
+from trainables import detector
+
+TINY = ["image_size=64", "channels=32", "weights=none"]
+
+
+@pytest.fixture(scope="module")
+def prepared(scenes_folder, tmp_path_factory):
+    space = SPACE.override(TINY)
+    dataset = detector.read(scenes_folder, tmp_path_factory.mktemp("cache"), seed=0)
+    return detector.prepare(space, dataset, tmp_path_factory.mktemp("prepared")), dataset
+
+
+@pytest.fixture
+def saved(prepared, tmp_path) -> Path:
+    """A model of random weights, saved."""
+    space = SPACE.override(TINY)
+    point = {**space.fixed, **space.start}
+    card = {"task": "detector", "classes": list(prepared[1].classes), "canvas": [64, 64], "config": point}
+    model = detector._build(card, "none")
+    checkpoints.save(tmp_path, model, card, torch.optim.AdamW(model.parameters()), {})
+    return tmp_path
+
+
+def test_arrays_hold_the_data_set(prepared):
+    folder, dataset = prepared
+    arrays = open_arrays(folder / "64")
+    assert arrays.images.shape == (40, 3, 64, 64)
+    assert {name: len(numbers) for name, numbers in arrays.split.items()} == {"train": 24, "val": 8, "test": 8}
+    for number, example in enumerate(dataset.examples):
+        _, target = arrays.example(number)
+        assert np.allclose(target["boxes"], np.array(example.boxes).reshape(-1, 4), atol=1e-3)
+        assert target["labels"].tolist() == [label + 1 for label in example.labels]
+
+
+def test_preparing_again_reuses_the_arrays(prepared, scenes_folder):
+    folder, dataset = prepared
+    before = (folder / "64" / "images.npy").stat().st_mtime_ns
+    assert detector.prepare(SPACE.override(TINY), dataset, folder.parent) == folder
+    assert (folder / "64" / "images.npy").stat().st_mtime_ns == before
+
+
+def test_a_canvas_holds_every_image():
+    assert canvas_of([(480, 640)], 320) == (256, 320)
+    assert canvas_of([(480, 640), (640, 480)], 320) == (320, 320)
+
+
+def test_perfect_detections_score_one(prepared):
+    arrays = open_arrays(prepared[0] / "64")
+    targets = [arrays.example(number)[1] for number in arrays.split["val"]]
+    perfect = [{**target, "scores": torch.ones(len(target["labels"]))} for target in targets]
+    scores = detector._score(perfect, arrays, "val")
+    assert scores["val/map"] == pytest.approx(1.0)
+    nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}]
+    assert detector._score(nothing * len(targets), arrays, "val")["val/map"] <= 0.0
+
+
+def test_augmented_boxes_follow_their_objects():
+    augment = detector._augmentation(1.0, flip=True)
+    torch.manual_seed(0)
+    for _ in range(20):
+        image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+        image[:, 20:40, 24:50] = 255
+        target = {"boxes": torch.tensor([[24.0, 20.0, 50.0, 40.0]]), "labels": torch.tensor([1])}
+        moved, found = augment(image, target)
+        ys, xs = torch.nonzero(moved[0] > 60, as_tuple=True)
+        box = torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]).float()
+        assert torch.allclose(found["boxes"].float(), box, atol=2.5)
+
+
+def test_a_saved_model_predicts_in_the_pixels_of_the_image(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(detector, "SHOWN_SCORE", 0.0)
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 300, 3), np.uint8)).save(path)
+    [prediction] = detector.predict(detector.load(saved), [path])
+    json.dumps(prediction)
+    boxes = np.array([d["box"] for d in prediction["detections"]])
+    assert len(boxes)
+    assert (boxes >= 0).all()
+    assert (boxes[:, [0, 2]] <= 300).all()
+    assert (boxes[:, [1, 3]] <= 100).all()
+    assert detector.draw(prediction).size == (300, 100)
+
+
+def test_what_a_space_cannot_ask_for_is_told_together(prepared):
+    space = SPACE.override(["architecture=yolo", "image_size=3", "channels=65", "backbone=vgg"])
+    assert len(detector.check(space, prepared[1])) == 4
+    [fault] = detector.check(SPACE.override(["weights=/no/such.pth"]), prepared[1])
+    assert "DEFAULT" in fault.remedy
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    state = backbones.load("resnet18", "none").state_dict()
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="must fit torchvision's mobilenet_v2"):
+        backbones.load("mobilenet_v2", str(tmp_path / "other.pth"))
+    (tmp_path / "broken.pth").write_bytes(b"not weights")
+    with pytest.raises(InputError, match="without pickled code"):
+        backbones.load("mobilenet_v2", str(tmp_path / "broken.pth"))
+
+
+def test_a_local_file_of_torchvision_weights_loads(tmp_path):
+    import torchvision
+
+    torch.manual_seed(5)
+    whole = torchvision.models.mobilenet_v2()
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    body = backbones.load("mobilenet_v2", str(tmp_path / "whole.pth")).eval()
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(body.maps(image)["layer4"], whole.features.eval()(image))

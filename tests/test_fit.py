@@ -1,0 +1,108 @@
+"""The training loop under a real Ray Tune, with a model of a few numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ray import tune
+from ray.tune import CheckpointConfig, RunConfig
+from safetensors.torch import load_file
+from torch import nn
+
+from platform.fit import Context, Optimization, fit
+from platform.freezing import Freezing, Stage
+
+EPOCHS = 4
+
+
+def train(config):
+    """Four epochs of two steps; config["dies_at"] ends the process at the start of that epoch, once."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)),
+        nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
+        nn.Linear(4, 1),
+    )
+    marker = Path(config["marker"])
+
+    def batches(epoch, generator):
+        if epoch == config["dies_at"] and not marker.exists():
+            marker.touch()
+            raise RuntimeError("killed")
+        for _ in range(2):
+            yield torch.from_numpy(generator.normal(size=(8, 4))).float()
+
+    def loss(model, batch):
+        value = (model(batch).squeeze() - batch.sum(1)).square().mean()
+        return {"loss": value * config["factor"], "error": value}
+
+    fit(
+        model,
+        [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
+        loss=loss,
+        batches=batches,
+        steps_per_epoch=2,
+        evaluate=lambda model: {"val/score": float(model(torch.ones(2, 4)).mean())},
+        freezing=Freezing(2, "gradual", thaw_at=0.5, batch_norm="updated"),
+        optimization=Optimization(lr_head=1e-2, schedule="cosine", warmup=0.1),
+        context=Context("toy", "", 0, EPOCHS, "val/score", "max"),
+        card={"task": "toy"},
+    )
+
+
+def run(tmp_path, name, **config):
+    config = {"marker": str(tmp_path / name), "dies_at": -1, "factor": 1.0, **config}
+    tuner = tune.Tuner(
+        train,
+        param_space=config,
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(tmp_path / "studies"),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=int(config["dies_at"] >= 0)),
+            checkpoint_config=CheckpointConfig(num_to_keep=EPOCHS),
+        ),
+    )
+    [result] = list(tuner.fit())
+    return result
+
+
+@pytest.fixture(scope="module")
+def whole(ray_cluster, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole"), "whole")
+
+
+def weights(result) -> dict:
+    return load_file(Path(result.checkpoint.path) / "model.safetensors")
+
+
+def test_reports_each_epoch_with_its_parts(whole):
+    frame = whole.metrics_dataframe
+    assert frame["training_iteration"].tolist() == [1, 2, 3, 4]
+    assert frame["frozen_stages"].tolist() == [2, 2, 1, 0]
+    assert frame["train/loss"].tolist() == frame["train/loss_error"].tolist()
+
+
+def test_a_checkpoint_is_safetensors_and_visible_json(whole):
+    folder = Path(whole.checkpoint.path)
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert names == {"model.safetensors", "model.json", "optimizer.safetensors", "resume.json"}
+    resume = json.loads((folder / "resume.json").read_text())
+    assert resume["epoch"] == EPOCHS
+    assert len(resume["scores"]) == EPOCHS
+    assert resume["freezing"]["thaws"] == [[2, 1], [3, 0]]
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])  # before, at and after the first thaw
+def test_a_resumed_trial_ends_with_the_same_weights(whole, tmp_path, epoch):
+    resumed = run(tmp_path, "resumed", dies_at=epoch)
+    assert (tmp_path / "resumed").exists()
+    assert resumed.metrics["training_iteration"] == EPOCHS
+    expected, found = weights(whole), weights(resumed)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_nan_fails_the_trial_with_its_step(ray_cluster, tmp_path):
+    result = run(tmp_path, "nan", factor=float("nan"))
+    assert "epoch 1, step 1" in str(result.error)

@@ -1,0 +1,106 @@
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray import tune
+
+from platform.errors import InputError
+from platform.space import Space, show
+
+GOOD = {
+    "params": {
+        "depth": tune.randint(0, 6),
+        "lr": tune.loguniform(1e-4, 1e-2),
+        "warmup": tune.uniform(0.0, 0.5),
+        "unfreeze": tune.choice(["never", "gradual"]),
+        "batch_size": tune.choice([4, 8, 16]),
+        "weights": "starter",
+        "flip": False,
+    },
+    "metric": "val/map",
+    "mode": "max",
+    "max_epochs": 9,
+    "grace_epochs": 3,
+    "trials": 8,
+    "start": {"depth": 3, "lr": 1e-3, "warmup": 0.1, "unfreeze": "never", "batch_size": 8},
+    "baselines": {"scratch": {"weights": "none", "depth": 0}},
+}
+SPACE = Space(**GOOD)
+
+
+def test_all_faults_of_a_space_are_told_at_once():
+    with pytest.raises(InputError) as error:
+        Space(
+            **{**GOOD, "mode": "best", "grace_epochs": 20, "trials": 0, "start": {**GOOD["start"], "depth": 6, "x": 1}}
+        )
+    assert len(error.value.faults) == 5
+
+
+def test_override_fixes_and_narrows():
+    space = SPACE.override(["depth=2", "lr=1e-3..5e-3", "unfreeze=gradual", "batch_size=4,16", "weights=/a=b.pth"])
+    assert space.fixed == {"depth": 2, "unfreeze": "gradual", "weights": "/a=b.pth", "flip": False}
+    assert show(space.params["lr"]) == "0.001..0.005 (log)"
+    assert show(space.params["batch_size"]) == "one of 4, 16"
+    assert space.start["batch_size"] in (4, 16)
+    assert SPACE.params["depth"] is GOOD["params"]["depth"]  # the shipped space is as it was
+
+
+def test_a_fixed_value_can_become_a_choice():
+    space = SPACE.override(["weights=starter,none"])
+    assert space.start["weights"] == "starter"
+    assert space.values("weights") == ("starter", "none")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("dpeth=2", "Did you mean depth?"),
+        ("depth=6", "0..5"),
+        ("depth=2.5", "whole number"),
+        ("depth=-1", "0..5"),
+        ("lr=fast", "a number"),
+        ("lr=nan", "a number"),
+        ("lr=5e-3..1e-3", "low..high"),
+        ("lr=1e-3..1", "must lie in"),
+        ("unfreeze=gradul", "Did you mean gradual?"),
+        ("flip=3", "bool"),
+        ("depth", "key=value"),
+        ("=3", "parameter of the space"),
+    ],
+)
+def test_impossible_settings_are_told_with_a_remedy(setting, told):
+    with pytest.raises(InputError, match=told.replace("?", r"\?")):
+        SPACE.override([setting])
+
+
+def test_all_wrong_settings_are_told_together():
+    with pytest.raises(InputError) as error:
+        SPACE.override(["a=1", "depth=9", "lr=x"])
+    assert len(error.value.faults) == 3
+
+
+@given(st.sampled_from(sorted(GOOD["params"])), st.text(max_size=30))
+def test_any_text_is_a_valid_space_or_an_input_error(key, text):
+    try:
+        space = SPACE.override([f"{key}={text}"])
+    except InputError:
+        return
+    assert set(space.params) == set(SPACE.params)
+
+
+@given(st.floats(1e-4, 1e-2), st.floats(1e-4, 1e-2))
+def test_narrowed_ranges_stay_inside(low, high):
+    if low < high:
+        domain = SPACE.override([f"lr={low!r}..{high!r}"]).params["lr"]
+        assert all(low <= value <= high for value in domain.sample(size=20))
+
+
+def test_baselines_are_whole_configurations():
+    assert SPACE.baseline_configs() == {
+        "scratch": {**GOOD["start"], "flip": False, "weights": "none", "depth": 0},
+    }
+
+
+def test_a_space_pickles():
+    assert pickle.loads(pickle.dumps(SPACE)).start == SPACE.start

@@ -1,0 +1,60 @@
+"""The dependency rules of the house, read from the code."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from platform import task
+
+ROOT = Path(__file__).parent.parent
+
+
+def imports(path: Path, anywhere: bool = True) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in ast.walk(tree) if anywhere else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("[a-z]*.py")), ids=lambda p: p.name)
+def test_a_space_imports_only_ray_tune_and_space(path):
+    assert imports(path) <= {"ray", "ray.tune", "platform.space", "platform.space.Space"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "trainables").glob("[a-z]*.py")), ids=lambda p: p.name)
+def test_a_trainable_knows_neither_mlflow_nor_optuna_nor_another(path):
+    forbidden = ("mlflow", "optuna", "trainables", "search_spaces")
+    assert not {name for name in imports(path) if name.split(".")[0] in forbidden}
+
+
+def test_the_engine_names_no_task():
+    known, _ = task.names()
+    for path in (ROOT / "platform").rglob("*.py"):
+        assert not {name for name in imports(path) if name.startswith(("trainables.", "search_spaces."))}, path
+        text = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+        assert not set(known) & {value for value in text if isinstance(value, str)}, path
+
+
+def test_only_tracking_and_the_logged_model_import_mlflow():
+    users = {p.name for p in (ROOT / "platform").rglob("*.py") if any(n.startswith("mlflow") for n in imports(p))}
+    assert users == {"tracking.py", "pyfunc.py"}
+
+
+@pytest.mark.parametrize("module", ["platform.tune", "platform.predict"])
+def test_help_imports_neither_torch_nor_ray(module):
+    heavy = {"torch", "ray", "mlflow"}
+    code = f"import sys, {module} as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_task_has_both_files():
+    known, unpaired = task.names()
+    assert known
+    assert unpaired == []
