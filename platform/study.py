@@ -191,6 +191,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         "metric": space.metric,
         "mode": space.mode,
         "best": None,
+        "baselines": [],
         "trials": trials,
         "interrupted": janitor.interrupted,
         "seconds": 0.0,
@@ -201,6 +202,13 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         result["best"], evaluation = _crown(plan, best, winner, data)
         history = winner.metrics_dataframe.to_dict("records")  # type: ignore[union-attr]
         figures = _save_figures(request.folder / BEST, evaluation, history, space.metric)
+        for trial in trials:
+            if trial["baseline"] and trial["status"] == "finished":
+                scores = dict(_score(plan, results[trial["trial_id"]], request.folder / "baseline", data).metrics)
+                result["baselines"].append(
+                    {key: trial[key] for key in ("baseline", "trial_id")} | {"test_metrics": scores}
+                )
+        janitor.forget_baselines(best["trial_id"])
         tracker.log_best(best["trial_id"], dict(evaluation.metrics), request.folder / BEST, figures)
     status = "KILLED" if janitor.interrupted else "FINISHED" if best else "FAILED"
     result["undelivered"] = tracker.close(status)
@@ -226,12 +234,8 @@ class Janitor(Callback):
         return {**self.__dict__, "trials": {}}
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        done = [other for other in trials if other.is_finished() and self.metric in other.metric_analysis]
-        sign = 1 if self.mode == "max" else -1
-        winner = max(done, key=lambda other: sign * other.metric_analysis[self.metric][self.mode], default=None)
-        for loser in done:
-            if loser is not winner:
-                self._forget(loser)
+        # Ray marks a trial as finished only after it told us.
+        self._sweep([other for other in trials if other is trial or other.is_finished()])
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._forget(trial)
@@ -239,6 +243,22 @@ class Janitor(Callback):
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.trials = {trial.trial_id: trial for trial in trials}
         self.interrupted = any(not trial.is_finished() for trial in trials)
+        self._sweep([trial for trial in trials if trial.is_finished()])
+
+    def forget_baselines(self, best: str) -> None:
+        """Deletes the baselines' checkpoints, once they have been scored, but for the best trial's."""
+        for trial in self.trials.values():
+            if trial.config["context"].get("baseline") and trial.trial_id != best:
+                self._forget(trial)
+
+    def _sweep(self, done: list) -> None:
+        """Deletes all checkpoints but the leader's and those of the baselines, which are scored in the end."""
+        scored = [trial for trial in done if trial.status != "ERROR" and self.metric in trial.metric_analysis]
+        sign = 1 if self.mode == "max" else -1
+        leader = max(scored, key=lambda trial: sign * trial.metric_analysis[self.metric][self.mode], default=None)
+        for trial in done:
+            if trial is not leader and not trial.config["context"].get("baseline"):
+                self._forget(trial)
 
     def _forget(self, trial: Any) -> None:
         for kept in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
@@ -284,15 +304,20 @@ def _best(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:
 
 def _crown(plan: Plan, best: dict[str, Any], winner: Any, data: Path) -> tuple[dict[str, Any], Evaluation]:
     """Saves the best trial's model and scores it on the test split."""
-    import torch
-
     folder = plan.request.folder / BEST
-    with winner.get_best_checkpoint(plan.space.metric, plan.space.mode).as_directory() as checkpoint:
-        checkpoints.export(Path(checkpoint), folder)
-    torch.set_num_threads(plan.resources.cpus)
-    evaluation = plan.task.test(plan.task.load(folder), data)
+    evaluation = _score(plan, winner, folder, data)
     kept = {key: best[key] for key in ("trial_id", "name", "config", "metrics")}
     return {**kept, "test_metrics": dict(evaluation.metrics), "model": str(folder)}, evaluation
+
+
+def _score(plan: Plan, trial: Any, folder: Path, data: Path) -> Evaluation:
+    """Saves the model of a trial's best epoch into a folder and scores it on the test split."""
+    import torch
+
+    with trial.get_best_checkpoint(plan.space.metric, plan.space.mode).as_directory() as checkpoint:
+        checkpoints.export(Path(checkpoint), folder)
+    torch.set_num_threads(plan.resources.cpus)
+    return plan.task.test(plan.task.load(folder), data)
 
 
 def _save_figures(folder: Path, evaluation: Evaluation, history: list[dict], metric: str) -> dict[str, Path]:
@@ -302,7 +327,7 @@ def _save_figures(folder: Path, evaluation: Evaluation, history: list[dict], met
             figure.savefig(folder / name, dpi=144)
         else:
             figure.save(folder / name)
-    return {name: folder / name for name in figures}
+    return {Path(name).stem: folder / name for name in figures}
 
 
 def _facts(plan: Plan) -> StudyFacts:

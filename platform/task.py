@@ -11,8 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import search_spaces
-import trainables
 from platform.errors import Fault, InputError
 
 if TYPE_CHECKING:
@@ -81,6 +79,10 @@ class Task(Protocol):
 
 def names() -> tuple[list[str], list[str]]:
     """The tasks that have both files, and a line for each file that misses its pair."""
+    # Here and not above: a model logged to MLflow ships without the search spaces, and this file with it.
+    import search_spaces
+    import trainables
+
     trained = {module.name for module in pkgutil.iter_modules(trainables.__path__)}
     searched = {module.name for module in pkgutil.iter_modules(search_spaces.__path__)}
     unpaired = [f"trainables/{name}.py misses search_spaces/{name}.py" for name in sorted(trained - searched)]

@@ -45,7 +45,15 @@ METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 ERROR_LINES = 20
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
-REQUIREMENTS = ("mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision")  # what any logged model needs
+REQUIREMENTS = (
+    "matplotlib",
+    "mlflow",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "torch",
+    "torchvision",
+)  # what any logged model needs
 
 
 @dataclass(frozen=True)

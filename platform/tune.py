@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Ray, torch and MLflow take seconds to import: only now, when --help and wrong options are past.
     from platform.errors import Fault, InputError
 
-    console = Console()
+    # In a file or a pipe rich would wrap at 80 columns; lines of any length are easier to read and to search there.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     if options.list:
         return _list(console)
     from platform.view import print_error, print_plan, print_result

@@ -199,6 +199,10 @@ def print_result(
         console.print(Text("\nIts scores on the test split, which the search never saw", style="bold"))
         for key, value in best["test_metrics"].items():
             console.print(Text(f"  {key:36s}{value:.4f}"))
+        for baseline in result["baselines"]:
+            console.print(Text(f"\nBaseline: {baseline['baseline']}", style="bold"))
+            for key, value in list(baseline["test_metrics"].items())[:3]:
+                console.print(Text(f"  {key:36s}{value:.4f}"))
     console.print(Text("\nWhere everything lies", style="bold"))
     for what, where in paths.items():
         console.print(Text(f"  {what:24s}{where}"), soft_wrap=True)

@@ -21,7 +21,8 @@ def _one_thread():
 def ray_cluster():
     import ray
 
-    os.environ["PYTHONPATH"] = str(ROOT)
+    # Workers import our packages, and the test files whose functions they are sent.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

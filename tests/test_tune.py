@@ -72,6 +72,8 @@ def test_only_the_best_trial_keeps_its_checkpoints(study):
     folder, _, result = study
     kept = {path.parent.parent.name for path in (folder / "tiny").glob("*/checkpoint_*/model.safetensors")}
     assert kept == {result["best"]["trial_id"]}
+    assert [baseline["baseline"] for baseline in result["baselines"]] == ["from scratch"]
+    assert "test/map" in result["baselines"][0]["test_metrics"]
     assert (Path(result["best"]["model"]) / "model.safetensors").exists()
 
 

@@ -20,12 +20,11 @@ from torchvision.transforms import v2
 from platform import backbones, checkpoints, detectors, pictures
 from platform.data import images
 from platform.data.arrays import DetectionArrays, open_arrays, write_arrays
-from platform.data.detection import DetectionDataset
-from platform.data.detection import read as read_detection
 from platform.errors import Fault, InputError
 from platform.task import Evaluation
 
 if TYPE_CHECKING:
+    from platform.data.detection import DetectionDataset
     from platform.space import Space
 
 EVAL_BATCH = 16
@@ -43,16 +42,17 @@ class Detector:
     card: dict[str, Any]
 
 
-def read(source: Path | None, cache: Path, seed: int) -> DetectionDataset:
+def read(source: Path | None, cache: Path, seed: int) -> "DetectionDataset":
     """The data set in a folder; without one, scenes of handwritten digits."""
+    # Here and not above: a model logged to MLflow predicts without the readers and what they need.
+    from platform.data import detection, scenes
+
     if source is None:
-        from platform.data import scenes
-
         source = scenes.write(cache / f"scenes-{seed}", seed=seed)
-    return read_detection(source, seed)
+    return detection.read(source, seed)
 
 
-def check(space: "Space", dataset: DetectionDataset) -> list[Fault]:
+def check(space: "Space", dataset: "DetectionDataset") -> list[Fault]:
     """Builds each model that the space can ask for, once."""
     faults = []
     known = {"architecture": detectors.ARCHITECTURES, "backbone": backbones.NAMES}
@@ -76,7 +76,7 @@ def check(space: "Space", dataset: DetectionDataset) -> list[Fault]:
     return faults
 
 
-def prepare(space: "Space", dataset: DetectionDataset, cache: Path) -> Path:
+def prepare(space: "Space", dataset: "DetectionDataset", cache: Path) -> Path:
     """Decodes the images once for each size that the space can ask for."""
     folder = cache / f"detection-{dataset.fingerprint[:16]}"
     for size in space.values("image_size"):

@@ -14,15 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from platform.data import images
-from platform.data.detection import DetectionDataset
 from platform.errors import Fault, InputError
+
+if TYPE_CHECKING:
+    from platform.data.detection import DetectionDataset
 
 DIVISOR = 32  # of the canvas's sides: the largest stride of a backbone
 SPLITS = ("train", "val", "test")
@@ -91,7 +93,7 @@ def canvas_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, int]:
     return height, width
 
 
-def write_arrays(dataset: DetectionDataset, image_size: int, folder: Path) -> None:
+def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> None:
     """Decodes a data set into a folder; one that is there already is left as it is.
 
     Raises:
