@@ -261,8 +261,9 @@ class Janitor(Callback):
                 self._forget(trial)
 
     def _forget(self, trial: Any) -> None:
-        for kept in trial.run_metadata.checkpoint_manager.best_checkpoint_results:
-            checkpoint = kept.checkpoint
+        manager = trial.run_metadata.checkpoint_manager
+        results = [*manager.best_checkpoint_results, manager.latest_checkpoint_result]
+        for checkpoint in [result.checkpoint for result in results if result]:
             if checkpoint.filesystem.get_file_info(checkpoint.path).type.name == "Directory":
                 checkpoint.filesystem.delete_dir(checkpoint.path)
 
