@@ -68,7 +68,7 @@ class TaskModel(PythonModel):
         Returns:
             One dictionary of plain Python values per file, in the order given.
         """
-        return self.module.predict(self.model, paths_of(model_input))
+        return list(self.module.predict(self.model, paths_of(model_input)))
 
 
 def paths_of(model_input: pd.DataFrame | Sequence[Any]) -> list[Path]:

@@ -109,7 +109,8 @@ def test_the_logged_model_loads_elsewhere_with_pickle_refused_and_predicts(study
     [model] = mlflow.MlflowClient(uri).search_logged_models([experiment.experiment_id])
     image = next(scenes_folder.rglob("*.png"))
     code = (
-        f"import mlflow, pandas; mlflow.set_tracking_uri({uri!r}); model = mlflow.pyfunc.load_model({model.model_uri!r}); "
+        f"import mlflow, pandas; mlflow.set_tracking_uri({uri!r}); "
+        f"model = mlflow.pyfunc.load_model({model.model_uri!r}); "
         f"print(model.predict(pandas.DataFrame({{'path': [{str(image)!r}]}}))[0]['path'])"
     )
     environment = {"PATH": "/usr/bin:/bin", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HOME": str(tmp_path)}
