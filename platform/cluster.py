@@ -1,5 +1,6 @@
 """Where a study runs: ray.init, what a trial may use, and the checks that the machine has it."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class Resources:
     def describe(self) -> str:
         """One line for people."""
         gpus = f" and {self.gpus_per_trial:g} of {self.gpus} GPUs" if self.gpus else ", no GPU"
-        return f"{self.concurrent} trials at a time, each {self.cpus_per_trial} of {self.cpus} CPU cores{gpus}"
+        trials = "1 trial" if self.concurrent == 1 else f"{self.concurrent} trials"
+        return f"{trials} at a time, each {self.cpus_per_trial} of {self.cpus} CPU cores{gpus}"
 
 
 def resources(cpus_per_trial: int | None, gpus_per_trial: float | None, concurrent: int | None) -> Resources:
@@ -94,3 +96,5 @@ def quiet() -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(key, value)
+    # A failed trial's reason is told in the view, the table and MLflow; Ray would print its traceback in between.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)

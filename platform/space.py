@@ -170,7 +170,8 @@ def _nearest(domain: Any, value: Any) -> Any:
 def _parse(key: str, text: str, current: Any) -> Any:
     """A value, a range or a choice, as written on the command line, of the kind that the parameter has."""
     low, dots, high = text.partition("..")
-    if dots:
+    kind = current.categories[0] if isinstance(current, Categorical) else current
+    if dots and not isinstance(kind, str):  # a text may be a path with .. in it
         return _range(key, text, _literal(low), _literal(high), current)
     parts = [_convert(key, _literal(part), current) for part in text.split(",")]
     if len(parts) == 1:

@@ -147,6 +147,9 @@ class Tracker(Callback):
     def __init__(self, study: StudyFacts, name_of: Callable[[Any], str] = trial_name) -> None:
         self.study = study
         self.name_of = name_of
+        # Here already: Ray imports MLflow as it counts callbacks, and MLflow reads its log level once, when imported.
+        for name, value in MLFLOW_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         self._forget()
 
     def _forget(self) -> None:
@@ -305,8 +308,6 @@ class _Recorder:
         getattr(self, f"_{record.kind}")(record.time_ms, **record.data)
 
     def _open_store(self) -> None:
-        for name, value in MLFLOW_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         # The count that close() returns tells of a dead server, once; urllib3 would tell at each call.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         from mlflow import MlflowClient

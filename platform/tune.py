@@ -105,12 +105,19 @@ def _request(options: argparse.Namespace):
         experiment=options.experiment or options.task,
         tracking_uri=uri,
         data=str(Path(options.data).resolve()) if options.data else None,
-        settings=tuple(options.settings),
+        settings=tuple(_with_absolute_paths(setting) for setting in options.settings),
         **{
             key: getattr(options, key)
             for key in ("trials", "epochs", "seed", "concurrent", "cpus_per_trial", "gpus_per_trial", "time_budget")
         },
     )
+
+
+def _with_absolute_paths(setting: str) -> str:
+    """A setting whose values that are files, weights say, are found from any folder: trials work in their own."""
+    key, equals, value = setting.partition("=")
+    parts = [str(Path(part).resolve()) if Path(part).is_file() else part for part in value.split(",")]
+    return key + equals + ",".join(parts)
 
 
 def _resumed(options: argparse.Namespace):

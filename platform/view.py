@@ -1,5 +1,6 @@
 """What a study looks like in a terminal: before it starts, while it runs, and when it is over."""
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ STATUS_STYLE = {"finished": "green", "running": "cyan", "pruned": "yellow", "fai
 
 def print_error(console: Console, error: InputError) -> None:
     """All faults at once, a line each."""
-    console.print(f"[red]Cannot start: {len(error.faults)} fault{'s' * (len(error.faults) != 1)}.[/]")
+    console.print(f"[red]Cannot start: {_count(len(error.faults), 'fault')}.[/]")
     for fault in error.faults:
         console.print(Text(f"  · {fault}"), soft_wrap=True)
 
@@ -33,10 +34,13 @@ def print_plan(console: Console, title: str, space: Space, data: Mapping[str, st
     for key, value in space.params.items():
         table.add_row(key, show(value), _number(space.start[key]) if key in space.start else "")
     console.print(table)
-    for name, changes in space.baselines.items():
+    # The first trial is the start; what is left of a very small budget goes to the baselines.
+    baselines = dict(itertools.islice(space.baselines.items(), space.trials - 1))
+    for name, changes in baselines.items():
         changed = ", ".join(f"{key}={value}" for key, value in changes.items())
         console.print(f"[bold]baseline[/] {name}: the start with {changed}", highlight=False)
-    budget = f"{space.trials} trials, the baselines among them; up to {space.max_epochs} epochs each"
+    among = ", the baselines among them" if baselines else ""
+    budget = f"{_count(space.trials, 'trial')}{among}; up to {_count(space.max_epochs, 'epoch')} each"
     lines = {"metric": f"{space.metric} ({space.mode})", "budget": budget, **data, "resources": resources}
     grid = Table.grid(padding=(0, 2))
     for key, text in lines.items():
@@ -225,6 +229,10 @@ def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, f
 
 def _epochs(trial: Any) -> int:
     return int((trial.last_result or {}).get("training_iteration", 0))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _number(value: Any) -> str:

@@ -79,6 +79,7 @@ def test_requirements_are_pinned_and_short(logged):
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{logged.model.model_id}", tracking_uri=logged.uri))
     requirements = (folder / "requirements.txt").read_text().split()
     assert {line.split("==")[0] for line in requirements} == {
+        "matplotlib",
         "mlflow",
         "numpy",
         "pillow",

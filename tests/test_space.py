@@ -46,6 +46,10 @@ def test_override_fixes_and_narrows():
     assert SPACE.params["depth"] is GOOD["params"]["depth"]  # the shipped space is as it was
 
 
+def test_a_text_with_two_dots_is_a_path_not_a_range():
+    assert SPACE.override(["weights=../a..b.pth"]).fixed["weights"] == "../a..b.pth"
+
+
 def test_a_fixed_value_can_become_a_choice():
     space = SPACE.override(["weights=starter,none"])
     assert space.start["weights"] == "starter"
