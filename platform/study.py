@@ -19,10 +19,11 @@ from platform import checkpoints, cluster, pictures, task
 from platform.cluster import ROOT, Resources
 from platform.errors import Fault, InputError
 from platform.fit import Context
+from platform.recorder import DatasetFacts, StudyFacts
 from platform.search import OptunaSearcher, Scheduler
 from platform.space import Space, show
 from platform.task import Dataset, Evaluation, Task
-from platform.tracking import DatasetFacts, StudyFacts, Tracker, trial_name, trial_status
+from platform.tracking import Tracker, trial_name, trial_status
 from platform.view import LiveView
 
 REQUEST, RESULT, BEST = "study.json", "result.json", "best"

@@ -1,50 +1,29 @@
-"""What MLflow keeps of a study: a parent run, a child run per trial, one batch of metrics per epoch, the best model.
+"""What is recorded of a study, and when: Ray's events become records for MLflow.
 
 The driver alone talks to MLflow, from one background thread: workers need neither its address nor its password, and a
-slow or dead server never stops the search. Every event becomes a `Record`, put on a queue; `_Recorder.deliver` sends
-one record and is the only place where delivery can fail. What failed is kept in `Tracker.undelivered`.
+slow or dead server never stops the search. Every event becomes a `Record`, put on a queue; `Recorder.deliver` sends it.
+What failed is kept in `Tracker.undelivered`.
 """
 
 import contextlib
-import importlib.metadata
-import json
-import logging
 import numbers
-import os
 import queue
 import re
-import shutil
-import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from ray.tune import Callback
 
-ROOT = Path(__file__).resolve().parent.parent
+from platform.recorder import TAG_CHARACTERS, Record, Recorder, StudyFacts, set_environment
 
-MLFLOW_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with MLflow's own 7 retries one call to a dead server takes 244 s
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",  # what matters raises; the rest would break into the search's own output
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 PATIENCE = 3  # failures in a row after which records go straight to `undelivered` ...
 PAUSE_S = 30.0  # ... but for one attempt each PAUSE_S seconds, in case the server is back
 
 BESIDES_SLASHED = ("epoch_seconds", "frozen_stages")  # ours too, though Ray's own keys have no slash either
-METRICS_PER_BATCH = 1000  # MLflow's limit
-PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 ERROR_LINES = 20
-RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 REQUIREMENTS = (
     "matplotlib",
     "mlflow",
@@ -54,63 +33,6 @@ REQUIREMENTS = (
     "torch",
     "torchvision",
 )  # what any logged model needs
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """The data a study learns from, as MLflow shows it on every run.
-
-    Attributes:
-        name: What people call it, e.g. "logos-v2".
-        digest: Fingerprint of its content; MLflow shows 36 characters of it.
-        source: Where it was read from: a path or an address.
-        profile: Counts, e.g. {"train": 800, "val": 100, "classes": 12}.
-    """
-
-    name: str
-    digest: str
-    source: str
-    profile: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StudyFacts:
-    """What is known of a study before its first trial. Plain values only: Ray pickles its callbacks.
-
-    Attributes:
-        tracking_uri: MLflow's store, e.g. "sqlite:////abs/mlflow.db" or "http://host:5000".
-        experiment: The MLflow experiment that holds this and similar studies.
-        name: The study's name, and its parent run's; a study of the same name is continued, not doubled.
-        task: The task's name, e.g. "detector".
-        metric: The metric that is searched for, e.g. "val/map".
-        mode: "min" or "max".
-        max_epochs: A trial that ends without error before this many epochs was pruned.
-        params: Parameters of the study: budget, number of trials, the space.
-        tags: Where it came from: commit, library versions, seed, data fingerprint. Set on the parent and each child.
-        dataset: The data, or None if there is none to speak of.
-        code_paths: Folders shipped with a logged model, so that it loads outside the project.
-    """
-
-    tracking_uri: str
-    experiment: str
-    name: str
-    task: str
-    metric: str
-    mode: str
-    max_epochs: int
-    params: Mapping[str, Any] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    dataset: DatasetFacts | None = None
-    code_paths: Sequence[Path] = (ROOT / "platform", ROOT / "trainables")
-
-
-@dataclass(frozen=True)
-class Record:
-    """One thing to tell MLflow, complete in itself: delivered later, it says the same."""
-
-    kind: str  # the method of _Recorder that delivers it
-    time_ms: int
-    data: dict[str, Any]
 
 
 def trial_status(failed: bool, epochs: int, max_epochs: int) -> str:
@@ -148,8 +70,7 @@ class Tracker(Callback):
         self.study = study
         self.name_of = name_of
         # Here already: Ray imports MLflow as it counts callbacks, and MLflow reads its log level once, when imported.
-        for name, value in MLFLOW_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        set_environment()
         self._forget()
 
     def _forget(self) -> None:
@@ -270,7 +191,7 @@ class Tracker(Callback):
 
     def _deliver_all(self) -> None:
         """The thread's whole life. Nothing may escape from it: the search does not wait for MLflow, nor die of it."""
-        recorder = _Recorder(self.study)
+        recorder = Recorder(self.study)
         failures, retry_at = 0, 0.0
         while (record := self._queue.get()) is not None:
             if failures >= PATIENCE and time.monotonic() < retry_at:
@@ -284,242 +205,6 @@ class Tracker(Callback):
                 retry_at = time.monotonic() + PAUSE_S
                 self.undelivered.append(record)
                 self.last_error = f"{record.kind}: {type(error).__name__}: {error}"
-
-
-class _Recorder:
-    """Talks to MLflow, one record at a time, in the tracker's thread. Finds what an earlier process left, by tags."""
-
-    def __init__(self, study: StudyFacts) -> None:
-        self.study = study
-        self.client: Any = None
-        self.experiment_id = ""
-        self.parent_id = ""
-        self.starts: dict[str, Record] = {}  # by trial: should the start be lost, the next record makes up for it
-        self.runs: dict[str, str] = {}  # trial → run
-        self.last_step: dict[str, int] = {}  # run → last epoch recorded
-
-    def deliver(self, record: Record) -> None:
-        """Sends one record; raises if MLflow did not take it."""
-        if record.kind == "trial_start":
-            self.starts[record.data["trial_id"]] = record
-        if not self.parent_id:
-            self._open_store()
-            self._open_parent(record.time_ms)
-        getattr(self, f"_{record.kind}")(record.time_ms, **record.data)
-
-    def _open_store(self) -> None:
-        # The count that close() returns tells of a dead server, once; urllib3 would tell at each call.
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
-        with _first_opening(self.study.tracking_uri):
-            self.client = MlflowClient(self.study.tracking_uri)
-            experiment = self.client.get_experiment_by_name(self.study.experiment)
-            if experiment is None:
-                location = artifact_location(self.study.tracking_uri, self.study.experiment)
-                try:
-                    self.experiment_id = self.client.create_experiment(self.study.experiment, location)
-                    return
-                except MlflowException:  # another study's process was faster
-                    experiment = self.client.get_experiment_by_name(self.study.experiment)
-                    if experiment is None:
-                        raise
-            self.experiment_id = experiment.experiment_id
-
-    def _open_parent(self, time_ms: int) -> None:
-        study = self.study
-        run = self._find({"kind": "study"})
-        if run is None:
-            run = self._create({"kind": "study"}, study.name, time_ms)
-        else:
-            self.client.update_run(run.info.run_id, status="RUNNING")
-        params = {"task": study.task, "metric": study.metric, "mode": study.mode, "max_epochs": study.max_epochs}
-        self._complete(run, params | dict(study.params))
-        self.parent_id = run.info.run_id
-
-    def _run_of(self, trial_id: str) -> str:
-        if trial_id not in self.runs:
-            key = {"kind": "trial", "trial_id": trial_id}
-            run = self._find(key)
-            if start := self.starts.get(trial_id):
-                if run is None:
-                    tags = key | {"mlflow.parentRunId": self.parent_id, "status": "running"}
-                    run = self._create(tags, start.data["name"], start.time_ms)
-                self._complete(run, start.data["params"])
-            if run is None:
-                raise LookupError(f"trial {trial_id} never started, so it has no run")
-            self.last_step[run.info.run_id] = self._last_step_of(run)
-            self.runs[trial_id] = run.info.run_id
-        return self.runs[trial_id]
-
-    def _find(self, key: dict[str, str]) -> Any:
-        """The run of this study that an earlier process or a half-failed attempt made, or None."""
-        key = {"study": self.study.name} | key
-        wanted = " and ".join(f"tags.{tag} = {_quoted(value)}" for tag, value in key.items())
-        return next(iter(self.client.search_runs([self.experiment_id], wanted, max_results=1)), None)
-
-    def _create(self, tags: dict[str, str], name: str, time_ms: int) -> Any:
-        tags = {**self.study.tags, "task": self.study.task, "study": self.study.name, **tags}
-        tags = {tag: str(value)[:TAG_CHARACTERS] for tag, value in tags.items()}
-        return self.client.create_run(self.experiment_id, time_ms, tags, name)
-
-    def _complete(self, run: Any, params: Mapping[str, Any]) -> None:
-        """Logs the parameters and the data set, so far as the run has them not yet."""
-        from mlflow.entities import Param
-
-        # MLflow refuses a second value for a parameter, and a resumed study may have a larger budget.
-        new = [Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in params.items() if key not in run.data.params]
-        if new:
-            self.client.log_batch(run.info.run_id, params=new)
-        if self.study.dataset is not None and not (run.inputs and run.inputs.dataset_inputs):
-            self.client.log_inputs(run.info.run_id, [_dataset_input(self.study.dataset)])
-
-    def _last_step_of(self, run: Any) -> int:
-        histories = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
-        return max((point.step for history in histories for point in history), default=0)
-
-    def _log_metrics(self, run_id: str, metrics: Mapping[str, float], time_ms: int, step: int) -> None:
-        from mlflow.entities import Metric
-
-        points = [Metric(key, value, time_ms, step) for key, value in metrics.items()]
-        for first in range(0, len(points), METRICS_PER_BATCH):
-            self.client.log_batch(run_id, metrics=points[first : first + METRICS_PER_BATCH])
-
-    # One method per kind of record.
-
-    def _open(self, time_ms: int) -> None:
-        """Nothing left to do: every first record opens the study."""
-
-    def _trial_start(self, time_ms: int, trial_id: str, name: str, params: dict[str, Any]) -> None:
-        run_id = self._run_of(trial_id)
-        self.client.update_run(run_id, status="RUNNING")  # it may have been interrupted, and goes on
-        self.client.set_tag(run_id, "status", "running")
-
-    def _epoch(self, time_ms: int, trial_id: str, step: int, metrics: dict[str, float]) -> None:
-        run_id = self._run_of(trial_id)
-        if step > self.last_step[run_id]:  # a trial restored from a checkpoint repeats epochs that are recorded already
-            self._log_metrics(run_id, metrics, time_ms, step)
-            self.last_step[run_id] = step
-
-    def _trial_end(self, time_ms: int, trial_id: str, tags: dict[str, str]) -> None:
-        run_id = self._run_of(trial_id)
-        for key, value in tags.items():
-            self.client.set_tag(run_id, key, value)
-        self.client.set_terminated(run_id, RUN_STATUS[tags["status"]], time_ms)
-
-    def _best(
-        self,
-        time_ms: int,
-        trial_id: str,
-        metrics: dict[str, float],
-        model_dir: Path | None,
-        figures: dict[str, Any],
-        files: list[Path],
-        requirements: list[str],
-    ) -> None:
-        run_id = self._run_of(trial_id)
-        for target in (run_id, self.parent_id):
-            self._log_metrics(target, metrics, time_ms, step=0)
-        self.client.set_tag(self.parent_id, "best_trial_id", trial_id)
-        self.client.set_tag(self.parent_id, "best_run_id", run_id)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, figure in figures.items():
-                _save_picture(figure, Path(folder) / name)
-            if figures:
-                self.client.log_artifacts(run_id, folder, "figures")
-        for file in files:
-            self.client.log_artifact(run_id, str(file))
-        if model_dir is not None:
-            self._log_model(run_id, model_dir, requirements)
-
-    def _log_model(self, run_id: str, model_dir: Path, requirements: list[str]) -> None:
-        """Logs the folder as an MLflow model of the best run.
-
-        `mlflow.pyfunc.log_model` knows only the active run, and a model given just a run lands in the default
-        experiment. So the model's entry is created first, where it belongs, and then filled.
-        """
-        import mlflow
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import ColSpec, Schema
-
-        # The example would be run at once: a second load of the model, only to check what our tests check.
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
-        mlflow.set_tracking_uri(self.study.tracking_uri)  # Model.log takes the address from nowhere else
-        params = self.client.get_run(run_id).data.params
-        entry = self.client.create_logged_model(
-            self.experiment_id, name="model", source_run_id=run_id, params=params, tags={"task": self.study.task}
-        )
-        Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            model_id=entry.model_id,
-            python_model=str(ROOT / "platform" / "pyfunc.py"),
-            artifacts={"model": str(model_dir)},
-            code_paths=[str(path) for path in self.study.code_paths],
-            signature=ModelSignature(inputs=Schema([ColSpec("string", "path")])),
-            pip_requirements=[_pinned(name) for name in requirements],  # given, else MLflow loads the model to infer
-        )
-
-    def _close(self, time_ms: int, status: str) -> None:
-        self.client.set_terminated(self.parent_id, status, time_ms)
-
-
-def artifact_location(tracking_uri: str, experiment: str) -> str | None:
-    """Where an experiment's files go: beside a sqlite file, as an absolute path; else where the server puts them.
-
-    MLflow's own choice is ./mlruns of whichever folder the first process was started in.
-    """
-    database = _sqlite_file(tracking_uri)
-    if database is None:
-        return None
-    return (database.parent / "mlartifacts" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
-
-
-def _sqlite_file(tracking_uri: str) -> Path | None:
-    return Path(tracking_uri.removeprefix("sqlite:///")).resolve() if tracking_uri.startswith("sqlite:///") else None
-
-
-def _first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
-    """Two processes that open one new sqlite file at a time both create its tables, and one crashes."""
-    database = _sqlite_file(tracking_uri)
-    if database is None:
-        return contextlib.nullcontext()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{database}.lock", timeout=60)
-
-
-def _quoted(value: str) -> str:
-    """A value in MLflow's filter language, which has two kinds of quotes and no escape."""
-    return f'"{value}"' if "'" in value else f"'{value}'"
-
-
-def _dataset_input(dataset: DatasetFacts) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    entity = Dataset(
-        name=dataset.name,
-        digest=dataset.digest[:DIGEST_CHARACTERS],
-        source_type="local",
-        source=json.dumps({"uri": dataset.source}),
-        profile=json.dumps(dict(dataset.profile)),
-    )
-    return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-
-
-def _save_picture(figure: Any, target: Path) -> None:
-    """Writes a matplotlib figure as PNG, or copies a picture file, under the name people will see."""
-    if isinstance(figure, str | Path):
-        shutil.copy(figure, target.with_name(target.name + Path(figure).suffix))
-    else:
-        figure.savefig(target.with_name(target.name + ".png"), bbox_inches="tight")
-
-
-def _pinned(package: str) -> str:
-    """Pins a package to what is installed, without the "+cu130" of a build that no registry lists."""
-    return f"{package}=={importlib.metadata.version(package).split('+')[0]}"
 
 
 def _error_tail(trial: Any) -> str:

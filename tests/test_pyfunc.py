@@ -11,7 +11,8 @@ import mlflow
 import pytest
 
 import platform
-from platform.tracking import StudyFacts, Tracker
+from platform.recorder import StudyFacts
+from platform.tracking import Tracker
 
 ROOT = Path(__file__).parent.parent
 

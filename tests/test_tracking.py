@@ -15,8 +15,9 @@ import ray
 from matplotlib.figure import Figure
 from ray import tune
 
-from platform import tracking
-from platform.tracking import DatasetFacts, StudyFacts, Tracker, our_metrics, trial_status
+from platform import recorder, tracking
+from platform.recorder import DatasetFacts, StudyFacts
+from platform.tracking import Tracker, our_metrics, trial_status
 
 ROOT = Path(__file__).parent.parent
 MAX_EPOCHS = 3
@@ -246,7 +247,7 @@ def test_an_unreachable_server_neither_raises_nor_blocks():
 
 
 def test_close_does_not_wait_longer_than_told(monkeypatch):
-    monkeypatch.setattr(tracking._Recorder, "deliver", lambda self, record: time.sleep(5))
+    monkeypatch.setattr(recorder.Recorder, "deliver", lambda self, record: time.sleep(5))
     tracker = Tracker(facts(DEAD_SERVER))
     play(tracker, fake_trial(), range(1, 4))
     start = time.monotonic()
@@ -258,7 +259,7 @@ def test_close_does_not_wait_longer_than_told(monkeypatch):
 def test_a_start_that_was_lost_is_made_up_for(tmp_path, monkeypatch):
     """Every record says enough: when the server is back, the trial's run appears, with name and parameters."""
     monkeypatch.setattr(tracking, "PATIENCE", 100)
-    opened = tracking._Recorder._open_store
+    opened = recorder.Recorder._open_store
     outages = iter([True, True, False])
 
     def open_store(self):
@@ -266,7 +267,7 @@ def test_a_start_that_was_lost_is_made_up_for(tmp_path, monkeypatch):
             raise ConnectionError("down")
         opened(self)
 
-    monkeypatch.setattr(tracking._Recorder, "_open_store", open_store)
+    monkeypatch.setattr(recorder.Recorder, "_open_store", open_store)
     tracker = Tracker(facts(store(tmp_path)))
     trial = fake_trial(lr=0.1)
     tracker.setup()
@@ -280,7 +281,7 @@ def test_a_start_that_was_lost_is_made_up_for(tmp_path, monkeypatch):
 
 def test_processes_may_open_one_new_store_at_a_time(tmp_path):
     code = (
-        "import sys; from platform.tracking import *\n"
+        "import sys; from platform.recorder import StudyFacts; from platform.tracking import Tracker\n"
         "tracker = Tracker(StudyFacts(sys.argv[1], 'toys', sys.argv[2], 'toy', 'val/score', 'max', 3))\n"
         "tracker.setup()\n"
         "lost = tracker.close()\n"
