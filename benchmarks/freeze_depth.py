@@ -34,7 +34,7 @@ def main() -> None:
     options, passed_on = p.parse_known_args()
     cells = [(depth, seed) for depth in options.depths for seed in options.seeds]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.at_once) as pool:
-        results = list(pool.map(lambda cell: _study(options.task, *cell, passed_on, Path(folder)), cells))
+        results = list(pool.map(lambda cell: _study(options.task, cell[0], cell[1], passed_on, Path(folder)), cells))
     [metric] = {result["metric"] for result in results}
     names = [metric, *[key for key in results[0]["best"]["test_metrics"] if "class" not in key]]
     print(f"| freeze_depth | {' | '.join(names)} | seconds an epoch |")

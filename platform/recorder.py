@@ -71,7 +71,7 @@ class StudyFacts:
         task: The task's name, e.g. "detector".
         metric: The metric that is searched for, e.g. "val/map".
         mode: "min" or "max".
-        max_epochs: A trial that ends without error before this many epochs was pruned.
+        max_epochs: The most epochs a trial gets.
         params: Parameters of the study: budget, number of trials, the space.
         tags: Where it came from: commit, library versions, seed, data fingerprint. Set on the parent and each child.
         dataset: The data, or None if there is none to speak of.

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState
+from ray.tune import Callback
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -81,9 +82,15 @@ class OptunaSearcher(Searcher):
 
 
 class Scheduler(AsyncHyperBandScheduler):
-    """ASHA (Li et al. 2020), which leaves the baselines alone."""
+    """ASHA (Li et al. 2020), which leaves the baselines alone.
+
+    Attributes:
+        pruned: The trials that it cut.
+    """
 
     def __init__(self, space: Space) -> None:
+        self.pruned: set[str] = set()
+        self.max_epochs = space.max_epochs
         super().__init__(
             time_attr="training_iteration",
             metric=space.metric,
@@ -96,8 +103,37 @@ class Scheduler(AsyncHyperBandScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["context"].get("baseline"):
             return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, trial, result)
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if decision == TrialScheduler.STOP:
+            self.pruned.add(trial.trial_id)
+        return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if not trial.config["context"].get("baseline"):
             super().on_trial_complete(tune_controller, trial, result)
+
+    def status(self, trial: Any, failed: bool) -> str:
+        """How a trial ended.
+
+        Returns:
+            "failed", "finished" (after its last epoch), "pruned" (cut as one of the worse), or "interrupted": the user
+            or the time budget ended it.
+        """
+        if failed:
+            return "failed"
+        if int((trial.last_result or {}).get("training_iteration", 0)) >= self.max_epochs:
+            return "finished"
+        return "pruned" if trial.trial_id in self.pruned else "interrupted"
+
+
+class SchedulerState(Callback):
+    """Carries the scheduler over a restart: Ray keeps the state of callbacks and searcher, but not of schedulers."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+
+    def get_state(self) -> dict[str, Any]:
+        return dict(self.scheduler.__dict__)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.scheduler.__dict__.update(state)

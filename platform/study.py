@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +22,10 @@ from platform.cluster import ROOT, Resources
 from platform.errors import Fault, InputError
 from platform.fit import Context
 from platform.recorder import DatasetFacts, StudyFacts
-from platform.search import OptunaSearcher, Scheduler
+from platform.search import OptunaSearcher, Scheduler, SchedulerState
 from platform.space import Space, show
 from platform.task import Dataset, Evaluation, Task
-from platform.tracking import Tracker, trial_name, trial_status
+from platform.tracking import Tracker, trial_name
 from platform.view import LiveView
 
 REQUEST, RESULT, BEST = "study.json", "result.json", "best"
@@ -107,6 +109,9 @@ def plan(request: Request, resume: bool = False) -> Plan:
         faults.append(
             Fault("--time-budget must be positive seconds", f"{request.time_budget:g}", "Leave it out: none.")
         )
+    if resume and _is_done(request.folder, space):
+        remedy = f"Search longer in a new study: --trials {2 * space.trials}."
+        faults.append(Fault("--resume needs a study with trials left to do", f"{request.name}: all done", remedy))
     if (request.folder / REQUEST).exists() and not resume:
         remedy = f"Choose another --name, or continue it: {resume_command(request)}"
         faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
@@ -145,23 +150,26 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         mode=space.mode,
         threads=plan.resources.cpus_per_trial,
     )
-    tracker = Tracker(_facts(plan))
-    view = LiveView(space, console, request.time_budget)
-    janitor = Janitor(space.metric, space.mode)
-    callbacks: list[Callback] = [tracker, view, janitor]
+    scheduler = Scheduler(space)
+    tracker = Tracker(_facts(plan), scheduler.status)
+    view = LiveView(space, console, request.time_budget, scheduler.status)
+    janitor = Janitor(space.metric, space.mode, scheduler.status)
+    callbacks: list[Callback] = [SchedulerState(scheduler), tracker, view, janitor]
     trainable = tune.with_resources(
         plan.task.train, {"cpu": plan.resources.cpus_per_trial, "gpu": plan.resources.gpus_per_trial}
     )
     if resume and tune.Tuner.can_restore(str(request.folder)):
         tuner = tune.Tuner.restore(str(request.folder), trainable, resume_unfinished=True)
-        tuner._local_tuner.get_run_config().callbacks = callbacks  # type: ignore[union-attr]
+        # What Ray restored are copies; these are the ones whose state is restored and whose word is asked below.
+        tuner._local_tuner._run_config.callbacks = callbacks  # type: ignore[union-attr]
+        tuner._local_tuner._tune_config.scheduler = scheduler  # type: ignore[union-attr]
     else:
         tuner = tune.Tuner(
             trainable,
             param_space={**space.fixed, "context": asdict(context)},
             tune_config=tune.TuneConfig(
                 search_alg=OptunaSearcher(space, request.seed),
-                scheduler=Scheduler(space),
+                scheduler=scheduler,
                 num_samples=space.trials,
                 max_concurrent_trials=plan.resources.concurrent,
                 reuse_actors=True,  # starting a worker and importing torch costs more than a short trial
@@ -184,8 +192,11 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     finally:
         view.close()
     results = {Path(grid[i].path).name: grid[i] for i in range(len(grid))}
-    trials = [_trial_record(janitor.trials[trial_id], result, space) for trial_id, result in results.items()]
+    trials = [_trial_record(janitor.trials[trial_id], result, space, scheduler) for trial_id, result in results.items()]
     best = _best(trials, space)
+    out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget
+    left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
+    interrupted = left and not out_of_time
     result: dict[str, Any] = {
         "study": request.name,
         "task": request.task,
@@ -194,10 +205,10 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         "best": None,
         "baselines": [],
         "trials": trials,
-        "interrupted": janitor.interrupted,
+        "interrupted": interrupted,
         "seconds": 0.0,
     }
-    if best is not None and not janitor.interrupted:
+    if best is not None and not interrupted:
         console.print("Scoring the best trial on the test split …")
         winner = results[best["trial_id"]]
         result["best"], evaluation = _crown(plan, best, winner, data)
@@ -205,13 +216,13 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         figures = _save_figures(request.folder / BEST, evaluation, history, space.metric)
         for trial in trials:
             if trial["baseline"] and trial["status"] == "finished":
-                scores = dict(_score(plan, results[trial["trial_id"]], request.folder / "baseline", data).metrics)
-                result["baselines"].append(
-                    {key: trial[key] for key in ("baseline", "trial_id")} | {"test_metrics": scores}
-                )
+                with tempfile.TemporaryDirectory() as folder:
+                    scores = dict(_score(plan, results[trial["trial_id"]], Path(folder), data).metrics)
+                kept = {key: trial[key] for key in ("baseline", "trial_id")}
+                result["baselines"].append({**kept, "test_metrics": scores})
         janitor.forget_baselines(best["trial_id"])
         tracker.log_best(best["trial_id"], dict(evaluation.metrics), request.folder / BEST, figures)
-    status = "KILLED" if janitor.interrupted else "FINISHED" if best else "FAILED"
+    status = "KILLED" if interrupted else "FINISHED" if best else "FAILED"
     result["undelivered"] = tracker.close(status)
     result["seconds"] = round(time.monotonic() - started, 1)
     (request.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False))
@@ -219,32 +230,29 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
 
 
 class Janitor(Callback):
-    """Deletes the checkpoints of trials that can no longer win, and notices whether the study was interrupted.
+    """Deletes the checkpoints of trials that can no longer win.
 
     Attributes:
-        trials: Ray's trials by their id.
-        interrupted: Whether trials were left unfinished.
+        trials: Ray's trials by their id, once the search has ended.
     """
 
-    def __init__(self, metric: str, mode: str) -> None:
-        self.metric, self.mode = metric, mode
+    def __init__(self, metric: str, mode: str, status_of: Callable[[Any, bool], str]) -> None:
+        self.metric, self.mode, self.status_of = metric, mode, status_of
         self.trials: dict[str, Any] = {}
-        self.interrupted = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trials": {}}
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        # Ray marks a trial as finished only after it told us.
-        self._sweep([other for other in trials if other is trial or other.is_finished()])
+        # Ray marks a trial as finished only after it told us. An interrupted one will go on from its checkpoint.
+        done = [other for other in trials if other is trial or other.is_finished()]
+        self._sweep([other for other in done if self.status_of(other, other.status == "ERROR") != "interrupted"])
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._forget(trial)
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.trials = {trial.trial_id: trial for trial in trials}
-        self.interrupted = any(not trial.is_finished() for trial in trials)
-        self._sweep([trial for trial in trials if trial.is_finished()])
 
     def forget_baselines(self, best: str) -> None:
         """Deletes the baselines' checkpoints, once they have been scored, but for the best trial's."""
@@ -275,7 +283,7 @@ def resume_command(request: Request) -> str:
     return f"python -m platform.tune {request.task} --resume --name {request.name}{storage}"
 
 
-def _trial_record(trial: Any, result: Any, space: Space) -> dict[str, Any]:
+def _trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) -> dict[str, Any]:
     epochs = int((trial.last_result or {}).get("training_iteration", 0))
     scores = trial.metric_analysis.get(space.metric, {})
     metrics = {
@@ -283,12 +291,11 @@ def _trial_record(trial: Any, result: Any, space: Space) -> dict[str, Any]:
     }
     if space.mode in scores:
         metrics[space.metric] = scores[space.mode]  # of the best epoch, whose weights are kept
-    failed = trial.status == "ERROR"
     return {
         "trial_id": trial.trial_id,
         "name": trial_name(trial),
         "baseline": trial.config["context"].get("baseline", ""),
-        "status": trial_status(failed, epochs, space.max_epochs) if trial.is_finished() else "interrupted",
+        "status": scheduler.status(trial, failed=trial.status == "ERROR"),
         "error": str(result.error).strip().splitlines()[-1] if result.error else "",
         "config": {key: value for key, value in trial.config.items() if key != "context"},
         "metrics": metrics,
@@ -299,7 +306,7 @@ def _trial_record(trial: Any, result: Any, space: Space) -> dict[str, Any]:
 
 def _best(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:
     """The trial with the best epoch; a failed one is never the best."""
-    scored = [t for t in trials if t["status"] in ("finished", "pruned") and space.metric in t["metrics"]]
+    scored = [trial for trial in trials if trial["status"] != "failed" and space.metric in trial["metrics"]]
     sign = 1 if space.mode == "max" else -1
     return max(scored, key=lambda trial: sign * trial["metrics"][space.metric], default=None)
 
@@ -361,6 +368,13 @@ def _facts(plan: Plan) -> StudyFacts:
         },
         dataset=DatasetFacts(dataset.name, dataset.fingerprint, request.data or "embedded", dataset.summary()),
     )
+
+
+def _is_done(folder: Path, space: Space) -> bool:
+    if not (folder / RESULT).exists():
+        return False
+    result = json.loads((folder / RESULT).read_text())
+    return not result["interrupted"] and len(result["trials"]) >= space.trials
 
 
 def _storage_faults(storage: Path) -> list[Fault]:

@@ -35,13 +35,6 @@ REQUIREMENTS = (
 )  # what any logged model needs
 
 
-def trial_status(failed: bool, epochs: int, max_epochs: int) -> str:
-    """How a trial ended: "failed", "pruned" (cut before its last epoch) or "finished"."""
-    if failed:
-        return "failed"
-    return "finished" if epochs >= max_epochs else "pruned"
-
-
 def trial_name(trial: Any) -> str:
     """Names a trial by Ray's running number within the study, which survives a resume: "trial 003"."""
     number = trial.experiment_tag.split("_")[0]
@@ -66,9 +59,13 @@ class Tracker(Callback):
         last_error: Why the latest of them did not, or "".
     """
 
-    def __init__(self, study: StudyFacts, name_of: Callable[[Any], str] = trial_name) -> None:
-        self.study = study
-        self.name_of = name_of
+    def __init__(self, study: StudyFacts, status_of: Callable[[Any, bool], str]) -> None:
+        """
+        Args:
+            study: What is known before the first trial.
+            status_of: (Ray's trial, whether it failed) → how it ended, a key of RUN_STATUS.
+        """
+        self.study, self.status_of = study, status_of
         # Here already: Ray imports MLflow as it counts callbacks, and MLflow reads its log level once, when imported.
         set_environment()
         self._forget()
@@ -82,7 +79,7 @@ class Tracker(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray keeps its callbacks for Tuner.restore; a thread and a queue cannot go with them."""
-        return {"study": self.study, "name_of": self.name_of}
+        return {"study": self.study, "status_of": self.status_of}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -98,7 +95,7 @@ class Tracker(Callback):
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._running.add(trial.trial_id)
         params = {key: value for key, value in trial.config.items() if key != "context"}  # context: our bookkeeping
-        self._put("trial_start", trial_id=trial.trial_id, name=self.name_of(trial), params=params)
+        self._put("trial_start", trial_id=trial.trial_id, name=trial_name(trial), params=params)
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         metrics = our_metrics(result)
@@ -114,8 +111,7 @@ class Tracker(Callback):
         if trial.trial_id not in self._running:  # stopped before it started: there is no run to end
             return
         self._running.discard(trial.trial_id)
-        epochs = trial.last_result.get("training_iteration", 0)
-        tags = {"status": trial_status(failed, epochs, self.study.max_epochs)}
+        tags = {"status": self.status_of(trial, failed)}
         if failed:
             tags["error"] = _error_tail(trial)
         self._put("trial_end", trial_id=trial.trial_id, tags=tags)

@@ -83,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
-    if options.json:
+    except KeyboardInterrupt:  # before or after the search; during it Ray ends the trials and returns
+        result = {"interrupted": True}
+    if options.json and "trials" in result:
         Path(options.json).write_text(json.dumps(result, indent=2, ensure_ascii=False))
     if result["interrupted"]:
         console.print(f"Interrupted. To go on: [bold]{study.resume_command(request)}[/]", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from platform.errors import InputError
 from platform.space import Space, show
-from platform.tracking import trial_name, trial_status
+from platform.tracking import trial_name
 
 SHOWN_TRIALS = 12
 STATUS_STYLE = {"finished": "green", "running": "cyan", "pruned": "yellow", "failed": "red", "interrupted": "red"}
@@ -51,8 +51,10 @@ def print_plan(console: Console, title: str, space: Space, data: Mapping[str, st
 class LiveView(Callback):
     """Shows the study while it runs: a table that redraws itself in a terminal, a line per ended trial elsewhere."""
 
-    def __init__(self, space: Space, console: Console, time_budget: float | None) -> None:
-        self.space, self.console, self.time_budget = space, console, time_budget
+    def __init__(
+        self, space: Space, console: Console, time_budget: float | None, status_of: Callable[[Any, bool], str]
+    ) -> None:
+        self.space, self.console, self.time_budget, self.status_of = space, console, time_budget, status_of
         self.started = time.monotonic()
         self.trials: dict[str, Any] = {}
         self.failed: set[str] = set()
@@ -103,7 +105,7 @@ class LiveView(Callback):
 
     def _status(self, trial: Any) -> str:
         if trial.trial_id in self.failed | self.stopped:
-            return trial_status(trial.trial_id in self.failed, _epochs(trial), self.space.max_epochs)
+            return self.status_of(trial, trial.trial_id in self.failed)
         return "running"
 
     def _score(self, trial: Any) -> float | None:

@@ -79,7 +79,11 @@ def test_a_space_with_nothing_to_search_still_runs():
 
 class FakeTrial:
     def __init__(self, name: str, baseline: str = "") -> None:
-        self.trial_id, self.config = name, {"context": {"baseline": baseline}}
+        self.trial_id, self.config, self.last_result = (
+            name,
+            {"context": {"baseline": baseline}},
+            {"training_iteration": 1},
+        )
 
 
 def test_asha_stops_the_worse_but_never_a_baseline():
@@ -91,4 +95,9 @@ def test_asha_stops_the_worse_but_never_a_baseline():
         name: scheduler.on_trial_result(None, trial, {"training_iteration": 1, "val/map": score})
         for name, trial, score in (("good", good, 0.9), ("bad", bad, 0.1), ("baseline", baseline, 0.0))
     }
+    status = {trial.trial_id: scheduler.status(trial, failed=False) for trial in (good, bad)}
+    assert status == {"good": "interrupted", "bad": "pruned"}
+    assert scheduler.status(bad, failed=True) == "failed"
+    bad.last_result = {"training_iteration": 4}
+    assert scheduler.status(bad, failed=False) == "finished"
     assert decide == {"good": "CONTINUE", "bad": "STOP", "baseline": "CONTINUE"}

@@ -17,7 +17,7 @@ from ray import tune
 
 from platform import recorder, tracking
 from platform.recorder import DatasetFacts, StudyFacts
-from platform.tracking import Tracker, our_metrics, trial_status
+from platform.tracking import Tracker, our_metrics
 
 ROOT = Path(__file__).parent.parent
 MAX_EPOCHS = 3
@@ -40,6 +40,10 @@ def facts(tracking_uri: str, **changes) -> StudyFacts:
             **changes,
         }
     )
+
+
+def status_of(trial, failed: bool) -> str:
+    return "failed" if failed else "finished" if trial.last_result["training_iteration"] >= MAX_EPOCHS else "pruned"
 
 
 def store(folder: Path) -> str:
@@ -95,7 +99,7 @@ def study(tmp_path_factory):
         log_to_driver=False,
         runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
     )
-    tracker = Tracker(facts(store(folder)))
+    tracker = Tracker(facts(store(folder)), status_of)
     try:
         results = tune.Tuner(
             tune.with_resources(learn, {"cpu": 1}),
@@ -193,13 +197,13 @@ def test_files_lie_beside_the_database(study):
 def test_a_resumed_study_goes_on_in_the_same_runs(tmp_path):
     """The second tracker is what a second process has: nothing but the names. Epoch 2 is repeated by Ray."""
     uri = store(tmp_path)
-    first = Tracker(facts(uri))
+    first = Tracker(facts(uri), status_of)
     play(first, fake_trial(lr=0.1), range(1, 3))
     assert first.close("KILLED") == 0
     (trial,) = runs_of(uri, "trial")
     assert (trial.info.status, trial.data.tags["status"]) == ("KILLED", "interrupted")
 
-    second = Tracker(facts(uri, params={"trials": 9}))
+    second = Tracker(facts(uri, params={"trials": 9}), status_of)
     trial = fake_trial(lr=0.1)
     play(second, trial, range(2, 4))
     second.on_trial_complete(0, [], trial)
@@ -216,14 +220,14 @@ def test_a_resumed_study_goes_on_in_the_same_runs(tmp_path):
 def test_a_later_process_can_name_the_best(tmp_path):
     """After a resume the winner may have ended in the process before: its run keeps its status and its end."""
     uri = store(tmp_path)
-    first = Tracker(facts(uri))
+    first = Tracker(facts(uri), status_of)
     trial = fake_trial()
     play(first, trial, range(1, 4))
     first.on_trial_complete(0, [], trial)
     first.close("KILLED")
     (before,) = runs_of(uri, "trial")
 
-    second = Tracker(facts(uri))
+    second = Tracker(facts(uri), status_of)
     second.log_best("t1", {"test/score": 0.5})
     assert second.close() == 0, second.last_error
     (after,) = runs_of(uri, "trial")
@@ -232,7 +236,7 @@ def test_a_later_process_can_name_the_best(tmp_path):
 
 
 def test_an_unreachable_server_neither_raises_nor_blocks():
-    tracker = Tracker(facts(DEAD_SERVER))
+    tracker = Tracker(facts(DEAD_SERVER), status_of)
     start = time.monotonic()
     tracker.setup()
     for number in range(20):
@@ -248,7 +252,7 @@ def test_an_unreachable_server_neither_raises_nor_blocks():
 
 def test_close_does_not_wait_longer_than_told(monkeypatch):
     monkeypatch.setattr(recorder.Recorder, "deliver", lambda self, record: time.sleep(5))
-    tracker = Tracker(facts(DEAD_SERVER))
+    tracker = Tracker(facts(DEAD_SERVER), status_of)
     play(tracker, fake_trial(), range(1, 4))
     start = time.monotonic()
     assert tracker.close(timeout=0.2) >= 4
@@ -268,7 +272,7 @@ def test_a_start_that_was_lost_is_made_up_for(tmp_path, monkeypatch):
         opened(self)
 
     monkeypatch.setattr(recorder.Recorder, "_open_store", open_store)
-    tracker = Tracker(facts(store(tmp_path)))
+    tracker = Tracker(facts(store(tmp_path)), status_of)
     trial = fake_trial(lr=0.1)
     tracker.setup()
     play(tracker, trial, range(1, 4))
@@ -282,7 +286,7 @@ def test_a_start_that_was_lost_is_made_up_for(tmp_path, monkeypatch):
 def test_processes_may_open_one_new_store_at_a_time(tmp_path):
     code = (
         "import sys; from platform.recorder import StudyFacts; from platform.tracking import Tracker\n"
-        "tracker = Tracker(StudyFacts(sys.argv[1], 'toys', sys.argv[2], 'toy', 'val/score', 'max', 3))\n"
+        "tracker = Tracker(StudyFacts(sys.argv[1], 'toys', sys.argv[2], 'toy', 'val/score', 'max', 3), str)\n"
         "tracker.setup()\n"
         "lost = tracker.close()\n"
         "sys.exit(f'{lost} lost: {tracker.last_error}' if lost else 0)"
@@ -303,7 +307,7 @@ def test_processes_may_open_one_new_store_at_a_time(tmp_path):
 
 
 def test_a_trial_that_never_started_leaves_no_run(tmp_path):
-    tracker = Tracker(facts(store(tmp_path)))
+    tracker = Tracker(facts(store(tmp_path)), status_of)
     tracker.on_trial_complete(0, [], fake_trial())
     assert tracker.close("FAILED") == 0
     assert runs_of(store(tmp_path), "trial") == []
@@ -311,18 +315,11 @@ def test_a_trial_that_never_started_leaves_no_run(tmp_path):
 
 
 def test_a_tracker_survives_the_pickling_that_restore_needs():
-    tracker = Tracker(facts(DEAD_SERVER))
+    tracker = Tracker(facts(DEAD_SERVER), status_of)
     tracker.setup()
     copy = pickle.loads(pickle.dumps(tracker))
     assert copy.study == tracker.study
     assert copy.undelivered == []
-
-
-@pytest.mark.parametrize(
-    ("failed", "epochs", "status"), [(False, 3, "finished"), (False, 2, "pruned"), (True, 3, "failed")]
-)
-def test_trial_status(failed, epochs, status):
-    assert trial_status(failed, epochs, max_epochs=3) == status
 
 
 def test_our_metrics_leave_out_what_ray_adds():
