@@ -105,16 +105,16 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
     if path.is_file():
         return _read_file(path)
     available = torchvision.models.get_model_weights(name)
-    if weights not in available.__members__ and weights != "DEFAULT":
-        names = ", ".join(["DEFAULT", *available.__members__])
+    if weights not in available.__members__:
+        names = ", ".join(available.__members__)
         raise InputError(
             Fault(
                 "weights must be a file, 'starter', 'none' or a torchvision name", repr(weights), f"{name} has {names}."
             )
         )
     try:
-        return available["DEFAULT" if weights == "DEFAULT" else weights].get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+        return available[weights].get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network; a file that is not what its name says
         raise InputError(
             Fault(
                 f"torchvision must be able to fetch {name} {weights} or find it in its cache",

@@ -1,16 +1,20 @@
 """The detector's own code, without Ray."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ray import tune
+from safetensors.torch import load_file
 
 from platform import backbones, checkpoints
 from platform.data.arrays import canvas_of, open_arrays
 from platform.errors import InputError
+from platform.fit import Context
 from search_spaces.detector import SPACE
 from trainables import detector
 
@@ -93,6 +97,25 @@ def test_a_saved_model_predicts_in_the_pixels_of_the_image(saved, tmp_path, monk
     assert (boxes[:, [0, 2]] <= 300).all()
     assert (boxes[:, [1, 3]] <= 100).all()
     assert detector.draw(prediction).size == (300, 100)
+
+
+def test_frozen_stages_end_bitwise_as_they_came(prepared, ray_cluster, tmp_path):
+    space = SPACE.override([*TINY[:2], "freeze_depth=3", "unfreeze=never", "batch_norm=updated"], max_epochs=2)
+    context = Context("detector", str(prepared[0]), 0, 2, space.metric, space.mode)
+    point = {**space.fixed, **space.start, "context": asdict(context)}
+    tuner = tune.Tuner(
+        detector.train, param_space=point, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+    )
+    [result] = list(tuner.fit())
+    assert result.error is None
+    trained = load_file(Path(result.checkpoint.path) / "model.safetensors")
+    for number, (stage, before) in enumerate(backbones.load("mobilenet_v2", "starter").named_children()):
+        same = {
+            name: torch.equal(trained[f"backbone.body.{stage}.{name}"], t) for name, t in before.state_dict().items()
+        }
+        assert all(same.values()) == (number < 3), stage
+        if number >= 3:
+            assert not any(equal for name, equal in same.items() if "running" in name), "BatchNorm was to be updated"
 
 
 def test_what_a_space_cannot_ask_for_is_told_together(prepared):

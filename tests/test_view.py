@@ -1,0 +1,107 @@
+"""What is told in a terminal, read back from a recorded console."""
+
+import io
+from types import SimpleNamespace
+
+from ray import tune
+from rich.console import Console
+
+from platform import view
+from platform.errors import Fault, InputError
+from platform.space import Space
+
+SPACE = Space(
+    params={"lr": tune.loguniform(1e-4, 1e-1), "weights": "starter"},
+    metric="val/map",
+    mode="max",
+    max_epochs=4,
+    grace_epochs=1,
+    trials=5,
+    start={"lr": 1e-2},
+    baselines={"from scratch": {"weights": "none"}},
+)
+
+
+def console() -> Console:
+    return Console(record=True, width=140, force_terminal=False, file=io.StringIO())
+
+
+def trial(number: int, epochs: int, best: float, baseline: str = "") -> SimpleNamespace:
+    return SimpleNamespace(
+        trial_id=f"t{number}",
+        experiment_tag=str(number),
+        config={"lr": 0.01 * number, "weights": "starter", "context": {"baseline": baseline}},
+        last_result={"training_iteration": epochs},
+        metric_analysis={"val/map": {"max": best}},
+    )
+
+
+def status(trial, failed: bool) -> str:
+    return "failed" if failed else "finished" if trial.last_result["training_iteration"] == 4 else "pruned"
+
+
+def test_the_live_view_tells_counts_best_and_time_left():
+    live = view.LiveView(SPACE, console(), None, status)
+    done, cut, broken, running = trial(1, 4, 0.5), trial(2, 1, 0.1), trial(3, 1, 0.9), trial(4, 2, 0.4, "from scratch")
+    for each in (done, cut, broken, running):
+        live.on_trial_start(0, [], each)
+    live.on_trial_complete(0, [], done)
+    live.on_trial_complete(0, [], cut)
+    live.on_trial_error(0, [], broken)
+    told = console()
+    told.print(live._render())
+    text = told.export_text()
+    for part in ("3 of 5 trials", "1 running, 1 finished, 1 pruned, 1 failed", "best val/map 0.500", "left"):
+        assert part in text
+    [best] = [line for line in text.splitlines() if "←" in line]
+    assert "trial 001" in best
+    assert "trial 004 (from scratch)" in text
+
+
+def test_without_a_terminal_each_ended_trial_is_a_line():
+    told = console()
+    live = view.LiveView(SPACE, told, None, status)
+    live.setup()
+    live.on_trial_complete(0, [], trial(1, 4, 0.5))
+    assert told.export_text() == "trial 001  finished    4 epochs  val/map 0.500    best 0.500    1/5 trials\n"
+
+
+def test_the_plan_tells_only_the_baselines_that_will_run():
+    told = console()
+    view.print_plan(told, "Study x", SPACE, {"data": "here"}, "1 core")
+    view.print_plan(told, "Study y", SPACE.override([], trials=1), {}, "1 core")
+    first, second = told.export_text().split("Study y")
+    assert "from scratch: the start with weights=none" in first
+    assert "5 trials, the baselines among them; up to 4 epochs each" in first
+    assert "from scratch" not in second
+    assert "1 trial; up to 4 epochs each" in second
+
+
+def test_the_result_puts_the_best_first_and_a_failed_trial_last():
+    def record(number, state, score, error=""):
+        metrics = {} if score is None else {"val/map": score}
+        return {
+            "trial_id": f"t{number}", "name": f"trial {number}", "baseline": "", "status": state, "error": error,
+            "config": {"lr": number / 100}, "metrics": metrics, "epochs": 4, "seconds": 1.0,
+        }  # fmt: skip
+
+    trials = [record(1, "failed", 0.9, "the loss was NaN"), record(2, "pruned", 0.1), record(3, "finished", 0.5)]
+    best = {**trials[2], "test_metrics": {"test/map": 0.45}, "model": "best"}
+    result = {"metric": "val/map", "mode": "max", "best": best, "baselines": [], "trials": trials}
+    told = console()
+    view.print_result(told, result, {"study": "here"}, ["mlflow ui"])
+    text = told.export_text()
+    order = [line.split()[1] for line in text.splitlines() if line.startswith("trial ")][1:]
+    assert order[:3] == ["3", "2", "1"]
+    for part in ("trial 1 failed: the loss was NaN", "test/map", "0.4500", "mlflow ui"):
+        assert part in text
+
+
+def test_faults_are_told_a_line_each():
+    told = console()
+    view.print_error(told, InputError(Fault("a must be 1", "2", "Use 1."), Fault("b must be 3", "4", "Use 3.")))
+    assert told.export_text().splitlines() == [
+        "Cannot start: 2 faults.",
+        "  · a must be 1; found 2. Use 1.",
+        "  · b must be 3; found 4. Use 3.",
+    ]
