@@ -8,6 +8,7 @@ python -m platform.tune detector --set freeze_depth=0..3 --set lr_head=1e-3 --tr
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -170,8 +171,10 @@ def _commands(request, result) -> list[str]:
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}"
         commands.append(f"{predict:58s} # use the best model")
-    more = f"python -m platform.tune {request.task} --trials {2 * len(result['trials'])}"
-    return [*commands, f"{more:58s} # search longer"]
+    more = ["python", "-m", "platform.tune", request.task, "--trials", str(2 * len(result["trials"]))]
+    more += ["--data", request.data] if request.data else []
+    more += [word for setting in request.settings for word in ("--set", setting)]
+    return [*commands, f"{shlex.join(more):58s} # search longer"]
 
 
 if __name__ == "__main__":

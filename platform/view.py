@@ -175,10 +175,10 @@ def print_result(
         commands: Shell commands.
     """
     metric, best = result["metric"], result["best"]
-    varied = _varied([trial["config"] for trial in result["trials"]])
+    varied = _varied([trial["config"] for trial in result["trials"] if not trial["baseline"]])
     table = Table("trial", "", "epochs", "seconds", metric, box=None, pad_edge=False, header_style="bold")
     for key in varied:
-        table.add_column(key.replace("_", " ", 1) if len(varied) > 6 else key, overflow="fold")
+        table.add_column(key, overflow="fold")
     order = sorted(result["trials"], key=lambda trial: _sort_key(trial, metric, result["mode"]))
     for trial in order:
         status, is_best = trial["status"], best is not None and trial["trial_id"] == best["trial_id"]
@@ -218,7 +218,7 @@ def print_result(
 
 
 def _varied(configs: list[dict[str, Any]]) -> list[str]:
-    """The parameters that differ between trials, the first few of them: what fits a terminal."""
+    """The parameters that the search varied, the first few of them: what fits a terminal."""
     keys = configs[0] if configs else {}
     return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1][:6]
 
