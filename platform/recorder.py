@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with MLflow's own 7 retries one call to a dead server takes 244 s
@@ -133,7 +134,7 @@ class Recorder:
             if experiment is None:
                 location = artifact_location(self.study.tracking_uri, self.study.experiment)
                 try:
-                    self.experiment_id = self.client.create_experiment(self.study.experiment, location)
+                    self.experiment_id = self.client.create_experiment(self.study.experiment, location, KIND)
                     return
                 except MlflowException:  # another study's process was faster
                     experiment = self.client.get_experiment_by_name(self.study.experiment)
