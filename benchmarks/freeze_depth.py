@@ -42,7 +42,7 @@ def main() -> None:
     for depth in options.depths:
         mine = [result["best"] for (d, _), result in zip(cells, results, strict=True) if d == depth]
         scores = [_spread([{**best["metrics"], **best["test_metrics"]}[name] for best in mine]) for name in names]
-        seconds = statistics.mean(best["metrics"]["epoch_seconds"] for best in mine)
+        seconds = statistics.mean(best["metrics"]["time/epoch_seconds"] for best in mine)
         print(f"| {depth} | {' | '.join(scores)} | {seconds:.1f} |")
 
 

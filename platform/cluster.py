@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,16 @@ class Resources:
         if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
             rule = "more than one GPU a trial must be whole GPUs"
             faults.append(Fault(rule, f"{self.gpus_per_trial:g}", "Round it."))
-        if self.concurrent < 1:
-            faults.append(Fault("--concurrent must be at least 1", str(self.concurrent), "Leave it out: all cores."))
+        most = self.most_at_once()
+        if not faults and not 1 <= self.concurrent <= most:
+            rule = f"--concurrent must lie in 1..{most}, what this machine has room for"
+            faults.append(Fault(rule, str(self.concurrent), "Leave it out: as many as fit."))
         return faults
+
+    def most_at_once(self) -> int:
+        """How many trials fit on the machine."""
+        by_gpu = int(self.gpus / self.gpus_per_trial) if self.gpus_per_trial > 0 else self.cpus
+        return min(by_gpu, self.cpus // max(1, self.cpus_per_trial))
 
     def describe(self) -> str:
         """One line for people."""
@@ -65,9 +72,8 @@ def resources(cpus_per_trial: int | None, gpus_per_trial: float | None, concurre
     gpu_share = gpus_per_trial if gpus_per_trial is not None else (1.0 if gpus else 0.0)
     slots = int(gpus / gpu_share) if gpu_share > 0 else cpus
     cpu_share = cpus_per_trial if cpus_per_trial is not None else max(1, cpus // max(1, slots))
-    at_once = min(slots, cpus // max(1, cpu_share)) or 1
-    wanted = at_once if concurrent is None else concurrent
-    return Resources(cpus, gpus, cpu_share, gpu_share, wanted)
+    have = Resources(cpus, gpus, cpu_share, gpu_share, concurrent or 1)
+    return replace(have, concurrent=have.most_at_once() if concurrent is None else concurrent)
 
 
 def connect(have: Resources) -> None:
@@ -81,7 +87,8 @@ def connect(have: Resources) -> None:
         settings = {"log_to_driver": False, "runtime_env": {"env_vars": {"PYTHONPATH": search_path}}}
     else:
         os.environ["PYTHONPATH"] = search_path
-        settings |= {"num_cpus": have.cpus, "num_gpus": have.gpus}
+        # Without "local" Ray would join whatever cluster was once started on this machine.
+        settings |= {"address": "local", "num_cpus": have.cpus, "num_gpus": have.gpus}
     ray.init(**settings)
 
 
@@ -91,7 +98,7 @@ def quiet() -> None:
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of no GPU sees none
         "RAY_USAGE_STATS_ENABLED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }.items():

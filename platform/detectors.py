@@ -86,7 +86,7 @@ def build(
         classes: Number of classes, the background not counted.
         canvas: Height and width of every image, in pixels.
         channels: Width of the pyramid and the heads.
-        convolutions: Depth of each head (FCOS and RetinaNet).
+        convolutions: Depth of FCOS's heads.
     """
     height, width = canvas
     # Images arrive at the size of the canvas: torchvision's own transform is left with nothing but to normalise them.

@@ -4,8 +4,8 @@ Every epoch draws its randomness from (seed, epoch) alone, the learning rate is 
 optimizer's groups never change; so a trial resumed at any epoch goes on exactly as if it had never stopped.
 """
 
+import json
 import math
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -72,7 +72,12 @@ class Optimization:
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the trial ends there."""
+    """The loss or its gradient became NaN or infinite; the trial ends there."""
+
+
+def _non_finite(what: str, value: float, epoch: int, step: int, card: dict[str, Any]) -> NonFiniteLossError:
+    where = f"epoch {epoch + 1}, step {step + 1}, with {json.dumps(card.get('config', {}))}"
+    return NonFiniteLossError(f"the {what} must be finite; it is {value} at {where}")
 
 
 def fit(
@@ -103,7 +108,7 @@ def fit(
         card: What the task's `load` needs to use the saved model; JSON.
 
     Raises:
-        NonFiniteLossError: The loss is NaN or infinite.
+        NonFiniteLossError: The loss or its gradient is NaN or infinite.
         FrozenChangedError: A frozen tensor changed.
     """
     torch.set_num_threads(context.threads)
@@ -140,12 +145,12 @@ def fit(
             parts = loss(model, batch)
             value = float(parts["loss"].detach())
             if not math.isfinite(value):
-                raise NonFiniteLossError(
-                    f"the loss must be finite; it is {value} at epoch {epoch + 1}, step {step + 1}"
-                )
+                raise _non_finite("loss", value, epoch, step, card)
             optimizer.zero_grad(set_to_none=True)
             parts["loss"].backward()
-            nn.utils.clip_grad_norm_(model.parameters(), optimization.clip_norm)
+            norm = float(nn.utils.clip_grad_norm_(model.parameters(), optimization.clip_norm))
+            if not math.isfinite(norm):
+                raise _non_finite("gradient", norm, epoch, step, card)
             optimizer.step()
             for name, part in parts.items():
                 sums[name] += float(part.detach())
@@ -155,18 +160,17 @@ def fit(
         with torch.inference_mode():
             metrics = evaluate(model)
         scores.append(metrics[context.metric] if context.mode == "max" else -metrics[context.metric])
-        if epoch + 1 == context.epochs:
-            freezer.verify()
+        freezer.verify()
         metrics |= {("train/loss" if k == "loss" else f"train/loss_{k}"): v / steps_per_epoch for k, v in sums.items()}
         metrics |= {
-            "frozen_stages": freezer.frozen,
-            "lr_head": _factor(optimization, (epoch + 1) * steps_per_epoch - 1, steps_per_epoch * context.epochs)
+            "train/frozen_stages": freezer.frozen,
+            "train/lr_head": _factor(optimization, (epoch + 1) * steps_per_epoch - 1, steps_per_epoch * context.epochs)
             * optimization.lr_head,
-            "train_seconds": train_seconds,
-            "epoch_seconds": time.monotonic() - started,
+            "time/train_seconds": train_seconds,
+            "time/epoch_seconds": time.monotonic() - started,
         }
         resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state()}
-        with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             checkpoints.save(Path(folder), model, card, optimizer, resume)
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
@@ -198,8 +202,3 @@ def _set_rates(
         depth_before = frozen
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * scheduled * ramp_of.get(group["stage"], 1.0)
-
-
-def _scratch() -> str | None:
-    """Where a checkpoint is written before Ray copies it: the trial's own folder, so that it is the same disk."""
-    return os.environ.get("TMPDIR")

@@ -2,8 +2,8 @@
 
 A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The
 first `depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not
-move, dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed and checked at each thaw and
-at the end.
+move, dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed, and checked after each
+epoch.
 
 Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 """

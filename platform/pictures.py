@@ -31,7 +31,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figu
     for key in [k for k in history[0] if k.startswith(prefix) and "/" not in k.removeprefix(prefix)]:
         scores.plot(epochs, [row.get(key, np.nan) for row in history], label=key, linewidth=2 if key == metric else 1)
     scores.set(title="Validation", xlabel="epoch", ylabel="score")
-    frozen = [row.get("frozen_stages") for row in history]
+    frozen = [row.get("train/frozen_stages") for row in history]
     for axes in (losses, scores):
         for epoch, (before, after) in enumerate(itertools.pairwise(frozen), start=2):
             if before != after:

@@ -72,6 +72,7 @@ def _model_folder(name: str, model: str, storage: Path) -> Path:
 
 
 def _files(inputs: list[str]) -> list[Path]:
+    from platform.data.annotations import image_files_below
     from platform.errors import Fault, InputError
 
     missing = [name for name in inputs if not Path(name).exists()]
@@ -79,9 +80,10 @@ def _files(inputs: list[str]) -> list[Path]:
         raise InputError(*[Fault("every input must exist", name, "Check the path.") for name in missing])
     files: list[Path] = []
     for path in map(Path, inputs):
-        files += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        # In a folder only what looks like a picture; a file that is named must be one.
+        files += image_files_below(path) if path.is_dir() else [path]
     if not files:
-        raise InputError(Fault("there must be an input", "only empty folders", "Name files."))
+        raise InputError(Fault("there must be an input", "only folders without pictures", "Name files."))
     return files
 
 
@@ -92,7 +94,7 @@ def _check_readable(paths: list[Path]) -> None:
     faults = []
     for path in paths:
         try:
-            images.size(path)
+            images.load(path)
         except images.ImageFault as fault:
             faults.append(Fault("every input must be a picture", f"{path}: {fault}", "Leave it out, or convert it."))
     if faults:

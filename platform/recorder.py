@@ -68,7 +68,8 @@ class StudyFacts:
     Attributes:
         tracking_uri: MLflow's store, e.g. "sqlite:////abs/mlflow.db" or "http://host:5000".
         experiment: The MLflow experiment that holds this and similar studies.
-        name: The study's name, and its parent run's; a study of the same name is continued, not doubled.
+        name: The study's name, and its parent run's.
+        id: What tells it from another study of that name; a study of the same id is continued, not doubled.
         task: The task's name, e.g. "detector".
         metric: The metric that is searched for, e.g. "val/map".
         mode: "min" or "max".
@@ -76,12 +77,14 @@ class StudyFacts:
         params: Parameters of the study: budget, number of trials, the space.
         tags: Where it came from: commit, library versions, seed, data fingerprint. Set on the parent and each child.
         dataset: The data, or None if there is none to speak of.
+        files: Files to keep on the study's run from its start.
         code_paths: Folders shipped with a logged model, so that it loads outside the project.
     """
 
     tracking_uri: str
     experiment: str
     name: str
+    id: str
     task: str
     metric: str
     mode: str
@@ -89,6 +92,7 @@ class StudyFacts:
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     dataset: DatasetFacts | None = None
+    files: Sequence[Path] = ()
     code_paths: Sequence[Path] = (ROOT / "platform", ROOT / "trainables")
 
 
@@ -111,7 +115,8 @@ class Recorder:
         self.parent_id = ""
         self.starts: dict[str, Record] = {}  # by trial: should the start be lost, the next record makes up for it
         self.runs: dict[str, str] = {}  # trial → run
-        self.last_step: dict[str, int] = {}  # run → last epoch recorded
+        self.ended: set[str] = set()  # trials
+        self.steps: dict[str, set[int]] = {}  # run → epochs recorded
 
     def deliver(self, record: Record) -> None:
         """Sends one record; raises if MLflow did not take it."""
@@ -147,6 +152,8 @@ class Recorder:
         run = self._find({"kind": "study"})
         if run is None:
             run = self._create({"kind": "study"}, study.name, time_ms)
+            for file in study.files:
+                self.client.log_artifact(run.info.run_id, str(file))
         else:
             self.client.update_run(run.info.run_id, status="RUNNING")
         params = {"task": study.task, "metric": study.metric, "mode": study.mode, "max_epochs": study.max_epochs}
@@ -164,18 +171,18 @@ class Recorder:
                 self._complete(run, start.data["params"])
             if run is None:
                 raise LookupError(f"trial {trial_id} never started, so it has no run")
-            self.last_step[run.info.run_id] = self._last_step_of(run)
+            self.steps[run.info.run_id] = self._steps_of(run)
             self.runs[trial_id] = run.info.run_id
         return self.runs[trial_id]
 
     def _find(self, key: dict[str, str]) -> Any:
         """The run of this study that an earlier process or a half-failed attempt made, or None."""
-        key = {"study": self.study.name} | key
+        key = {"study_id": self.study.id} | key
         wanted = " and ".join(f"tags.{tag} = {_quoted(value)}" for tag, value in key.items())
         return next(iter(self.client.search_runs([self.experiment_id], wanted, max_results=1)), None)
 
     def _create(self, tags: dict[str, str], name: str, time_ms: int) -> Any:
-        tags = {**self.study.tags, "task": self.study.task, "study": self.study.name, **tags}
+        tags = {**self.study.tags, "task": self.study.task, "study": self.study.name, "study_id": self.study.id, **tags}
         tags = {tag: str(value)[:TAG_CHARACTERS] for tag, value in tags.items()}
         return self.client.create_run(self.experiment_id, time_ms, tags, name)
 
@@ -190,9 +197,9 @@ class Recorder:
         if self.study.dataset is not None and not (run.inputs and run.inputs.dataset_inputs):
             self.client.log_inputs(run.info.run_id, [_dataset_input(self.study.dataset)])
 
-    def _last_step_of(self, run: Any) -> int:
+    def _steps_of(self, run: Any) -> set[int]:
         histories = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
-        return max((point.step for history in histories for point in history), default=0)
+        return {point.step for history in histories for point in history}
 
     def _log_metrics(self, run_id: str, metrics: Mapping[str, float], time_ms: int, step: int) -> None:
         from mlflow.entities import Metric
@@ -208,20 +215,24 @@ class Recorder:
 
     def _trial_start(self, time_ms: int, trial_id: str, name: str, params: dict[str, Any]) -> None:
         run_id = self._run_of(trial_id)
-        self.client.update_run(run_id, status="RUNNING")  # it may have been interrupted, and goes on
-        self.client.set_tag(run_id, "status", "running")
+        if trial_id not in self.ended:  # as it has where its start is delivered late
+            self.client.update_run(run_id, status="RUNNING")  # it may have been interrupted, and goes on
+            self.client.set_tag(run_id, "status", "running")
 
     def _epoch(self, time_ms: int, trial_id: str, step: int, metrics: dict[str, float]) -> None:
         run_id = self._run_of(trial_id)
-        if step > self.last_step[run_id]:  # a trial restored from a checkpoint repeats epochs that are recorded already
+        if (
+            step not in self.steps[run_id]
+        ):  # a trial restored from a checkpoint repeats epochs that are recorded already
             self._log_metrics(run_id, metrics, time_ms, step)
-            self.last_step[run_id] = step
+            self.steps[run_id].add(step)
 
     def _trial_end(self, time_ms: int, trial_id: str, tags: dict[str, str]) -> None:
         run_id = self._run_of(trial_id)
         for key, value in tags.items():
             self.client.set_tag(run_id, key, value)
         self.client.set_terminated(run_id, RUN_STATUS[tags["status"]], time_ms)
+        self.ended.add(trial_id)
 
     def _best(
         self,
@@ -230,7 +241,6 @@ class Recorder:
         metrics: dict[str, float],
         model_dir: Path | None,
         figures: dict[str, Any],
-        files: list[Path],
         requirements: list[str],
     ) -> None:
         run_id = self._run_of(trial_id)
@@ -243,8 +253,6 @@ class Recorder:
                 _save_picture(figure, Path(folder) / name)
             if figures:
                 self.client.log_artifacts(run_id, folder, "figures")
-        for file in files:
-            self.client.log_artifact(run_id, str(file))
         if model_dir is not None:
             self._log_model(run_id, model_dir, requirements)
 

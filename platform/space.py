@@ -88,6 +88,12 @@ class Space:
                 params[key] = _parse(key, text, self.params[key])
             except InputError as error:
                 faults += error.faults
+        # Checked here too, so that a wrong budget is told together with wrong settings.
+        try:
+            grace = min(self.grace_epochs, max(1, budget.get("max_epochs", self.max_epochs)))
+            resized = replace(self, grace_epochs=grace, **budget)  # type: ignore[arg-type]
+        except InputError as error:
+            faults += error.faults
         if faults:
             raise InputError(*faults)
         start = {
@@ -96,8 +102,7 @@ class Space:
         start = {
             key: value if _holds(params[key], value) else _nearest(params[key], value) for key, value in start.items()
         }
-        grace = min(self.grace_epochs, budget.get("max_epochs", self.max_epochs))
-        return replace(self, params=params, start=start, grace_epochs=grace, **budget)  # type: ignore[arg-type]
+        return replace(resized, params=params, start=start)
 
     def _faults(self) -> "list[Fault]":
         faults = []
@@ -180,6 +185,10 @@ def _parse(key: str, text: str, current: Any) -> Any:
 
 
 def _range(key: str, text: str, low: Any, high: Any, current: Any) -> Domain:
+    if not isinstance(current, Domain):
+        raise _fault(
+            f"{key} is fixed (now {current}) and takes a choice, not a range", text, f"Write --set {key}=a,b,c."
+        )
     numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
     if not numbers or not all(map(math.isfinite, (low, high))) or not low < high:
         raise _fault(
@@ -192,7 +201,7 @@ def _range(key: str, text: str, low: Any, high: Any, current: Any) -> Domain:
         return Categorical(categories).uniform()
     for bound in (low, high):
         _convert(key, bound, current)
-    if isinstance(current, Integer) or (isinstance(current, int) and not isinstance(current, bool)):
+    if isinstance(current, Integer):
         return Integer(int(low), int(high) + 1).uniform()
     is_log = isinstance(current, Float) and isinstance(current.get_sampler(), LogUniform)
     domain = Float(float(low), float(high))
@@ -236,6 +245,10 @@ def _convert(key: str, value: Any, current: Any) -> Any:
         raise _fault(
             f"{key} is a {type(current).__name__} (now {current})", repr(value), "Give the same kind of value."
         )
-    if isinstance(current, str):
-        return str(value)
-    return type(current)(value) if isinstance(current, float) else value
+    if isinstance(current, str | bool):
+        return type(current)(value)
+    if not math.isfinite(value) or (isinstance(current, int) and value != int(value)):
+        raise _fault(
+            f"{key} is a {type(current).__name__} (now {current})", repr(value), "Give the same kind of value."
+        )
+    return type(current)(value)

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,17 +29,22 @@ from platform.recorder import DatasetFacts, StudyFacts
 from platform.search import OptunaSearcher, Scheduler, SchedulerState
 from platform.space import Space, show
 from platform.task import Dataset, Evaluation, Task
-from platform.tracking import Tracker, trial_name
+from platform.tracking import Tracker, our_metrics, trial_name
 from platform.view import LiveView
 
-REQUEST, RESULT, BEST = "study.json", "result.json", "best"
+REQUEST, RESULT, FINDINGS, BEST = "study.json", "result.json", "data_findings.txt", "best"
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "mlflow", "torchmetrics", "numpy")
 ROOM = 1 << 30  # bytes that must be free to start: a few checkpoints and the records
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, as it is kept in the study's folder for resuming."""
+    """What the user asked for, as it is kept in the study's folder for resuming.
+
+    Attributes:
+        id: What tells the study from another of the same name.
+        fingerprint: Of the data that the study began with.
+    """
 
     task: str
     name: str
@@ -51,6 +60,8 @@ class Request:
     cpus_per_trial: int | None = None
     gpus_per_trial: float | None = None
     time_budget: float | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    fingerprint: str = ""
 
     @property
     def folder(self) -> Path:
@@ -95,8 +106,8 @@ def plan(request: Request, resume: bool = False) -> Plan:
     Raises:
         InputError: With all faults of the request, the space, the data and the machine.
     """
-    faults: list[Fault] = []
     task.check_name(request.task)
+    faults = _request_faults(request)
     module, space, dataset = task.load(request.task), task.space(request.task), None
     budget = {"max_epochs": request.epochs, "trials": request.trials}
     try:
@@ -105,13 +116,9 @@ def plan(request: Request, resume: bool = False) -> Plan:
         faults += error.faults
     have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     faults += have.faults()
-    if request.time_budget is not None and request.time_budget <= 0:
-        faults.append(
-            Fault("--time-budget must be positive seconds", f"{request.time_budget:g}", "Leave it out: none.")
-        )
-    if resume and _is_done(request.folder, space):
+    if resume and _is_done(request.folder):
         remedy = f"Search longer in a new study: --trials {2 * space.trials}."
-        faults.append(Fault("--resume needs a study with trials left to do", f"{request.name}: all done", remedy))
+        faults.append(Fault("--resume needs a study that was interrupted", f"{request.name}: all done", remedy))
     if (request.folder / REQUEST).exists() and not resume:
         remedy = f"Choose another --name, or continue it: {resume_command(request)}"
         faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
@@ -119,13 +126,17 @@ def plan(request: Request, resume: bool = False) -> Plan:
     faults += storage_faults
     if not storage_faults:
         try:
-            dataset = module.read(Path(request.data) if request.data else None, request.cache, request.seed)
+            source = Path(request.data) if request.data is not None else None
+            dataset = module.read(source, request.cache, request.seed)
             faults += module.check(space, dataset)
+            if resume and request.fingerprint not in ("", dataset.fingerprint):
+                remedy = "Restore the data, or start a new study."
+                faults.append(Fault("--resume needs the data that the study began with", "other content", remedy))
         except InputError as error:
             faults += error.faults
     if faults or dataset is None:
         raise InputError(*faults)
-    return Plan(request, module, space, dataset, have)
+    return Plan(replace(request, fingerprint=dataset.fingerprint), module, space, dataset, have)
 
 
 def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
@@ -140,6 +151,8 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     request.folder.mkdir(parents=True, exist_ok=True)
     data = plan.task.prepare(space, plan.dataset, request.cache).resolve()
     (request.folder / REQUEST).write_text(json.dumps(asdict(request), indent=2))
+    if findings := plan.dataset.findings():
+        (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
     cluster.connect(plan.resources)
     context = Context(
         task=request.task,
@@ -187,12 +200,15 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
                 ),
             ),
         )
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         grid = tuner.fit()
     finally:
         view.close()
+        signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
     results = {Path(grid[i].path).name: grid[i] for i in range(len(grid))}
     trials = [_trial_record(janitor.trials[trial_id], result, space, scheduler) for trial_id, result in results.items()]
+    trials.sort(key=lambda trial: trial["name"])
     best = _best(trials, space)
     out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget
     left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
@@ -220,12 +236,14 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
                     scores = dict(_score(plan, results[trial["trial_id"]], Path(folder), data).metrics)
                 kept = {key: trial[key] for key in ("baseline", "trial_id")}
                 result["baselines"].append({**kept, "test_metrics": scores})
-        janitor.forget_baselines(best["trial_id"])
         tracker.log_best(best["trial_id"], dict(evaluation.metrics), request.folder / BEST, figures)
     status = "KILLED" if interrupted else "FINISHED" if best else "FAILED"
     result["undelivered"] = tracker.close(status)
     result["seconds"] = round(time.monotonic() - started, 1)
+    result["undelivered_reason"] = tracker.last_error if result["undelivered"] else ""
     (request.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False))
+    if result["best"]:
+        janitor.forget_all_but(result["best"]["trial_id"])
     return result
 
 
@@ -254,16 +272,17 @@ class Janitor(Callback):
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.trials = {trial.trial_id: trial for trial in trials}
 
-    def forget_baselines(self, best: str) -> None:
-        """Deletes the baselines' checkpoints, once they have been scored, but for the best trial's."""
+    def forget_all_but(self, best: str) -> None:
+        """Deletes what is left once all is scored: the baselines' checkpoints, and those of trials out of time."""
         for trial in self.trials.values():
-            if trial.config["context"].get("baseline") and trial.trial_id != best:
+            if trial.trial_id != best:
                 self._forget(trial)
 
     def _sweep(self, done: list) -> None:
         """Deletes all checkpoints but the leader's and those of the baselines, which are scored in the end."""
         scored = [trial for trial in done if trial.status != "ERROR" and self.metric in trial.metric_analysis]
         sign = 1 if self.mode == "max" else -1
+        scored.sort(key=trial_name)  # of equal ones the first, as in the result
         leader = max(scored, key=lambda trial: sign * trial.metric_analysis[self.metric][self.mode], default=None)
         for trial in done:
             if trial is not leader and not trial.config["context"].get("baseline"):
@@ -279,18 +298,19 @@ class Janitor(Callback):
 
 def resume_command(request: Request) -> str:
     """What to type to go on with a study."""
-    storage = "" if Path(request.storage) == Path("studies").resolve() else f" --storage {request.storage}"
-    return f"python -m platform.tune {request.task} --resume --name {request.name}{storage}"
+    return f"python -m platform.tune {request.task} --resume --name {request.name}{storage_option(request)}"
+
+
+def storage_option(request: Request) -> str:
+    """What a command must be told to find a study, nothing where it is in the default place."""
+    return "" if Path(request.storage) == Path("studies").resolve() else f" --storage {shlex.quote(request.storage)}"
 
 
 def _trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) -> dict[str, Any]:
     epochs = int((trial.last_result or {}).get("training_iteration", 0))
-    scores = trial.metric_analysis.get(space.metric, {})
-    metrics = {
-        key: value for key, value in (result.metrics or {}).items() if "/" in key and not key.startswith("config/")
-    }
-    if space.mode in scores:
-        metrics[space.metric] = scores[space.mode]  # of the best epoch, whose weights are kept
+    kept = trial.run_metadata.checkpoint_manager.best_checkpoint_result
+    # All of the best epoch, whose weights are kept.
+    metrics = our_metrics(kept.metrics if kept else result.metrics or {})
     return {
         "trial_id": trial.trial_id,
         "name": trial_name(trial),
@@ -348,6 +368,7 @@ def _facts(plan: Plan) -> StudyFacts:
         tracking_uri=request.tracking_uri,
         experiment=request.experiment,
         name=request.name,
+        id=request.id,
         task=request.task,
         metric=space.metric,
         mode=space.mode,
@@ -366,15 +387,26 @@ def _facts(plan: Plan) -> StudyFacts:
             "python": sys.version.split()[0],
             **{f"version.{library}": version(library) for library in LIBRARIES},
         },
+        files=[path] if (path := request.folder / FINDINGS).exists() else [],
         dataset=DatasetFacts(dataset.name, dataset.fingerprint, request.data or "embedded", dataset.summary()),
     )
 
 
-def _is_done(folder: Path, space: Space) -> bool:
-    if not (folder / RESULT).exists():
-        return False
-    result = json.loads((folder / RESULT).read_text())
-    return not result["interrupted"] and len(result["trials"]) >= space.trials
+def _is_done(folder: Path) -> bool:
+    return (folder / RESULT).exists() and not json.loads((folder / RESULT).read_text())["interrupted"]
+
+
+def _request_faults(request: Request) -> list[Fault]:
+    faults = []
+    if not re.fullmatch(r"\w[\w.-]*", request.name):
+        rule = "a study's name must be letters, digits, dot, dash and underscore"
+        faults.append(Fault(rule, repr(request.name), "It is a folder in --storage."))
+    if not 0 <= request.seed < 2**32:
+        faults.append(Fault("--seed must lie in 0..4294967295", str(request.seed), "Use --seed 0."))
+    if request.time_budget is not None and not request.time_budget > 0:
+        rule = "--time-budget must be positive seconds"
+        faults.append(Fault(rule, f"{request.time_budget:g}", "Leave it out: none."))
+    return faults
 
 
 def _storage_faults(storage: Path) -> list[Fault]:

@@ -29,6 +29,9 @@ class Dataset(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
+    def findings(self) -> list[str]:
+        """Everything that was repaired or left out, and what is suspicious, a line each."""
+
     def summary(self) -> dict[str, Any]:
         """Counts, repairs and warnings, as JSON for the record."""
 

@@ -11,7 +11,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from platform.recorder import TAG_CHARACTERS, Record, Recorder, StudyFacts, set_
 PATIENCE = 3  # failures in a row after which records go straight to `undelivered` ...
 PAUSE_S = 30.0  # ... but for one attempt each PAUSE_S seconds, in case the server is back
 
-BESIDES_SLASHED = ("epoch_seconds", "frozen_stages")  # ours too, though Ray's own keys have no slash either
 ERROR_LINES = 20
 REQUIREMENTS = (
     "matplotlib",
@@ -47,7 +46,8 @@ def our_metrics(result: Mapping[str, Any]) -> dict[str, float]:
         # A metric named after a class can hold anything, e.g. "val/ap/H&M"; one such key would fail the whole batch.
         re.sub(r"[^\w\-. :/]", "_", key): float(value)
         for key, value in result.items()
-        if ("/" in key or key in BESIDES_SLASHED) and isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if "/" in key and not key.startswith("config/")
+        if isinstance(value, numbers.Real) and not isinstance(value, bool)
     }
 
 
@@ -124,18 +124,14 @@ class Tracker(Callback):
         metrics: Mapping[str, float],
         model_dir: Path | None = None,
         figures: Mapping[str, Any] | None = None,
-        files: Sequence[Path] = (),
-        requirements: Sequence[str] = (),
     ) -> None:
-        """Records the best trial: test metrics on its run and the parent, figures, files and the model on its run.
+        """Records the best trial: test metrics on its run and the parent, figures and the model on its run.
 
         Args:
             trial_id: The trial that won.
             metrics: Its metrics on the test split, e.g. {"test/map": 0.61}.
             model_dir: Folder with model.json and the weights, as `trainables.<task>.load` reads it.
             figures: Name → matplotlib figure or picture file, shown under "figures/".
-            files: Other files to keep beside them.
-            requirements: Packages which this task's models need besides `REQUIREMENTS`, e.g. ("transformers",).
         """
         self._put(
             "best",
@@ -143,8 +139,7 @@ class Tracker(Callback):
             metrics=our_metrics(metrics),
             model_dir=model_dir,
             figures=dict(figures or {}),
-            files=list(files),
-            requirements=[*REQUIREMENTS, *requirements],
+            requirements=list(REQUIREMENTS),
         )
 
     def close(self, status: str = "FINISHED", timeout: float = 120.0) -> int:
@@ -201,6 +196,18 @@ class Tracker(Callback):
                 retry_at = time.monotonic() + PAUSE_S
                 self.undelivered.append(record)
                 self.last_error = f"{record.kind}: {type(error).__name__}: {error}"
+        self._deliver_again(recorder)
+
+    def _deliver_again(self, recorder: Recorder) -> None:
+        """What was lost gets another chance at the end, in order; at the first failure the server counts as gone."""
+        left, self.undelivered = self.undelivered, []
+        for number, record in enumerate(left):
+            try:
+                recorder.deliver(record)
+            except Exception as error:
+                self.last_error = f"{record.kind}: {type(error).__name__}: {error}"
+                self.undelivered = left[number:]
+                return
 
 
 def _error_tail(trial: Any) -> str:

@@ -7,10 +7,12 @@ python -m platform.tune detector --set freeze_depth=0..3 --set lr_head=1e-3 --tr
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 EXIT_NO_SUCCESS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -34,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     how = p.add_argument_group("with what")
     how.add_argument("--concurrent", type=int, metavar="N", help="trials at the same time (default: all cores or GPUs)")
     how.add_argument("--cpus-per-trial", type=int, metavar="N", help="cores and threads of a trial (default 1)")
-    how.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs of a trial; 0.5: two share one")
-    how.add_argument("--time-budget", type=float, metavar="SECONDS", help="stop the search after this time")
+    how.add_argument("--gpus-per-trial", type=_finite, metavar="X", help="GPUs of a trial; 0.5: two share one")
+    how.add_argument("--time-budget", type=_finite, metavar="SECONDS", help="stop the search after this time")
     where = p.add_argument_group("where it is kept")
     where.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
     where.add_argument("--name", help="of the study (default: task and time)")
@@ -45,6 +47,15 @@ def parser() -> argparse.ArgumentParser:
                        help="of MLflow (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here)")  # fmt: skip
     where.add_argument("--json", metavar="FILE", help="write the result there")
     return p
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
+_finite.__name__ = "finite number"  # as argparse calls it when it refuses
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,18 +72,20 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if options.list:
         return _list(console)
+    from platform import study, task
     from platform.view import print_error, print_plan, print_result
 
+    faults = []
+    if options.json and (Path(options.json).is_dir() or not Path(options.json).resolve().parent.is_dir()):
+        faults.append(Fault("--json needs a file in an existing folder", options.json, "Make the folder first."))
     try:
-        if options.json and not Path(options.json).resolve().parent.is_dir():
-            raise InputError(Fault("--json needs an existing folder", options.json, "Make it first."))
-        from platform import study, task
-
         task.check_name(options.task)
         request = _resumed(options) if options.resume else _request(options)
         plan = study.plan(request, resume=options.resume)
     except InputError as error:
-        print_error(Console(stderr=True), error)
+        faults = [*error.faults, *faults]
+    if faults:
+        print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
     print_plan(console, title, plan.space, _describe(plan.dataset), plan.resources.describe())
@@ -84,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:  # before or after the search; during it Ray ends the trials and returns
+    except KeyboardInterrupt:  # after the search; during it Ray ends the trials and returns
         result = {"interrupted": True}
     if options.json and "trials" in result:
         Path(options.json).write_text(json.dumps(result, indent=2, ensure_ascii=False))
@@ -93,7 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     print_result(console, result, _places(request), _commands(request, result))
     if result["undelivered"]:
-        console.print(f"[red]{result['undelivered']} records did not reach MLflow at {request.tracking_uri}.[/]")
+        console.print(f"[red]{result['undelivered']} records did not reach MLflow at {request.tracking_uri}:[/]")
+        console.print(result["undelivered_reason"], markup=False, soft_wrap=True)
     return 0 if result["best"] else EXIT_NO_SUCCESS
 
 
@@ -107,7 +121,7 @@ def _request(options: argparse.Namespace):
         storage=str(Path(options.storage).resolve()),
         experiment=options.experiment or options.task,
         tracking_uri=uri,
-        data=str(Path(options.data).resolve()) if options.data else None,
+        data=str(Path(options.data).resolve()) if options.data is not None else None,
         settings=tuple(_with_absolute_paths(setting) for setting in options.settings),
         **{
             key: getattr(options, key)
@@ -128,14 +142,27 @@ def _resumed(options: argparse.Namespace):
     from platform.errors import Fault, InputError
     from platform.study import REQUEST, read_request
 
+    default = vars(parser().parse_args([options.task]))
+    again = {"resume", "name", "storage", "json", "dry_run"}
+    given = [key for key, value in vars(options).items() if key not in again and value != default[key]]
+    if given:
+        names = ", ".join("--set" if key == "settings" else "--" + key.replace("_", "-") for key in given)
+        rule = "--resume goes on with what the study was asked for at first"
+        raise InputError(Fault(rule, names, "Leave these out, or start a new study."))
     storage = Path(options.storage).resolve()
-    if options.name:
-        return read_request(storage / options.name)
     mine = [p for p in storage.glob(f"*/{REQUEST}") if json.loads(p.read_text()).get("task") == options.task]
-    if not mine:
+    if not options.name and not mine:
         rule = "--resume needs an earlier study of the task"
         raise InputError(Fault(rule, f"none of {options.task} in {storage}", "Start one without --resume."))
-    return read_request(max(mine, key=lambda path: path.stat().st_mtime).parent)
+    newest = max(mine, key=lambda path: path.stat().st_mtime, default=storage).parent
+    request = read_request(storage / options.name if options.name else newest)
+    if request.task != options.task:
+        rule, remedy = "--resume needs a study of the task", f"python -m platform.tune {request.task} --resume …"
+        raise InputError(Fault(rule, f"{request.name} is a study of {request.task}", remedy))
+    if Path(request.storage) != storage:
+        rule = "--resume needs the study where it was started: its trials hold absolute paths"
+        raise InputError(Fault(rule, str(storage), f"Move it back to {request.storage}."))
+    return request
 
 
 def _list(console) -> int:
@@ -156,25 +183,43 @@ def _describe(dataset) -> dict[str, str]:
 
 
 def _places(request) -> dict[str, str]:
+    from platform.study import BEST, FINDINGS, RESULT
+
+    findings = request.folder / FINDINGS
     return {
         "study": str(request.folder),
-        "best model and pictures": str(request.folder / "best"),
-        "result": str(request.folder / "result.json"),
+        "best model and pictures": str(request.folder / BEST),
+        "result": str(request.folder / RESULT),
+        **({"repairs of the data": str(findings)} if findings.exists() else {}),
         "MLflow": f"experiment {request.experiment} at {request.tracking_uri}",
     }
 
 
 def _commands(request, result) -> list[str]:
-    local = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    ui = "mlflow ui" if request.tracking_uri == local else f"mlflow ui --backend-store-uri {request.tracking_uri}"
+    from platform.study import storage_option
+
+    ui = f"mlflow ui --backend-store-uri {request.tracking_uri}"
+    if request.tracking_uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
+        ui = "mlflow ui"
+    elif request.tracking_uri.startswith("http"):
+        ui = request.tracking_uri  # a server shows its own pages
     commands = [f"{ui:58s} # compare the trials"]
     if result["best"]:
-        predict = f"python -m platform.predict {request.task} FILE… --model {request.name}"
+        predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
-    more = ["python", "-m", "platform.tune", request.task, "--trials", str(2 * len(result["trials"]))]
-    more += ["--data", request.data] if request.data else []
-    more += [word for setting in request.settings for word in ("--set", setting)]
-    return [*commands, f"{shlex.join(more):58s} # search longer"]
+    more = _as_typed(replace(request, trials=2 * len(result["trials"])))
+    return [*commands, f"{more:58s} # search longer"]
+
+
+def _as_typed(request) -> str:
+    """The command that asks for the same in a new study."""
+    default = asdict(_request(parser().parse_args([request.task])))
+    words = ["python", "-m", "platform.tune", request.task]
+    for key, value in asdict(request).items():
+        if key in ("task", "name", "id", "fingerprint", "settings") or value == default[key]:
+            continue
+        words += ["--" + key.replace("_", "-"), str(value)]
+    return shlex.join(words + [word for setting in request.settings for word in ("--set", setting)])
 
 
 if __name__ == "__main__":

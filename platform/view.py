@@ -17,7 +17,14 @@ from platform.space import Space, show
 from platform.tracking import trial_name
 
 SHOWN_TRIALS = 12
-STATUS_STYLE = {"finished": "green", "running": "cyan", "pruned": "yellow", "failed": "red", "interrupted": "red"}
+STATUS_STYLE = {
+    "finished": "green",
+    "running": "cyan",
+    "waiting": "dim",
+    "pruned": "yellow",
+    "failed": "red",
+    "interrupted": "red",
+}
 
 
 def print_error(console: Console, error: InputError) -> None:
@@ -56,14 +63,14 @@ class LiveView(Callback):
     ) -> None:
         self.space, self.console, self.time_budget, self.status_of = space, console, time_budget, status_of
         self.started = time.monotonic()
-        self.trials: dict[str, Any] = {}
+        self.trials: list[Any] = []
+        self.ended: set[str] = set()  # Ray marks a trial as ended only after it told us
         self.failed: set[str] = set()
-        self.stopped: set[str] = set()
         self.live: Live | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks with the study; a terminal is not for keeping.
-        return {**self.__dict__, "console": None, "live": None, "trials": {}}
+        return {**self.__dict__, "console": None, "live": None, "trials": []}
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         self.started = time.monotonic()
@@ -72,16 +79,14 @@ class LiveView(Callback):
             self.live.start()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.trials[trial.trial_id] = trial
-
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self.trials[trial.trial_id] = trial
+        self.trials = list(trials)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._ended(trial, self.stopped)
+        self._ended(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._ended(trial, self.failed)
+        self.failed.add(trial.trial_id)
+        self._ended(trials, trial)
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
         self.close()
@@ -92,11 +97,11 @@ class LiveView(Callback):
             self.live.stop()
             self.live = None
 
-    def _ended(self, trial: Any, where: set[str]) -> None:
-        self.trials[trial.trial_id] = trial
-        where.add(trial.trial_id)
+    def _ended(self, trials: list, trial: Any) -> None:
+        self.trials = list(trials)
+        self.ended.add(trial.trial_id)
         if not self.live:
-            ended, score, best = len(self.failed | self.stopped), self._score(trial), self._best()
+            ended, score, best = self._count_ended(), self._score(trial), self._best()
             self.console.print(
                 f"{trial_name(trial)}  {self._status(trial):9s} {_epochs(trial):3d} epochs  "
                 f"{self.space.metric} {_number(score):8s} best {_number(best):8s} {ended}/{self.space.trials} trials",
@@ -104,24 +109,30 @@ class LiveView(Callback):
             )
 
     def _status(self, trial: Any) -> str:
-        if trial.trial_id in self.failed | self.stopped:
-            return self.status_of(trial, trial.trial_id in self.failed)
-        return "running"
+        if trial.trial_id in self.ended or trial.is_finished():
+            return self.status_of(trial, self._has_failed(trial))
+        return "running" if trial.status == "RUNNING" else "waiting"
+
+    def _has_failed(self, trial: Any) -> bool:
+        return trial.trial_id in self.failed or trial.status == "ERROR"
+
+    def _count_ended(self) -> int:
+        return sum(self._status(trial) not in ("running", "waiting") for trial in self.trials)
 
     def _score(self, trial: Any) -> float | None:
         return trial.metric_analysis.get(self.space.metric, {}).get(self.space.mode)
 
     def _best(self) -> float | None:
-        scores = [self._score(trial) for trial in self.trials.values() if trial.trial_id not in self.failed]
+        scores = [self._score(trial) for trial in self.trials if not self._has_failed(trial)]
         known = [score for score in scores if score is not None]
         return (max if self.space.mode == "max" else min)(known) if known else None
 
     def _render(self) -> Group:
-        ended = len(self.failed | self.stopped)
+        ended = self._count_ended()
         elapsed = time.monotonic() - self.started
         best = self._best()
         counts = ", ".join(
-            f"{sum(self._status(t) == status for t in self.trials.values())} {status}"
+            f"{sum(self._status(t) == status for t in self.trials)} {status}"
             for status in ("running", "finished", "pruned", "failed")
         )
         head = Table.grid(padding=(0, 2))
@@ -136,7 +147,7 @@ class LiveView(Callback):
         table = Table(
             "trial", "", "epochs", self.space.metric, *list(self.space.searched)[:4], box=None, pad_edge=False
         )
-        newest = list(self.trials.values())[-SHOWN_TRIALS:]
+        newest = self.trials[-SHOWN_TRIALS:]
         for trial in newest:
             status, score = self._status(trial), self._score(trial)
             mark = " ←" if score is not None and score == best else ""
@@ -150,10 +161,10 @@ class LiveView(Callback):
         return Group(head, table)
 
     def _left(self, elapsed: float, ended: int) -> str:
-        epochs = sum(_epochs(trial) for trial in self.trials.values())
+        epochs = sum(_epochs(trial) for trial in self.trials)
         if not epochs or not ended:
             return "time left: after the first trial"
-        running = [trial for trial in self.trials.values() if self._status(trial) == "running"]
+        running = [trial for trial in self.trials if self._status(trial) in ("running", "waiting")]
         per_trial = (epochs - sum(_epochs(t) for t in running)) / ended
         to_do = sum(max(0.0, per_trial - _epochs(t)) for t in running)
         to_do += (self.space.trials - ended - len(running)) * per_trial

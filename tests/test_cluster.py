@@ -14,7 +14,8 @@ from platform.cluster import Resources
         ({"gpus_per_trial": 3.0}, "--gpus-per-trial must lie in 0..2"),
         ({"gpus_per_trial": -1.0}, "--gpus-per-trial must lie in 0..2"),
         ({"gpus_per_trial": 1.5}, "whole GPUs"),
-        ({"concurrent": 0}, "--concurrent must be at least 1"),
+        ({"concurrent": 0}, "--concurrent must lie in 1..4"),
+        ({"concurrent": 5}, "--concurrent must lie in 1..4"),
     ],
 )
 def test_what_the_machine_does_not_have_is_a_fault(changes, told):

@@ -80,7 +80,7 @@ def weights(result) -> dict:
 def test_reports_each_epoch_with_its_parts(whole):
     frame = whole.metrics_dataframe
     assert frame["training_iteration"].tolist() == [1, 2, 3, 4]
-    assert frame["frozen_stages"].tolist() == [2, 2, 1, 0]
+    assert frame["train/frozen_stages"].tolist() == [2, 2, 1, 0]
     assert frame["train/loss"].tolist() == frame["train/loss_error"].tolist()
 
 

@@ -38,7 +38,7 @@ def test_best_needs_a_finished_study(tmp_path, capsys):
 
 def test_an_empty_folder_is_no_input(storage, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert "only empty folders" in ran(capsys, "detector", tmp_path / "empty", "--storage", storage)
+    assert "only folders without pictures" in ran(capsys, "detector", tmp_path / "empty", "--storage", storage)
 
 
 def test_pictures_of_one_name_get_files_of_their_own(tmp_path):

@@ -53,7 +53,9 @@ def logged(tmp_path_factory):
     (folder / "model" / "weights.json").write_text(json.dumps({"times": 2}))
     uri = f"sqlite:///{folder}/mlflow.db"
     code_paths = (ROOT / "platform", folder / "trainables")
-    tracker = Tracker(StudyFacts(uri, "toys", "study", "toy", "val/score", "max", 1, code_paths=code_paths), str)
+    tracker = Tracker(
+        StudyFacts(uri, "toys", "study", "1234", "toy", "val/score", "max", 1, code_paths=code_paths), str
+    )
     trial = SimpleNamespace(trial_id="t1", experiment_tag="1", config={"lr": 0.1}, last_result={}, error_file=None)
     tracker.on_trial_start(0, [], trial)
     tracker.log_best("t1", {"test/score": 0.5}, model_dir=folder / "model")

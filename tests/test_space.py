@@ -17,6 +17,7 @@ GOOD = {
         "batch_size": tune.choice([4, 8, 16]),
         "weights": "starter",
         "flip": False,
+        "size": 64,
     },
     "metric": "val/map",
     "mode": "max",
@@ -39,7 +40,7 @@ def test_all_faults_of_a_space_are_told_at_once():
 
 def test_override_fixes_and_narrows():
     space = SPACE.override(["depth=2", "lr=1e-3..5e-3", "unfreeze=gradual", "batch_size=4,16", "weights=/a=b.pth"])
-    assert space.fixed == {"depth": 2, "unfreeze": "gradual", "weights": "/a=b.pth", "flip": False}
+    assert space.fixed == {"depth": 2, "unfreeze": "gradual", "weights": "/a=b.pth", "flip": False, "size": 64}
     assert show(space.params["lr"]) == "0.001..0.005 (log)"
     assert show(space.params["batch_size"]) == "one of 4, 16"
     assert space.start["batch_size"] in (4, 16)
@@ -69,6 +70,8 @@ def test_a_fixed_value_can_become_a_choice():
         ("lr=1e-3..1", "must lie in"),
         ("unfreeze=gradul", "Did you mean gradual?"),
         ("flip=3", "bool"),
+        ("size=64.5", "int"),
+        ("size=64..256", "takes a choice"),
         ("depth", "key=value"),
         ("=3", "parameter of the space"),
     ],
@@ -80,8 +83,12 @@ def test_impossible_settings_are_told_with_a_remedy(setting, told):
 
 def test_all_wrong_settings_are_told_together():
     with pytest.raises(InputError) as error:
-        SPACE.override(["a=1", "depth=9", "lr=x"])
-    assert len(error.value.faults) == 3
+        SPACE.override(["a=1", "depth=9", "lr=x"], trials=0, max_epochs=0)
+    assert len(error.value.faults) == 5
+
+
+def test_a_fixed_whole_number_stays_one():
+    assert repr(SPACE.override(["size=128.0"]).fixed["size"]) == "128"
 
 
 @given(st.sampled_from(sorted(GOOD["params"])), st.text(max_size=30))
@@ -103,7 +110,7 @@ def test_a_narrowed_range_has_its_bounds_and_keeps_its_scale(low, high):
 
 def test_baselines_are_whole_configurations():
     assert SPACE.baseline_configs() == {
-        "scratch": {**GOOD["start"], "flip": False, "weights": "none", "depth": 0},
+        "scratch": {**GOOD["start"], "flip": False, "size": 64, "weights": "none", "depth": 0},
     }
 
 

@@ -26,8 +26,10 @@ def console() -> Console:
     return Console(record=True, width=140, force_terminal=False, file=io.StringIO())
 
 
-def trial(number: int, epochs: int, best: float, baseline: str = "") -> SimpleNamespace:
+def trial(number: int, epochs: int, best: float, baseline: str = "", status: str = "RUNNING") -> SimpleNamespace:
     return SimpleNamespace(
+        status=status,
+        is_finished=lambda: status in ("TERMINATED", "ERROR"),
         trial_id=f"t{number}",
         experiment_tag=str(number),
         config={"lr": 0.01 * number, "weights": "starter", "context": {"baseline": baseline}},
@@ -36,18 +38,18 @@ def trial(number: int, epochs: int, best: float, baseline: str = "") -> SimpleNa
     )
 
 
-def status(trial, failed: bool) -> str:
+def ended(trial, failed: bool) -> str:
     return "failed" if failed else "finished" if trial.last_result["training_iteration"] == 4 else "pruned"
 
 
 def test_the_live_view_tells_counts_best_and_time_left():
-    live = view.LiveView(SPACE, console(), None, status)
+    live = view.LiveView(SPACE, console(), None, ended)
     done, cut, broken, running = trial(1, 4, 0.5), trial(2, 1, 0.1), trial(3, 1, 0.9), trial(4, 2, 0.4, "from scratch")
-    for each in (done, cut, broken, running):
-        live.on_trial_start(0, [], each)
-    live.on_trial_complete(0, [], done)
-    live.on_trial_complete(0, [], cut)
-    live.on_trial_error(0, [], broken)
+    every = [done, cut, broken, running]
+    live.on_trial_start(0, every, running)
+    live.on_trial_complete(0, every, done)
+    live.on_trial_complete(0, every, cut)
+    live.on_trial_error(0, every, broken)
     told = console()
     told.print(live._render())
     text = told.export_text()
@@ -58,11 +60,28 @@ def test_the_live_view_tells_counts_best_and_time_left():
     assert "trial 004 (from scratch)" in text
 
 
+def test_a_resumed_study_counts_what_ended_before():
+    live = view.LiveView(SPACE, console(), None, ended)
+    before, running, waiting = (
+        trial(1, 4, 0.5, status="TERMINATED"),
+        trial(2, 1, 0.1),
+        trial(3, 2, 0.3, status="PENDING"),
+    )
+    live.on_trial_start(0, [before, running, waiting], running)
+    told = console()
+    told.print(live._render())
+    text = told.export_text()
+    assert "1 of 5 trials" in text
+    assert "best val/map 0.500" in text
+    assert "waiting" in text
+
+
 def test_without_a_terminal_each_ended_trial_is_a_line():
     told = console()
-    live = view.LiveView(SPACE, told, None, status)
+    live = view.LiveView(SPACE, told, None, ended)
     live.setup()
-    live.on_trial_complete(0, [], trial(1, 4, 0.5))
+    done = trial(1, 4, 0.5)
+    live.on_trial_complete(0, [done], done)
     assert told.export_text() == "trial 001  finished    4 epochs  val/map 0.500    best 0.500    1/5 trials\n"
 
 

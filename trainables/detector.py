@@ -101,8 +101,9 @@ def train(config: dict[str, Any]) -> None:
 
     def batches(epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
         order = generator.permutation(numbers)
-        for first in range(0, len(order), batch_size):
-            yield _collate([augment(*data.example(n)) for n in order[first : first + batch_size]], where)
+        # Of nearly equal size: a short last batch would weigh more in its step, and BatchNorm cannot take a single one.
+        for batch in np.array_split(order, -(-len(order) // batch_size)):
+            yield _collate([augment(*data.example(n)) for n in batch], where)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}

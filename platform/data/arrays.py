@@ -3,7 +3,7 @@
 images.npy    (N, 3, H, W) uint8, RGB, resized to fit the canvas, zeros to the right and below
 boxes.npy     (M, 4) float32, x1 y1 x2 y2 in pixels of the canvas
 labels.npy    (M,) int64, from 1; 0 is the background, as torchvision has it
-index.json    classes, the first box of each image, splits, paths, scales
+index.json    classes, the first box of each image, splits, paths
 """
 
 import json
@@ -127,7 +127,6 @@ def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> 
             "first_box": np.cumsum([0, *counts]).tolist(),
             "splits": [example.split for example in examples],
             "paths": [str(example.path) for example in examples],
-            "scales": scales,
         }
         (partial / "index.json").write_text(json.dumps(index))
         partial.chmod(0o755)

@@ -99,6 +99,11 @@ class DetectionDataset:
             lines[f"! note {number}"] = warning
         return lines
 
+    def findings(self) -> list[str]:
+        """Everything that was repaired or left out, and what is suspicious, a line each."""
+        leaks = [f"equal images across splits: {', '.join(leak)}" for leak in self.summary()["leaks"]]
+        return [f"{r.kind}: {r.where} ({r.action})" for r in self.repairs] + leaks + list(self.warnings)
+
     def summary(self) -> dict[str, Any]:
         """Returns images and boxes per split and class, repairs by kind, leaks and warnings, ready for JSON."""
         return {
@@ -146,7 +151,7 @@ def read(root: Path, seed: int) -> DetectionDataset:
     _raise_if_any(_split_faults(given, checked, repairs))
     checked, carved = _carve(checked, given, seed)
     examples = tuple(_example(image, classes) for image in checked)
-    _raise_if_any(_class_faults(examples, classes, repairs, splits_given=bool(given)))
+    _raise_if_any([*_class_faults(examples, classes, splits_given=bool(given)), *_empty_splits(examples, repairs)])
     return DetectionDataset(
         root=root,
         layout=layout,
@@ -288,9 +293,7 @@ def _carve(checked: list[_Checked], given: set[str], seed: int) -> tuple[list[_C
     return result, [told] if told else []
 
 
-def _class_faults(
-    examples: Sequence[Example], classes: Sequence[str], repairs: list[Repair], splits_given: bool
-) -> list[Fault]:
+def _class_faults(examples: Sequence[Example], classes: Sequence[str], splits_given: bool) -> list[Fault]:
     if splits_given:
         absent = [name for label, name in enumerate(classes) if not _pictures(examples, label, "train")]
         rule, found = "every class must have an image in the training split", f"none for {', '.join(absent)}"
@@ -302,6 +305,19 @@ def _class_faults(
     found = ", ".join(f"{count} of {name}" for name, count in scarce.items())
     remedy = "Add images of these classes, remove their boxes, or give the splits yourself."
     return [Fault(rule, found, remedy)] if scarce else []
+
+
+def _empty_splits(examples: Sequence[Example], repairs: list[Repair]) -> list[Fault]:
+    """Returns a fault for each split that nothing can be measured on, as a test split without annotations."""
+    return [
+        Fault(
+            f"the {split} split must have an image with a usable box",
+            f"{sum(e.split == split for e in examples)} usable images without boxes",
+            f"Annotate it, or remove it: it is then taken from training. {_told(repairs) if repairs else ''}".strip(),
+        )
+        for split in SPLITS
+        if not any(example.boxes for example in examples if example.split == split)
+    ]
 
 
 def _class_warnings(examples: Sequence[Example], classes: Sequence[str], declared: Sequence[str]) -> list[str]:

@@ -100,8 +100,9 @@ def _read_file(
     candidates = [inside(root, base, name) for base in folder.images]
     if not any(candidates):
         raise _FileError(Kind.ESCAPING_PATH, f"{where} {name}")
-    # Renamed images keep the old name in <filename>; their stem then is what ties them to the XML file.
-    path = next((path for path in candidates if path is not None and is_file(path)), by_stem.get(file.stem))
+    # Renamed images keep the old name in <filename>, which may by now be another image's: the stem comes first.
+    named = next((path for path in candidates if path is not None and is_file(path)), None)
+    path = by_stem.get(file.stem, named)
     if path is None:
         raise _FileError(Kind.MISSING_IMAGE, f"{where} {name}")
     boxes = []
@@ -142,7 +143,7 @@ def _lists(root: Path) -> dict[str, list[str]]:
     main = root / "ImageSets" / "Main"
     # VOC's trainval is train and val together; it stands in where only the two are given as one.
     files = {split: main / f"{split}.txt" for split in SPLITS}
-    if not files["train"].is_file():
+    if not files["train"].is_file() and not files["val"].is_file():
         files["train"] = main / "trainval.txt"
     splits: defaultdict[str, list[str]] = defaultdict(list)
     for split, file in files.items():
