@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import FileSelector
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from rich.console import Console
@@ -289,11 +290,11 @@ class Janitor(Callback):
                 self._forget(trial)
 
     def _forget(self, trial: Any) -> None:
-        manager = trial.run_metadata.checkpoint_manager
-        results = [*manager.best_checkpoint_results, manager.latest_checkpoint_result]
-        for checkpoint in [result.checkpoint for result in results if result]:
-            if checkpoint.filesystem.get_file_info(checkpoint.path).type.name == "Directory":
-                checkpoint.filesystem.delete_dir(checkpoint.path)
+        # Looked for on the disk: of a trial that was stopped, Ray may not know the last one.
+        storage, folder = trial.storage.storage_filesystem, trial.storage.trial_fs_path
+        for file in storage.get_file_info(FileSelector(folder, allow_not_found=True)):
+            if file.base_name.startswith("checkpoint_"):
+                storage.delete_dir(file.path)
 
 
 def resume_command(request: Request) -> str:

@@ -218,6 +218,14 @@ def test_a_resumed_study_goes_on_in_the_same_runs(tmp_path):
     assert len(parent.inputs.dataset_inputs) == len(child.inputs.dataset_inputs) == 1
 
 
+def test_another_study_of_the_same_name_gets_runs_of_its_own(tmp_path):
+    for study_id in ("one", "two"):
+        tracker = Tracker(facts(store(tmp_path), id=study_id), status_of)
+        play(tracker, fake_trial(), range(1, 4))
+        assert tracker.close() == 0
+    assert [len(runs_of(store(tmp_path), kind)) for kind in ("study", "trial")] == [2, 2]
+
+
 def test_a_later_process_can_name_the_best(tmp_path):
     """After a resume the winner may have ended in the process before: its run keeps its status and its end."""
     uri = store(tmp_path)

@@ -29,9 +29,13 @@ def test_all_faults_are_told_at_once_before_anything_starts(tmp_path):
     told = tune(
         "detector", "--data", str(tmp_path / "none"), "--storage", str(tmp_path / "studies"),
         "--set", "lr_haed=1", "--set", "freeze_depth=9", "--gpus-per-trial", "64", "--cpus-per-trial", "999",
+        "--seed", "-1", "--name", "../up", "--json", str(tmp_path), "--trials", "0",
     )  # fmt: skip
     assert told.returncode == 2
-    for part in ("5 faults", "lr_head", "0..5", "--gpus-per-trial", "--cpus-per-trial", "Check the path"):
+    for part in (
+        "9 faults", "lr_head", "0..5", "--gpus-per-trial", "--cpus-per-trial", "Check the path", "--seed", "'../up'",
+        "--json", "--trials 1",
+    ):  # fmt: skip
         assert part in told.stderr, told.stderr
 
 
@@ -129,6 +133,26 @@ def test_the_same_name_twice_is_refused(study):
     assert "--resume" in told.stderr
 
 
+def test_resume_refuses_what_it_would_ignore(study):
+    folder, _, _ = study
+    told = tune("detector", "--storage", str(folder), "--name", "tiny", "--resume", "--trials", "9", "--set", "x=1")
+    assert told.returncode == 2
+    assert "--set, --trials" in told.stderr
+
+
+def test_a_study_out_of_time_still_has_a_best(tmp_path, scenes_folder):
+    told = tune(
+        "detector", "--data", str(scenes_folder), "--storage", str(tmp_path), "--name", "short", "--trials", "50",
+        "--epochs", "40", "--time-budget", "15", "--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", *TINY,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout + told.stderr
+    result = json.loads((tmp_path / "short" / "result.json").read_text())
+    assert result["best"]["test_metrics"]
+    assert "interrupted" in {trial["status"] for trial in result["trials"]}
+    kept = {path.parent.parent.name for path in (tmp_path / "short").glob("*/checkpoint_*/model.safetensors")}
+    assert kept == {result["best"]["trial_id"]}
+
+
 def test_a_finished_study_has_nothing_to_resume(study):
     folder, _, _ = study
     told = tune("detector", "--storage", str(folder), "--name", "tiny", "--resume")
@@ -140,7 +164,7 @@ def test_an_interrupted_study_goes_on(tmp_path, scenes_folder):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     command = [
         sys.executable, "-m", "platform.tune", "detector", "--data", str(scenes_folder), "--storage", str(tmp_path),
-        "--name", "cut", "--tracking-uri", uri, "--trials", "3", "--epochs", "8", *TINY,
+        "--name", "cut", "--tracking-uri", uri, "--trials", "2", "--epochs", "5", *TINY,
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
@@ -157,7 +181,7 @@ def test_an_interrupted_study_goes_on(tmp_path, scenes_folder):
     told = tune("detector", "--resume", "--name", "cut", "--storage", str(tmp_path))
     assert told.returncode == 0, told.stdout + told.stderr
     after = json.loads((tmp_path / "cut" / "result.json").read_text())["trials"]
-    assert len(after) == 3
+    assert len(after) == 2
     assert {trial["trial_id"] for trial in before} <= {trial["trial_id"] for trial in after}
     assert {trial["status"] for trial in after} <= {"finished", "pruned"}
     for trial in recorded(uri):

@@ -64,7 +64,7 @@ def read(root: Path) -> RawDataset:
     names = _names(root, settings, repairs)
     images: list[RawImage] = []
     used: set[Path] = set()
-    for source in _given_sources(root, settings, repairs) or _usual_sources(root):
+    for source in _sources(root, settings, repairs):
         for path in source.files:
             label = _label_file(root, path)
             used.add(label)
@@ -167,6 +167,16 @@ def _given_sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) 
             else:
                 sources.append(_Source(tuple(_listed_files(root, target, repairs)), split))
     return sources
+
+
+def _sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) -> list[_Source]:
+    return _given_sources(root, settings, repairs) or _listed_sources(root, repairs) or _usual_sources(root)
+
+
+def _listed_sources(root: Path, repairs: list[Repair]) -> list[_Source]:
+    """Returns what darknet's lists beside the images name, a path a line."""
+    files = [root / f"{name}.txt" for name in ("train", "val", "valid", "test")]
+    return [_Source(tuple(_listed_files(root, file, repairs)), split_of(file.stem)) for file in files if file.is_file()]
 
 
 def _usual_sources(root: Path) -> list[_Source]:

@@ -210,6 +210,12 @@ def test_training_and_validation_without_boxes_are_told_together(tmp_path, write
     assert "1 x box of no area (first: Annotations/b.xml object 1)" in str(caught.value)
 
 
+def test_a_test_split_that_nothing_can_be_measured_on_is_told(tmp_path, writers, picture):
+    pictures = {"a": picture([CAT], "train"), "b": picture([CAT], "val"), "c": picture([], "test")}
+    with pytest.raises(InputError, match="the test split must have an image with a usable box"):
+        detection.read(writers["YOLO"](tmp_path / "data", pictures), 0)
+
+
 def test_splits_without_training_are_an_input_error(tmp_path, writers, picture):
     pictures = {"a": picture([CAT], "test"), "b": picture([CAT], "val")}
     with pytest.raises(InputError, match="training split"):

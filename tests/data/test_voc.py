@@ -47,6 +47,7 @@ def test_lists_of_a_class_and_trainval_are_ignored_beside_train(root):
     (main / "cat_train.txt").write_text("a 1\nb -1\n")
     assert [image.split for image in voc.read(root).images] == ["train", "val", "test"]
     (main / "train.txt").unlink()
+    assert [image.split for image in voc.read(root).images] == [None, "val", "test"]
     (main / "val.txt").unlink()
     assert [image.split for image in voc.read(root).images] == ["train", "train", "test"]
 
@@ -105,6 +106,8 @@ def test_missing_image_unannotated_image_and_listed_stem_without_file(root, save
 def test_renamed_image_is_found_by_the_name_of_its_annotation(root):
     rewrite(root, "a", "<filename>a.png", "<filename>old name.jpg")
     assert voc.read(root).images[0].path.name == "a.png"
+    rewrite(root, "a", "<filename>old name.jpg", "<filename>b.png")  # by now the name of another image
+    assert [image.path.name for image in voc.read(root).images] == ["a.png", "b.png", "c.png"]
 
 
 NUMBERS = st.floats() | st.integers() | st.text("0123456789.-+enai ", max_size=8)

@@ -37,6 +37,22 @@ def test_reads_relative_boxes_as_pixels_and_images_without_labels_as_background(
     assert (raw.repairs, raw.declared) == ((), ("cat",))
 
 
+def test_darknet_lists_give_the_splits(tmp_path, root):
+    data = tmp_path / "darknet"
+    (data / "data").mkdir(parents=True)
+    for split, name in (("train", "a"), ("val", "b")):
+        shutil.copy(root / "images" / split / f"{name}.png", data / "data")
+        shutil.copy(root / "labels" / split / f"{name}.txt", data / "data")
+    (data / "obj.names").write_text("cat\n")
+    (data / "train.txt").write_text("data/a.png\n")
+    (data / "valid.txt").write_text("data/b.png\n")
+    raw = yolo.read(data)
+    assert [(image.path.name, image.split, len(image.boxes)) for image in raw.images] == [
+        ("a.png", "train", 1),
+        ("b.png", "val", 2),
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     [
