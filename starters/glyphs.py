@@ -33,7 +33,7 @@ FONTS = (
     *(f"cm{face}10.ttf" for face in ("b", "r", "ss", "tt")),
 )
 SIZE = 128  # pixels a side
-GLYPHS = (5, 10)  # a scene; half of them digits
+GLYPHS = (5, 10)  # a scene; half of them drawn from the digits, half from all
 BATCH = 16
 PEAK_LR = 3e-3
 EM = 56  # pixels a glyph is rendered at, before it is bent and scaled down

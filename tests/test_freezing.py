@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from hypothesis import given
@@ -112,11 +114,11 @@ def test_state_survives_json_and_is_checked():
     freezer = Freezer(net, STAGES, Freezing(2, "gradual", thaw_at=0.0), epochs=4)
     freezer.advance(0, [])
     again = Freezer(net, STAGES, Freezing(2, "gradual", thaw_at=0.0), epochs=4)
-    again.restore(freezer.state())
+    again.restore(json.loads(json.dumps(freezer.state())))
     assert (again.frozen, again.thaws) == (1, [(0, 1)])
     net[0][0].weight.data += 1
     with pytest.raises(FrozenChangedError):
-        again.restore(freezer.state())
+        again.restore(json.loads(json.dumps(freezer.state())))
 
 
 def test_every_tensor_belongs_to_exactly_one_stage():
