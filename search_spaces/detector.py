@@ -39,7 +39,7 @@ SPACE = Space(
         "flip": False,
     },
     start={
-        "freeze_depth": 5,
+        "freeze_depth": 2,  # torchvision's detectors, too, train the last three of five stages by default
         "unfreeze": "never",
         "thaw_at": 0.4,
         "batch_norm": "frozen",
