@@ -84,7 +84,10 @@ def draw_boxes(
     pen = ImageDraw.Draw(drawn)
     unit = max(drawn.size)
     font, line = ImageFont.load_default(max(9, unit // 45)), max(1, unit // 300)
-    for index, (box, name, number) in enumerate(zip(boxes, names, colours, strict=True)):
+    # The surest last, so that no other plate hides its own.
+    order = sorted(range(len(boxes)), key=lambda index: 0.0 if scores is None else scores[index])
+    for index in order:
+        box, name, number = boxes[index], names[index], colours[index]
         colour = COLOURS[number % len(COLOURS)]
         pen.rectangle(tuple(box), outline=colour, width=line)
         text = name if scores is None else f"{name} {scores[index]:.2f}"

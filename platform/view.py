@@ -17,6 +17,7 @@ from platform.space import Space, show
 from platform.tracking import trial_name
 
 SHOWN_TRIALS = 12
+NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: of a trial's name, status, epochs, seconds, score; of a parameter
 STATUS_STYLE = {
     "finished": "green",
     "running": "cyan",
@@ -187,7 +188,10 @@ def print_result(
     """
     metric, best = result["metric"], result["best"]
     varied = _varied([trial["config"] for trial in result["trials"] if not trial["baseline"]])
-    table = Table("trial", "", "epochs", "seconds", metric, box=None, pad_edge=False, header_style="bold")
+    varied = varied[: max(1, (console.width - NARROW_COLUMNS) // VARIED_COLUMN)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("trial", "", "epochs", "seconds", metric):
+        table.add_column(title, no_wrap=True)
     for key in varied:
         table.add_column(key, overflow="fold")
     order = sorted(result["trials"], key=lambda trial: _sort_key(trial, metric, result["mode"]))
@@ -229,9 +233,9 @@ def print_result(
 
 
 def _varied(configs: list[dict[str, Any]]) -> list[str]:
-    """The parameters that the search varied, the first few of them: what fits a terminal."""
+    """The parameters that the search varied."""
     keys = configs[0] if configs else {}
-    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1][:6]
+    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
 
 
 def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, float]:

@@ -118,6 +118,12 @@ def test_frozen_stages_end_bitwise_as_they_came(prepared, ray_cluster, tmp_path)
             assert not any(equal for name, equal in same.items() if "running" in name), "BatchNorm was to be updated"
 
 
+def test_an_object_is_shown_once_as_its_likeliest_class():
+    boxes = torch.tensor([[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [30, 30, 40, 40]], dtype=torch.float)
+    found = {"boxes": boxes, "scores": torch.tensor([0.4, 0.6, 0.5, 0.2]), "labels": torch.tensor([1, 2, 3, 4])}
+    assert detector._shown(found)["labels"].tolist() == [2, 3]
+
+
 def test_what_a_space_cannot_ask_for_is_told_together(prepared):
     space = SPACE.override(["architecture=yolo", "image_size=3", "channels=65", "backbone=vgg"])
     assert len(detector.check(space, prepared[1])) == 4
