@@ -73,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         return _list(console)
     from platform import study, task
+    from platform.plan import make_plan, resume_command
     from platform.view import print_error, print_plan, print_result
 
     faults = []
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         task.check_name(options.task)
         request = _resumed(options) if options.resume else _request(options)
-        plan = study.plan(request, resume=options.resume)
+        plan = make_plan(request, resume=options.resume)
     except InputError as error:
         faults = [*error.faults, *faults]
     if faults:
@@ -102,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json and "trials" in result:
         Path(options.json).write_text(json.dumps(result, indent=2, ensure_ascii=False))
     if result["interrupted"]:
-        console.print(f"Interrupted. To go on: [bold]{study.resume_command(request)}[/]", soft_wrap=True)
+        console.print(f"Interrupted. To go on: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_INTERRUPTED
     print_result(console, result, _places(request), _commands(request, result))
     if result["undelivered"]:
@@ -112,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _request(options: argparse.Namespace):
-    from platform.study import Request
+    from platform.plan import Request
 
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     return Request(
@@ -140,7 +141,7 @@ def _with_absolute_paths(setting: str) -> str:
 def _resumed(options: argparse.Namespace):
     """What the study was asked for at first: nothing but the place and the name may be given again."""
     from platform.errors import Fault, InputError
-    from platform.study import REQUEST, read_request
+    from platform.plan import REQUEST, read_request
 
     default = vars(parser().parse_args([options.task]))
     again = {"resume", "name", "storage", "json", "dry_run"}
@@ -183,7 +184,9 @@ def _describe(dataset) -> dict[str, str]:
 
 
 def _places(request) -> dict[str, str]:
-    from platform.study import BEST, FINDINGS, RESULT
+    from platform.outcome import BEST
+    from platform.plan import RESULT
+    from platform.study import FINDINGS
 
     findings = request.folder / FINDINGS
     return {
@@ -196,7 +199,7 @@ def _places(request) -> dict[str, str]:
 
 
 def _commands(request, result) -> list[str]:
-    from platform.study import storage_option
+    from platform.plan import storage_option
 
     ui = f"mlflow ui --backend-store-uri {request.tracking_uri}"
     if request.tracking_uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
