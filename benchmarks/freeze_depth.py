@@ -65,8 +65,9 @@ def _study(task: str, depth: int, seed: int, passed_on: list[str], folder: Path)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    print(f"{name} done", file=sys.stderr)
-    return json.loads((folder / f"{name}.json").read_text())
+    result = json.loads((folder / f"{name}.json").read_text())
+    print(f"{name} done: {result['metric']} {result['best']['metrics'][result['metric']]:.3f}", file=sys.stderr)
+    return result
 
 
 def _spread(values: list[float]) -> str:
