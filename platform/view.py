@@ -17,6 +17,7 @@ from platform.space import Space, show
 from platform.tracking import trial_name
 
 SHOWN_TRIALS = 12
+LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
 NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: of a trial's name, status, epochs, seconds, score; of a parameter
 STATUS_STYLE = {
     "finished": "green",
@@ -57,13 +58,15 @@ def print_plan(console: Console, title: str, space: Space, data: Mapping[str, st
 
 
 class LiveView(Callback):
-    """Shows the study while it runs: a table that redraws itself in a terminal, a line per ended trial elsewhere."""
+    """Shows the study while it runs: a table that redraws itself in a terminal; elsewhere a line per ended trial, and
+    one a minute.
+    """
 
     def __init__(
         self, space: Space, console: Console, time_budget: float | None, status_of: Callable[[Any, bool], str]
     ) -> None:
         self.space, self.console, self.time_budget, self.status_of = space, console, time_budget, status_of
-        self.started = time.monotonic()
+        self.started = self.last_line = time.monotonic()
         self.trials: list[Any] = []
         self.ended: set[str] = set()  # Ray marks a trial as ended only after it told us
         self.failed: set[str] = set()
@@ -74,13 +77,21 @@ class LiveView(Callback):
         return {**self.__dict__, "console": None, "live": None, "trials": []}
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
-        self.started = time.monotonic()
+        self.started = self.last_line = time.monotonic()
         if self.console.is_terminal:
             self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
             self.live.start()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.trials = list(trials)
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        if self.live or time.monotonic() - self.last_line < LINE_EVERY:
+            return
+        self.trials = list(trials)
+        running = [f"{trial_name(t)} {self._progress(t)}" for t in self.trials if self._status(t) == "running"]
+        elapsed = time.monotonic() - self.started
+        self._line(f"running: {', '.join(running) or 'none'}  {_clock(elapsed)} so far, {self._left(elapsed)}")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._ended(trials, trial)
@@ -103,11 +114,17 @@ class LiveView(Callback):
         self.ended.add(trial.trial_id)
         if not self.live:
             ended, score, best = self._count_ended(), self._score(trial), self._best()
-            self.console.print(
+            self._line(
                 f"{trial_name(trial)}  {self._status(trial):9s} {_epochs(trial):3d} epochs  "
-                f"{self.space.metric} {_number(score):8s} best {_number(best):8s} {ended}/{self.space.trials} trials",
-                highlight=False,
+                f"{self.space.metric} {_number(score):8s} best {_number(best):8s} {ended}/{self.space.trials} trials"
             )
+
+    def _line(self, text: str) -> None:
+        self.last_line = time.monotonic()
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _progress(self, trial: Any) -> str:
+        return f"{_epochs(trial)}/{self.space.max_epochs}"
 
     def _status(self, trial: Any) -> str:
         if trial.trial_id in self.ended or trial.is_finished():
@@ -142,9 +159,7 @@ class LiveView(Callback):
             ProgressBar(self.space.trials, ended, width=24),
             counts,
         )
-        head.add_row(
-            f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._left(elapsed, ended)
-        )
+        head.add_row(f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._left(elapsed))
         table = Table(
             "trial", "", "epochs", self.space.metric, *list(self.space.searched)[:4], box=None, pad_edge=False
         )
@@ -155,24 +170,25 @@ class LiveView(Callback):
             table.add_row(
                 trial_name(trial) + (f" ({b})" if (b := trial.config["context"].get("baseline")) else ""),
                 Text(status, style=STATUS_STYLE[status]),
-                f"{_epochs(trial)}/{self.space.max_epochs}",
+                self._progress(trial),
                 _number(score) + mark,
                 *[_number(trial.config.get(key)) for key in list(self.space.searched)[:4]],
             )
         return Group(head, table)
 
-    def _left(self, elapsed: float, ended: int) -> str:
-        epochs = sum(_epochs(trial) for trial in self.trials)
-        if not epochs or not ended:
-            return "time left: after the first trial"
+    def _left(self, elapsed: float) -> str:
+        epochs, ended = sum(_epochs(trial) for trial in self.trials), self._count_ended()
+        if not epochs:
+            return "time left: after the first epoch"
         running = [trial for trial in self.trials if self._status(trial) in ("running", "waiting")]
-        per_trial = (epochs - sum(_epochs(t) for t in running)) / ended
+        # Until a trial has ended nothing is known of how many are cut: none, then.
+        per_trial = (epochs - sum(_epochs(t) for t in running)) / ended if ended else self.space.max_epochs
         to_do = sum(max(0.0, per_trial - _epochs(t)) for t in running)
         to_do += (self.space.trials - ended - len(running)) * per_trial
         left = to_do * elapsed / epochs
         if self.time_budget:
             left = min(left, max(0.0, self.time_budget - elapsed))
-        return f"about {_clock(left)} left"
+        return f"{'about' if ended else 'at most'} {_clock(left)} left"
 
 
 def print_result(

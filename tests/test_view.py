@@ -85,6 +85,22 @@ def test_without_a_terminal_each_ended_trial_is_a_line():
     assert told.export_text() == "trial 001  finished    4 epochs  val/map 0.500    best 0.500    1/5 trials\n"
 
 
+def test_without_a_terminal_a_long_trial_is_heard_of_once_a_minute(monkeypatch):
+    told = console()
+    live = view.LiveView(SPACE, told, None, ended)
+    now = live.started
+    monkeypatch.setattr(view.time, "monotonic", lambda: now)
+    live.setup()
+    first, second = trial(1, 2, 0.5), trial(2, 1, 0.4)
+    for _ in range(5):
+        now += 30
+        live.on_step_end(0, [first, second])
+    assert told.export_text().splitlines() == [
+        "running: trial 001 2/4, trial 002 1/4  1:00 so far, at most 5:40 left",
+        "running: trial 001 2/4, trial 002 1/4  2:00 so far, at most 11:20 left",
+    ]
+
+
 def test_the_plan_tells_only_the_baselines_that_will_run():
     told = console()
     view.print_plan(told, "Study x", SPACE, {"data": "here"}, "1 core")
