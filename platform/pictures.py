@@ -90,7 +90,7 @@ def draw_boxes(
         box, name, number = boxes[index], names[index], colours[index]
         colour = COLOURS[number % len(COLOURS)]
         pen.rectangle(tuple(box), outline=colour, width=line)
-        text = name if scores is None else f"{name} {scores[index]:.2f}"
+        text = name if scores is None else f"{name}: {scores[index]:.2f}"
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         x = max(0, min(box[0], drawn.width - (right - left) - 3))
         y = max(0, box[1] - (bottom - top) - 4)
