@@ -102,7 +102,8 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
         remedy = f"Search longer in a new study: --trials {2 * space.trials}."
         faults.append(Fault("--resume needs a study that was interrupted", f"{request.name}: all done", remedy))
     if (request.folder / REQUEST).exists() and not resume:
-        remedy = f"Choose another --name, or continue it: {resume_command(request)}"
+        go_on = "" if _is_done(request.folder) else f" Or go on with it: {resume_command(request)}"
+        remedy = f"Choose another --name.{go_on}"
         faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
     storage_faults = _storage_faults(Path(request.storage))
     faults += storage_faults

@@ -130,7 +130,8 @@ def test_the_same_name_twice_is_refused(study):
     folder, _, _ = study
     told = tune("detector", "--storage", str(folder), "--name", "tiny")
     assert told.returncode == 2
-    assert "--resume" in told.stderr
+    assert "Choose another --name." in told.stderr
+    assert "--resume" not in told.stderr  # it is all done
 
 
 def test_resume_refuses_what_it_would_ignore(study):
@@ -177,6 +178,7 @@ def test_an_interrupted_study_goes_on(tmp_path, scenes_folder):
     assert "--resume --name cut" in out
     before = json.loads((tmp_path / "cut" / "result.json").read_text())["trials"]
     assert "interrupted" in {trial["status"] for trial in before}
+    assert "--resume --name cut" in tune("detector", "--name", "cut", "--storage", str(tmp_path)).stderr
 
     told = tune("detector", "--resume", "--name", "cut", "--storage", str(tmp_path))
     assert told.returncode == 0, told.stdout + told.stderr
