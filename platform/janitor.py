@@ -6,6 +6,7 @@ from typing import Any
 from pyarrow.fs import FileSelector
 from ray.tune import Callback
 
+from platform.space import Space
 from platform.tracking import trial_name
 
 
@@ -16,8 +17,8 @@ class Janitor(Callback):
         trials: Ray's trials by their id, once the search has ended.
     """
 
-    def __init__(self, metric: str, mode: str, status_of: Callable[[Any, bool], str]) -> None:
-        self.metric, self.mode, self.status_of = metric, mode, status_of
+    def __init__(self, space: Space, status_of: Callable[[Any, bool], str]) -> None:
+        self.space, self.status_of = space, status_of
         self.trials: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -42,10 +43,10 @@ class Janitor(Callback):
 
     def _sweep(self, done: list) -> None:
         """Deletes all checkpoints but the leader's and those of the baselines, which are scored in the end."""
-        scored = [trial for trial in done if trial.status != "ERROR" and self.metric in trial.metric_analysis]
-        sign = 1 if self.mode == "max" else -1
+        metric, mode = self.space.metric, self.space.mode
+        scored = [trial for trial in done if trial.status != "ERROR" and metric in trial.metric_analysis]
         scored.sort(key=trial_name)  # of equal ones the first, as in the result
-        leader = max(scored, key=lambda trial: sign * trial.metric_analysis[self.metric][self.mode], default=None)
+        leader = max(scored, key=lambda trial: self.space.goodness(trial.metric_analysis[metric][mode]), default=None)
         for trial in done:
             if trial is not leader and not trial.config["context"].get("baseline"):
                 self._forget(trial)

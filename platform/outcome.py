@@ -37,8 +37,7 @@ def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) ->
 def best_of(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:
     """The trial with the best epoch; a failed one is never the best."""
     scored = [trial for trial in trials if trial["status"] != "failed" and space.metric in trial["metrics"]]
-    sign = 1 if space.mode == "max" else -1
-    return max(scored, key=lambda trial: sign * trial["metrics"][space.metric], default=None)
+    return max(scored, key=lambda trial: space.goodness(trial["metrics"][space.metric]), default=None)
 
 
 def judge(

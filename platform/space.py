@@ -55,6 +55,10 @@ class Space:
         """The parameters with a plain value."""
         return {key: value for key, value in self.params.items() if not isinstance(value, Domain)}
 
+    def goodness(self, score: float) -> float:
+        """A score of the metric turned so that greater is better."""
+        return score if self.mode == "max" else -score
+
     def values(self, key: str) -> tuple:
         """Every value that a fixed or categorical parameter can take in a study, the baselines' included."""
         value = self.params[key]

@@ -49,7 +49,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     scheduler = Scheduler(space)
     tracker = Tracker(_facts(plan), scheduler.status)
     view = LiveView(space, console, request.time_budget, scheduler.status)
-    janitor = Janitor(space.metric, space.mode, scheduler.status)
+    janitor = Janitor(space, scheduler.status)
     tuner = _tuner(plan, data, scheduler, [SchedulerState(scheduler), tracker, view, janitor], resume)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:

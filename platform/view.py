@@ -143,7 +143,7 @@ class LiveView(Callback):
     def _best(self) -> float | None:
         scores = [self._score(trial) for trial in self.trials if not self._has_failed(trial)]
         known = [score for score in scores if score is not None]
-        return (max if self.space.mode == "max" else min)(known) if known else None
+        return max(known, key=self.space.goodness, default=None)
 
     def _render(self) -> Group:
         ended = self._count_ended()
@@ -188,7 +188,7 @@ class LiveView(Callback):
         left = to_do * elapsed / epochs
         if self.time_budget:
             left = min(left, max(0.0, self.time_budget - elapsed))
-        return f"{'about' if ended else 'at most'} {_clock(left)} left"
+        return f"{'about' if ended else 'up to about'} {_clock(left)} left"
 
 
 def print_result(

@@ -96,8 +96,8 @@ def test_without_a_terminal_a_long_trial_is_heard_of_once_a_minute(monkeypatch):
         now += 30
         live.on_step_end(0, [first, second])
     assert told.export_text().splitlines() == [
-        "running: trial 001 2/4, trial 002 1/4  1:00 so far, at most 5:40 left",
-        "running: trial 001 2/4, trial 002 1/4  2:00 so far, at most 11:20 left",
+        "running: trial 001 2/4, trial 002 1/4  1:00 so far, up to about 5:40 left",
+        "running: trial 001 2/4, trial 002 1/4  2:00 so far, up to about 11:20 left",
     ]
 
 
