@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from platform.data import images
+from platform.data.findings import Repair
 from platform.data.splits import SPLITS as SPLITS
+from platform.errors import Fault
 
 Box = tuple[float, float, float, float]
 
@@ -44,21 +46,6 @@ class Kind(StrEnum):
     OUTSIDE = "box outside the image"
     PARTLY_OUTSIDE = "box partly outside the image"
     DUPLICATE = "duplicate box"
-
-
-@dataclass(frozen=True)
-class Repair:
-    """One thing repaired or left out.
-
-    Attributes:
-        kind: What was wrong; equal texts are counted together.
-        where: File below the root and the entry in it, e.g. "Annotations/x.xml object 3".
-        action: What was done about it.
-    """
-
-    kind: str
-    where: str
-    action: str = "left out"
 
 
 @dataclass(frozen=True)
@@ -101,6 +88,19 @@ class RawDataset:
 def absolute(root: Path) -> Path:
     """Returns the path from the file system's root, with no ".." left, without asking the disk."""
     return Path(os.path.abspath(root))  # noqa: PTH100 (Path.absolute keeps "..")
+
+
+def folder_faults(root: Path, rule: str) -> list[Fault]:
+    """Returns what is wrong with a data folder before anything in it is looked at."""
+    if not os.path.exists(root):  # noqa: PTH110 (Path.exists raises where a folder above may not be entered)
+        return [Fault(rule, f"no {root}", "Check the path.")]
+    if not root.is_dir():
+        return [Fault(rule, f"the file {root}", "Give the folder; unpack an archive first.")]
+    if not os.access(root, os.R_OK | os.X_OK):
+        return [Fault(rule, f"{root} without permission to read it", "Allow reading it.")]
+    if not any(root.iterdir()):
+        return [Fault(rule, f"the empty folder {root}", "Put the data there.")]
+    return []
 
 
 def split_of(name: str) -> str | None:

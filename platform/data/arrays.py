@@ -1,134 +1,44 @@
-"""A detection data set decoded once: every image at its final size in one memory-mapped array, shared by all trials.
+"""A data set decoded once into a folder of arrays, which all trials share."""
 
-images.npy    (N, 3, H, W) uint8, RGB, resized to fit the canvas, zeros to the right and below
-boxes.npy     (M, 4) float32, x1 y1 x2 y2 in pixels of the canvas
-labels.npy    (M,) int64, from 1; 0 is the background, as torchvision has it
-index.json    classes, the first box of each image, splits, paths
-"""
-
-import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from platform.data import images
 from platform.errors import Fault, InputError
 
-if TYPE_CHECKING:
-    from platform.data.detection import DetectionDataset
-
-DIVISOR = 32  # of the canvas's sides: the largest stride of a backbone
 SPLITS = ("train", "val", "test")
 
-
-@dataclass(frozen=True)
-class DetectionArrays:
-    """The opened arrays.
-
-    Attributes:
-        images: (N, 3, H, W) uint8, memory-mapped.
-        boxes: (M, 4) float32.
-        labels: (M,) int64.
-        index: The contents of index.json.
-    """
-
-    images: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    index: dict[str, Any]
-
-    @property
-    def classes(self) -> list[str]:
-        return self.index["classes"]
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        """Height and width of every image."""
-        return self.images.shape[2], self.images.shape[3]
-
-    @cached_property
-    def split(self) -> dict[str, np.ndarray]:
-        """The numbers of the images in each split."""
-        splits = np.array(self.index["splits"])
-        return {name: np.flatnonzero(splits == name) for name in SPLITS}
-
-    def example(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """An image of (3, H, W) uint8 with its boxes (K, 4) and labels (K,)."""
-        first, end = self.index["first_box"][number : number + 2]
-        target = {
-            "boxes": torch.from_numpy(self.boxes[first:end].copy()),
-            "labels": torch.from_numpy(self.labels[first:end].copy()),
-        }
-        return torch.from_numpy(self.images[number].copy()), target
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def open_arrays(folder: Path) -> DetectionArrays:
-    """Opens what `write_arrays` wrote; the images stay on disk."""
-    return DetectionArrays(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        boxes=np.load(folder / "boxes.npy"),
-        labels=np.load(folder / "labels.npy"),
-        index=json.loads((folder / "index.json").read_text()),
-    )
+def write_once(folder: Path, fill: Callable[[Path], None], bytes_needed: int, to_need_less: str = "") -> None:
+    """Makes a folder, whole or not at all; one that is there already is left as it is.
 
-
-def canvas_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, int]:
-    """Height and width that hold every image once its longer side is image_size, rounded up to DIVISOR.
+    Several studies may do so at once: each fills a folder of its own, and the first to finish gives the result.
 
     Args:
-        sizes: Height and width of each image.
-        image_size: Longer side after resizing, in pixels.
-    """
-    scaled = [(round(h * image_size / max(h, w)), round(w * image_size / max(h, w))) for h, w in sizes]
-    height, width = (-(-max(side) // DIVISOR) * DIVISOR for side in zip(*scaled, strict=True))
-    return height, width
-
-
-def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> None:
-    """Decodes a data set into a folder; one that is there already is left as it is.
+        folder: The folder to make.
+        fill: Writes the files into the folder that it is given, which is renamed to `folder` after that.
+        bytes_needed: What `fill` is going to write.
+        to_need_less: What the user can do about it, e.g. "lower --set image_size".
 
     Raises:
         InputError: The disk has no room for it.
     """
     if folder.exists():
         return
-    examples = dataset.examples
-    height, width = canvas_of([(example.height, example.width) for example in examples], image_size)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(len(examples) * 3 * height * width, folder.parent)
+    _check_room(bytes_needed, folder.parent, to_need_less)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
-        shape = (len(examples), 3, height, width)
-        pixels = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        scales = [0.0] * len(examples)
-
-        def decode(number: int) -> None:
-            pixels[number], scales[number] = images.letterbox(images.load(examples[number].path), height, width)
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter's lock while it decodes
-            list(pool.map(decode, range(len(examples))))
-        pixels.flush()
-        counts = [len(example.boxes) for example in examples]
-        boxes = [np.array(e.boxes, np.float32).reshape(-1, 4) * s for e, s in zip(examples, scales, strict=True)]
-        np.save(partial / "boxes.npy", np.concatenate(boxes))
-        labels = np.array([label + 1 for example in examples for label in example.labels], np.int64)
-        np.save(partial / "labels.npy", labels)
-        index = {
-            "classes": list(dataset.classes),
-            "first_box": np.cumsum([0, *counts]).tolist(),
-            "splits": [example.split for example in examples],
-            "paths": [str(example.path) for example in examples],
-        }
-        (partial / "index.json").write_text(json.dumps(index))
+        fill(partial)
         partial.chmod(0o755)
         partial.rename(folder)
     except OSError:
@@ -139,13 +49,25 @@ def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> 
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_room(needed: int, where: Path) -> None:
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """The function's results in the items' order; for decoding, in which Pillow lets other threads run meanwhile."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
+
+
+def numbers_by_split(splits: Sequence[str]) -> dict[str, np.ndarray]:
+    """The numbers of the items in each split, ascending."""
+    return {name: np.flatnonzero(np.array(splits, dtype=str) == name) for name in SPLITS}
+
+
+def _check_room(needed: int, where: Path, to_need_less: str) -> None:
     free = shutil.disk_usage(where).free
     if needed > free:
+        remedies = ["Free some space", "choose another --storage", *([to_need_less] if to_need_less else [])]
         raise InputError(
             Fault(
-                f"the decoded images need {needed / 2**30:.1f} GiB in {where}",
+                f"the decoded data needs {needed / 2**30:.1f} GiB in {where}",
                 f"{free / 2**30:.1f} GiB free",
-                "Free some space, choose another --storage, or lower --set image_size.",
+                f"{', '.join(remedies[:-1])} or {remedies[-1]}.",
             )
         )

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from platform.data.annotations import Box, Kind, RawBox, Repair
+from platform.data.annotations import Box, Kind, RawBox
+from platform.data.findings import Repair
 
 _MIN_SIDE = 0.02  # px; a box thinner than this has no area, nor would it after rounding
 _ROUNDING = 0.5  # px; annotations this far over the image's edge are rounded numbers, clipped without a word

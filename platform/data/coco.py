@@ -11,7 +11,6 @@ from platform.data.annotations import (
     RawBox,
     RawDataset,
     RawImage,
-    Repair,
     absolute,
     class_name,
     image_files,
@@ -22,6 +21,7 @@ from platform.data.annotations import (
     split_folders,
     split_of,
 )
+from platform.data.findings import Repair
 
 LAYOUT = "COCO"
 NEEDS = (

@@ -2,23 +2,22 @@
 
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from platform.data import coco, images, voc, yolo
-from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage, Repair, absolute, place
+from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage, absolute, folder_faults, place
+from platform.data.arrays import in_threads
 from platform.data.boxes import mend
-from platform.data.splits import SPLITS, stratified_split
+from platform.data.findings import Findings, Repair, told
+from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError
 
 LAYOUTS = (voc, coco, yolo)
-FRACTIONS = (0.7, 0.15, 0.15)
 
 
 @dataclass(frozen=True)
@@ -52,20 +51,16 @@ class DetectionDataset:
         layout: "COCO", "Pascal VOC" or "YOLO".
         classes: Sorted names of the classes that have a box.
         examples: Ordered by path below the root.
-        repairs: Everything that was repaired or left out.
         splits_given: Whether the data set said itself what is training data.
-        leaks: Examples of equal pixels that lie in different splits.
-        warnings: What the user should know beyond repairs and leaks.
+        found: What was repaired or left out, images of equal pixels in different splits, and warnings.
     """
 
     root: Path
     layout: str
     classes: tuple[str, ...]
     examples: tuple[Example, ...]
-    repairs: tuple[Repair, ...]
     splits_given: bool
-    leaks: tuple[tuple[Example, ...], ...]
-    warnings: tuple[str, ...]
+    found: Findings
 
     @cached_property
     def fingerprint(self) -> str:
@@ -89,20 +84,11 @@ class DetectionDataset:
             per_class = ", ".join(f"{name} {count}" for name, count in list(counts["boxes_per_class"].items())[:12])
             more = ", …" if len(self.classes) > 12 else ""
             lines[split] = f"{counts['images']} images, {counts['boxes']} boxes: {per_class}{more}"
-        for kind, count in facts["repairs"].items():
-            places = [f"{r.where} ({r.action})" for r in self.repairs if r.kind == kind]
-            lines[f"! {kind}"] = f"{count}: " + ", ".join(places[:3]) + (", …" if count > 3 else "")
-        if self.leaks:
-            first = ", ".join(facts["leaks"][0])
-            lines["! equal images across splits"] = f"{len(self.leaks)} groups, the first: {first}"
-        for number, warning in enumerate(self.warnings, start=1):
-            lines[f"! note {number}"] = warning
-        return lines
+        return lines | self.found.lines()
 
     def findings(self) -> list[str]:
         """Everything that was repaired or left out, and what is suspicious, a line each."""
-        leaks = [f"equal images across splits: {', '.join(leak)}" for leak in self.summary()["leaks"]]
-        return [f"{r.kind}: {r.where} ({r.action})" for r in self.repairs] + leaks + list(self.warnings)
+        return self.found.listed()
 
     def summary(self) -> dict[str, Any]:
         """Returns images and boxes per split and class, repairs by kind, leaks and warnings, ready for JSON."""
@@ -111,9 +97,7 @@ class DetectionDataset:
             "classes": list(self.classes),
             "splits_given": self.splits_given,
             "splits": {split: self._counts([e for e in self.examples if e.split == split]) for split in SPLITS},
-            "repairs": dict(Counter(str(repair.kind) for repair in self.repairs)),
-            "leaks": [[f"{e.split}: {place(self.root, e.path)}" for e in leak] for leak in self.leaks],
-            "warnings": list(self.warnings),
+            **self.found.summary(),
         }
 
     def _counts(self, examples: Sequence[Example]) -> dict[str, Any]:
@@ -131,8 +115,8 @@ class DetectionDataset:
 def read(root: Path, seed: int) -> DetectionDataset:
     """Reads a folder in any known layout, decodes every image once, and mends or leaves out what cannot be used.
 
-    Splits that the data set gives are kept. Where it gives none, or lacks val or test, they are carved from training,
-    stratified by class, with equal images kept together.
+    Splits that the data set gives are kept; those it lacks are made, stratified by class, with equal images kept
+    together: see `splits.complete`.
 
     Args:
         root: The data set's folder; nothing outside it is read.
@@ -149,18 +133,21 @@ def read(root: Path, seed: int) -> DetectionDataset:
     checked = _check_images(root, merged, repairs)
     classes = tuple(sorted({box.name for image in checked for box in image.boxes}))
     _raise_if_any(_split_faults(given, checked, repairs))
-    checked, carved = _carve(checked, given, seed)
-    examples = tuple(_example(image, classes) for image in checked)
+    names = [{box.name for box in image.boxes} for image in checked]
+    splits, made = complete([image.split for image in checked], names, [image.pixels for image in checked], seed)
+    examples = tuple(_example(image, split, classes) for image, split in zip(checked, splits, strict=True))
     _raise_if_any([*_class_faults(examples, classes, splits_given=bool(given)), *_empty_splits(examples, repairs)])
     return DetectionDataset(
         root=root,
         layout=layout,
         classes=classes,
         examples=examples,
-        repairs=tuple(repairs),
         splits_given=bool(given),
-        leaks=_leaks(examples),
-        warnings=(*warnings, *carved, *_class_warnings(examples, classes, raw.declared)),
+        found=Findings(
+            repairs=tuple(repairs),
+            leaks=_leaks(root, examples),
+            warnings=(*warnings, *made, *_class_warnings(examples, classes, raw.declared)),
+        ),
     )
 
 
@@ -177,7 +164,7 @@ class _Checked:
 
 
 def _read_layout(root: Path) -> tuple[str, RawDataset, list[str]]:
-    _raise_if_any(_folder_faults(root))
+    _raise_if_any(folder_faults(root, "the data must be a folder with images and annotations"))
     recognised = [layout for layout in LAYOUTS if layout.recognise(root)]
     if not recognised:
         needs = "; ".join(f"{layout.LAYOUT}: {layout.NEEDS}" for layout in LAYOUTS)
@@ -188,19 +175,6 @@ def _read_layout(root: Path) -> tuple[str, RawDataset, list[str]]:
     first, *others = recognised
     ignored = [f"read as {first.LAYOUT}; the {other.LAYOUT} annotations beside it are ignored" for other in others]
     return first.LAYOUT, first.read(root), ignored
-
-
-def _folder_faults(root: Path) -> list[Fault]:
-    rule = "the data must be a folder with images and annotations"
-    if not root.exists():
-        return [Fault(rule, f"no {root}", "Check the path.")]
-    if not root.is_dir():
-        return [Fault(rule, f"the file {root}", "Give the folder; unpack an archive first.")]
-    if not os.access(root, os.R_OK | os.X_OK):
-        return [Fault(rule, f"{root} without permission to read it", "Allow reading it.")]
-    if not any(root.iterdir()):
-        return [Fault(rule, f"the empty folder {root}", "Put the data there.")]
-    return []
 
 
 def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[RawImage]:
@@ -220,8 +194,7 @@ def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[R
 
 def _check_images(root: Path, raw: list[RawImage], repairs: list[Repair]) -> list[_Checked]:
     paths = sorted({image.path for image in raw})
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow and hashlib let other threads run meanwhile
-        decoded = dict(zip(paths, pool.map(_decode, paths), strict=True))
+    decoded = dict(zip(paths, in_threads(_decode, paths), strict=True))
     repairs += [
         Repair(Kind.BROKEN_IMAGE, place(root, path, f"({result})"))
         for path, result in decoded.items()
@@ -234,8 +207,8 @@ def _check_images(root: Path, raw: list[RawImage], repairs: list[Repair]) -> lis
             continue
         width, height, pixels = result
         if image.size is not None and min(image.size) > 0 and image.size != (width, height):
-            told = f"{image.where}: {image.size[0]} x {image.size[1]}, the image has {width} x {height}"
-            repairs.append(Repair(Kind.OTHER_SIZE, told, "boxes kept"))
+            sizes = f"{image.size[0]} x {image.size[1]}, the image has {width} x {height}"
+            repairs.append(Repair(Kind.OTHER_SIZE, f"{image.where}: {sizes}", "boxes kept"))
         boxes = mend(image.boxes, width, height, repairs)
         checked.append(_Checked(image.path, width, height, boxes, image.split, pixels))
     return checked
@@ -250,47 +223,23 @@ def _decode(path: Path) -> tuple[int, int, str] | images.ImageFault:
 
 
 def _split_faults(given: set[str], checked: list[_Checked], repairs: list[Repair]) -> list[Fault]:
-    """Returns what makes training or validation impossible before anything is carved."""
-    needed = {"train", *given} & {"train", "val"} if given else {None}
+    """Returns what is missing before any split is made: each one that is given must serve its purpose."""
+    remedy = told(repairs) or "Add annotated images."
     rules = {
-        None: "at least one image must have a usable box",
-        "train": "the training split must have an image with a usable box",
-        "val": "the validation split, where given, must have an image with a usable box",
+        None: ("at least one image must have a usable box", remedy),
+        "train": ("the training split must have an image with a usable box", remedy),
+        "val": ("the validation split, where given, must have an image with a usable box", remedy),
+        "test": (
+            "the test split must have an image with a usable box",
+            f"Annotate it, or remove it: another is then made. {told(repairs)}".strip(),
+        ),
     }
     return [
-        Fault(rules[split], f"{sum(i.split == split for i in checked)} usable images without boxes", _told(repairs))
-        for split in sorted(needed, key=str)
+        Fault(rule, f"{sum(i.split == split for i in checked)} usable images without boxes", remedy)
+        for split, (rule, remedy) in rules.items()
+        if split in ({"train", *given} if given else {None})
         if not any(image.boxes for image in checked if image.split == split)
     ]
-
-
-def _told(repairs: list[Repair]) -> str:
-    if not repairs:
-        return "Add annotated images."
-    first = {repair.kind: repair for repair in reversed(repairs)}
-    counts = Counter(repair.kind for repair in repairs).most_common()
-    return (
-        "Repaired or left out: " + "; ".join(f"{n} x {kind} (first: {first[kind].where})" for kind, n in counts) + "."
-    )
-
-
-def _carve(checked: list[_Checked], given: set[str], seed: int) -> tuple[list[_Checked], list[str]]:
-    """Takes the missing splits out of training, or out of everything where no splits are given."""
-    missing = [split for split in SPLITS if split not in (given or {"train"})]
-    if not missing:
-        return checked, []
-    pool = [image for image in checked if image.split in (None, "train")]
-    fractions = [share if split in ("train", *missing) else 0.0 for split, share in zip(SPLITS, FRACTIONS, strict=True)]
-    splits = stratified_split(
-        [{box.name for box in image.boxes} for image in pool],
-        (fractions[0], fractions[1], fractions[2]),
-        seed,
-        groups=[image.pixels for image in pool],
-    )
-    carved = iter([replace(image, split=split) for image, split in zip(pool, splits, strict=True)])
-    result = [next(carved) if image.split in (None, "train") else image for image in checked]
-    told = f"the data gives no {' and no '.join(missing)} split: taken from training, seed {seed}" if given else ""
-    return result, [told] if told else []
 
 
 def _class_faults(examples: Sequence[Example], classes: Sequence[str], splits_given: bool) -> list[Fault]:
@@ -308,12 +257,12 @@ def _class_faults(examples: Sequence[Example], classes: Sequence[str], splits_gi
 
 
 def _empty_splits(examples: Sequence[Example], repairs: list[Repair]) -> list[Fault]:
-    """Returns a fault for each split that nothing can be measured on, as a test split without annotations."""
+    """Returns a fault for each split that could not be made such that something can be measured on it."""
     return [
         Fault(
             f"the {split} split must have an image with a usable box",
             f"{sum(e.split == split for e in examples)} usable images without boxes",
-            f"Annotate it, or remove it: it is then taken from training. {_told(repairs) if repairs else ''}".strip(),
+            f"Add annotated images, or give the splits yourself. {told(repairs)}".strip(),
         )
         for split in SPLITS
         if not any(example.boxes for example in examples if example.split == split)
@@ -336,18 +285,18 @@ def _pictures(examples: Iterable[Example], label: int, split: str | None = None)
     return {e.pixels for e in examples if label in e.labels and split in (None, e.split)}
 
 
-def _example(image: _Checked, classes: tuple[str, ...]) -> Example:
-    assert image.split is not None
+def _example(image: _Checked, split: str, classes: tuple[str, ...]) -> Example:
     labels = tuple(classes.index(box.name) for box in image.boxes)
     boxes = tuple(box.box for box in image.boxes)
-    return Example(image.path, image.width, image.height, boxes, labels, image.split, image.pixels)
+    return Example(image.path, image.width, image.height, boxes, labels, split, image.pixels)
 
 
-def _leaks(examples: Iterable[Example]) -> tuple[tuple[Example, ...], ...]:
+def _leaks(root: Path, examples: Iterable[Example]) -> tuple[tuple[str, ...], ...]:
     equal: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         equal[example.pixels].append(example)
-    return tuple(tuple(same) for same in equal.values() if len({example.split for example in same}) > 1)
+    leaks = [same for same in equal.values() if len({example.split for example in same}) > 1]
+    return tuple(tuple(f"{example.split}: {place(root, example.path)}" for example in same) for same in leaks)
 
 
 def _raise_if_any(faults: list[Fault]) -> None:

@@ -8,14 +8,67 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, hstack, identity, kron
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from platform.errors import Fault, InputError
+
 SPLITS = ("train", "val", "test")
 
+_FRACTIONS = (0.7, 0.15, 0.15)
 _NODE_LIMIT = 20
+
+
+def complete(
+    given: Sequence[str | None], labels: Sequence[Collection[Hashable]], groups: Sequence[str], seed: int
+) -> tuple[list[str], list[str]]:
+    """Keeps the splits that the data gives and makes the missing ones, stratified.
+
+    Where none are given, everything is split. Otherwise what is missing is taken from training. The search must not see
+    what its result is published on: where only training and validation are given, the latter becomes the test split.
+
+    Args:
+        given: "train", "val" or "test" for each item, or None for all of them.
+        labels: The labels of each item.
+        groups: A name for each item; items of one name are not separated where splits are made. See `stratified_split`.
+        seed: Of the splits made.
+
+    Returns:
+        The split of each item, and lines telling what was done to splits that were given.
+
+    Raises:
+        InputError: Splits are given, but none for training.
+        ValueError: Some items have a split and some have none.
+    """
+    named = set(given)
+    if named == {None}:
+        return stratified_split(labels, _FRACTIONS, seed, groups), []
+    if None in named:
+        raise ValueError("items in no split beside items in one")
+    if named and "train" not in named:
+        rule = "the data must have a training split where it has others"
+        found = f"only {' and '.join(sorted(map(str, named)))}"
+        raise InputError(Fault(rule, found, "Name a part of it train, or give no splits at all."))
+    splits = [str(split) for split in given]
+    missing = [split for split in SPLITS if split not in named]
+    told = f"the data gives no {' and no '.join(missing)} split: taken from training, seed {seed}"
+    if missing == ["test"]:
+        splits = ["test" if split == "val" else split for split in splits]
+        missing = ["val"]
+        told = (
+            "the data gives no test split: its validation split is kept for the final test, "
+            f"and validation is taken from training, seed {seed}"
+        )
+    if not named or not missing:
+        return splits, []
+    train, val, test = (share if s in ("train", *missing) else 0.0 for s, share in zip(SPLITS, _FRACTIONS, strict=True))
+    pool = [number for number, split in enumerate(splits) if split == "train"]
+    carved = stratified_split([labels[n] for n in pool], (train, val, test), seed, [groups[n] for n in pool])
+    for number, split in zip(pool, carved, strict=True):
+        splits[number] = split
+    return splits, [told]
 
 
 def stratified_split(
     labels: np.ndarray | Sequence[Collection[Hashable]],
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    fractions: tuple[float, float, float] = _FRACTIONS,
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> list[str]:

@@ -13,7 +13,6 @@ from platform.data.annotations import (
     RawBox,
     RawDataset,
     RawImage,
-    Repair,
     absolute,
     class_name,
     image_files,
@@ -23,6 +22,7 @@ from platform.data.annotations import (
     printable,
     split_folders,
 )
+from platform.data.findings import Repair
 from platform.data.images import SUFFIXES
 
 LAYOUT = "Pascal VOC"

@@ -14,7 +14,6 @@ from platform.data.annotations import (
     RawBox,
     RawDataset,
     RawImage,
-    Repair,
     absolute,
     class_name,
     image_files_below,
@@ -25,6 +24,7 @@ from platform.data.annotations import (
     split_folders,
     split_of,
 )
+from platform.data.findings import Repair
 from platform.data.images import SUFFIXES, ImageFault, size
 
 LAYOUT = "YOLO"

@@ -9,6 +9,7 @@ from PIL import Image
 from platform.data import detection
 from platform.data.annotations import Kind, RawBox
 from platform.data.boxes import mend
+from platform.data.findings import Findings
 from platform.errors import InputError
 
 CAT, DOG = ("cat", 8, 2, 24, 18), ("dog", 32, 8, 48, 24)
@@ -43,8 +44,8 @@ def test_all_layouts_of_the_same_content_read_the_same(tmp_path, writers, many):
     ]
     assert contents[0] == contents[1] == contents[2]
     assert len(contents[0]) == 12
-    assert {(dataset.classes, dataset.repairs, dataset.splits_given) for dataset in read} == {
-        (("cat", "dog"), (), True)
+    assert {(dataset.classes, dataset.found, dataset.splits_given) for dataset in read} == {
+        (("cat", "dog"), Findings(), True)
     }
     assert read[0].fingerprint == read[1].fingerprint
 
@@ -110,7 +111,7 @@ def test_broken_images_are_left_out_and_told(tmp_path, writers, many):
     (root / "images" / "p10.png").write_bytes(whole[:200])
     (root / "images" / "p11.png").write_text("no picture")
     dataset = detection.read(root, 0)
-    assert [repair.kind for repair in dataset.repairs] == [Kind.BROKEN_IMAGE] * 2
+    assert [repair.kind for repair in dataset.found.repairs] == [Kind.BROKEN_IMAGE] * 2
     assert len(dataset.examples) == 10
     assert dataset.summary()["repairs"] == {"broken image": 2}
 
@@ -118,7 +119,7 @@ def test_broken_images_are_left_out_and_told(tmp_path, writers, many):
 def test_boxes_drawn_on_another_size_are_told(tmp_path, writers, many):
     root = writers["Pascal VOC"](tmp_path / "data", many)
     Image.new("RGB", (128, 64)).save(root / "JPEGImages" / "p00.png")
-    (repair,) = detection.read(root, 0).repairs
+    (repair,) = detection.read(root, 0).found.repairs
     assert (repair.kind, repair.action) == (Kind.OTHER_SIZE, "boxes kept")
     assert "64 x 32, the image has 128 x 64" in repair.where
 
@@ -128,31 +129,48 @@ def test_equal_images_stay_together_when_we_split_and_are_told_when_splits_are_g
     for seed in range(4):
         dataset = detection.read(writers["YOLO"](tmp_path / f"own{seed}", twins), seed)
         assert len({e.split for e in dataset.examples if e.path.stem.startswith("twin") or e.path.stem == "p00"}) == 1
-        assert dataset.leaks == ()
+        assert dataset.found.leaks == ()
     given_splits = {"a": picture([CAT], "train", 1), "b": picture([CAT], "val", 1), "c": picture([CAT], "test", 2)}
     dataset = detection.read(writers["YOLO"](tmp_path / "given", given_splits), 0)
-    assert [[example.split for example in leak] for leak in dataset.leaks] == [["train", "val"]]
     assert dataset.summary()["leaks"] == [["train: images/train/a.png", "val: images/val/b.png"]]
 
 
-@pytest.mark.parametrize(("given_splits", "missing"), [(("train",), "val and no test"), (("train", "val"), "test")])
-def test_missing_splits_are_carved_from_training_and_told(tmp_path, writers, many, given_splits, missing):
+@pytest.mark.parametrize(
+    ("given_splits", "told"),
+    [
+        (("train",), "the data gives no val and no test split: taken from training, seed 3"),
+        (("train", "test"), "the data gives no val split: taken from training, seed 3"),
+        (("train", "val"), "the data gives no test split: its validation split is kept for the final test"),
+    ],
+)
+def test_missing_splits_are_made_and_told(tmp_path, writers, many, given_splits, told):
     for number, picture in enumerate(many.values()):
         picture.split = given_splits[number % 3 == 2 and len(given_splits) == 2]
     dataset = detection.read(writers["COCO"](tmp_path / "data", many), 3)
     assert set(splits(dataset).values()) == {"train", "val", "test"}
     assert dataset.splits_given
-    assert f"the data gives no {missing} split: taken from training, seed 3" in dataset.warnings
-    if "val" in given_splits:
-        assert {stem for stem, p in many.items() if p.split == "val"} == {
-            stem for stem, split in splits(dataset).items() if split == "val"
-        }
+    (warning,) = dataset.found.warnings
+    assert warning.startswith(told)
+    if len(given_splits) == 2:
+        tested = {stem for stem, split in splits(dataset).items() if split == "test"}
+        assert tested == {stem for stem, picture in many.items() if picture.split != "train"}
+
+
+def test_a_given_test_split_of_broken_images_is_not_taken_for_a_missing_one(tmp_path, writers, many):
+    for number, picture in enumerate(many.values()):
+        picture.split = ("train", "val", "test")[number % 3]
+    root = writers["COCO"](tmp_path / "data", many)
+    for stem in (stem for stem, picture in many.items() if picture.split == "test"):
+        (root / "images" / f"{stem}.png").write_text("no picture")
+    with pytest.raises(InputError, match="the test split must have an image") as caught:
+        detection.read(root, 0)
+    assert "4 x broken image" in caught.value.faults[0].remedy
 
 
 def test_image_in_no_list_is_left_out_when_there_are_lists(tmp_path, writers, picture):
     pictures = {name: picture([CAT], name) for name in ("train", "val", "test")} | {"spare": picture([CAT])}
     dataset = detection.read(writers["Pascal VOC"](tmp_path / "data", pictures), 0)
-    assert [(r.kind, r.where) for r in dataset.repairs] == [(Kind.NO_SPLIT, "JPEGImages/spare.png")]
+    assert [(r.kind, r.where) for r in dataset.found.repairs] == [(Kind.NO_SPLIT, "JPEGImages/spare.png")]
     assert len(dataset.examples) == 3
 
 
@@ -161,14 +179,14 @@ def test_absent_and_unused_classes_are_warned_of(tmp_path, writers, picture):
     root = writers["YOLO"](tmp_path / "data", pictures)
     (root / "data.yaml").write_text("names: [cat, dog, emu]")
     dataset = detection.read(root, 0)
-    assert dataset.warnings == ("class emu is declared but has no box", "class dog has no image in val")
+    assert dataset.found.warnings == ("class emu is declared but has no box", "class dog has no image in val")
     assert dataset.classes == ("cat", "dog")
 
 
 def test_second_layout_beside_the_first_is_told(tmp_path, writers, many):
     root = writers["Pascal VOC"](tmp_path / "data", many)
     (root / "classes.txt").write_text("cat\n")
-    assert detection.read(root, 0).warnings == ("read as Pascal VOC; the YOLO annotations beside it are ignored",)
+    assert detection.read(root, 0).found.warnings == ("read as Pascal VOC; the YOLO annotations beside it are ignored",)
 
 
 def test_folder_faults(tmp_path):
@@ -202,11 +220,15 @@ def test_given_training_must_show_every_class(tmp_path, writers, picture):
         detection.read(writers["Pascal VOC"](tmp_path / "data", pictures), 0)
 
 
-def test_training_and_validation_without_boxes_are_told_together(tmp_path, writers, picture):
-    pictures = {"a": picture([], "train"), "b": picture([("cat", 5, 5, 5, 5)], "val"), "c": picture([CAT], "test")}
+def test_given_splits_without_boxes_are_told_together(tmp_path, writers, picture):
+    pictures = {"a": picture([], "train"), "b": picture([("cat", 5, 5, 5, 5)], "val"), "c": picture([], "test")}
     with pytest.raises(InputError) as caught:
         detection.read(writers["Pascal VOC"](tmp_path / "data", pictures), 0)
-    assert ["training" in fault.rule for fault in caught.value.faults] == [True, False]
+    assert [fault.rule.split(" split")[0] for fault in caught.value.faults] == [
+        "the training",
+        "the validation",
+        "the test",
+    ]
     assert "1 x box of no area (first: Annotations/b.xml object 1)" in str(caught.value)
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform.data.splits import SPLITS, stratified_split
+from platform.data.splits import SPLITS, complete, stratified_split
+from platform.errors import InputError
 
 
 @st.composite
@@ -69,3 +70,65 @@ def test_where_no_full_split_exists_training_still_has_all():
             *range(4)
         }
         assert set(splits) == set(SPLITS)
+
+
+@st.composite
+def with_splits(draw):
+    """Items of two classes, some of them equal, with the splits of one of the kinds that data come with."""
+    size = draw(st.integers(12, 40))
+    made = draw(st.sampled_from([("train",), ("train", "val"), ("train", "test"), ("train", "val", "test"), ()]))
+    rest = draw(st.lists(st.sampled_from(made or (None,)), min_size=size - 2 * len(made), max_size=size))
+    given = draw(st.permutations([*made, *made, *rest]))
+    labels = [{number % 2} for number in range(len(given))]
+    groups = [f"group{draw(st.integers(0, len(given)))}" for _ in given]
+    return given, labels, groups
+
+
+@settings(deadline=None, max_examples=100)
+@given(with_splits(), st.integers(0, 2**32 - 1))
+def test_given_splits_are_kept_and_missing_ones_made(data, seed):
+    before, labels, groups = data
+    after, told = complete(before, labels, groups, seed)
+    assert (after, told) == complete(before, labels, groups, seed)
+    assert set(after) <= set(SPLITS)
+    assert len(after) == len(before)
+    assert all(split == "test" for was, split in zip(before, after, strict=True) if was == "test")
+    made_from = [number for number, was in enumerate(before) if was in (None, "train")]
+    assert len({(groups[n], after[n]) for n in made_from}) == len({groups[n] for n in made_from})
+    if {"train", "val"} == set(before):
+        assert [n for n, split in enumerate(after) if split == "test"] == [
+            n for n, was in enumerate(before) if was == "val"
+        ]
+    if {"val", "test"} <= set(before):
+        assert (after, told) == (before, [])
+
+
+@pytest.mark.parametrize(
+    ("before", "counts", "told"),
+    [
+        ([None] * 100, (70, 15, 15), []),
+        (["train"] * 100, (70, 15, 15), ["the data gives no val and no test split: taken from training, seed 4"]),
+        (["train"] * 85 + ["test"] * 15, (70, 15, 15), ["the data gives no val split: taken from training, seed 4"]),
+        (
+            ["train"] * 85 + ["val"] * 15,
+            (70, 15, 15),
+            [
+                "the data gives no test split: its validation split is kept for the final test, "
+                "and validation is taken from training, seed 4"
+            ],
+        ),
+        (["train"] * 2 + ["val"] + ["test"], (2, 1, 1), []),
+    ],
+)
+def test_the_shares_of_made_splits_and_what_is_told(before, counts, told):
+    after, lines = complete(before, [{"a"}] * len(before), [str(n) for n in range(len(before))], seed=4)
+    assert tuple(after.count(split) for split in SPLITS) == counts
+    assert lines == told
+
+
+def test_splits_without_training_are_refused_and_half_given_ones_are_a_mistake():
+    with pytest.raises(InputError, match="only test and val"):
+        complete(["test", "val"], [{"a"}] * 2, ["a", "b"], 0)
+    with pytest.raises(ValueError, match="no split"):
+        complete(["train", None], [{"a"}] * 2, ["a", "b"], 0)
+    assert complete([], [], [], 0) == ([], [])

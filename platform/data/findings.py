@@ -1,0 +1,79 @@
+"""What a reader found wrong in the data and did about it: repairs, leaks between splits, warnings."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+_SHOWN = 3  # places of a kind of repair that a line names
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One thing repaired or left out.
+
+    Attributes:
+        kind: What was wrong; equal texts are counted together.
+        where: File below the root and the entry in it, e.g. "Annotations/x.xml object 3".
+        action: What was done about it.
+    """
+
+    kind: str
+    where: str
+    action: str = "left out"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything about the data that its user should know.
+
+    Attributes:
+        repairs: Everything that was repaired or left out.
+        leaks: Items of equal content that lie in different splits, each as "split: where".
+        warnings: What the user should know beyond repairs and leaks.
+        items: What the data consists of, in the plural, for the leaks' title.
+    """
+
+    repairs: tuple[Repair, ...] = ()
+    leaks: tuple[tuple[str, ...], ...] = ()
+    warnings: tuple[str, ...] = ()
+    items: str = "images"
+
+    def lines(self) -> dict[str, str]:
+        """Lines for people, by title: a line for each kind of repair, one for the leaks, one for each warning."""
+        lines = {}
+        for kind, count in self._kinds().items():
+            places = [f"{r.where} ({r.action})" for r in self.repairs if r.kind == kind]
+            lines[f"! {kind}"] = f"{count}: " + ", ".join(places[:_SHOWN]) + (", …" if count > _SHOWN else "")
+        if self.leaks:
+            lines[f"! {self._leak()}"] = f"{len(self.leaks)} groups, the first: {', '.join(self.leaks[0])}"
+        return lines | {f"! note {number}": warning for number, warning in enumerate(self.warnings, start=1)}
+
+    def listed(self) -> list[str]:
+        """Every single finding, a line each."""
+        repairs = [f"{r.kind}: {r.where} ({r.action})" for r in self.repairs]
+        return repairs + [f"{self._leak()}: {', '.join(leak)}" for leak in self.leaks] + list(self.warnings)
+
+    def summary(self) -> dict[str, Any]:
+        """Repairs counted by kind, leaks and warnings, ready for JSON."""
+        return {
+            "repairs": self._kinds(),
+            "leaks": [list(leak) for leak in self.leaks],
+            "warnings": list(self.warnings),
+        }
+
+    def _kinds(self) -> dict[str, int]:
+        return dict(Counter(str(repair.kind) for repair in self.repairs))
+
+    def _leak(self) -> str:
+        return f"equal {self.items} across splits"
+
+
+def told(repairs: Iterable[Repair]) -> str:
+    """The repairs as a sentence for a fault's remedy: how many of each kind, and the first of it; empty if none."""
+    places: dict[str, list[str]] = {}
+    for repair in repairs:
+        places.setdefault(str(repair.kind), []).append(repair.where)
+    kinds = sorted(places.items(), key=lambda item: -len(item[1]))
+    counted = [f"{len(where)} x {kind} (first: {where[0]})" for kind, where in kinds]
+    return f"Repaired or left out: {'; '.join(counted)}." if counted else ""

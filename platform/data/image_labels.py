@@ -1,0 +1,100 @@
+"""What the readers of class folders and CSV files hand over: which image has which label, nothing decoded yet."""
+
+import os
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from platform.data.annotations import class_name
+from platform.data.findings import Repair
+from platform.data.images import SUFFIXES
+
+
+class Kind(StrEnum):
+    """Everything that is left out of a set of labelled images."""
+
+    BROKEN_IMAGE = "broken image"
+    DUPLICATE = "duplicate image"
+    TWO_CLASSES = "one picture in two classes"
+    NO_CLASS = "image in no class folder"
+    EMPTY_CLASS = "class folder without images"
+    BESIDE_SPLITS = "folder beside the split folders"
+    UNREADABLE_FOLDER = "folder that cannot be read"
+    LINKED_FOLDER = "link to a folder below a class folder"
+    NO_IMAGE = "file that is no image"
+    UNREADABLE_ROW = "row of too few or too many cells"
+    BLANK_LABEL = "blank label"
+    ESCAPING_PATH = "path that leaves the data folder"
+    MISSING_IMAGE = "row of a missing image"
+    NO_ROW = "image in no row"
+    UNKNOWN_SPLIT = "unknown split name"
+    NO_SPLIT = "image in no split"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image file and its class; `split` is None where the data gives none, `where` the file or the row."""
+
+    path: Path
+    label: str
+    split: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All that a reader found.
+
+    Attributes:
+        root: The folder, absolute; for a CSV file the one it lies in.
+        layout: For people.
+        images: Ordered by path.
+        given: The splits that the data names, even one without images.
+        repairs: What was left out.
+    """
+
+    root: Path
+    layout: str
+    images: tuple[Labelled, ...]
+    given: frozenset[str]
+    repairs: tuple[Repair, ...]
+
+
+def label_of(text: str) -> str | None:
+    """Returns a class name in Unicode's form NFC, as systems differ in how they write the same name; None if blank."""
+    try:
+        return unicodedata.normalize("NFC", class_name(text))
+    except ValueError:
+        return None
+
+
+def ordered(root: Path, images: Iterable[Labelled]) -> tuple[Labelled, ...]:
+    """Sorts by path and split, so that the order of rows, or of a disk, decides nothing."""
+    return tuple(sorted(images, key=lambda i: (i.path.relative_to(root).as_posix(), i.split or "", i.label)))
+
+
+def is_image(path: Path) -> bool:
+    """Whether this is a file that its suffix calls an image."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether file managers hide it, as .DS_Store or .ipynb_checkpoints."""
+    return path.name.startswith(".")
+
+
+def visible(folder: Path) -> list[Path]:
+    """Returns what lies in a folder and is not hidden, sorted; nothing where it cannot be read."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(path)) if is_readable(folder) else []
+
+
+def folders(folder: Path) -> list[Path]:
+    """Returns the folders in a folder that are not hidden, sorted."""
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def is_readable(folder: Path) -> bool:
+    """Whether the folder may be listed and entered."""
+    return os.access(folder, os.R_OK | os.X_OK)

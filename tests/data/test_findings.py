@@ -1,0 +1,41 @@
+import json
+from enum import StrEnum
+
+from platform.data.findings import Findings, Repair, told
+
+
+class Kind(StrEnum):
+    BROKEN = "broken text"
+
+
+REPAIRS = (*(Repair(Kind.BROKEN, f"line {number}") for number in range(4)), Repair("blank", "line 9", "kept"))
+
+
+def test_lines_name_three_places_and_count_all():
+    found = Findings(REPAIRS, (("train: line 1", "test: line 7"),), ("few", "old"), items="texts")
+    assert found.lines() == {
+        "! broken text": "4: line 0 (left out), line 1 (left out), line 2 (left out), …",
+        "! blank": "1: line 9 (kept)",
+        "! equal texts across splits": "1 groups, the first: train: line 1, test: line 7",
+        "! note 1": "few",
+        "! note 2": "old",
+    }
+    assert len(found.listed()) == 8
+    assert found.listed()[4:7] == [
+        "blank: line 9 (kept)",
+        "equal texts across splits: train: line 1, test: line 7",
+        "few",
+    ]
+    assert json.loads(json.dumps(found.summary())) == {
+        "repairs": {"broken text": 4, "blank": 1},
+        "leaks": [["train: line 1", "test: line 7"]],
+        "warnings": ["few", "old"],
+    }
+
+
+def test_nothing_found_says_nothing():
+    assert (Findings().lines(), Findings().listed(), told(())) == ({}, [], "")
+
+
+def test_a_remedy_tells_the_most_frequent_kind_first():
+    assert told(REPAIRS[::-1]) == "Repaired or left out: 4 x broken text (first: line 3); 1 x blank (first: line 9)."
