@@ -44,6 +44,17 @@ class Backbone(nn.Sequential):
         super().__init__(stages)
         self.channels = _measure_channels(stages)
 
+    def torchvision_state(self) -> dict[str, Tensor]:
+        """The tensors under the names of torchvision's whole model, as `load` reads them from a file."""
+        if hasattr(self.stem, "conv1"):  # a resnet: layer1 … layer4 are called so there too
+            return {key.removeprefix("stem."): value for key, value in self.state_dict().items()}
+        blocks = [block for stage in self.children() for block in stage.children()]
+        return {
+            f"features.{number}.{key}": value
+            for number, block in enumerate(blocks)
+            for key, value in block.state_dict().items()
+        }
+
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """Every stage's output, (N, channels[stage], H / stride, W / stride), for images of (N, 3, H, W)."""
         maps, x = {}, images

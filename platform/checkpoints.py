@@ -4,11 +4,14 @@
     model.json               what it is: task, configuration, classes, … (what a task's `load` needs)
     optimizer.safetensors    the optimizer's state, by parameter name
     resume.json              where training stands: epoch, scores, freezing
+    assets/                  files that belong to the model, a tokenizer say; not every task has them
 
-The first two are the model and serve by themselves; the other two are only for going on.
+The model, its card and its assets serve by themselves; the rest is only for going on.
 """
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 MODEL, CARD, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.safetensors", "resume.json"
+ASSETS = "assets"
 
 
-def save(folder: Path, model: nn.Module, card: dict, optimizer: torch.optim.Optimizer, resume: dict[str, Any]) -> None:
+def save(
+    folder: Path,
+    model: nn.Module,
+    card: dict,
+    optimizer: torch.optim.Optimizer,
+    resume: dict[str, Any],
+    assets: Path | None = None,
+) -> None:
     """Writes a checkpoint into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / MODEL)
@@ -31,6 +42,8 @@ def save(folder: Path, model: nn.Module, card: dict, optimizer: torch.optim.Opti
     )
     (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False))
     (folder / RESUME).write_text(json.dumps(resume, indent=2))
+    if assets is not None:
+        shutil.copytree(assets, folder / ASSETS, dirs_exist_ok=True)
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -66,6 +79,14 @@ def export(folder: Path, target: Path) -> None:
         partial = target / f".{name}.partial"
         partial.write_bytes((folder / name).read_bytes())
         partial.replace(target / name)
+    if (folder / ASSETS).exists():
+        shutil.copytree(folder / ASSETS, target / ASSETS, dirs_exist_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:

@@ -6,21 +6,21 @@ optimizer's groups never change; so a trial resumed at any epoch goes on exactly
 
 import json
 import math
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ray import tune
 from torch import Tensor, nn
 
 from platform import checkpoints, schedules
 from platform.freezing import Freezer, Freezing, Stage, parameter_groups
+from platform.reporters import Reporter, ToRay
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,11 @@ def fit(
     optimization: Optimization,
     context: Context,
     card: dict[str, Any],
+    assets: Path | None = None,
+    patience: int | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
-    """Trains a model under Ray Tune, reporting and checkpointing after each epoch.
+    """Trains a model, reporting and checkpointing after each epoch. Where nothing can ever learn, it only evaluates.
 
     Args:
         model: The model; moved to the GPU if the trial has one.
@@ -106,6 +109,9 @@ def fit(
         optimization: How it learns.
         context: What the study says.
         card: What the task's `load` needs to use the saved model; JSON.
+        assets: A folder of files that `load` needs besides, a tokenizer say; kept with each checkpoint.
+        patience: Epochs without a new best score after which to stop early; None: train to the end.
+        reporter: Where metrics and checkpoints go; None: to Ray Tune.
 
     Raises:
         NonFiniteLossError: The loss or its gradient is NaN or infinite.
@@ -122,13 +128,11 @@ def fit(
     }
     groups = parameter_groups(model, stages, weight_decay=optimization.weight_decay, **rates)
     optimizer = torch.optim.AdamW(groups)
+    reporter = reporter or ToRay()
     scores: list[float] = []  # after each epoch; greater is better
     first = 0
-
-    checkpoint = tune.get_checkpoint()
-    if checkpoint:
-        with checkpoint.as_directory() as folder:
-            state = checkpoints.restore(Path(folder), model, optimizer)
+    state = reporter.restore(lambda folder: checkpoints.restore(folder, model, optimizer))
+    if state:
         first, scores = state["epoch"], state["scores"]
         freezer.restore(state["freezing"])
 
@@ -139,13 +143,15 @@ def fit(
         freezer.advance(epoch, scores)
         freezer.train()
         sums: dict[str, float] = defaultdict(float)
-        for index, batch in enumerate(batches(epoch, generator)):
+        for index, batch in enumerate(batches(epoch, generator) if freezer.learns() else ()):
             step = epoch * steps_per_epoch + index
             _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
             parts = loss(model, batch)
             value = float(parts["loss"].detach())
             if not math.isfinite(value):
                 raise _non_finite("loss", value, epoch, step, card)
+            if not parts["loss"].requires_grad:  # no example of this batch teaches what is not frozen
+                continue
             optimizer.zero_grad(set_to_none=True)
             parts["loss"].backward()
             norm = float(nn.utils.clip_grad_norm_(model.parameters(), optimization.clip_norm))
@@ -170,9 +176,17 @@ def fit(
             "time/epoch_seconds": time.monotonic() - started,
         }
         resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state()}
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoints.save(Path(folder), model, card, optimizer, resume)
-            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+        best = scores.index(max(scores))
+        last = epoch + 1 == context.epochs or not freezer.will_learn()
+        last |= patience is not None and epoch - best >= patience
+        reporter.report(
+            metrics,
+            partial(checkpoints.save, model=model, card=card, optimizer=optimizer, resume=resume, assets=assets),
+            best=best == epoch,
+            last=last,
+        )
+        if last:
+            return
 
 
 def device() -> torch.device:

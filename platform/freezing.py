@@ -54,6 +54,7 @@ class Freezing:
     unfreeze: str = "never"
     thaw_at: float = 0.5
     batch_norm: str = "frozen"
+    always: tuple[str, ...] = ()
 
     def frozen_at(self, epoch: int, epochs: int, frozen: int, last_thaw: int, scores: Sequence[float]) -> int:
         """How many stages are frozen in an epoch.
@@ -123,6 +124,9 @@ class Freezer:
             raise ValueError(f"freeze_depth must lie in 0..{len(stages) - 1} ({names}); found {freezing.depth}")
         if freezing.unfreeze not in UNFREEZE or freezing.batch_norm not in BATCH_NORM:
             raise ValueError(f"unknown option in {freezing}; unfreeze: {UNFREEZE}, batch_norm: {BATCH_NORM}")
+        unknown = set(freezing.always) - {stage.name for stage in stages}
+        if unknown:
+            raise ValueError(f"only stages of the model can be frozen; there is no {', '.join(sorted(unknown))}")
         self.model, self.stages, self.freezing, self.epochs = model, list(stages), freezing, epochs
         self.stage_of = assign(model, stages)
         self.thaws: list[tuple[int, int]] = []
@@ -152,9 +156,10 @@ class Freezer:
     def train(self) -> None:
         """Puts the model into training mode, but what is frozen into eval mode."""
         self.model.train()
-        for index, stage in enumerate(self.stages):
+        frozen = self._frozen_names()
+        for stage in self.stages:
             for module in self._modules(stage):
-                if index < self.frozen:
+                if stage.name in frozen:
                     module.eval()
                 elif stage.backbone and self.freezing.batch_norm == "frozen":
                     for child in module.modules():
@@ -174,6 +179,15 @@ class Freezer:
                 f"frozen tensors must not change; {changed[0]} did ({len(changed)} of {len(self._hashes)} in all)"
             )
 
+    def learns(self) -> bool:
+        """Whether anything is trained now."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
+    def will_learn(self) -> bool:
+        """Whether anything is trained now, or can still be thawed."""
+        thaws = self.frozen > 0 and self.freezing.unfreeze != "never"
+        return thaws or self.learns()
+
     def state(self) -> dict:
         """What resuming needs, as JSON."""
         return {"frozen": self.frozen, "thaws": self.thaws, "hashes": self._hashes}
@@ -191,16 +205,19 @@ class Freezer:
 
     def _freeze(self, count: int) -> None:
         self.frozen = count
-        frozen = {stage.name for stage in self.stages[:count]}
+        frozen = self._frozen_names()
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.stage_of[name] not in frozen)
+
+    def _frozen_names(self) -> set[str]:
+        return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
 
     def _modules(self, stage: Stage) -> Iterable[nn.Module]:
         modules = dict(self.model.named_modules())
         return [modules[prefix] for prefix in stage.prefixes if prefix in modules]
 
     def _hash(self) -> dict[str, str]:
-        frozen = {stage.name for stage in self.stages[: self.frozen]}
+        frozen = self._frozen_names()
         tensors = _tensors(self.model)
         return {name: _digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}
 

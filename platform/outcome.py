@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from platform.space import Space
 from platform.task import Evaluation
 from platform.tracking import our_metrics, trial_name
 
-BEST = "best"
+BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
 
 
 def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) -> dict[str, Any]:
@@ -40,10 +41,43 @@ def best_of(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None
     return max(scored, key=lambda trial: space.goodness(trial["metrics"][space.metric]), default=None)
 
 
+def pareto_front(trials: list[dict[str, Any]], space: Space) -> list[str]:
+    """The ids of the trials that no other beats in all of the space's objectives, by each trial's best epoch.
+
+    Objectives are scores: greater is better.
+    """
+    known = [t for t in trials if t["status"] != "failed" and all(key in t["metrics"] for key in space.objectives)]
+    points = {t["trial_id"]: [t["metrics"][key] for key in space.objectives] for t in known}
+
+    def beaten(mine: list[float], other: list[float]) -> bool:
+        return other != mine and all(theirs >= own for own, theirs in zip(mine, other, strict=True))
+
+    return [key for key, mine in points.items() if not any(beaten(mine, other) for other in points.values())]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The best trial's scores on the test split beside what it is compared with, and what was saved of it.
+
+    Attributes:
+        best: "best" of result.json.
+        baselines: "baselines" of result.json: trained in this study.
+        references: "references" of result.json: test metrics of what needed no training.
+        figures: Pictures by name.
+        files: Reports, and parts of the model that later studies can name as weights.
+    """
+
+    best: dict[str, Any]
+    baselines: list[dict[str, Any]]
+    references: dict[str, dict[str, float]]
+    figures: dict[str, Path]
+    files: list[Path]
+
+
 def judge(
     plan: Plan, trials: list[dict[str, Any]], best: dict[str, Any], found: Mapping[str, Any], data: Path
-) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Scores the best trial and the baselines on the test split, and saves the best one's model and pictures.
+) -> Judgement:
+    """Scores the best trial and the baselines on the test split; saves the best one's model, pictures and reports.
 
     Args:
         plan: The study's.
@@ -51,39 +85,46 @@ def judge(
         best: The best one's.
         found: Ray's result of each trial, by id.
         data: The prepared data.
-
-    Returns:
-        {"best", "baselines"} of result.json, and the pictures by name.
     """
-    folder, winner = plan.request.folder / BEST, found[best["trial_id"]]
-    evaluation = _score(plan, winner, folder, data)
+    folder, winner, metric = plan.request.folder / BEST, found[best["trial_id"]], plan.space.metric
+    model, evaluation = _score(plan, winner, folder, data)
     kept = {key: best[key] for key in ("trial_id", "name", "config", "metrics")}
     crowned = {**kept, "test_metrics": dict(evaluation.metrics), "model": str(folder)}
-    figures = _save_figures(folder, evaluation, winner.metrics_dataframe.to_dict("records"), plan.space.metric)
     baselines = []
     for trial in trials:
         if trial["baseline"] and trial["status"] == "finished":
             with tempfile.TemporaryDirectory() as scratch:
-                metrics = dict(_score(plan, found[trial["trial_id"]], Path(scratch), data).metrics)
+                metrics = dict(_score(plan, found[trial["trial_id"]], Path(scratch), data)[1].metrics)
             baselines.append({**{key: trial[key] for key in ("baseline", "trial_id")}, "test_metrics": metrics})
-    return {"best": crowned, "baselines": baselines}, figures
+    references = {name: dict(metrics) for name, metrics in plan.task.references(best["config"], data).items()}
+
+    compared = {"best": crowned["test_metrics"], **{b["baseline"]: b["test_metrics"] for b in baselines}, **references}
+    figures: dict[str, Any] = {
+        "learning_curves.png": pictures.learning_curves(winner.metrics_dataframe.to_dict("records"), metric),
+        "comparison.png": pictures.comparison(compared, metric.replace("val/", "test/", 1)),
+        **evaluation.figures,
+    }
+    shown, weights = plan.request.folder / FIGURES, plan.request.folder / WEIGHTS
+    shown.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        if hasattr(figure, "savefig"):
+            figure.savefig(shown / name, dpi=144)
+        else:
+            figure.save(shown / name)
+    for name, text in evaluation.texts.items():
+        (shown / name).write_text(text)
+    weights.mkdir(exist_ok=True)
+    plan.task.export(model, data, weights)
+    files = [*(shown / name for name in evaluation.texts), weights]
+    return Judgement(crowned, baselines, references, {Path(name).stem: shown / name for name in figures}, files)
 
 
-def _score(plan: Plan, trial: Any, folder: Path, data: Path) -> Evaluation:
-    """Saves the model of a trial's best epoch into a folder and scores it on the test split."""
+def _score(plan: Plan, trial: Any, folder: Path, data: Path) -> tuple[Any, Evaluation]:
+    """Saves the model of a trial's best epoch into a folder, and scores it on the test split."""
     import torch
 
     with trial.get_best_checkpoint(plan.space.metric, plan.space.mode).as_directory() as checkpoint:
         checkpoints.export(Path(checkpoint), folder)
     torch.set_num_threads(plan.resources.cpus)
-    return plan.task.test(plan.task.load(folder), data)
-
-
-def _save_figures(folder: Path, evaluation: Evaluation, history: list[dict], metric: str) -> dict[str, Path]:
-    figures = {"learning_curves.png": pictures.learning_curves(history, metric), **evaluation.figures}
-    for name, figure in figures.items():
-        if hasattr(figure, "savefig"):
-            figure.savefig(folder / name, dpi=144)
-        else:
-            figure.save(folder / name)
-    return {Path(name).stem: folder / name for name in figures}
+    model = plan.task.load(folder)
+    return model, plan.task.test(model, data)

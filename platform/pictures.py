@@ -6,39 +6,119 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 # Okabe & Ito's colours, told apart by colour-blind readers too; without black, as photographs hold a lot of it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figure:
-    """The training loss with its parts, and the metric, epoch by epoch; thaws are marked.
+    """The losses with their parts, and the scores, epoch by epoch; thaws are marked.
 
     Args:
         history: The reported metrics of each epoch.
         metric: The metric that decides.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
-    epochs = range(1, len(history) + 1)
-    for key in sorted({key for row in history for key in row if key.startswith("train/loss")}, key=len):
-        values = [row.get(key, np.nan) for row in history]
-        losses.plot(epochs, values, label=key.removeprefix("train/"), linewidth=2 if key == "train/loss" else 1)
-    losses.set(title="Training loss", xlabel="epoch", ylabel="loss")
     prefix = metric.split("/")[0] + "/"
-    for key in [k for k in history[0] if k.startswith(prefix) and "/" not in k.removeprefix(prefix)]:
+    scored = [k for k in history[0] if k.startswith(prefix) and "/" not in k.removeprefix(prefix) and "/loss" not in k]
+    panels = 2 if scored else 1
+    figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
+    losses, scores = [*figure.subplots(1, panels, squeeze=False)[0], None][:2]
+    epochs = range(1, len(history) + 1)
+    for key in sorted({key for row in history for key in row if "/loss" in key}, key=lambda key: (len(key), key)):
+        values = [row.get(key, np.nan) for row in history]
+        main, validation = key.endswith("/loss"), key.startswith(prefix)
+        losses.plot(epochs, values, label=key, linewidth=2 if main else 1, linestyle="--" if validation else "-")
+    losses.set(title="Loss", xlabel="epoch", ylabel="loss")
+    for key in scored:
         scores.plot(epochs, [row.get(key, np.nan) for row in history], label=key, linewidth=2 if key == metric else 1)
-    scores.set(title="Validation", xlabel="epoch", ylabel="score")
+    if scores:
+        scores.set(title="Validation", xlabel="epoch", ylabel="score")
     frozen = [row.get("train/frozen_stages") for row in history]
-    for axes in (losses, scores):
+    for axes in figure.axes:
         for epoch, (before, after) in enumerate(itertools.pairwise(frozen), start=2):
             if before != after:
                 axes.axvline(epoch - 0.5, color="grey", linestyle=":", linewidth=1)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> Figure:
+    """What the best configuration is compared with: a dot a row, the best one's as a line through all.
+
+    Args:
+        scores: Test metrics by name; the first is the best configuration's.
+        metric: The one that is drawn; rows without it are left out.
+    """
+    rows = {name: metrics[metric] for name, metrics in scores.items() if metric in metrics}
+    figure = Figure(figsize=(7, 1.2 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(rows))[::-1]
+    axes.axvline(next(iter(rows.values())), color=COLOURS[5], linewidth=1, linestyle=":")
+    axes.scatter(list(rows.values()), places, color=[COLOURS[5], *[COLOURS[4]] * (len(rows) - 1)], zorder=2)
+    for place, score in zip(places, rows.values(), strict=True):
+        axes.annotate(
+            f"{score:.3f}", (score, place), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+    axes.set_yticks(places, list(rows))
+    axes.set(title="On the test split", xlabel=metric, ylim=(-0.6, len(rows) - 0.3))
+    axes.margins(x=0.12)
+    axes.grid(axis="x", linewidth=0.4)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
+def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> Figure:
+    """Vectors in two dimensions, coloured by class.
+
+    Args:
+        points: (N, 2) by the title of the projection.
+        classes: N names; no legend over 20 of them.
+        title: What they are of.
+    """
+    figure = Figure(figsize=(5 * len(points) + 1, 5), layout="constrained")
+    figure.suptitle(title)
+    names = sorted(set(classes))
+    for axes, (method, places) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
+        for index, name in enumerate(names):
+            mine = np.array([one == name for one in classes])
+            marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
+            axes.scatter(
+                *places[mine].T, s=14, color=COLOURS[index % len(COLOURS)], marker=marker, label=name, alpha=0.8
+            )
+        axes.set(title=method, xticks=[], yticks=[])
+        axes.spines[["top", "right", "left", "bottom"]].set_color("lightgrey")
+    if len(names) <= 20:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Counts of (true, predicted) pairs, shaded by the share of the true class.
+
+    Args:
+        counts: (C, C), rows are true classes.
+        classes: C names.
+        title: What it is of.
+    """
+    side = 2.2 + 0.42 * min(len(classes), 30)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= 30:
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
+        for row, column in np.ndindex(*counts.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    axes.set(title=title, xlabel="predicted", ylabel="true")
     return figure
 
 
@@ -97,6 +177,34 @@ def draw_boxes(
         pen.rectangle((x, y, x + right - left + 3, y + bottom - top + 3), fill=colour)
         pen.text((x + 1 - left, y + 1 - top), text, fill="black" if number % len(COLOURS) != 4 else "white", font=font)
     return drawn
+
+
+def captioned(image: Image.Image, text: str, least: int = 256) -> Image.Image:
+    """An image, enlarged to `least` pixels if it is smaller, over a line of text."""
+    scale = max(1.0, least / max(image.size))
+    image = image.convert("RGB").resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
+    )
+    font = ImageFont.load_default(max(14, image.width // 18))
+    left, top, right, bottom = ImageDraw.Draw(image).textbbox((0, 0), text, font=font)
+    page = Image.new(
+        "RGB", (max(image.width, round(right - left) + 16), image.height + round(bottom - top) + 16), "white"
+    )
+    page.paste(image, ((page.width - image.width) // 2, 0))
+    ImageDraw.Draw(page).text((8 - left, image.height + 8 - top), text, fill="black", font=font)
+    return page
+
+
+def rows(strips: Sequence[Image.Image], names: Sequence[str], height: int = 64) -> Image.Image:
+    """Strips of one size below each other, each enlarged to a height, with its name to the left."""
+    font, margin, gap = ImageFont.load_default(15), 90, 6
+    shown = [strip.resize((strip.width * height // strip.height, height), Image.Resampling.NEAREST) for strip in strips]
+    page = Image.new("RGB", (margin + shown[0].width + gap, len(shown) * (height + gap) + gap), "white")
+    for index, (strip, name) in enumerate(zip(shown, names, strict=True)):
+        y = gap + index * (height + gap)
+        ImageDraw.Draw(page).text((8, y + height // 2), name, fill="black", font=font, anchor="lm")
+        page.paste(strip, (margin, y))
+    return page
 
 
 def sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 320, gap: int = 8) -> Image.Image:

@@ -6,13 +6,14 @@ import re
 import shlex
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from platform import cluster, task
 from platform.cluster import Resources
 from platform.errors import Fault, InputError
-from platform.space import Space
+from platform.space import DEPTH, Space, split_setting
 from platform.task import Dataset, Task
 
 REQUEST, RESULT = "study.json", "result.json"
@@ -33,7 +34,7 @@ class Request:
     storage: str
     experiment: str
     tracking_uri: str
-    data: str | None = None
+    data: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     trials: int | None = None
     epochs: int | None = None
@@ -79,7 +80,7 @@ def read_request(folder: Path) -> Request:
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{REQUEST}"))
         remedy = f"Studies there: {', '.join(known)}." if known else "Start one without --resume."
         raise InputError(Fault("--resume needs a study of that name", str(folder), remedy)) from error
-    return Request(**{**kept, "settings": tuple(kept["settings"])})
+    return Request(**{**kept, "settings": tuple(kept["settings"]), "data": tuple(kept["data"])})
 
 
 def make_plan(request: Request, resume: bool = False) -> Plan:
@@ -90,12 +91,11 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     """
     task.check_name(request.task)
     faults = _request_faults(request)
-    module, space, dataset = task.load(request.task), task.space(request.task), None
+    module, dataset = task.load(request.task), None
     budget = {"max_epochs": request.epochs, "trials": request.trials}
-    try:
-        space = space.override(request.settings, **{key: value for key, value in budget.items() if value is not None})
-    except InputError as error:
-        faults += error.faults
+    given = {key: value for key, value in budget.items() if value is not None}
+    space, space_faults = space_of(module, request.task, request.settings, **given)
+    faults += space_faults
     have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     faults += have.faults()
     if resume and _is_done(request.folder):
@@ -109,9 +109,9 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     faults += storage_faults
     if not storage_faults:
         try:
-            source = Path(request.data) if request.data is not None else None
-            dataset = module.read(source, request.cache, request.seed)
-            faults += module.check(space, dataset)
+            dataset = module.read([Path(source) for source in request.data], request.cache, request.seed, space)
+            # A depth that could not be counted has told of the model already.
+            faults += [fault for fault in module.check(space, dataset) if fault not in faults]
             if resume and request.fingerprint not in ("", dataset.fingerprint):
                 remedy = "Restore the data, or start a new study."
                 faults.append(Fault("--resume needs the data that the study began with", "other content", remedy))
@@ -134,6 +134,34 @@ def storage_option(request: Request) -> str:
 
 def _is_done(folder: Path) -> bool:
     return (folder / RESULT).exists() and not json.loads((folder / RESULT).read_text())["interrupted"]
+
+
+def space_of(module: Task, name: str, settings: Sequence[str], **budget: int) -> tuple[Space, list[Fault]]:
+    """A task's space with settings, for as many stages as the backbone has; and what is wrong with the settings."""
+    space, faults = task.space(name), list[Fault]()
+    try:
+        # Which backbone is settled first: the range of the freeze depth follows from it.
+        others = [setting for setting in settings if split_setting(setting)[0] != DEPTH]
+        space = space.of_depth(module.depth(space.override(others)))
+    except InputError as error:
+        faults += error.faults
+    try:
+        space = space.override(settings, **budget)
+    except InputError as error:
+        faults += [fault for fault in error.faults if fault not in faults]
+    return space, faults
+
+
+def absolute_paths(setting: str) -> str:
+    """A setting whose values that are files or folders are found from anywhere: trials work in folders of their own."""
+    key, equals, value = setting.partition("=")
+    return key + equals + ",".join(_absolute(part) for part in value.split(","))
+
+
+def _absolute(value: str) -> str:
+    scheme, colon, path = value.rpartition(":")  # local-dir:FOLDER, as open_clip writes it
+    is_path = Path(path).is_file() or ("/" in path and Path(path).is_dir())
+    return scheme + colon + str(Path(path).resolve()) if is_path else value
 
 
 def _request_faults(request: Request) -> list[Fault]:

@@ -57,29 +57,31 @@ class TaskModel(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Predicts for files.
+        """Predicts for pictures or sentences.
 
         Args:
             context: MLflow's; the model is loaded already.
-            model_input: A DataFrame with a column "path". A list of paths works too; the annotation is the one of
-                those MLflow accepts without a warning.
+            model_input: A DataFrame with a column "path" of pictures' paths, or, for a task whose input is text, with
+                a column "text". A list of them works too; the annotation is the one of those MLflow accepts without a
+                warning.
             params: Unused: a task's predictions have no knobs.
 
         Returns:
-            One dictionary of plain Python values per file, in the order given.
+            One dictionary of plain Python values per input, in the order given.
         """
-        return list(self.module.predict(self.model, paths_of(model_input)))
+        return list(self.module.predict(self.model, inputs_of(model_input, self.module.INPUT)))
 
 
-def paths_of(model_input: pd.DataFrame | Sequence[Any]) -> list[Path]:
-    """The files asked for, from the two shapes that MLflow and people hand in."""
+def inputs_of(model_input: pd.DataFrame | Sequence[Any], kind: str) -> list[Any]:
+    """The inputs asked for, paths or sentences, from the two shapes that MLflow and people hand in."""
+    column = "text" if kind == "text" else "path"
     if isinstance(model_input, pd.DataFrame):
-        if "path" not in model_input.columns:
-            raise ValueError(f'the input must have a column "path"; found {list(model_input.columns)}')
-        return [Path(path) for path in model_input["path"]]
+        if column not in model_input.columns:
+            raise ValueError(f'the input must have a column "{column}"; found {list(model_input.columns)}')
+        model_input = list(model_input[column])
     if isinstance(model_input, str):
-        raise TypeError(f"the input must be a list of paths, not one string; found {model_input!r}")
-    return [Path(path) for path in model_input]
+        raise TypeError(f"the input must be a list, not one string; found {model_input!r}")
+    return [str(text) for text in model_input] if kind == "text" else [Path(path) for path in model_input]
 
 
 set_model(TaskModel())

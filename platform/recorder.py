@@ -13,6 +13,8 @@ import os
 import re
 import shutil
 import tempfile
+import time
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
+COLUMN = {"image": "path", "text": "text"}  # of a model's input, by what the input is
+REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision")  # of any model
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with MLflow's own 7 retries one call to a dead server takes 244 s
@@ -76,6 +80,8 @@ class StudyFacts:
         max_epochs: The most epochs a trial gets.
         params: Parameters of the study: budget, number of trials, the space.
         tags: Where it came from: commit, library versions, seed, data fingerprint. Set on the parent and each child.
+        input: What a model's input is, and so the column of its signature: "image" or "text".
+        requirements: Packages that the task's models need besides what every model needs.
         dataset: The data, or None if there is none to speak of.
         files: Files to keep on the study's run from its start.
         code_paths: Folders shipped with a logged model, so that it loads outside the project.
@@ -91,6 +97,8 @@ class StudyFacts:
     max_epochs: int
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    input: str = "image"
+    requirements: Sequence[str] = ()
     dataset: DatasetFacts | None = None
     files: Sequence[Path] = ()
     code_paths: Sequence[Path] = (ROOT / "platform", ROOT / "trainables")
@@ -126,6 +134,18 @@ class Recorder:
             self._open_store()
             self._open_parent(record.time_ms)
         getattr(self, f"_{record.kind}")(record.time_ms, **record.data)
+
+    def pictures(
+        self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], figures: Mapping[str, Path]
+    ) -> None:
+        """Sends a run that holds nothing but pictures, and what they are of; raises if MLflow did not take it."""
+        now = int(time.time() * 1000)
+        self._open_store()
+        run = self._create({"kind": "pictures"}, name, now)
+        self._complete(run, params)
+        self._log_metrics(run.info.run_id, metrics, now, step=0)
+        self._log_figures(run.info.run_id, figures)
+        self.client.set_terminated(run.info.run_id, "FINISHED")
 
     def _open_store(self) -> None:
         # The count that close() returns tells of a dead server, once; urllib3 would tell at each call.
@@ -208,6 +228,13 @@ class Recorder:
         for first in range(0, len(points), METRICS_PER_BATCH):
             self.client.log_batch(run_id, metrics=points[first : first + METRICS_PER_BATCH])
 
+    def _log_figures(self, run_id: str, figures: Mapping[str, Any]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, figure in figures.items():
+                _save_picture(figure, Path(folder) / name)
+            if figures:
+                self.client.log_artifacts(run_id, folder, "figures")
+
     # One method per kind of record.
 
     def _open(self, time_ms: int) -> None:
@@ -241,22 +268,23 @@ class Recorder:
         metrics: dict[str, float],
         model_dir: Path | None,
         figures: dict[str, Any],
-        requirements: list[str],
+        files: list[Path],
     ) -> None:
         run_id = self._run_of(trial_id)
         for target in (run_id, self.parent_id):
             self._log_metrics(target, metrics, time_ms, step=0)
         self.client.set_tag(self.parent_id, "best_trial_id", trial_id)
         self.client.set_tag(self.parent_id, "best_run_id", run_id)
-        with tempfile.TemporaryDirectory() as folder:
-            for name, figure in figures.items():
-                _save_picture(figure, Path(folder) / name)
-            if figures:
-                self.client.log_artifacts(run_id, folder, "figures")
+        self._log_figures(run_id, figures)
+        for file in files:
+            if file.is_dir():
+                self.client.log_artifacts(run_id, str(file), f"files/{file.name}")
+            else:
+                self.client.log_artifact(run_id, str(file), "files")
         if model_dir is not None:
-            self._log_model(run_id, model_dir, requirements)
+            self._log_model(run_id, model_dir)
 
-    def _log_model(self, run_id: str, model_dir: Path, requirements: list[str]) -> None:
+    def _log_model(self, run_id: str, model_dir: Path) -> None:
         """Logs the folder as an MLflow model of the best run.
 
         `mlflow.pyfunc.log_model` knows only the active run, and a model given just a run lands in the default
@@ -282,12 +310,35 @@ class Recorder:
             python_model=str(ROOT / "platform" / "pyfunc.py"),
             artifacts={"model": str(model_dir)},
             code_paths=[str(path) for path in self.study.code_paths],
-            signature=ModelSignature(inputs=Schema([ColSpec("string", "path")])),
-            pip_requirements=[_pinned(name) for name in requirements],  # given, else MLflow loads the model to infer
+            signature=ModelSignature(inputs=Schema([ColSpec("string", COLUMN[self.study.input])])),
+            # Given, for else MLflow loads the model to infer them.
+            pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *self.study.requirements})],
         )
 
     def _close(self, time_ms: int, status: str) -> None:
         self.client.set_terminated(self.parent_id, status, time_ms)
+
+
+def record_pictures(
+    tracking_uri: str,
+    experiment: str,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    figures: Mapping[str, Path],
+) -> str:
+    """Records pictures that no study made as a run of their own.
+
+    Returns:
+        "", or why MLflow did not take them.
+    """
+    set_environment()
+    recorder = Recorder(StudyFacts(tracking_uri, experiment, name, uuid.uuid4().hex, experiment, "", "", 0))
+    try:
+        recorder.pictures(name, params, metrics, figures)
+    except Exception as error:  # MLflow raises of all kinds; the pictures are on the disk already
+        return f"Not recorded in MLflow at {tracking_uri}: {type(error).__name__}: {error}"
+    return ""
 
 
 def artifact_location(tracking_uri: str, experiment: str) -> str | None:

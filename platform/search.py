@@ -17,6 +17,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from platform.reporters import LAST
 from platform.space import Space
 
 REDUCTION = 3  # ASHA keeps the best third at each rung (Li et al. 2020)
@@ -68,7 +69,7 @@ class OptunaSearcher(Searcher):
             trial.report(scores[-1], int(result["training_iteration"]))
         if error or not scores:
             self.study.tell(trial, state=TrialState.FAIL)
-        elif len(scores) < self.max_epochs:
+        elif len(scores) < self.max_epochs and not (result or {}).get(LAST):
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
             # A trial is worth its best epoch, since that is the one whose weights are kept.
@@ -116,12 +117,13 @@ class Scheduler(AsyncHyperBandScheduler):
         """How a trial ended.
 
         Returns:
-            "failed", "finished" (after its last epoch), "pruned" (cut as one of the worse), or "interrupted": the user
-            or the time budget ended it.
+            "failed", "finished" (nothing was left to do), "pruned" (cut as one of the worse), or "interrupted" (by the
+            user or the time budget).
         """
         if failed:
             return "failed"
-        if int((trial.last_result or {}).get("training_iteration", 0)) >= self.max_epochs:
+        result = trial.last_result or {}
+        if result.get(LAST) or int(result.get("training_iteration", 0)) >= self.max_epochs:
             return "finished"
         return "pruned" if trial.trial_id in self.pruned else "interrupted"
 

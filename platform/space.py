@@ -14,6 +14,8 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUnifo
 
 from platform.errors import Fault, InputError
 
+DEPTH = "freeze_depth"
+
 
 @dataclass(frozen=True)
 class Space:
@@ -27,6 +29,8 @@ class Space:
         grace_epochs: Epochs before ASHA may stop a trial.
         trials: How many configurations a study tries by default.
         start: Values of the searched parameters tried first: the sensible default.
+        depth: Stages of the backbone that the space was written for: the most that freeze_depth can be.
+        objectives: Metrics of which the trials that no other beats in all are listed (Pareto); empty: none.
         baselines: Configurations to compare with, by name, as differences from `start`. They are trained to the full
             budget whatever the scheduler says, and the sampler does not see them.
     """
@@ -39,6 +43,8 @@ class Space:
     trials: int
     start: Mapping[str, Any]
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    depth: int = 0
+    objectives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -69,6 +75,18 @@ class Space:
         """Each baseline as a whole configuration, by name."""
         return {name: {**self.fixed, **self.start, **changes} for name, changes in self.baselines.items()}
 
+    def of_depth(self, depth: int) -> "Space":
+        """The space for a backbone of another number of stages: all stays all, half stays half."""
+        if depth == self.depth or not isinstance(self.params.get(DEPTH), Integer):
+            return self
+
+        def moved(point: Mapping[str, Any]) -> dict[str, Any]:
+            return {k: round(v * depth / self.depth) if k == DEPTH else v for k, v in point.items()}
+
+        params = {**self.params, DEPTH: Integer(0, depth + 1).uniform()}
+        baselines = {name: moved(changes) for name, changes in self.baselines.items()}
+        return replace(self, params=params, start=moved(self.start), baselines=baselines, depth=depth)
+
     def override(self, settings: Sequence[str], **budget: int) -> "Space":
         """A space with some parameters fixed or narrowed.
 
@@ -81,7 +99,7 @@ class Space:
         """
         params, faults = dict(self.params), list[Fault]()
         for setting in settings:
-            key, separator, text = (part.strip() for part in setting.partition("="))
+            key, separator, text = split_setting(setting)
             try:
                 if not separator or not text:
                     raise _fault("--set wants key=value", setting, "Write e.g. --set lr_head=1e-3.")
@@ -135,6 +153,12 @@ class Space:
                 if key not in self.params:
                     faults.append(Fault(f"baseline {name!r} may only change parameters", key, "Add it to params."))
         return faults
+
+
+def split_setting(setting: str) -> tuple[str, str, str]:
+    """A setting's key, the "=" if there is one, and its value."""
+    key, separator, text = (part.strip() for part in setting.partition("="))
+    return key, separator, text
 
 
 def show(value: Any) -> str:

@@ -27,7 +27,9 @@ from platform.tracking import Tracker
 from platform.view import LiveView
 
 FINDINGS = "data_findings.txt"
-LIBRARIES = ("ray", "torch", "torchvision", "optuna", "mlflow", "torchmetrics", "numpy")
+LIBRARIES = (
+    "ray", "torch", "torchvision", "transformers", "open_clip_torch", "optuna", "mlflow", "torchmetrics", "numpy"
+)  # fmt: skip
 
 
 def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
@@ -65,11 +67,18 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget
     left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
     interrupted = left and not out_of_time
-    judged: dict[str, Any] = {"best": None, "baselines": []}
+    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}}
     if best is not None and not interrupted:
         console.print("Scoring the best trial on the test split …")
-        judged, figures = outcome.judge(plan, trials, best, found, data)
-        tracker.log_best(best["trial_id"], judged["best"]["test_metrics"], request.folder / BEST, figures)
+        judgement = outcome.judge(plan, trials, best, found, data)
+        judged = {key: getattr(judgement, key) for key in judged}
+        tracker.log_best(
+            best["trial_id"],
+            judgement.best["test_metrics"],
+            model_dir=request.folder / BEST,
+            figures=judgement.figures,
+            files=judgement.files,
+        )
     undelivered = tracker.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
     result = {
         "study": request.name,
@@ -77,6 +86,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         "metric": space.metric,
         "mode": space.mode,
         **judged,
+        "pareto": outcome.pareto_front(trials, space) if space.objectives else [],
         "trials": trials,
         "interrupted": interrupted,
         "undelivered": undelivered,
@@ -135,6 +145,7 @@ def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callbac
 
 def _facts(plan: Plan) -> StudyFacts:
     request, space, dataset = plan.request, plan.space, plan.dataset
+    source = " ".join(request.data) or "embedded"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
     state = (commit.stdout.strip() or "unknown") + (" with changes" if dirty.stdout.strip() else "")
@@ -147,6 +158,8 @@ def _facts(plan: Plan) -> StudyFacts:
         metric=space.metric,
         mode=space.mode,
         max_epochs=space.max_epochs,
+        input=plan.task.INPUT,
+        requirements=tuple(plan.task.REQUIREMENTS),
         params={
             "trials": space.trials,
             "max_epochs": space.max_epochs,
@@ -162,5 +175,5 @@ def _facts(plan: Plan) -> StudyFacts:
             **{f"version.{library}": version(library) for library in LIBRARIES},
         },
         files=[path] if (path := request.folder / FINDINGS).exists() else [],
-        dataset=DatasetFacts(dataset.name, dataset.fingerprint, request.data or "embedded", dataset.summary()),
+        dataset=DatasetFacts(dataset.name, dataset.fingerprint, source, dataset.summary()),
     )

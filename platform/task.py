@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from platform.errors import Fault, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
@@ -46,17 +47,30 @@ class Evaluation:
     Attributes:
         metrics: By name, e.g. "test/map".
         figures: Pictures by file name, e.g. "precision_recall.png".
+        texts: Reports by file name, e.g. "classification_report.txt".
     """
 
     metrics: Mapping[str, float]
     figures: "Mapping[str, Figure | Image]" = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(Protocol):
-    """The functions of a file in trainables/."""
+    """The functions of a file in trainables/.
 
-    def read(self, source: Path | None, cache: Path, seed: int) -> Dataset:
-        """Reads and checks the data; None is the embedded default. Raises InputError with all its faults."""
+    Attributes:
+        INPUT: "image": an input is a picture's path; "text": it is a sentence.
+        REQUIREMENTS: Packages that `load` and `predict` need besides what every model needs.
+    """
+
+    INPUT: str
+    REQUIREMENTS: Sequence[str]
+
+    def depth(self, space: "Space") -> int:
+        """The stages of the backbone, or the fewest where the space asks for several. Raises InputError."""
+
+    def read(self, sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> Dataset:
+        """Reads and checks the data; no source is the embedded default. Raises InputError with all its faults."""
 
     def check(self, space: "Space", dataset: Dataset) -> list[Fault]:
         """What a space asks for that the task cannot do: unknown architectures, weights that do not load, …"""
@@ -73,11 +87,45 @@ class Task(Protocol):
     def test(self, model: Any, data: Path) -> Evaluation:
         """Scores a loaded model on the test split of prepared data."""
 
-    def predict(self, model: Any, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-        """A JSON-able prediction for each input, in order."""
+    def references(self, config: Mapping[str, Any], data: Path) -> Mapping[str, Mapping[str, float]]:
+        """Test metrics, by name, of what needs no training here: what a study's best must beat to be worth it."""
+
+    def export(self, model: Any, data: Path, folder: Path) -> None:
+        """Writes the parts of a model that later studies can name as weights into a folder."""
+
+    def predict(self, model: Any, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """A JSON-able prediction for each input, in order; the input itself is in it, as "path" or "text"."""
 
     def draw(self, prediction: Mapping[str, Any]) -> "Image":
         """A picture of a prediction."""
+
+
+class Embedder(Task, Protocol):
+    """What a task has besides if its encoder's embeddings can be looked at."""
+
+    def pretrained(self, config: Mapping[str, Any]) -> Any:
+        """A configuration's model as it comes, before any training here."""
+
+    def stage_names(self, model: Any) -> Sequence[str]:
+        """Where embeddings can be taken, from input to output."""
+
+    def labelled(self, dataset: Dataset, split: str) -> tuple[Sequence[Any], Mapping[str, Sequence[str]]]:
+        """The inputs of a split, and by kind of label each one's class."""
+
+    def embed(self, model: Any, inputs: Sequence[Any], stage: str) -> "np.ndarray":
+        """(N, D) float32: what comes out of a stage for each input, pooled."""
+
+
+def only_source(sources: Sequence[Path]) -> Path | None:
+    """The one place of the data, None for the embedded default.
+
+    Raises:
+        InputError: There are several, and the task reads one.
+    """
+    if len(sources) > 1:
+        rule, found = "this task reads its data from one place", f"--data {len(sources)} times"
+        raise InputError(Fault(rule, found, "Put it into one folder."))
+    return sources[0] if sources else None
 
 
 def names() -> tuple[list[str], list[str]]:
@@ -108,6 +156,18 @@ def load(name: str) -> Task:
     """The task's trainable file."""
     module: ModuleType = importlib.import_module(f"trainables.{name}")
     return cast(Task, module)
+
+
+def load_embedder(name: str) -> Embedder:
+    """The task's trainable file.
+
+    Raises:
+        InputError: It does not say how it embeds.
+    """
+    module = load(name)
+    if not hasattr(module, "embed"):
+        raise InputError(Fault("a task must have an embed function for this", name, "Choose another task."))
+    return cast(Embedder, module)
 
 
 def space(name: str) -> "Space":

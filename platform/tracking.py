@@ -11,7 +11,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,6 @@ PATIENCE = 3  # failures in a row after which records go straight to `undelivere
 PAUSE_S = 30.0  # ... but for one attempt each PAUSE_S seconds, in case the server is back
 
 ERROR_LINES = 20
-REQUIREMENTS = (
-    "matplotlib",
-    "mlflow",
-    "numpy",
-    "pillow",
-    "safetensors",
-    "torch",
-    "torchvision",
-)  # what any logged model needs
 
 
 def trial_name(trial: Any) -> str:
@@ -124,6 +115,7 @@ class Tracker(Callback):
         metrics: Mapping[str, float],
         model_dir: Path | None = None,
         figures: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
         """Records the best trial: test metrics on its run and the parent, figures and the model on its run.
 
@@ -132,6 +124,7 @@ class Tracker(Callback):
             metrics: Its metrics on the test split, e.g. {"test/map": 0.61}.
             model_dir: Folder with model.json and the weights, as `trainables.<task>.load` reads it.
             figures: Name → matplotlib figure or picture file, shown under "figures/".
+            files: Files and folders kept under "files/".
         """
         self._put(
             "best",
@@ -139,7 +132,7 @@ class Tracker(Callback):
             metrics=our_metrics(metrics),
             model_dir=model_dir,
             figures=dict(figures or {}),
-            requirements=list(REQUIREMENTS),
+            files=list(files),
         )
 
     def close(self, status: str = "FINISHED", timeout: float = 120.0) -> int:

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shlex
 import sys
 import time
@@ -27,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--list", action="store_true", help="list the tasks with metric and budget")
     p.add_argument("--dry-run", action="store_true", help="print the resolved space, data and resources; start nothing")
     what = p.add_argument_group("what is searched")
-    what.add_argument("--data", metavar="DIR", help="your data; without it, the task's embedded data")
+    what.add_argument("--data", metavar="PLACE", action="append", default=[],
+                      help="your data, a folder or a file; several where the task reads several; "
+                      "without it, the task's embedded data")  # fmt: skip
     what.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                       help="fix (lr_head=1e-3) or narrow (freeze_depth=0..3, unfreeze=never,gradual)")  # fmt: skip
     what.add_argument("--trials", type=int, metavar="N", help="configurations to try, baselines among them")
@@ -113,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _request(options: argparse.Namespace):
-    from platform.plan import Request
+    from platform.plan import Request, absolute_paths
 
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     return Request(
@@ -122,20 +125,13 @@ def _request(options: argparse.Namespace):
         storage=str(Path(options.storage).resolve()),
         experiment=options.experiment or options.task,
         tracking_uri=uri,
-        data=str(Path(options.data).resolve()) if options.data is not None else None,
-        settings=tuple(_with_absolute_paths(setting) for setting in options.settings),
+        data=tuple(place if re.match(r"\w{2,}:", place) else str(Path(place).resolve()) for place in options.data),
+        settings=tuple(absolute_paths(setting) for setting in options.settings),
         **{
             key: getattr(options, key)
             for key in ("trials", "epochs", "seed", "concurrent", "cpus_per_trial", "gpus_per_trial", "time_budget")
         },
     )
-
-
-def _with_absolute_paths(setting: str) -> str:
-    """A setting whose values that are files, weights say, are found from any folder: trials work in their own."""
-    key, equals, value = setting.partition("=")
-    parts = [str(Path(part).resolve()) if Path(part).is_file() else part for part in value.split(",")]
-    return key + equals + ",".join(parts)
 
 
 def _resumed(options: argparse.Namespace):
@@ -184,16 +180,18 @@ def _describe(dataset) -> dict[str, str]:
 
 
 def _places(request) -> dict[str, str]:
-    from platform.outcome import BEST
+    from platform.outcome import BEST, FIGURES, WEIGHTS
     from platform.plan import RESULT
     from platform.study import FINDINGS
 
     findings = request.folder / FINDINGS
     return {
         "study": str(request.folder),
-        "best model and pictures": str(request.folder / BEST),
+        "best model": str(request.folder / BEST),
+        "pictures and reports": str(request.folder / FIGURES),
+        "weights to start from": str(request.folder / WEIGHTS),
         "result": str(request.folder / RESULT),
-        **({"repairs of the data": str(findings)} if findings.exists() else {}),
+        **({"findings in the data": str(findings)} if findings.exists() else {}),
         "MLflow": f"experiment {request.experiment} at {request.tracking_uri}",
     }
 
@@ -219,9 +217,10 @@ def _as_typed(request) -> str:
     default = asdict(_request(parser().parse_args([request.task])))
     words = ["python", "-m", "platform.tune", request.task]
     for key, value in asdict(request).items():
-        if key in ("task", "name", "id", "fingerprint", "settings") or value == default[key]:
+        if key in ("task", "name", "id", "fingerprint", "settings", "data") or value == default[key]:
             continue
         words += ["--" + key.replace("_", "-"), str(value)]
+    words += [word for place in request.data for word in ("--data", place)]
     return shlex.join(words + [word for setting in request.settings for word in ("--set", setting)])
 
 

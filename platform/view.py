@@ -19,6 +19,8 @@ from platform.tracking import trial_name
 SHOWN_TRIALS = 12
 LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
 NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: of a trial's name, status, epochs, seconds, score; of a parameter
+SCORE_COLUMN = 16
+PER_CLASS = "_class/"  # in the name of a metric that speaks of one class
 STATUS_STYLE = {
     "finished": "green",
     "running": "cyan",
@@ -233,19 +235,34 @@ def print_result(
         console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
         for key, value in best["config"].items():
             console.print(Text(f"  {key:24s}{_number(value)}"))
-        console.print(Text("\nIts scores on the test split, which the search never saw", style="bold"))
-        for key, value in best["test_metrics"].items():
-            console.print(Text(f"  {key:36s}{value:.4f}"))
-        for baseline in result["baselines"]:
-            console.print(Text(f"\nBaseline: {baseline['baseline']}", style="bold"))
-            for key, value in list(baseline["test_metrics"].items())[:3]:
-                console.print(Text(f"  {key:36s}{value:.4f}"))
+        _print_scores(console, result)
+    if result["pareto"]:
+        names = [trial["name"] for trial in order if trial["trial_id"] in result["pareto"]]
+        console.print(Text("\nBeaten by none in all objectives (Pareto)", style="bold"), ", ".join(names))
     console.print(Text("\nWhere everything lies", style="bold"))
     for what, where in paths.items():
         console.print(Text(f"  {what:24s}{where}"), soft_wrap=True)
     console.print(Text("\nNext", style="bold"))
     for command in commands:
         console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
+    """The best trial's scores on the test split beside the baselines' and references', then the rest of them."""
+    best = result["best"]["test_metrics"]
+    rows = {"best": best, **{b["baseline"]: b["test_metrics"] for b in result["baselines"]}, **result["references"]}
+    columns = [key for key in best if PER_CLASS not in key]
+    columns = columns[: max(1, (console.width - max(map(len, rows))) // SCORE_COLUMN)]
+    table = Table("", *columns, box=None, pad_edge=False, header_style="bold")
+    for name, metrics in rows.items():
+        style = "bold" if metrics is best else ""
+        table.add_row(name, *[_number(metrics.get(key)) for key in columns], style=style)
+    console.print(Text("\nScores on the test split, which the search never saw", style="bold"))
+    console.print(table)
+    if rest := [key for key in best if key not in columns]:
+        console.print(Text("\nMore of the best configuration's", style="bold"))
+    for key in rest:
+        console.print(Text(f"  {key:36s}{best[key]:.4f}"))
 
 
 def _varied(configs: list[dict[str, Any]]) -> list[str]:

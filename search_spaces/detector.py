@@ -10,6 +10,7 @@ SPACE = Space(
     max_epochs=8,
     grace_epochs=2,
     trials=10,
+    depth=5,
     params={
         # the model
         "architecture": "fcos",

@@ -80,15 +80,9 @@ def train(steps: int, seed: int) -> backbones.Backbone:
 
 
 def torchvision_state(body: backbones.Backbone) -> dict[str, Tensor]:
-    """The body's tensors under torchvision's names (features.*), in half precision: half the bytes to ship."""
-    state, block = {}, 0
-    for stage in body.children():
-        for child in stage.children():
-            for name, value in child.state_dict().items():
-                if not name.endswith("num_batches_tracked"):
-                    state[f"features.{block}.{name}"] = value.half().contiguous()
-            block += 1
-    return state
+    """The body's tensors under torchvision's names, in half precision: half the bytes to ship."""
+    state = body.torchvision_state()
+    return {k: v.half().contiguous() for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
 def batch(rng: Generator, glyphs: list[list[np.ndarray]]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:

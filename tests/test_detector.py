@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from ray import tune
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from platform import backbones, checkpoints
-from platform.data.arrays import canvas_of, open_arrays
+from platform.data.detection_arrays import canvas_of, open_arrays
 from platform.errors import InputError
 from platform.fit import Context
 from search_spaces.detector import SPACE
@@ -24,7 +24,7 @@ TINY = ["image_size=64", "channels=32", "weights=none"]
 @pytest.fixture(scope="module")
 def prepared(scenes_folder, tmp_path_factory):
     space = SPACE.override(TINY)
-    dataset = detector.read(scenes_folder, tmp_path_factory.mktemp("cache"), seed=0)
+    dataset = detector.read([scenes_folder], tmp_path_factory.mktemp("cache"), 0, space)
     return detector.prepare(space, dataset, tmp_path_factory.mktemp("prepared")), dataset
 
 
@@ -139,6 +139,14 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"not weights")
     with pytest.raises(InputError, match="without pickled code"):
         backbones.load("mobilenet_v2", str(tmp_path / "broken.pth"))
+
+
+@pytest.mark.parametrize("name", backbones.NAMES)
+def test_an_exported_backbone_loads_again(name, tmp_path):
+    body = backbones.load(name, "none")
+    save_file(body.torchvision_state(), tmp_path / "backbone.safetensors")
+    again = backbones.load(name, str(tmp_path / "backbone.safetensors")).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in body.state_dict().items())
 
 
 def test_a_local_file_of_torchvision_weights_loads(tmp_path):

@@ -17,9 +17,11 @@ from platform.tracking import Tracker
 ROOT = Path(__file__).parent.parent
 
 TOY = '''
-"""A task in eight lines: it predicts the length of a file's name, times a number it has learned."""
+"""A task in nine lines: it predicts the length of a file's name, times a number it has learned."""
 import json
 from platform.errors import InputError
+
+INPUT = "image"
 
 def load(folder):
     return json.loads((folder / "weights.json").read_text())["times"]

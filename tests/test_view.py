@@ -122,14 +122,22 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
 
     trials = [record(1, "failed", 0.9, "the loss was NaN"), record(2, "pruned", 0.1), record(3, "finished", 0.5)]
     best = {**trials[2], "test_metrics": {"test/map": 0.45}, "model": "best"}
-    result = {"metric": "val/map", "mode": "max", "best": best, "baselines": [], "trials": trials}
+    result = {"metric": "val/map", "mode": "max", "best": best, "trials": trials, "pareto": ["t3"]}
+    result |= {
+        "baselines": [{"baseline": "from scratch", "test_metrics": {"test/map": 0.1}}],
+        "references": {"chance": {}},
+    }
     told = console()
     view.print_result(told, result, {"study": "here"}, ["mlflow ui"])
     text = told.export_text()
     order = [line.split()[1] for line in text.splitlines() if line.startswith("trial ")][1:]
     assert order[:3] == ["3", "2", "1"]
-    for part in ("trial 1 failed: the loss was NaN", "test/map", "0.4500", "mlflow ui"):
+    for part in ("trial 1 failed: the loss was NaN", "mlflow ui"):
         assert part in text
+    scores = [line.split() for line in text.splitlines()]
+    for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
+        assert row in scores
+    assert "Beaten by none in all objectives (Pareto) trial 3" in text
 
 
 def test_faults_are_told_a_line_each():

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.ops import nms
@@ -20,14 +21,16 @@ from torchvision.transforms import v2
 
 from platform import backbones, checkpoints, detectors, pictures
 from platform.data import images
-from platform.data.arrays import DetectionArrays, open_arrays, write_arrays
+from platform.data.detection_arrays import DetectionArrays, open_arrays, write_arrays
 from platform.errors import Fault, InputError
-from platform.task import Evaluation
+from platform.task import Evaluation, only_source
 
 if TYPE_CHECKING:
     from platform.data.detection import DetectionDataset
     from platform.space import Space
 
+INPUT = "image"
+REQUIREMENTS: tuple[str, ...] = ()
 EVAL_BATCH = 16
 SHOWN_SCORE = 0.3  # predictions below it are not drawn nor printed
 SAME_OBJECT_IOU = 0.5  # boxes of any class that overlap by more are one object there
@@ -44,14 +47,17 @@ class Detector:
     card: dict[str, Any]
 
 
-def read(source: Path | None, cache: Path, seed: int) -> "DetectionDataset":
+def depth(space: "Space") -> int:
+    """Every backbone is cut into the same stages."""
+    return len(backbones.STAGES)
+
+
+def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "DetectionDataset":
     """The data set in a folder; without one, scenes of handwritten digits."""
     # Here and not above: a model logged to MLflow predicts without the readers and what they need.
     from platform.data import detection, scenes
 
-    if source is None:
-        source = scenes.write(cache / f"scenes-{seed}", seed=seed)
-    return detection.read(source, seed)
+    return detection.read(only_source(sources) or scenes.write(cache / f"scenes-{seed}", seed=seed), seed)
 
 
 def check(space: "Space", dataset: "DetectionDataset") -> list[Fault]:
@@ -155,6 +161,17 @@ def test(model: Detector, data: Path) -> Evaluation:
         "test_images.png": pictures.sheet(drawn, columns=4),
     }
     return Evaluation(metrics, figures)
+
+
+def references(config: Mapping[str, Any], data: Path) -> dict[str, dict[str, float]]:
+    """Nothing finds these classes without training."""
+    return {}
+
+
+def export(model: Detector, data: Path, folder: Path) -> None:
+    """Writes the backbone as torchvision names its tensors: `--set weights=backbone.safetensors`."""
+    state = model.module.backbone.body.torchvision_state()  # type: ignore[union-attr,operator]
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / "backbone.safetensors")
 
 
 @torch.inference_mode()

@@ -1,0 +1,133 @@
+"""A convolutional autoencoder for small grey images, its encoder in four named stages, and a head for one yes or no.
+
+    stage        output for an image of H x W           layers
+    stem         width x H x W                          dropout of pixels, convolution
+    layer1       2 width x H/2 x W/2                    convolution of stride 2
+    layer2       4 width x H/4 x W/4                    convolution of stride 2
+    bottleneck   a vector of `bottleneck`               linear
+
+Each with ReLU and, but for the last, dropout. Dropping pixels of the input makes it a denoising autoencoder (Vincent et
+al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders").
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from platform.errors import Fault, InputError
+from platform.freezing import Stage
+
+STAGES = ("stem", "layer1", "layer2", "bottleneck")
+HEAD_UNITS = 64
+
+
+class Encoder(nn.Sequential):
+    """Images (N, 1, H, W) in [0, 1] → (N, bottleneck). A plain sequence of the stages."""
+
+    def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
+        self.shape = {"height": size[0], "width_of_image": size[1], "width": width, "bottleneck": bottleneck}
+        flat = 4 * width * _halved(size, 2)[0] * _halved(size, 2)[1]
+        super().__init__(
+            OrderedDict(
+                stem=nn.Sequential(nn.Dropout(dropout), nn.Conv2d(1, width, 3, 1, 1), nn.ReLU()),
+                layer1=_block(width, 2 * width, dropout),
+                layer2=_block(2 * width, 4 * width, dropout),
+                bottleneck=nn.Sequential(nn.Flatten(), nn.Linear(flat, bottleneck), nn.ReLU()),
+            )
+        )
+
+
+class Autoencoder(nn.Module):
+    """Images (N, 1, H, W) in [0, 1] → the same, through the bottleneck."""
+
+    def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
+        super().__init__()
+        half, quarter = _halved(size, 1), _halved(size, 2)
+        self.encoder = Encoder(size, width, bottleneck, dropout)
+        self.decoder = nn.Sequential(
+            nn.Linear(bottleneck, 4 * width * quarter[0] * quarter[1]),
+            nn.ReLU(),
+            nn.Unflatten(1, (4 * width, *quarter)),
+            nn.Upsample(half),
+            nn.Conv2d(4 * width, 2 * width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Upsample(size),
+            nn.Conv2d(2 * width, width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, 1, 3, 1, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decoder(self.encoder(images))
+
+    @staticmethod
+    def stages() -> list[Stage]:
+        """From input to output."""
+        return [*encoder_stages(), Stage("decoder", ("decoder",))]
+
+
+class BinaryClassifier(nn.Module):
+    """Images (N, 1, H, W) in [0, 1] → the logit of "yes", (N,)."""
+
+    def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = Encoder(size, width, bottleneck, dropout)
+        hidden = (nn.Linear(bottleneck, HEAD_UNITS), nn.ReLU(), nn.Dropout(dropout))
+        self.head = nn.Sequential(*hidden, nn.Linear(HEAD_UNITS, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.encoder(images)).squeeze(1)
+
+    @staticmethod
+    def stages() -> list[Stage]:
+        """From input to output."""
+        return [*encoder_stages(), Stage("head", ("head",))]
+
+
+def encoder_stages() -> list[Stage]:
+    """The encoder's, from its input to the bottleneck."""
+    return [Stage(name, (f"encoder.{name}",), backbone=True) for name in STAGES]
+
+
+def save_encoder(encoder: Encoder, path: Path) -> None:
+    """Writes an encoder as a file of its own, which says of itself how large it is."""
+    state = {key: value.contiguous() for key, value in encoder.state_dict().items()}
+    save_file(state, path, {key: str(value) for key, value in encoder.shape.items()})
+
+
+def load_encoder(encoder: Encoder, path: Path) -> None:
+    """Loads what `save_encoder` wrote.
+
+    Raises:
+        InputError: It is no such file, or of an encoder of another size.
+    """
+    rule = "an encoder's weights must be a safetensors file that an autoencoder study wrote"
+    try:
+        with safe_open(path, "pt") as file:
+            written, state = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(Fault(rule, f"{path}: {error}", "Name one of a study's weights/*.safetensors.")) from error
+    wanted = {key: str(value) for key, value in encoder.shape.items()}
+    if written.keys() != wanted.keys():
+        raise InputError(Fault(rule, str(path), "Name one of a study's weights/*.safetensors."))
+    if written != wanted:
+        found = ", ".join(f"{key}={value}" for key, value in written.items())
+        remedy = (
+            f"Fix what the space asks for: --set width={written['width']} --set bottleneck={written['bottleneck']}."
+        )
+        asked = ", ".join(f"{key}={value}" for key, value in wanted.items())
+        raise InputError(Fault(f"the weights must fit an encoder of {asked}", f"{path} of {found}", remedy))
+    encoder.load_state_dict(state)
+
+
+def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.ReLU(), nn.Dropout(dropout))
+
+
+def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
+    """Height and width after so many convolutions of stride 2, which round up."""
+    return -(-size[0] // 2**times), -(-size[1] // 2**times)

@@ -1,0 +1,67 @@
+"""Does unsupervised pretraining pay? Even against odd digits: `python -m platform.tune autoencoder`."""
+
+from ray import tune
+
+from platform.space import Space
+
+FROM_SCRATCH = {"pretrain_epochs": 0, "freeze_depth": 0, "unfreeze": "never", "backbone_ratio": 1.0, "layer_decay": 1.0}
+
+SPACE = Space(
+    metric="val/accuracy",
+    mode="max",
+    max_epochs=10,
+    grace_epochs=3,
+    trials=16,
+    depth=4,
+    params={
+        # the encoder; trials that ask for the same pretraining share it, so these are choices, not ranges
+        "bottleneck": tune.choice([32, 64, 128]),
+        "width": tune.choice([8, 16]),
+        "dropout": tune.choice([0.0, 0.1, 0.2]),
+        "weights": "none",
+        # stage one: reconstruct all training images, without labels
+        "pretrain_epochs": tune.choice([0, 10, 20, 40]),
+        "lr_pretrain": tune.choice([1e-3, 3e-3]),
+        "patience": 5,
+        # stage two: what is frozen, and when it thaws
+        "freeze_depth": tune.randint(0, 5),
+        "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
+        "thaw_at": tune.uniform(0.1, 0.7),
+        "label_fraction": 1.0,
+        # how it learns
+        "lr_head": tune.loguniform(5e-4, 1e-2),
+        "backbone_ratio": tune.loguniform(0.03, 1.0),
+        "layer_decay": tune.uniform(0.5, 1.0),
+        "schedule": tune.choice(["constant", "step", "cosine", "one_cycle"]),
+        "warmup": tune.uniform(0.0, 0.2),
+        "weight_decay": tune.loguniform(1e-5, 1e-1),
+        "batch_size": tune.choice([32, 64, 128]),
+        "augment": tune.uniform(0.0, 1.0),
+    },
+    start={
+        "bottleneck": 64,
+        "width": 16,
+        "dropout": 0.1,
+        "pretrain_epochs": 20,
+        "lr_pretrain": 1e-3,
+        "freeze_depth": 0,
+        "unfreeze": "never",
+        "thaw_at": 0.3,
+        "lr_head": 3e-3,
+        "backbone_ratio": 0.3,
+        "layer_decay": 1.0,
+        "schedule": "one_cycle",
+        "warmup": 0.0,
+        "weight_decay": 1e-2,
+        "batch_size": 64,
+        "augment": 0.3,
+    },
+    baselines={
+        "pretrained": {"label_fraction": 1.0},
+        "from scratch": FROM_SCRATCH,
+        "pretrained, 10 % of labels": {"label_fraction": 0.1},
+        "from scratch, 10 % of labels": {**FROM_SCRATCH, "label_fraction": 0.1},
+        "pretrained, 1 % of labels": {"label_fraction": 0.01},
+        "from scratch, 1 % of labels": {**FROM_SCRATCH, "label_fraction": 0.01},
+    },
+)
