@@ -12,6 +12,7 @@ from torch import nn
 
 from platform.fit import Context, Optimization, fit
 from platform.freezing import Freezing, Stage
+from platform.reporters import ToFolder
 
 EPOCHS = 4
 
@@ -106,3 +107,66 @@ def test_a_resumed_trial_ends_with_the_same_weights(whole, tmp_path, epoch):
 def test_a_nan_fails_the_trial_with_its_step(ray_cluster, tmp_path):
     result = run(tmp_path, "nan", factor=float("nan"))
     assert "epoch 1, step 1" in str(result.error)
+
+
+def without_ray(folder, freezing: Freezing, assets=None) -> tuple[ToFolder, nn.Module]:
+    """A body under two heads, reported to a folder; the loss needs the first head alone."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"body": nn.Linear(4, 4), "first": nn.Linear(4, 1), "second": nn.Linear(4, 1)})
+    reporter = ToFolder(folder)
+    fit(
+        model,
+        [Stage("body", ("body",), True), Stage("first", ("first",)), Stage("second", ("second",))],
+        loss=lambda model, batch: {"loss": model["first"](model["body"](batch)).square().mean()},
+        batches=lambda epoch, generator: [torch.from_numpy(generator.normal(size=(8, 4))).float()] * 2,
+        steps_per_epoch=2,
+        evaluate=lambda model: {"val/score": float(model["first"].weight.sum())},
+        freezing=freezing,
+        optimization=Optimization(lr_head=1e-2),
+        context=Context("toy", "", 0, 3, "val/score", "max"),
+        card={"task": "toy"},
+        assets=assets,
+        reporter=reporter,
+    )
+    return reporter, model
+
+
+@pytest.mark.parametrize(("head", "moved"), [("first", {"body"}), ("second", {"body", "first"})])
+def test_a_head_is_frozen_on_its_own(tmp_path, head, moved):
+    torch.manual_seed(0)
+    before = nn.ModuleDict({"body": nn.Linear(4, 4), "first": nn.Linear(4, 1), "second": nn.Linear(4, 1)})
+    reporter, after = without_ray(tmp_path, Freezing(0, always=(head,)))
+    assert len(reporter.history()) == 3
+    for name in ("body", "first", "second"):
+        assert torch.equal(before[name].weight, after[name].weight) == (name not in moved)
+
+
+def test_where_all_is_frozen_it_evaluates_once(tmp_path):
+    reporter, _ = without_ray(tmp_path, Freezing(1, always=("first", "second")))
+    [only] = reporter.history()
+    assert "val/score" in only
+    assert "train/loss" not in only
+
+
+def test_what_thaws_later_waits_for_it(tmp_path):
+    reporter, _ = without_ray(tmp_path, Freezing(1, "at_once", 0.6, always=("first", "second")))
+    assert ["train/loss" in epoch for epoch in reporter.history()] == [False, False, True]
+
+
+def test_a_batch_that_teaches_nothing_is_passed_over(tmp_path):
+    _, model = without_ray(tmp_path, Freezing(1, always=("first",)))
+    torch.manual_seed(0)
+    assert torch.equal(model["body"].weight, nn.Linear(4, 4).weight)
+
+
+def test_files_that_belong_to_a_model_stay_with_it(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "vocabulary.txt").write_text("a b c")
+    without_ray(tmp_path / "trial", Freezing(0), assets=tmp_path / "tokenizer")
+    for folder in ("epoch-3", "best"):
+        assert (tmp_path / "trial" / folder / "assets" / "vocabulary.txt").read_text() == "a b c"
+
+
+def test_an_unknown_stage_cannot_be_frozen(tmp_path):
+    with pytest.raises(ValueError, match="there is no third"):
+        without_ray(tmp_path, Freezing(0, always=("third",)))

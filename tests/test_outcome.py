@@ -1,6 +1,10 @@
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
 from ray import tune
 
-from platform.outcome import best_of
+from platform.outcome import best_of, pareto_front
 from platform.space import Space
 
 
@@ -16,3 +20,24 @@ def test_the_best_is_of_the_mode_and_never_failed_and_the_first_of_equals():
     assert best_of(trials, space("max"))["name"] == 3
     assert best_of(trials, space("min"))["name"] == 1
     assert best_of(trials[:1], space("max")) is None
+
+
+def scored(points: list[tuple[float, ...]]) -> list[dict]:
+    return [{"trial_id": n, "status": "pruned", "metrics": {"a": p[0], "b": p[1]}} for n, p in enumerate(points)]
+
+
+def test_the_front_holds_what_none_beats_in_all():
+    two = replace(space("max"), objectives=("a", "b"))
+    trials = scored([(1, 0), (0, 1), (0.5, 0.5), (0.4, 0.5), (1, 0)])
+    trials += [{"trial_id": 9, "status": "failed", "metrics": {"a": 9.0, "b": 9.0}}]
+    trials += [{"trial_id": 8, "status": "pruned", "metrics": {"a": 9.0}}]
+    assert pareto_front(trials, two) == [0, 1, 2, 4]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1))
+def test_whatever_is_left_out_is_beaten_by_one_in_the_front(points):
+    front = pareto_front(scored(points), replace(space("max"), objectives=("a", "b")))
+    assert front
+    for number, (a, b) in enumerate(points):
+        beaten = any(points[f][0] >= a and points[f][1] >= b and points[f] != (a, b) for f in front)
+        assert beaten == (number not in front)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from platform import predict
+from platform.errors import InputError
 
 
 @pytest.fixture
@@ -45,3 +46,22 @@ def test_pictures_of_one_name_get_files_of_their_own(tmp_path):
     first = predict._free_name(tmp_path, tmp_path / "a" / "cat.jpg")
     Image.new("RGB", (2, 2)).save(first)
     assert (first.name, predict._free_name(tmp_path, tmp_path / "b" / "cat.jpg").name) == ("cat.png", "cat-2.png")
+
+
+def test_text_is_lines_of_files_and_sentences(tmp_path):
+    (tmp_path / "lines.txt").write_text("\ufeffA first line.\n\n  A second one. \n", encoding="utf-8")
+    lines = predict.texts([str(tmp_path / "lines.txt"), "And a sentence."])
+    assert lines == ["A first line.", "A second one.", "And a sentence."]
+
+
+def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(InputError) as caught:
+        predict.texts([str(tmp_path / "latin.txt"), "missing.txt"])
+    assert [fault.value.split(":")[0] for fault in caught.value.faults] == [
+        str(tmp_path / "latin.txt"),
+        "'missing.txt'",
+    ]
+    (tmp_path / "blank.txt").write_text("\n \n")
+    with pytest.raises(InputError, match="only blank lines"):
+        predict.texts([str(tmp_path / "blank.txt")])

@@ -1,4 +1,5 @@
 import warnings
+from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
@@ -101,3 +102,15 @@ def test_asha_stops_the_worse_but_never_a_baseline():
     bad.last_result = {"training_iteration": 4}
     assert scheduler.status(bad, failed=False) == "finished"
     assert decide == {"good": "CONTINUE", "bad": "STOP", "baseline": "CONTINUE"}
+
+
+def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch():
+    searcher = OptunaSearcher(space(), seed=0)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"val/map": 0.3, "training_iteration": 1, "last": True})
+    [told] = searcher.study.trials
+    assert (told.state, told.value) == (TrialState.COMPLETE, 0.3)
+    scheduler = Scheduler(space())
+    for last, status in ((True, "finished"), (False, "interrupted")):
+        trial = SimpleNamespace(trial_id="a", last_result={"training_iteration": 1, "last": last})
+        assert scheduler.status(trial, failed=False) == status

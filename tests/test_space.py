@@ -116,3 +116,27 @@ def test_baselines_are_whole_configurations():
 
 def test_a_space_pickles():
     assert pickle.loads(pickle.dumps(SPACE)).start == SPACE.start
+
+
+def deep(depth: int = 6) -> Space:
+    """A space written for a backbone of six stages."""
+    params = {"freeze_depth": tune.randint(0, depth + 1), "lr": tune.loguniform(1e-4, 1e-2)}
+    start = {"freeze_depth": depth, "lr": 1e-3}
+    baselines = {"all": {"freeze_depth": depth}, "half": {"freeze_depth": depth // 2}, "none": {"freeze_depth": 0}}
+    return Space(**{**GOOD, "params": params, "start": start, "baselines": baselines, "depth": depth})
+
+
+def test_the_range_of_the_depth_follows_the_backbone():
+    shipped = deep()
+    space = shipped.of_depth(14)
+    assert show(space.params["freeze_depth"]) == "0..14"
+    assert space.start["freeze_depth"] == 14
+    assert [point["freeze_depth"] for point in space.baselines.values()] == [14, 7, 0]
+    assert shipped.of_depth(6) is shipped
+    assert space.override(["freeze_depth=3..12"]).start["freeze_depth"] == 12
+    assert show(space.of_depth(2).params["freeze_depth"]) == "0..2"
+
+
+def test_a_depth_that_was_fixed_stays():
+    fixed = deep().override(["freeze_depth=2"])
+    assert fixed.of_depth(14) is fixed
