@@ -97,11 +97,13 @@ def _draw_data(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True)
     figures, metrics = {}, dict[str, float]()
     for name, classes in labels.items():
-        mine = [classes[number] for number in chosen]
-        metrics[f"silhouette/{name}"] = silhouette(vectors, mine)
+        known = [index for index, number in enumerate(chosen) if classes[number] is not None]
+        mine = [str(classes[chosen[index]]) for index in known]
+        metrics[f"silhouette/{name}"] = silhouette(vectors[known], mine)
         title = f"{name} after {stage}: silhouette {metrics[f'silhouette/{name}']:.3f}"
         file = folder / f"{name}_after_{stage}.png"
-        pictures.embeddings(points, mine, title).savefig(file, dpi=144)
+        shown = {method: places[known] for method, places in points.items()}
+        pictures.embeddings(shown, mine, title).savefig(file, dpi=144)
         figures[file.stem] = file
         print(f"{title}, {len(mine)} examples: {file}")
     np.save(folder / "embeddings.npy", vectors)

@@ -23,7 +23,9 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figu
         metric: The metric that decides.
     """
     prefix = metric.split("/")[0] + "/"
-    scored = [k for k in history[0] if k.startswith(prefix) and "/" not in k.removeprefix(prefix) and "/loss" not in k]
+    name = metric.removeprefix(prefix)
+    keys = [key for key in history[0] if key.startswith(prefix) and "/loss" not in key and "_class/" not in key]
+    scored = [key for key in keys if "/" not in key.removeprefix(prefix) or key.endswith(f"/{name}")]
     panels = 2 if scored else 1
     figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
     losses, scores = [*figure.subplots(1, panels, squeeze=False)[0], None][:2]

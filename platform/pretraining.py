@@ -1,21 +1,14 @@
 """A stage that is trained once, ahead of the trials, and shared by all that ask for the same."""
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from platform.reporters import ToFolder
 
 DONE = "done.json"
-
-
-def key_of(facts: Mapping[str, Any]) -> str:
-    """A folder's name from everything that the stage depends on."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def once(folder: Path, train: Callable[[ToFolder], None]) -> bool:

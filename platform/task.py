@@ -109,8 +109,8 @@ class Embedder(Task, Protocol):
     def stage_names(self, model: Any) -> Sequence[str]:
         """Where embeddings can be taken, from input to output."""
 
-    def labelled(self, dataset: Dataset, split: str) -> tuple[Sequence[Any], Mapping[str, Sequence[str]]]:
-        """The inputs of a split, and by kind of label each one's class."""
+    def labelled(self, dataset: Dataset, split: str) -> tuple[Sequence[Any], Mapping[str, Sequence[str | None]]]:
+        """The inputs of a split, and by kind of label each one's class, None where it has none."""
 
     def embed(self, model: Any, inputs: Sequence[Any], stage: str) -> "np.ndarray":
         """(N, D) float32: what comes out of a stage for each input, pooled."""

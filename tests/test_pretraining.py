@@ -10,7 +10,7 @@ from torch import nn
 
 from platform.fit import Context, Optimization, fit
 from platform.freezing import Freezing, Stage
-from platform.pretraining import key_of, once
+from platform.pretraining import once
 from platform.reporters import ToFolder
 
 INPUTS = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
@@ -96,8 +96,3 @@ def test_what_failed_is_tried_again(tmp_path):
         once(tmp_path / "x", lambda reporter: train(reporter, epochs=3, stop_after=2))
     assert once(tmp_path / "x", lambda reporter: train(reporter, epochs=3)) is False
     assert once(tmp_path / "x", train) is True
-
-
-def test_a_key_tells_configurations_apart():
-    assert key_of({"a": 1, "b": 2.0}) == key_of({"b": 2.0, "a": 1})
-    assert key_of({"a": 1}) != key_of({"a": 2})

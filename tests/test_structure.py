@@ -47,10 +47,17 @@ def test_only_tracking_and_the_logged_model_import_mlflow():
     assert users == {"recorder.py", "pyfunc.py"}
 
 
-@pytest.mark.parametrize("module", ["platform.tune", "platform.predict"])
+@pytest.mark.parametrize("module", ["platform.tune", "platform.predict", "platform.embed"])
 def test_help_imports_neither_torch_nor_ray(module):
     heavy = {"torch", "ray", "mlflow"}
     code = f"import sys, {module} as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_logged_model_needs_neither_ray_nor_optuna_nor_mlflow():
+    known, _ = task.names()
+    imported = ", ".join(f"trainables.{name}" for name in known)
+    code = f"import sys, {imported}; assert not {{'ray', 'optuna', 'mlflow', 'pandas'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

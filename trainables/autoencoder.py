@@ -251,7 +251,8 @@ def first_labelled(labels: np.ndarray, numbers: np.ndarray, fraction: float, see
 
 def _pretrain(point: Mapping[str, Any], data: Arrays, context: "Context") -> Path | None:
     """The folder of stage one for a configuration, trained now if no trial has done it; None if there is none."""
-    from platform.pretraining import key_of, once
+    from platform.keys import key_of
+    from platform.pretraining import once
 
     if not point["pretrain_epochs"]:
         return None
