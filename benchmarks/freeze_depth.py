@@ -7,17 +7,14 @@ run side by side on two cores, so read the seconds as a ratio between rows. The 
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks import studies
 
 
 def main() -> None:
@@ -41,39 +38,17 @@ def main() -> None:
     print("|---" * (len(names) + 2) + "|")
     for depth in options.depths:
         mine = [result["best"] for (d, _), result in zip(cells, results, strict=True) if d == depth]
-        scores = [_spread([{**best["metrics"], **best["test_metrics"]}[name] for best in mine]) for name in names]
+        scores = [
+            studies.spread([{**best["metrics"], **best["test_metrics"]}[name] for best in mine]) for name in names
+        ]
         seconds = statistics.mean(best["metrics"]["time/epoch_seconds"] for best in mine)
         print(f"| {depth} | {' | '.join(scores)} | {seconds:.1f} |")
 
 
 def _study(task: str, depth: int, seed: int, passed_on: list[str], folder: Path) -> dict[str, Any]:
-    name = f"depth-{depth}-seed-{seed}"
-    command = [
-        sys.executable,
-        "-m",
-        "platform.tune",
-        task,
-        "--trials",
-        "1",
-        "--concurrent",
-        "1",
-        "--cpus-per-trial",
-        "1",
-    ]
-    command += ["--name", name, "--storage", str(folder), "--seed", str(seed), "--set", f"freeze_depth={depth}"]
-    command += ["--tracking-uri", f"sqlite:///{folder / name}.db", "--json", str(folder / f"{name}.json"), *passed_on]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    result = json.loads((folder / f"{name}.json").read_text())
-    print(f"{name} done: {result['metric']} {result['best']['metrics'][result['metric']]:.3f}", file=sys.stderr)
-    return result
-
-
-def _spread(values: list[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"
+    options = ["--trials", "1", "--concurrent", "1", "--cpus-per-trial", "1"]
+    options += ["--seed", str(seed), "--set", f"freeze_depth={depth}", *passed_on]
+    return studies.run(task, f"depth-{depth}-seed-{seed}", options, folder)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ray import tune
 
 from platform import recorder, tracking
-from platform.recorder import DatasetFacts, StudyFacts
+from platform.recorder import DatasetFacts, StudyFacts, record_pictures
 from platform.tracking import Tracker, our_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -242,6 +242,34 @@ def test_a_later_process_can_name_the_best(tmp_path):
     (after,) = runs_of(uri, "trial")
     assert after.data.metrics["test/score"] == 0.5
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
+
+
+def test_reports_and_weights_are_kept_with_the_best(tmp_path):
+    (tmp_path / "report.txt").write_text("all is well")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "encoder.safetensors").write_bytes(b"bytes")
+    tracker = Tracker(facts(store(tmp_path)), status_of)
+    play(tracker, fake_trial(), range(1, 2))
+    tracker.log_best("t1", {"test/score": 0.5}, files=[tmp_path / "report.txt", tmp_path / "weights"])
+    assert tracker.close() == 0, tracker.last_error
+    (run,) = runs_of(store(tmp_path), "trial")
+    client = mlflow.MlflowClient(store(tmp_path))
+    kept = [
+        file.path for folder in ("files", "files/weights") for file in client.list_artifacts(run.info.run_id, folder)
+    ]
+    assert sorted(kept) == ["files/report.txt", "files/weights", "files/weights/encoder.safetensors"]
+
+
+def test_pictures_are_a_run_of_their_own_and_a_dead_server_is_told(tmp_path):
+    Figure().savefig(tmp_path / "pca.png")
+    arguments = ("toys", "embeddings after layer3", {"stage": "layer3"}, {"silhouette/class": 0.4})
+    assert record_pictures(store(tmp_path), *arguments, {"pca": tmp_path / "pca.png"}) == ""
+    (run,) = runs_of(store(tmp_path), "pictures")
+    assert (run.info.run_name, run.info.status) == ("embeddings after layer3", "FINISHED")
+    assert (run.data.params, run.data.metrics) == ({"stage": "layer3"}, {"silhouette/class": 0.4})
+    artifacts = mlflow.MlflowClient(store(tmp_path)).list_artifacts(run.info.run_id, "figures")
+    assert [file.path for file in artifacts] == ["figures/pca.png"]
+    assert DEAD_SERVER in record_pictures(DEAD_SERVER, *arguments, {})
 
 
 def test_an_unreachable_server_neither_raises_nor_blocks():
