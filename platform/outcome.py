@@ -96,7 +96,7 @@ def judge(
             with tempfile.TemporaryDirectory() as scratch:
                 metrics = dict(_score(plan, found[trial["trial_id"]], Path(scratch), data)[1].metrics)
             baselines.append({**{key: trial[key] for key in ("baseline", "trial_id")}, "test_metrics": metrics})
-    references = {name: dict(metrics) for name, metrics in plan.task.references(best["config"], data).items()}
+    references = {name: dict(metrics) for name, metrics in plan.task.references(plan.space, data).items()}
 
     compared = {"best": crowned["test_metrics"], **{b["baseline"]: b["test_metrics"] for b in baselines}, **references}
     figures: dict[str, Any] = {

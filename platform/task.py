@@ -87,8 +87,8 @@ class Task(Protocol):
     def test(self, model: Any, data: Path) -> Evaluation:
         """Scores a loaded model on the test split of prepared data."""
 
-    def references(self, config: Mapping[str, Any], data: Path) -> Mapping[str, Mapping[str, float]]:
-        """Test metrics, by name, of what needs no training here: what a study's best must beat to be worth it."""
+    def references(self, space: "Space", data: Path) -> Mapping[str, Mapping[str, float]]:
+        """Test metrics, by name, of what needs no search: what a study's best must beat to be worth it."""
 
     def export(self, model: Any, data: Path, folder: Path) -> None:
         """Writes the parts of a model that later studies can name as weights into a folder."""

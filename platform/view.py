@@ -19,7 +19,6 @@ from platform.tracking import trial_name
 SHOWN_TRIALS = 12
 LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
 NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: of a trial's name, status, epochs, seconds, score; of a parameter
-SCORE_COLUMN = 16
 PER_CLASS = "_class/"  # in the name of a metric that speaks of one class
 STATUS_STYLE = {
     "finished": "green",
@@ -251,9 +250,12 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
     """The best trial's scores on the test split beside the baselines' and references', then the rest of them."""
     best = result["best"]["test_metrics"]
     rows = {"best": best, **{b["baseline"]: b["test_metrics"] for b in result["baselines"]}, **result["references"]}
-    columns = [key for key in best if PER_CLASS not in key]
-    columns = columns[: max(1, (console.width - max(map(len, rows))) // SCORE_COLUMN)]
-    table = Table("", *columns, box=None, pad_edge=False, header_style="bold")
+    keys, left = [key for key in best if PER_CLASS not in key], console.width - max(map(len, rows))
+    widths = itertools.accumulate(len(key) + 2 for key in keys)
+    columns = [key for key, width in zip(keys, widths, strict=True) if width <= left or key == keys[0]]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", *columns):
+        table.add_column(title, no_wrap=True)
     for name, metrics in rows.items():
         style = "bold" if metrics is best else ""
         table.add_row(name, *[_number(metrics.get(key)) for key in columns], style=style)

@@ -123,7 +123,7 @@ def test_it_learns_and_its_evaluation_is_complete(train, data):
     assert {"test/accuracy", "test/precision", "test/recall", "test/f1", "test/loss"} == set(evaluation.metrics)
     assert {"confusion_matrix.png", "reconstructions.png", "pretraining_curves.png"} == set(evaluation.figures)
     assert "f1-score" in evaluation.texts["classification_report.txt"]
-    [majority] = autoencoder.references({}, data).values()
+    [majority] = autoencoder.references(SPACE, data).values()
     assert 0.45 < majority["test/accuracy"] < 0.55
 
 

@@ -68,7 +68,7 @@ def test_one_tiny_trial_runs_through_ray_and_its_model_is_used(name, ray_cluster
     (tmp_path / "weights").mkdir()
     module.export(model, data, tmp_path / "weights")
     assert any((tmp_path / "weights").iterdir())
-    for metrics in module.references({**space.fixed, **space.start}, data).values():
+    for metrics in module.references(space, data).values():
         assert all(0 <= value <= 1 for value in metrics.values())
 
 
@@ -136,7 +136,7 @@ def load(folder):
 
 
 def test(model, data): return Evaluation({"test/error": error(model)})
-def references(config, data): return {"zero": {"test/error": 9.0}}
+def references(space, data): return {"zero": {"test/error": 9.0}}
 def export(model, data, folder): pass
 
 

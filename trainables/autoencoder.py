@@ -193,7 +193,7 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
     return Evaluation(metrics, figures, {"classification_report.txt": scores.report(targets, predicted, CLASSES)})
 
 
-def references(config: Mapping[str, Any], data: Path) -> dict[str, dict[str, float]]:
+def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     """What one gets for always answering with the commoner class."""
     arrays = _open(data)
     odd = {split: arrays.labels[arrays.split[split]] % 2 for split in ("train", "test")}

@@ -163,7 +163,7 @@ def test(model: Detector, data: Path) -> Evaluation:
     return Evaluation(metrics, figures)
 
 
-def references(config: Mapping[str, Any], data: Path) -> dict[str, dict[str, float]]:
+def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     """Nothing finds these classes without training."""
     return {}
 

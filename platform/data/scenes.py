@@ -1,5 +1,6 @@
-"""The data set that ships inside: scenes of handwritten digits on photographs, written as any COCO data set.
+"""The image data that ship inside: handwritten digits on photographs, as scenes of several or with one an image.
 
+`write` makes a detection data set as any COCO one, `write_objects` a classification data set as class folders.
 Everything comes from scikit-learn's wheel, so nothing is fetched: 1,797 digits of 8 x 8 pixels (UCI, Optical
 Recognition of Handwritten Digits) and two photographs, china.jpg and flower.jpg. No digit and no piece of a photograph
 occurs in two splits. The digits' writers are not recorded there, so one writer may well occur in two.
@@ -8,7 +9,7 @@ occurs in two splits. The digits' writers are not recorded there, so one writer 
 import colorsys
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,15 @@ from platform.data.annotations import SPLITS
 from platform.errors import Fault, InputError
 
 COUNTS: Mapping[str, int] = {"train": 240, "val": 80, "test": 120}
+OBJECT_COUNTS: Mapping[str, int] = {"train": 500, "val": 200, "test": 400}
 CLASSES = tuple("0123456789")
 DIGITS_PER_SCENE = (2, 6)
 MAX_IOU = 0.02  # between the boxes of two digits of a scene
+OBJECTS = ".objects.json"  # hidden from readers of images; what was written, beside the splits' folders
 INK = 0.25  # opacity from which a pixel counts as ink and belongs in the box
 
-_INK_SIZE = (24 / 128, 48 / 128)  # of the longer side of a digit, in canvases
+_SCENE_INK = (24 / 128, 48 / 128)  # of the longer side of a digit, in canvases
+_OBJECT_INK = (24 / 64, 48 / 64)
 _TURN = 12.0  # degrees, either way
 _BANDS = {"train": (0.0, 0.5), "val": (0.5, 0.72), "test": (0.72, 1.0)}  # of a photograph's width
 _CROP_SIDE = (104, 140)  # photograph pixels, below the width of the narrowest band
@@ -53,22 +57,33 @@ def write(root: Path, *, seed: int, counts: Mapping[str, int] = COUNTS, size: in
     Raises:
         InputError: `root` holds something else, a split is unknown or empty, or `size` is below 64.
     """
-    _check(counts, size)
+    _check(counts, size, least=64)
     info = {"description": "Handwritten digits on photographs", "seed": seed, "size": size, "counts": dict(counts)}
-    if _is_written(root, info):
-        return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
-        made = Path(folder) / "scenes"  # not the temporary folder itself, which only its owner may read
-        pools = _deal_digits(seed, counts)
-        for split in counts:
-            _write_split(made, split, pools[split], info)
-        try:
-            made.rename(root)
-        except OSError as error:
-            if not _is_written(root, info):  # else another process was faster, with the same bytes
-                raise InputError(_not_ours(root)) from error
-    return root
+    return _write_whole(root, info, _write_split, _is_written)
+
+
+def write_objects(root: Path, *, seed: int, counts: Mapping[str, int] = OBJECT_COUNTS, size: int = 64) -> Path:
+    """Writes images of one digit each to `root`, whole or not at all, or takes the same ones that already lie there.
+
+    The same arguments give the same bytes. The layout is {split}/{class}/*.png, the classes in equal numbers, and
+    .objects.json, which tells how the images were made and for each its `digit_index` in
+    `sklearn.datasets.load_digits`.
+
+    Args:
+        root: The folder to make; it may exist if it is empty.
+        seed: Decides everything that is drawn.
+        counts: Images by split.
+        size: Height and width of an image in pixels.
+
+    Returns:
+        `root`.
+
+    Raises:
+        InputError: `root` holds something else, a split is unknown or empty, or `size` is below 32.
+    """
+    _check(counts, size, least=32)
+    info = {"description": "A handwritten digit on a photograph", "seed": seed, "size": size, "counts": dict(counts)}
+    return _write_whole(root, info, _write_object_split, _are_objects_written)
 
 
 def compose(rng: Generator, ground: np.ndarray, inks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Box]] | None:
@@ -90,11 +105,20 @@ def compose(rng: Generator, ground: np.ndarray, inks: Sequence[np.ndarray]) -> t
             return None
         boxes.append(place[1])
         x, y = place[0]
-        window = canvas[y : y + ink.shape[0], x : x + ink.shape[1]]
-        opacity = rng.uniform(0.85, 1) * ink[..., None]
-        colour = _stand_out(rng, float((window.mean((0, 1)) * _LUMA).sum()))
-        window[:] = window * (1 - opacity) + colour * opacity
+        paint(rng, canvas[y : y + ink.shape[0], x : x + ink.shape[1]], ink)
     return np.rint(canvas * 255).astype(np.uint8), boxes
+
+
+def paint(rng: Generator, window: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """Draws an ink of opacities (h, w) over a window of a canvas, (h, w, 3) in [0, 1], in place.
+
+    Returns:
+        The colour it took, (3,) in [0, 1]: a random one that stands out there.
+    """
+    opacity = rng.uniform(0.85, 1) * ink[..., None]
+    colour = _stand_out(rng, float((window.mean((0, 1)) * _LUMA).sum()))
+    window[:] = window * (1 - opacity) + colour * opacity
+    return colour
 
 
 def tighten(ink: np.ndarray, least: float = 0.02) -> np.ndarray:
@@ -103,20 +127,47 @@ def tighten(ink: np.ndarray, least: float = 0.02) -> np.ndarray:
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _check(counts: Mapping[str, int], size: int) -> None:
+def _check(counts: Mapping[str, int], size: int, least: int) -> None:
     faults = []
     if not counts or not set(counts) <= set(SPLITS) or min(counts.values()) < 1:
-        rule = f"scenes are counted by split ({', '.join(SPLITS)}), at least one each"
+        rule = f"images are counted by split ({', '.join(SPLITS)}), at least one each"
         faults.append(Fault(rule, str(dict(counts)), f"Give for example {dict(COUNTS)}."))
-    if size < 64:
-        faults.append(Fault("a scene must have 64 pixels a side or more", str(size), "Use 128."))
+    if size < least:
+        faults.append(Fault(f"an image must have {least} pixels a side or more", str(size), f"Use {2 * least}."))
     if faults:
         raise InputError(*faults)
 
 
+def _write_whole(
+    root: Path,
+    info: dict,
+    write_split: Callable[[Path, str, list[list[int]], dict], None],
+    is_written: Callable[[Path, dict], bool],
+) -> Path:
+    """Writes all splits beside `root` and then puts them there at once, unless they are there already."""
+    if is_written(root, info):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
+        made = Path(folder) / "made"  # not the temporary folder itself, which only its owner may read
+        pools = _deal_digits(info["seed"], info["counts"])
+        for split in info["counts"]:
+            write_split(made, split, pools[split], info)
+        try:
+            made.rename(root)
+        except OSError as error:
+            if not is_written(root, info):  # else another process was faster, with the same bytes
+                raise InputError(_not_ours(root)) from error
+    return root
+
+
+def _is_absent(root: Path) -> bool:
+    return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+
+
 def _is_written(root: Path, info: dict) -> bool:
     """Whether `root` holds these scenes; False if there is nothing yet."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if _is_absent(root):
         return False
     try:
         documents = {split: json.loads(_annotations(root, split).read_text()) for split in info["counts"]}
@@ -129,8 +180,23 @@ def _is_written(root: Path, info: dict) -> bool:
     return True
 
 
+def _are_objects_written(root: Path, info: dict) -> bool:
+    """Whether `root` holds these objects; False if there is nothing yet."""
+    if _is_absent(root):
+        return False
+    try:
+        written = json.loads((root / OBJECTS).read_text())
+        complete = written["info"] == info and set(written["digit_index"]) == set(info["counts"])
+        images = [root / name for split in written["digit_index"].values() for name in split]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(_not_ours(root)) from error
+    if not complete or not all(image.is_file() for image in images):
+        raise InputError(_not_ours(root))
+    return True
+
+
 def _not_ours(root: Path) -> Fault:
-    rule = "the folder of the scenes must be absent, empty, or hold these scenes complete"
+    rule = "the folder of the embedded images must be absent, empty, or hold these images complete"
     return Fault(rule, f"other content in {root}", "Name another folder, or delete this one.")
 
 
@@ -161,10 +227,11 @@ def _write_split(root: Path, split: str, pool: list[list[int]], info: dict) -> N
     digits, photographs = load_digits().images, load_sample_images().images
     images: list[dict] = []
     annotations: list[dict] = []
-    for number, indices in enumerate(_deal_scenes(rng, count, pool)):
+    numbers = rng.integers(DIGITS_PER_SCENE[0], DIGITS_PER_SCENE[1] + 1, count)
+    for number, indices in enumerate(_deal_scenes(rng, numbers, pool)):
         name = f"{number:04d}.png"
-        scene, boxes = _draw(rng, [digits[index] for index in indices], photographs, split, size)
-        Image.fromarray(scene).save(folder / name, compress_level=3)  # a twentieth larger, in half the time
+        scene, boxes = _draw(rng, [digits[index] for index in indices], photographs, split, size, _SCENE_INK)
+        _save(scene, folder / name)
         images.append({"id": number, "file_name": name, "width": size, "height": size})
         for index, box in zip(indices, boxes, strict=True):
             label = next(label for label, members in enumerate(pool) if index in members)
@@ -177,9 +244,35 @@ def _write_split(root: Path, split: str, pool: list[list[int]], info: dict) -> N
     _annotations(root, split).write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _deal_scenes(rng: Generator, count: int, pool: list[list[int]]) -> list[list[int]]:
-    """Digits for each scene: the classes in equal numbers, and no digit twice before its class has been used up."""
-    numbers = rng.integers(DIGITS_PER_SCENE[0], DIGITS_PER_SCENE[1] + 1, count)
+def _write_object_split(root: Path, split: str, pool: list[list[int]], info: dict) -> None:
+    """Writes a split's images and adds each one's digit to the record of what was written."""
+    count, size = info["counts"][split], info["size"]
+    rng = np.random.default_rng([info["seed"], 1 + SPLITS.index(split)])
+    digits, photographs = load_digits(), load_sample_images().images
+    drawn: dict[str, int] = {}
+    for number, [index] in enumerate(_deal_scenes(rng, np.ones(count, int), pool)):
+        name = f"{split}/{CLASSES[digits.target[index]]}/{number:04d}.png"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        image, _ = _draw(rng, [digits.images[index]], photographs, split, size, _OBJECT_INK)
+        _save(image, root / name)
+        drawn[name] = index
+    record = root / OBJECTS
+    written = json.loads(record.read_text())["digit_index"] if record.exists() else {}
+    content = {"info": info, "digit_index": {**written, split: drawn}}
+    record.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    Image.fromarray(image).save(path, compress_level=3)  # a twentieth larger, in half the time
+
+
+def _deal_scenes(rng: Generator, numbers: np.ndarray, pool: list[list[int]]) -> list[list[int]]:
+    """Digits for each scene: the classes in equal numbers, and no digit twice before its class has been used up.
+
+    Args:
+        numbers: Digits in each scene.
+        pool: The split's digits by class.
+    """
     labels = rng.permutation(np.arange(numbers.sum()) % len(pool))
     used = [0] * len(pool)
     dealt = []
@@ -190,11 +283,16 @@ def _deal_scenes(rng: Generator, count: int, pool: list[list[int]]) -> list[list
 
 
 def _draw(
-    rng: Generator, digits: Sequence[np.ndarray], photographs: Sequence[np.ndarray], split: str, size: int
+    rng: Generator,
+    digits: Sequence[np.ndarray],
+    photographs: Sequence[np.ndarray],
+    split: str,
+    size: int,
+    ink_size: tuple[float, float],
 ) -> tuple[np.ndarray, list[Box]]:
     while True:  # anew if there was no room, which is rare
         ground = _crop(rng, photographs[int(rng.integers(len(photographs)))], split, size)
-        scene = compose(rng, ground, [_ink(rng, digit, size) for digit in digits])
+        scene = compose(rng, ground, [_ink(rng, digit, size, ink_size) for digit in digits])
         if scene is not None:
             return scene
 
@@ -209,13 +307,13 @@ def _crop(rng: Generator, photograph: np.ndarray, split: str, size: int) -> np.n
     return np.asarray(crop)[:, :: 1 if rng.random() < 0.5 else -1]
 
 
-def _ink(rng: Generator, digit: np.ndarray, size: int) -> np.ndarray:
+def _ink(rng: Generator, digit: np.ndarray, size: int, ink_size: tuple[float, float] = _SCENE_INK) -> np.ndarray:
     """A digit of (8, 8) in 0..16 as opacities (h, w): enlarged smoothly, its edge sharpened to a stroke's, turned."""
     fine = Image.fromarray(np.pad(digit / 16, 2).astype(np.float32)).resize((96, 96), Image.Resampling.BICUBIC)
     ramp = np.clip((np.asarray(fine) - 0.3) / 0.3, 0, 1)
     stroke = Image.fromarray(ramp * ramp * (3 - 2 * ramp))
     turned = tighten(np.asarray(stroke.rotate(rng.uniform(-_TURN, _TURN), Image.Resampling.BICUBIC)))
-    longer = rng.uniform(*_INK_SIZE) * size
+    longer = rng.uniform(*ink_size) * size
     height, width = (max(3, round(side * longer / max(turned.shape))) for side in turned.shape)
     small = Image.fromarray(turned).resize((width, height), Image.Resampling.BICUBIC)
     return tighten(np.clip(np.asarray(small), 0, 1))

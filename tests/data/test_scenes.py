@@ -1,12 +1,14 @@
 """The embedded scenes: deterministic, tight, balanced, without a leak between splits, whole or not at all."""
 
 import json
+import shutil
 from collections import Counter
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from platform.data import coco, scenes
@@ -143,4 +145,74 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 def test_all_faults_are_told_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
         scenes.write(tmp_path / "scenes", seed=0, counts={"train": 0}, size=32)
+    assert len(caught.value.faults) == 2
+
+
+OBJECT_COUNTS = {"train": 40, "val": 20, "test": 30}
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scenes.write_objects(tmp_path_factory.mktemp("data") / "objects", seed=3, counts=OBJECT_COUNTS, size=32)
+
+
+def test_objects_of_the_same_seed_are_the_same_bytes_and_of_another_others(objects, tmp_path):
+    again = scenes.write_objects(tmp_path / "a", seed=3, counts=OBJECT_COUNTS, size=32)
+    other = scenes.write_objects(tmp_path / "b", seed=4, counts=OBJECT_COUNTS, size=32)
+    assert contents(again) == contents(objects)
+    assert contents(other) != contents(objects)
+
+
+def test_objects_lie_in_class_folders_in_equal_numbers(objects):
+    for split, count in OBJECT_COUNTS.items():
+        folders = sorted((objects / split).iterdir())
+        assert [folder.name for folder in folders] == list(scenes.CLASSES)
+        assert {len(list(folder.glob("*.png"))) for folder in folders} == {count // 10}
+    pictures = [Image.open(file) for file in objects.rglob("*.png")]
+    assert {picture.size for picture in pictures} == {(32, 32)}
+    assert all(np.asarray(picture).std() > 5 for picture in pictures)
+
+
+def test_objects_are_of_their_class_and_no_digit_is_in_two_splits(objects):
+    written = json.loads((objects / scenes.OBJECTS).read_text())["digit_index"]
+    files = {str(file.relative_to(objects)) for file in objects.rglob("*.png")}
+    assert {name for names in written.values() for name in names} == files
+    indices = [index for names in written.values() for index in names.values()]
+    assert len(set(indices)) == len(indices), "enough digits for all, so none need come twice"
+    targets = load_digits().target
+    assert all(Path(name).parts[1] == str(targets[i]) for names in written.values() for name, i in names.items())
+
+
+def test_the_default_objects_use_no_digit_twice():
+    pools = scenes._deal_digits(0, scenes.OBJECT_COUNTS)
+    for split, count in scenes.OBJECT_COUNTS.items():
+        dealt = scenes._deal_scenes(np.random.default_rng(0), np.ones(count, int), pools[split])
+        assert len({index for [index] in dealt}) == count
+
+
+def test_complete_objects_are_reused_and_others_not_touched(objects, tmp_path):
+    before = {file: file.stat().st_mtime_ns for file in objects.rglob("*")}
+    assert scenes.write_objects(objects, seed=3, counts=OBJECT_COUNTS, size=32) == objects
+    assert {file: file.stat().st_mtime_ns for file in objects.rglob("*")} == before
+    with pytest.raises(InputError, match="other content"):
+        scenes.write_objects(objects, seed=5, counts=OBJECT_COUNTS, size=32)
+    with pytest.raises(InputError, match="other content"):
+        scenes.write(objects, seed=3, counts=COUNTS)
+    for content in ("{", "[]", "{}", '{"info": 1, "digit_index": []}'):
+        (tmp_path / scenes.OBJECTS).write_text(content)
+        with pytest.raises(InputError, match="other content"):
+            scenes.write_objects(tmp_path, seed=3, counts=OBJECT_COUNTS, size=32)
+
+
+def test_objects_with_a_missing_image_are_refused(objects, tmp_path):
+    damaged = tmp_path / "objects"
+    shutil.copytree(objects, damaged)
+    next(damaged.glob("val/7/*.png")).unlink()
+    with pytest.raises(InputError, match="complete"):
+        scenes.write_objects(damaged, seed=3, counts=OBJECT_COUNTS, size=32)
+
+
+def test_all_faults_of_objects_are_told_at_once(tmp_path):
+    with pytest.raises(InputError) as caught:
+        scenes.write_objects(tmp_path / "objects", seed=0, counts={"exam": 3}, size=16)
     assert len(caught.value.faults) == 2

@@ -1,0 +1,316 @@
+"""Tell images apart: a pretrained visual encoder, CLIP's or torchvision's, and an MLP head on its pooled output.
+
+python -m platform.tune classifier                                  # handwritten digits in photographs, embedded
+python -m platform.tune classifier --data DIR --set backbone=ViT-B-32 --set weights=laion2b_s34b_b79k
+python -m platform.tune classifier --data DIR --set backbone=resnet50 --set weights=DEFAULT
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from platform import augment, checkpoints, clips, encoders, heads, pictures
+from platform.data import images
+from platform.data.image_arrays import ImageArrays, open_arrays, square, write
+from platform.errors import Fault, InputError
+from platform.freezing import Stage
+from platform.keys import key_of, state_of
+from platform.task import Evaluation, only_source
+
+if TYPE_CHECKING:
+    from platform.data.image_classes import ImageDataset
+    from platform.space import Space
+
+INPUT = "image"
+REQUIREMENTS = ("open_clip_torch", "scikit-learn")
+CLASS_WEIGHTS = ("none", "balanced")
+EVAL_BATCH = 64
+SHEET_IMAGES = 12
+
+
+class Network(nn.Module):
+    """Images (N, 3, S, S) in [0, 1] → logits (N, classes)."""
+
+    def __init__(self, encoder: encoders.Encoder, point: Mapping[str, Any], classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = heads.mlp(
+            encoder.channels,
+            classes,
+            **{key: point[f"head_{key}"] for key in ("layers", "width", "dropout", "norm")},
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.encoder(pixels))
+
+    def stages(self) -> list[Stage]:
+        """From input to output."""
+        return [*self.encoder.stages(prefix="encoder"), Stage("head", ("head",))]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A saved classifier, loaded."""
+
+    module: Network
+    card: dict[str, Any]
+
+
+def depth(space: "Space") -> int:
+    """The stages of the encoder, or the fewest of several."""
+    return min(encoders.stage_count(name) for name in space.values("backbone"))
+
+
+def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "ImageDataset":
+    """Labelled images in class folders or a CSV file; without them, handwritten digits in photographs."""
+    # Here and not above: a model logged to MLflow predicts without the readers and what they need.
+    from platform.data import image_classes, scenes
+
+    return image_classes.read(only_source(sources) or scenes.write_objects(cache / f"objects-{seed}", seed=seed), seed)
+
+
+def check(space: "Space", dataset: "ImageDataset") -> list[Fault]:
+    """Loads each encoder that the space can ask for, once."""
+    faults = []
+    for key, known in (("head_norm", heads.NORMS), ("class_weights", CLASS_WEIGHTS)):
+        for value in space.values(key):
+            if value not in known:
+                faults.append(Fault(f"{key} must be one of {', '.join(known)}", repr(value), "Choose one of them."))
+    for name, weights in _asked_for(space):
+        try:
+            encoder = encoders.load(name, weights)
+        except InputError as error:
+            faults += error.faults
+            continue
+        for size in space.values("image_size"):
+            if encoder.fixed_size and size not in (0, encoder.image_size):
+                rule = f"{name} takes images of {encoder.image_size} pixels"
+                faults.append(Fault(rule, f"image_size={size}", "Leave image_size at 0: the encoder's own."))
+            elif size and not 32 <= size <= 4096:
+                faults.append(Fault("image_size must be 0 or lie in 32..4096 pixels", str(size), "Try 224."))
+    return list(dict.fromkeys(faults))
+
+
+def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
+    """Slices each encoder out of its model once, and decodes the images once for each size."""
+    folder = cache / f"images-{dataset.fingerprint[:16]}"
+    for name, weights in _asked_for(space):
+        encoder = encoders.load(name, weights)
+        for size in space.values("image_size"):
+            write(dataset, size or encoder.image_size, folder / str(size or encoder.image_size))
+        file = _encoder_file(folder, name, weights)
+        file.parent.mkdir(exist_ok=True)
+        encoders.save(encoder, file)
+    return folder
+
+
+def train(config: dict[str, Any]) -> None:
+    """The Ray trainable function."""
+    from platform.fit import Context, Optimization, device, fit
+    from platform.freezing import Freezing
+
+    context = Context(**config["context"])
+    point = {key: value for key, value in config.items() if key != "context"}
+    torch.manual_seed(context.seed)
+    encoder = encoders.load_file(_encoder_file(Path(context.data), point["backbone"], point["weights"]))
+    size = point["image_size"] or encoder.image_size
+    data, where = open_arrays(Path(context.data) / str(size)), device()
+    model = Network(encoder, point, len(data.classes))
+    numbers, batch_size = data.split["train"], point["batch_size"]
+    weight = class_weights(data.labels[numbers], len(data.classes), point["class_weights"]).to(where)
+
+    def batches(epoch: int, generator: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        order = generator.permutation(numbers)
+        # Of nearly equal size: BatchNorm cannot take a last batch of one.
+        for batch in np.array_split(order, -(-len(order) // batch_size)):
+            pixels, labels = _batch(data, batch, where)
+            pixels = augment.mirror(pixels) if point["flip"] else pixels
+            yield augment.colour(augment.affine(pixels, point["augment"]), point["augment"]), labels
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(model(batch[0]), batch[1], weight, label_smoothing=point["label_smoothing"])}
+
+    fit(
+        model,
+        model.stages(),
+        loss=loss,
+        batches=batches,
+        steps_per_epoch=-(-len(numbers) // batch_size),
+        evaluate=lambda model: _score(_logits(model, data, "val", where), data, "val"),
+        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"], point["batch_norm"]),
+        optimization=Optimization(
+            **{key: point[key] for key in ("lr_head", "backbone_ratio", "layer_decay", "weight_decay")},
+            **{key: point[key] for key in ("schedule", "warmup")},
+        ),
+        context=context,
+        card={
+            "task": "classifier",
+            "classes": data.classes,
+            "size": size,
+            "encoder": encoder.config,
+            "config": point,
+        },
+    )
+
+
+def load(folder: Path) -> Classifier:
+    """A saved classifier, on the GPU if there is one."""
+    card = checkpoints.read_card(folder)
+    module = Network(encoders.build(card["encoder"]), card["config"], len(card["classes"]))
+    checkpoints.load_model(folder, module)
+    return Classifier(module.to("cuda" if torch.cuda.is_available() else "cpu").eval(), card)
+
+
+@torch.inference_mode()
+def test(model: Classifier, data: Path) -> Evaluation:
+    """Scores on the test split; report, confusion matrix and a sheet of images, mistakes first."""
+    from platform import scores
+
+    arrays = open_arrays(data / str(model.card["size"]))
+    logits = _logits(model.module, arrays, "test", _device(model))
+    metrics = _score(logits, arrays, "test")
+    numbers = arrays.split["test"]
+    targets, predicted = arrays.labels[numbers], logits.argmax(1)
+    counts = scores.confusion(targets, predicted, arrays.classes)
+    title = f"Test split: accuracy {metrics['test/accuracy']:.3f}"
+    figures: dict[str, Any] = {
+        "confusion_matrix.png": pictures.confusion_matrix(counts, arrays.classes, title),
+        "test_images.png": _sheet(arrays, numbers, logits),
+    }
+    return Evaluation(
+        metrics, figures, {"classification_report.txt": scores.report(targets, predicted, arrays.classes)}
+    )
+
+
+def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
+    """The models without training, from the names of the classes, where they have a text tower."""
+    from platform import scores, zero_shot
+
+    pretrained = [(name, weights) for name, weights in _asked_for(space) if weights != "none"]
+    found = {}
+    for name, weights in pretrained:
+        # CLIP takes images of its own size alone; a space may ask for others of a backbone that takes any.
+        size = encoders.load_file(_encoder_file(data, name, weights)).image_size
+        if not (data / str(size)).exists():
+            continue
+        arrays = open_arrays(data / str(size))
+        numbers = arrays.split["test"]
+        predicted = zero_shot.classify(name, weights, arrays.classes, arrays.images[numbers])
+        if predicted is not None:
+            title = "zero-shot" if len(pretrained) == 1 else f"zero-shot {name} {weights}"
+            found[title] = scores.classification(arrays.labels[numbers], predicted, arrays.classes, "test")
+    return found
+
+
+def export(model: Classifier, data: Path, folder: Path) -> None:
+    """Writes the encoder as it is after training; `--set backbone=… --set weights=encoder.safetensors` starts there."""
+    encoders.save(model.module.encoder, folder / "encoder.safetensors")
+
+
+@torch.inference_mode()
+def predict(model: Classifier, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """For each image {"path", "class", "probability", "probabilities": of each class}."""
+    for path in inputs:
+        pixels = torch.from_numpy(square(images.load(path), model.card["size"])).to(_device(model)).float() / 255
+        shares = model.module(pixels[None]).softmax(1)[0].tolist()
+        named = dict(zip(model.card["classes"], [round(share, 4) for share in shares], strict=True))
+        best = max(named, key=lambda name: named[name])
+        yield {"path": str(path), "class": best, "probability": named[best], "probabilities": named}
+
+
+def draw(prediction: Mapping[str, Any]) -> Image.Image:
+    """The image of a prediction, with its class."""
+    text = f"{prediction['class']} {prediction['probability']:.2f}"
+    return pictures.captioned(images.load(Path(prediction["path"])), text)
+
+
+def pretrained(config: Mapping[str, Any]) -> Classifier:
+    """The encoder of a configuration as it comes, under a head that has learned nothing."""
+    encoder = encoders.load(config["backbone"], config["weights"])
+    card = {"classes": ["none"], "size": config["image_size"] or encoder.image_size, "config": dict(config)}
+    return Classifier(Network(encoder, config, 1).eval(), card)
+
+
+def stage_names(model: Classifier) -> list[str]:
+    """Where embeddings can be taken."""
+    return [stage.name for stage in model.module.encoder.stages()]
+
+
+def labelled(dataset: "ImageDataset", split: str) -> tuple[list[Path], dict[str, list[str | None]]]:
+    """The images of a split, and the class of each."""
+    examples = [example for example in dataset.examples if example.split == split]
+    return [e.path for e in examples], {"class": [dataset.classes[e.label] for e in examples]}
+
+
+@torch.inference_mode()
+def embed(model: Classifier, inputs: Sequence[Path], stage: str) -> np.ndarray:
+    """The pooled output of a stage for each image, (N, channels) float32."""
+    vectors = []
+    for first in range(0, len(inputs), EVAL_BATCH):
+        squares = [square(images.load(path), model.card["size"]) for path in inputs[first : first + EVAL_BATCH]]
+        pixels = torch.from_numpy(np.stack(squares)).to(_device(model)).float() / 255
+        vectors.append(model.module.encoder.pooled(pixels)[stage].cpu().numpy())
+    return np.concatenate(vectors)
+
+
+def class_weights(labels: np.ndarray, classes: int, kind: str) -> Tensor:
+    """What each class's loss counts: "none": one; "balanced": as if all classes had as many images; mean 1 an image."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return torch.tensor(len(labels) / (classes * counts) if kind == "balanced" else np.ones(classes)).float()
+
+
+def _asked_for(space: "Space") -> list[tuple[str, str]]:
+    return list(itertools.product(space.values("backbone"), space.values("weights")))
+
+
+def _encoder_file(folder: Path, name: str, weights: str) -> Path:
+    """Where an encoder lies, sliced out of its model; one that comes from files is known by their state."""
+    own = clips.folder_of(name) if name.startswith(clips.FOLDER) else Path(name)
+    files = [state_of(path) for path in (own, Path(weights))]
+    return folder / "encoders" / f"{key_of({'name': name, 'weights': weights, 'files': files})}.safetensors"
+
+
+def _device(model: Classifier) -> torch.device:
+    return next(model.module.parameters()).device
+
+
+def _batch(data: ImageArrays, numbers: np.ndarray, where: torch.device) -> tuple[Tensor, Tensor]:
+    pixels = torch.from_numpy(data.images[numbers]).to(where).float() / 255
+    return pixels, torch.from_numpy(data.labels[numbers]).to(where)
+
+
+def _logits(model: nn.Module, data: ImageArrays, split: str, where: torch.device) -> np.ndarray:
+    """(N, classes) of a split's images."""
+    numbers = data.split[split]
+    parts = np.array_split(numbers, -(-len(numbers) // EVAL_BATCH))
+    return np.concatenate([model(_batch(data, part, where)[0]).cpu().numpy() for part in parts])
+
+
+def _score(logits: np.ndarray, data: ImageArrays, split: str) -> dict[str, float]:
+    from platform import scores
+
+    labels = data.labels[data.split[split]]
+    loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)))
+    return {**scores.classification(labels, logits.argmax(1), data.classes, split), f"{split}/loss": loss}
+
+
+def _sheet(data: ImageArrays, numbers: np.ndarray, logits: np.ndarray) -> Image.Image:
+    """Images with what was answered: the surest mistakes first, then the surest right answers."""
+    shares = torch.from_numpy(logits).softmax(1).numpy()
+    right = logits.argmax(1) == data.labels[numbers]
+    shown = np.lexsort((-shares.max(1), right))[:SHEET_IMAGES]
+    captioned = []
+    for index in shown:
+        answer = f"{data.classes[logits[index].argmax()]} {shares[index].max():.2f}"
+        text = answer if right[index] else f"{answer}, not {data.classes[data.labels[numbers[index]]]}"
+        image = Image.fromarray(np.ascontiguousarray(data.images[numbers[index]].transpose(1, 2, 0)))
+        captioned.append(pictures.captioned(image, text))
+    return pictures.sheet(captioned, columns=4, cell=260)
