@@ -1,0 +1,215 @@
+"""Columns of CSV, TSV and Parquet files, every value with the number of its line, whatever encoding they are in.
+
+Which encoding that is, nobody writes down. Detected it is by its byte order mark; else it is UTF-8 if that is what all
+bytes are, or, where single lines are damaged, what most of the lines with other than ASCII are; else charset-normalizer
+guesses, and the guess is told, as it can be wrong.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charset_normalizer import from_bytes
+
+from platform.data.findings import Repair
+from platform.errors import Fault, InputError
+
+DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
+PARQUET = (".parquet", ".pq")
+SUFFIXES = (*DELIMITERS, *PARQUET)
+DETECT = "detect"
+MANY = 1000  # distinct values that are counted
+
+_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_WESTERN = "cp1252"  # Windows' Latin-1, by far the most frequent, taken where it is hardly less likely than the best
+_HARDLY_LESS = (0.02, 0.1)  # in charset-normalizer's measures of chaos and coherence, both from 0 to 1
+_TOLD = 5  # lines that a fault names
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some columns of a file.
+
+    Attributes:
+        places: Of each row: "line 7" for text, the first line if there are several; "row 6" in Parquet.
+        columns: The values by the column's name in lower case, stripped; None where there is none.
+        others: The file's other columns, and how many different values they have, MANY at most.
+        notes: What was decided about the file.
+        repairs: What was mended in it.
+    """
+
+    places: Sequence[str]
+    columns: dict[str, list[str | None]]
+    others: dict[str, int]
+    notes: tuple[str, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+
+
+def read(file: Path, name: str, wanted: Collection[str], encoding: str = DETECT) -> Table:
+    """Reads a file with a line of column names.
+
+    Args:
+        file: A path that ends in one of SUFFIXES.
+        name: What the file is called in messages.
+        wanted: The columns to take, as many of them as there are, in lower case. The first must be there.
+        encoding: Of CSV and TSV: what Python calls it, or "detect".
+
+    Raises:
+        InputError: With all the file's faults.
+    """
+    try:
+        if file.suffix.lower() in PARQUET:
+            return _read_parquet(file, name, list(wanted))
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(Fault("a data file must be readable", f"{name}: {error}", "Check it.")) from error
+    text, notes, repairs = _decode(data, name, encoding)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        remedy = "Save it as UTF-8; give its encoding if it is UTF-16 without a mark."
+        raise InputError(Fault("a text file must not have zero bytes", f"one in {name} line {line}", remedy))
+    header, numbers, rows = _parse(text, name, DELIMITERS[file.suffix.lower()], next(iter(wanted)))
+    columns: dict[str, list[str | None]] = {}
+    others = {}
+    for place, column in enumerate(header):
+        if column in wanted:
+            columns[column] = [row[place].strip() or None for row in rows]
+        else:
+            others[column] = min(MANY, len({row[place] for row in rows}))
+    return Table([f"line {number}" for number in numbers], columns, others, notes, repairs)
+
+
+def _decode(data: bytes, name: str, encoding: str) -> tuple[str, tuple[str, ...], tuple[Repair, ...]]:
+    if encoding != DETECT:
+        return _decode_as(data, name, encoding), (), ()
+    for mark, marked in _MARKS.items():
+        if data.startswith(mark):
+            return _decode_as(data, name, marked), (), ()
+    try:
+        return data.decode("utf-8"), (), ()
+    except UnicodeDecodeError:
+        lines = [(n, line) for n, line in enumerate(data.split(b"\n"), start=1) if not line.isascii()]
+    damaged = [number for number, line in lines if "\ufffd" in line.decode("utf-8", "replace")]
+    if len(damaged) < len(lines) / 2:
+        repairs = [Repair("bytes that are not UTF-8", f"{name} line {number}", "read as \ufffd") for number in damaged]
+        return data.decode("utf-8", "replace"), (), tuple(repairs)
+    matches = from_bytes(b"\n".join(line for _, line in lines))  # the others are the same in all, and would hide them
+    best = matches.best()
+    if best is None:
+        rule, found = "the encoding of a text file must be known", f"none that fits {name}"
+        raise InputError(Fault(rule, found, "Save it as UTF-8, or give its encoding."))
+    chaos, coherence = best.chaos + _HARDLY_LESS[0], best.coherence - _HARDLY_LESS[1]
+    likely = [match for match in matches if match.chaos <= chaos and match.coherence >= coherence]
+    guess = _WESTERN if any(_WESTERN in match.could_be_from_charset for match in likely) else best.encoding
+    note = f"{name} is not UTF-8 and was read as {guess}, a guess: give its encoding if letters came out wrong"
+    return _decode_as(data, name, guess), (note,), ()
+
+
+def _decode_as(data: bytes, name: str, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except LookupError as error:
+        rule = f"the encoding must be {DETECT} or one that Python knows"
+        raise InputError(Fault(rule, repr(encoding), "Try utf-8, cp1252, utf-16 …")) from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        found = f"{data[error.start : error.start + 4]!r} in {name} line {line}"
+        raise InputError(Fault(f"a text file must be {encoding} throughout", found, "Give its encoding.")) from error
+
+
+def _parse(text: str, name: str, delimiters: str, needed: str) -> tuple[list[str], list[int], list[list[str]]]:
+    """The column names, and of each row that is not blank the number of its first line and its fields."""
+    headers = {delimiter: _header(text, delimiter) for delimiter in delimiters}
+    delimiter = next((d for d, header in headers.items() if needed in header), delimiters[0])
+    header, numbers, rows, line = headers[delimiter], [], [], 1
+    _raise_if_any(_header_faults(header, name, needed))
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                numbers.append(line)
+                rows.append(fields)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        remedy = 'Put fields with separators, quotes or line breaks in double quotes, and double quotes in them: "".'
+        found = f"the row that begins in {name} line {line}: {error}"
+        raise InputError(Fault("every row must parse; its quotes must be closed", found, remedy)) from error
+    odd = [number for number, fields in zip(numbers, rows, strict=True) if len(fields) != len(header)]
+    if odd:
+        more = f" and {len(odd) - _TOLD} more" if len(odd) > _TOLD else ""
+        rule = f"every row of {name} must have {len(header)} fields, as its first line"
+        found = f"another number in line {', '.join(map(str, odd[:_TOLD]))}{more}"
+        raise InputError(Fault(rule, found, "Put fields that contain the separator in double quotes."))
+    return header, numbers[1:], rows[1:]
+
+
+def _header(text: str, delimiter: str) -> list[str]:
+    try:
+        return _names(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), []))
+    except csv.Error:
+        return []
+
+
+def _names(columns: Sequence[str]) -> list[str]:
+    return [column.strip().lower() for column in columns]
+
+
+def _header_faults(header: Sequence[str], name: str, needed: str) -> list[Fault]:
+    if needed not in header:
+        rule, found = (
+            f"a data file must have a column named {needed}",
+            f"{', '.join(header[:10]) or 'nothing'} in {name}",
+        )
+        return [Fault(rule, found, "Write the columns' names in the first line.")]
+    twice = sorted({column for column in header if header.count(column) > 1})
+    rule, found = "the columns of a data file must have different names", f"{', '.join(twice)} twice in {name}"
+    return [Fault(rule, found, "Rename one.")] if twice else []
+
+
+def _read_parquet(file: Path, name: str, wanted: Sequence[str]) -> Table:
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file).read()
+    except pyarrow.ArrowException as error:
+        found = f"{name}: {str(error).splitlines()[0]}"
+        raise InputError(Fault("a Parquet file must be whole", found, "Write it again.")) from error
+    header = _names(table.column_names)
+    faults = _header_faults(header, name, wanted[0])
+    columns: dict[str, list[str | None]] = {}
+    others = {}
+    for column, values in zip(header, table.columns, strict=True):
+        kind = values.type.value_type if pyarrow.types.is_dictionary(values.type) else values.type
+        string = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+        if column not in wanted:
+            others[column] = min(MANY, len(values.unique())) if not pyarrow.types.is_nested(kind) else MANY
+        elif string or (column != wanted[0] and (pyarrow.types.is_primitive(kind))):
+            columns[column] = [_string(value) for value in values.to_pylist()]
+        else:
+            rule = f"the column {column} must hold {'text' if column == wanted[0] else 'text or numbers'}"
+            faults.append(Fault(rule, f"{kind} in {name}", "Convert it."))
+    _raise_if_any(faults)
+    return Table([f"row {number}" for number in range(1, len(table) + 1)], columns, others)
+
+
+def _string(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(value).strip() or None
+
+
+def _raise_if_any(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise InputError(*faults)

@@ -1,0 +1,382 @@
+"""A data set of texts with a label for each of several heads, checked row by row, and split in three.
+
+CSV, TSV or Parquet with the column `text`, a column of labels for each head and, if there are splits, `split`; or files
+that are called train, val and test. A row may lack some of its labels, and several files may bring different ones.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from platform.data import tables
+from platform.data.annotations import absolute, place, printable, split_of
+from platform.data.findings import Findings, Repair, told
+from platform.data.splits import SPLITS, complete
+from platform.errors import Fault, InputError
+
+TEXT, SPLIT = "text", "split"
+FEWEST = 10  # texts that a data set must have
+
+_LABEL_LIKE = 50  # different values: more are no classes
+_SHOWN = 12  # classes in a line
+_INTEGER = re.compile(r"(-?\d+)\.0+")  # how integers are written once a column lacks some
+
+
+class Kind(StrEnum):
+    """Everything that is left out or joined."""
+
+    EMPTY = "empty text"
+    NO_LABEL = "text without any label"
+    NO_SPLIT = "text in no split"
+    DUPLICATE = "duplicate text"
+    JOINED = "labels of one text in several rows"
+    CONTRADICTION = "text with contradicting labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A text and its labels.
+
+    Attributes:
+        text: Without blanks around it.
+        labels: For each head its index in the data set's classes, or None where it is not known.
+        split: "train", "val" or "test".
+        where: File and line, e.g. "reviews.csv line 12".
+    """
+
+    text: str
+    labels: Mapping[str, int | None]
+    split: str
+    where: str
+
+
+@dataclass(frozen=True)
+class TextDataset:
+    """A checked data set.
+
+    Attributes:
+        name: The folder's name, or those of the files.
+        classes: Sorted names of the classes by head, in the order asked for.
+        examples: In the order of the files and rows.
+        splits_given: Whether the data set said itself what is training data.
+        found: What was repaired or left out, equal texts in different splits, and notes.
+    """
+
+    name: str
+    classes: Mapping[str, tuple[str, ...]]
+    examples: tuple[Example, ...]
+    splits_given: bool
+    found: Findings
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over texts, labels, splits and classes, in the examples' order, wherever they are stored."""
+        digest = hashlib.sha256(json.dumps(list(self.classes.items())).encode())
+        for example in self.examples:
+            digest.update(json.dumps([example.text, list(example.labels.values()), example.split]).encode())
+        return digest.hexdigest()
+
+    def lines(self) -> dict[str, str]:
+        """The same as `summary`, as lines for people, by title."""
+        facts = self.summary()
+        lines = {"splits": "given" if self.splits_given else "made here, stratified"}
+        for split, counts in facts["splits"].items():
+            heads = []
+            for head, labels in counts["labels"].items():
+                shown = ", ".join(f"{name} {count}" for name, count in list(labels.items())[:_SHOWN])
+                lack = counts["unlabelled"][head]
+                heads.append(f"{head}: {shown}{', …' * (len(labels) > _SHOWN)}{f' ({lack} without)' if lack else ''}")
+            lines[split] = f"{counts['texts']} texts; {'; '.join(heads)}"
+        return lines | self.found.lines()
+
+    def findings(self) -> list[str]:
+        """Everything that was repaired or left out, and what is suspicious, a line each."""
+        return self.found.listed()
+
+    def summary(self) -> dict[str, Any]:
+        """Texts and labels per split, head and class, repairs by kind, leaks and notes, ready for JSON."""
+        return {
+            "classes": {head: list(names) for head, names in self.classes.items()},
+            "splits_given": self.splits_given,
+            "splits": {split: self._counts([e for e in self.examples if e.split == split]) for split in SPLITS},
+            **self.found.summary(),
+        }
+
+    def _counts(self, examples: Sequence[Example]) -> dict[str, Any]:
+        counts = {head: Counter(example.labels[head] for example in examples) for head in self.classes}
+        return {
+            "texts": len(examples),
+            "labels": {
+                head: {name: counts[head][label] for label, name in enumerate(names)}
+                for head, names in self.classes.items()
+            },
+            "unlabelled": {head: counts[head][None] for head in self.classes},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A text as written, with the labels that it has by head."""
+
+    text: str
+    labels: Mapping[str, str]
+    split: str | None
+    where: str
+
+    @property
+    def key(self) -> str:
+        """What equal texts share: the letters, not the blanks and capitals."""
+        return " ".join(self.text.split()).casefold()
+
+
+def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int) -> TextDataset:
+    """Reads files, or folders of them, as one data set.
+
+    Splits that the data give are kept; those it lacks are made, stratified over the labels of all heads, with equal
+    texts kept together: see `splits.complete`. A text that occurs twice in a split counts once, with all its labels.
+
+    Args:
+        sources: CSV, TSV and Parquet files, and folders that hold such.
+        heads: The columns of labels.
+        encoding: Of CSV and TSV: what Python calls it, or "detect", see `tables`.
+        seed: Of the splits made.
+
+    Raises:
+        InputError: Files that cannot be read, or nothing to train, validate or test on.
+    """
+    sources = [absolute(source) for source in sources]
+    notes: list[str] = []
+    repairs: list[Repair] = []
+    rows = _placed(_rows(_files(sources), heads, encoding, notes, repairs), repairs)
+    rows = _labelled(_distinct(rows, repairs), heads, notes, repairs)
+    _raise_if_any(_few(rows, repairs))
+    names = [{f"{head}={label}" for head, label in row.labels.items()} for row in rows]
+    splits, made = complete([row.split for row in rows], names, [row.key for row in rows], seed)
+    classes = {head: tuple(sorted({row.labels[head] for row in rows if head in row.labels})) for head in heads}
+    classes = {head: names for head, names in classes.items() if names}
+    numbers = {head: {name: number for number, name in enumerate(names)} for head, names in classes.items()}
+    examples = tuple(
+        Example(
+            row.text, {h: n[row.labels[h]] if h in row.labels else None for h, n in numbers.items()}, split, row.where
+        )
+        for row, split in zip(rows, splits, strict=True)
+    )
+    _raise_if_any(_class_faults(examples, classes, repairs))
+    return TextDataset(
+        name=" + ".join(dict.fromkeys(printable(source.name) for source in sources)),
+        classes=classes,
+        examples=examples,
+        splits_given=any(row.split for row in rows),
+        found=Findings(
+            repairs=tuple(repairs),
+            leaks=_leaks(rows),
+            warnings=(*notes, *made, *_class_notes(examples, classes)),
+            items="texts",
+        ),
+    )
+
+
+def _files(sources: Sequence[Path]) -> dict[Path, str]:
+    """Every data file, and what it is called in messages."""
+    files: dict[Path, str] = {}
+    faults = []
+    known = ", ".join(tables.SUFFIXES)
+    for source in sources:
+        rule = f"the data must be files or folders of files that end in {known}"
+        if source.is_dir():
+            inside = [path for path in sorted(source.iterdir()) if _is_data(path)]
+            files |= {path: place(source.parent, path) for path in inside if path not in files}
+            if not inside:
+                faults.append(Fault(rule, f"none in {source}", "Put them there."))
+        elif not source.is_file():
+            faults.append(Fault(rule, f"no {source}", "Check the path."))
+        elif source.suffix.lower() not in tables.SUFFIXES:
+            faults.append(Fault(rule, str(source), "Convert it."))
+        else:
+            files.setdefault(source, printable(source.name))
+    if not sources:
+        faults.append(Fault("there must be data to read", "no file", "Name one."))
+    _raise_if_any(faults)
+    return files
+
+
+def _is_data(path: Path) -> bool:
+    return path.suffix.lower() in tables.SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _rows(
+    files: Mapping[Path, str], heads: Sequence[str], encoding: str, notes: list[str], repairs: list[Repair]
+) -> list[_Row]:
+    """Every row of every file, unchecked but for its split."""
+    read: dict[str, tables.Table] = {}
+    faults: list[Fault] = []
+    for file, name in files.items():
+        try:
+            read[name] = tables.read(file, name, (TEXT, SPLIT, *(head.lower() for head in heads)), encoding)
+        except InputError as error:
+            faults += error.faults
+    _raise_if_any([*faults, *_column_faults(read, heads)])
+    by_name = _splits_by_name(read)
+    if by_name:
+        notes.append("splits as the files are called: " + ", ".join(f"{n} {split}" for n, split in by_name.items()))
+    rows: list[_Row] = []
+    for name, table in read.items():
+        notes += [*table.notes, *(_ignored(name, *other, heads) for other in table.others.items())]
+        repairs += table.repairs
+        given = table.columns.get(SPLIT, [by_name.get(name)] * len(table.places))
+        meant = {value: split_of(value) for value in set(given) if value}
+        unknown = sorted(value for value, split in meant.items() if split is None)
+        if unknown:
+            rule, found = "a split must be train, val or test", f"{', '.join(map(repr, unknown[:5]))} in {name}"
+            faults.append(Fault(rule, found, "Rename it."))
+        labels = {head: table.columns[head.lower()] for head in heads if head.lower() in table.columns}
+        for number, (at, text, split) in enumerate(zip(table.places, table.columns[TEXT], given, strict=True)):
+            known = {head: _label(value) for head, values in labels.items() if (value := values[number])}
+            rows.append(_Row(text or "", known, meant[split] if split else None, f"{name} {at}"))
+    _raise_if_any(faults)
+    return rows
+
+
+def _column_faults(read: Mapping[str, tables.Table], heads: Sequence[str]) -> list[Fault]:
+    faults = []
+    if not any(head.lower() in table.columns for table in read.values() for head in heads):
+        others = ", ".join(sorted({column for table in read.values() for column in table.others})) or "none"
+        rule = f"the data must have a column of labels for a head: {', '.join(heads)}"
+        faults.append(Fault(rule, f"the other columns {others}", "Name one of them as a head, or rename it."))
+    without = [name for name, table in read.items() if SPLIT not in table.columns]
+    if 0 < len(without) < len(read):
+        rule, found = "all files must have a column split, or none", f"none in {', '.join(without)}"
+        faults.append(Fault(rule, found, "Add it there."))
+    return faults
+
+
+def _splits_by_name(read: Mapping[str, tables.Table]) -> dict[str, str]:
+    """The split of every file, if no column says it and each is called by one: train.csv, test.csv."""
+    if any(SPLIT in table.columns for table in read.values()):
+        return {}
+    named = {name: split_of(Path(name).stem) for name in read}
+    splits = {name: split for name, split in named.items() if split}
+    return splits if len(splits) == len(read) and len(set(splits.values())) > 1 else {}
+
+
+def _ignored(name: str, column: str, values: int, heads: Sequence[str]) -> str:
+    told = f"the column {column!r} of {name} is ignored"
+    if not 1 < values <= _LABEL_LIKE:
+        return told
+    return f"{told}: if its {values} different values are classes, name it as a head: {','.join([*heads, column])}"
+
+
+def _label(value: str) -> str:
+    integer = _INTEGER.fullmatch(value)
+    return integer[1] if integer else unicodedata.normalize("NFC", value)
+
+
+def _placed(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
+    """Leaves out rows without text and, where there are splits, those in none."""
+    rows = list(rows)
+    splits = any(row.split for row in rows)
+    kept = []
+    for row in rows:
+        kind = Kind.EMPTY if not row.text else Kind.NO_SPLIT if splits and not row.split else None
+        if kind is None:
+            kept.append(row)
+        else:
+            repairs.append(Repair(kind, row.where))
+    return kept
+
+
+def _distinct(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
+    """Makes one row of those that have the same text in the same split; none where their labels differ."""
+    groups: dict[tuple[str, str | None], list[_Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.key, row.split].append(row)
+    kept = []
+    for first, *others in groups.values():
+        labels = dict(first.labels)
+        found = []
+        for row in others:
+            kind = Kind.JOINED if row.labels.keys() - labels.keys() else Kind.DUPLICATE
+            action = "joined to" if kind == Kind.JOINED else "left out, the same as"
+            found.append(Repair(kind, row.where, f"{action} {first.where}"))
+            labels |= {head: label for head, label in row.labels.items() if head not in labels}
+        if any(labels[head] != label for row in others for head, label in row.labels.items()):
+            repairs += [Repair(Kind.CONTRADICTION, row.where) for row in (first, *others)]
+            continue
+        repairs += found
+        kept.append(replace(first, labels=labels))
+    return kept
+
+
+def _labelled(rows: Iterable[_Row], heads: Sequence[str], notes: list[str], repairs: list[Repair]) -> list[_Row]:
+    """Leaves out the labels of heads that cannot be trained, and rows without any other."""
+    rows = list(rows)
+    trained = {head for row in rows if row.split in (None, "train") for head in row.labels}
+    notes += [f"no labels for head {head} in training: left out" for head in heads if head not in trained]
+    if rows and not trained:
+        rule, found = "a head must have labels in the training split", f"none for {', '.join(heads)}"
+        raise InputError(Fault(rule, found, told(repairs) or "Add labels."))
+    rows = [replace(row, labels={h: label for h, label in row.labels.items() if h in trained}) for row in rows]
+    repairs += [Repair(Kind.NO_LABEL, row.where) for row in rows if not row.labels]
+    return [row for row in rows if row.labels]
+
+
+def _leaks(rows: Iterable[_Row]) -> tuple[tuple[str, ...], ...]:
+    """The texts that are in several of the splits given."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.split:
+            places[row.key].append(f"{row.split}: {row.where}")
+    return tuple(tuple(same) for same in places.values() if len(same) > 1)
+
+
+def _few(rows: Sequence[_Row], repairs: Sequence[Repair]) -> list[Fault]:
+    rule = f"there must be at least {FEWEST} different texts with a label"
+    return [] if len(rows) >= FEWEST else [Fault(rule, str(len(rows)), told(repairs) or "Add some.")]
+
+
+def _class_faults(
+    examples: Sequence[Example], classes: Mapping[str, Sequence[str]], repairs: Sequence[Repair]
+) -> list[Fault]:
+    faults = []
+    for head, names in classes.items():
+        if len(names) == 1:
+            rule, found = f"the head {head} must have two classes at least", f"only {names[0]}"
+            faults.append(Fault(rule, found, f"Leave the head out, or add others. {told(repairs)}".strip()))
+        for split in SPLITS:
+            seen = {example.labels[head] for example in examples if example.split == split} - {None}
+            absent = [name for number, name in enumerate(names) if number not in seen]
+            if split == "train" and absent:
+                rule, found = f"every class of {head} must be in the training split", f"no {', '.join(absent)}"
+                faults.append(Fault(rule, found, "Move some there, or remove these labels."))
+            elif not seen:
+                rule = f"the {split} split must have a label of the head {head}"
+                faults.append(Fault(rule, "none", f"Label some, or leave the head out. {told(repairs)}".strip()))
+    return faults
+
+
+def _class_notes(examples: Sequence[Example], classes: Mapping[str, Sequence[str]]) -> list[str]:
+    notes = []
+    for head, names in classes.items():
+        for split in ("val", "test"):
+            seen = {example.labels[head] for example in examples if example.split == split}
+            absent = [name for number, name in enumerate(names) if number not in seen]
+            if absent:
+                notes.append(f"{head} {', '.join(absent[:_SHOWN])} has no text in {split}")
+        spelt: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            spelt[" ".join(name.split()).casefold()].append(name)
+        notes += [f"{head} {' and '.join(same)} are told apart" for same in spelt.values() if len(same) > 1]
+    return notes
+
+
+def _raise_if_any(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise InputError(*faults)

@@ -1,0 +1,75 @@
+"""How to fine-tune one text encoder for several labels at once: `python -m platform.tune sentences`.
+
+A head is declared by its label column: head_layers_X, loss_weight_X and freeze_X; a third is three lines more.
+"""
+
+from ray import tune
+
+from platform.space import Space
+
+SPACE = Space(
+    metric="val/f1",  # the mean of the heads' macro F1
+    mode="max",
+    max_epochs=8,
+    grace_epochs=2,
+    trials=12,
+    depth=5,  # of the starter; for another backbone the range of freeze_depth follows its layers
+    objectives=("val/genre/f1", "val/sentiment/f1"),
+    params={
+        # the data
+        "encoding": "detect",
+        "max_tokens": 64,
+        # the encoder: starter, a folder or a name of the hub; weights: DEFAULT or none
+        "backbone": "starter",
+        "weights": "DEFAULT",
+        "layer": tune.choice([-1, -2, -3]),  # whose output is taken; those above it are left out
+        "pooling": tune.choice(["mean", "cls", "max"]),
+        # the heads: multi-layer perceptrons with LayerNorm; new, or a study's weights/heads.safetensors
+        "heads": "new",
+        "head_layers_genre": 2,
+        "head_layers_sentiment": 1,
+        "head_width": tune.choice([64, 128, 256]),
+        "head_dropout": tune.uniform(0.0, 0.5),
+        # what is frozen, and when it thaws; a depth beyond the layer that is taken freezes all below it
+        "freeze_depth": tune.randint(0, 6),
+        "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
+        "thaw_at": tune.uniform(0.1, 0.7),
+        "freeze_genre": False,
+        "freeze_sentiment": False,
+        # how it learns
+        "lr_head": tune.loguniform(3e-4, 1e-2),
+        "backbone_ratio": tune.loguniform(0.01, 1.0),
+        "layer_decay": tune.uniform(0.5, 1.0),
+        "schedule": tune.choice(["constant", "step", "cosine", "one_cycle"]),
+        "warmup": tune.uniform(0.0, 0.2),
+        "weight_decay": tune.loguniform(1e-5, 1e-1),
+        "batch_size": tune.choice([16, 32, 64]),
+        # what it minimises: the heads' cross-entropies, by these weights or by learned uncertainty
+        "weighting": tune.choice(["fixed", "uncertainty"]),
+        "loss_weight_genre": tune.loguniform(0.3, 3.0),
+        "loss_weight_sentiment": tune.loguniform(0.3, 3.0),
+    },
+    start={
+        "layer": -2,
+        "pooling": "mean",
+        "head_width": 128,
+        "head_dropout": 0.1,
+        "freeze_depth": 0,
+        "unfreeze": "never",
+        "thaw_at": 0.2,
+        "lr_head": 2e-3,
+        "backbone_ratio": 0.2,
+        "layer_decay": 0.9,
+        "schedule": "one_cycle",
+        "warmup": 0.05,
+        "weight_decay": 1e-2,
+        "batch_size": 32,
+        "weighting": "fixed",
+        "loss_weight_genre": 1.0,
+        "loss_weight_sentiment": 1.0,
+    },
+    baselines={
+        "from scratch": {"weights": "none", "freeze_depth": 0, "backbone_ratio": 1.0, "layer_decay": 1.0},
+        "only the heads": {"freeze_depth": 5, "unfreeze": "never"},
+    },
+)

@@ -1,0 +1,369 @@
+"""Several labels of a sentence, its genre and its sentiment say, from one pretrained text encoder.
+
+python -m platform.tune sentences                                              # invented blurbs, embedded
+python -m platform.tune sentences --data titles.csv --data reviews.csv         # rows may lack labels
+python -m platform.tune sentences --data FILE --set backbone=bert-base-uncased
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from platform import checkpoints, pictures, text_encoders
+from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
+from platform.errors import Fault, InputError
+from platform.keys import key_of, state_of
+from platform.multi_head import WEIGHTINGS, MultiHead, load_heads, losses, read_heads, save_heads, weighted
+from platform.task import Evaluation
+
+if TYPE_CHECKING:
+    from platform.data.texts import TextDataset
+    from platform.space import Space
+
+INPUT = "text"
+REQUIREMENTS = ("transformers", "scikit-learn")
+EVAL_BATCH = 64
+HEADS_FILE, TOKENIZER, DECLARATION = "heads.safetensors", "tokenizer", "head_layers_"
+
+Batch = tuple[Tensor, Tensor, Tensor]  # tokens (N, T), mask (N, T), labels (N, heads)
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A saved network, loaded, and its tokenizer."""
+
+    module: MultiHead
+    tokenizer: Any
+    card: dict[str, Any]
+
+
+def depth(space: "Space") -> int:
+    """The embeddings and the layers of the encoder, or the fewest of several."""
+    return min(text_encoders.stage_count(name) for name in space.values("backbone"))
+
+
+def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "TextDataset":
+    """Texts with labels in CSV, TSV or Parquet files; without them, invented blurbs."""
+    # Here and not above: a model logged to MLflow predicts without the readers and what they need.
+    from platform.data import blurbs, texts
+
+    sources = list(sources) or [blurbs.write(cache / f"blurbs-{seed}.csv", seed=seed)]
+    return texts.read(sources, declared_heads(space.params), str(space.values("encoding")[0]), seed)
+
+
+def check(space: "Space", dataset: "TextDataset") -> list[Fault]:
+    """The declarations of the heads, the choices, and each encoder that the space can ask for."""
+    faults = []
+    for head in declared_heads(space.params):
+        for key in (f"loss_weight_{head}", f"freeze_{head}"):
+            if key not in space.params:
+                faults.append(Fault("a head needs head_layers_X, loss_weight_X and freeze_X", f"no {key}", "Add it."))
+    if len(space.values("encoding")) > 1:
+        faults.append(Fault("the data has one encoding", str(space.values("encoding")), "Fix it, or leave it out."))
+    for key, known in (
+        ("pooling", text_encoders.POOLINGS),
+        ("weighting", WEIGHTINGS),
+        ("weights", ("DEFAULT", "none")),
+    ):
+        for value in space.values(key):
+            if value not in known:
+                faults.append(Fault(f"{key} must be one of {', '.join(known)}", repr(value), "Choose one of them."))
+    for name in space.values("backbone"):
+        for layer in space.values("layer"):
+            try:
+                encoder, _ = text_encoders.load(name, layer=layer)
+            except InputError as error:
+                faults += error.faults
+                continue
+            for most in space.values("max_tokens"):
+                if not 3 <= most <= encoder.max_tokens:
+                    rule = f"max_tokens must lie in 3..{encoder.max_tokens}, what {name} reads"
+                    faults.append(Fault(rule, str(most), f"Try --set max_tokens={min(64, encoder.max_tokens)}."))
+    for file in space.values("heads"):
+        faults += [] if file == "new" else _head_faults(space, dataset, Path(file))
+    return list(dict.fromkeys(faults))
+
+
+def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
+    """Tokenizes the texts once for each tokenizer and length that the space can ask for."""
+    folder = cache / f"texts-{dataset.fingerprint[:16]}"
+    for name in space.values("backbone"):
+        tokenizer = text_encoders.load_tokenizer(name)
+        for most in space.values("max_tokens"):
+            place = _tokens_folder(folder, name, most)
+            tokens, mask = text_encoders.tokenize(tokenizer, [example.text for example in dataset.examples], most)
+            write(dataset, tokens, mask, place)
+        text_encoders.save_tokenizer(_tokens_folder(folder, name, 0) / TOKENIZER, tokenizer)
+    return folder
+
+
+def train(config: dict[str, Any]) -> None:
+    """The Ray trainable function."""
+    from platform.fit import Context, Optimization, device, fit
+    from platform.freezing import Freezing
+
+    context = Context(**config["context"])
+    point = {key: value for key, value in config.items() if key != "context"}
+    torch.manual_seed(context.seed)
+    encoder, _ = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
+    data, where = open_arrays(_tokens_folder(Path(context.data), point["backbone"], point["max_tokens"])), device()
+    model = _build(encoder, point, data.classes)
+    if point["heads"] != "new":
+        load_heads(model, Path(point["heads"]))
+    numbers, batch_size = data.split["train"], point["batch_size"]
+
+    def batches(epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
+        order = generator.permutation(numbers)
+        for batch in np.array_split(order, -(-len(order) // batch_size)):
+            yield _batch(data, batch, where)
+
+    fixed = {head: point[f"loss_weight_{head}"] for head in data.classes}
+
+    def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
+        parts = losses(model(batch[0], batch[1]), batch[2])
+        return {"loss": weighted(parts, fixed, model.log_variances), **parts}
+
+    def evaluate(model: Any) -> dict[str, float]:
+        shares = {f"weight/{head}": weight for head, weight in model.weights(fixed).items()}
+        return {**_score(_logits(model, data, "val", where), data, "val"), **shares}
+
+    fit(
+        model,
+        model.stages(),
+        loss=loss,
+        batches=batches,
+        steps_per_epoch=-(-len(numbers) // batch_size),
+        evaluate=evaluate,
+        freezing=Freezing(
+            min(point["freeze_depth"], len(encoder.stages())),
+            point["unfreeze"],
+            point["thaw_at"],
+            always=tuple(head for head in data.classes if point[f"freeze_{head}"]),
+        ),
+        optimization=Optimization(
+            **{key: point[key] for key in ("lr_head", "backbone_ratio", "layer_decay", "weight_decay")},
+            **{key: point[key] for key in ("schedule", "warmup")},
+        ),
+        context=context,
+        card={"task": "sentences", "classes": data.classes, "encoder": encoder.config(), "config": point},
+        assets=_tokens_folder(Path(context.data), point["backbone"], 0) / TOKENIZER,
+    )
+
+
+def load(folder: Path) -> Sentences:
+    """A saved network, on the GPU if there is one."""
+    card = checkpoints.read_card(folder)
+    module = _build(text_encoders.build(card["encoder"]), card["config"], card["classes"])
+    checkpoints.load_model(folder, module)
+    module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return Sentences(module, text_encoders.load_tokenizer(str(folder / checkpoints.ASSETS)), card)
+
+
+@torch.inference_mode()
+def test(model: Sentences, data: Path) -> Evaluation:
+    """Scores of each head on the test split and their means, with a report and a confusion matrix of each."""
+    from platform import scores
+
+    arrays = open_arrays(_tokens_folder(data, model.card["config"]["backbone"], model.card["config"]["max_tokens"]))
+    logits = _logits(model.module, arrays, "test", _device(model))
+    metrics, figures, texts = _score(logits, arrays, "test"), dict[str, Any](), dict[str, str]()
+    for head, (targets, predicted) in _answers(logits, arrays, "test").items():
+        names = arrays.classes[head]
+        title = f"{head}, test split: accuracy {metrics[f'test/{head}/accuracy']:.3f}"
+        counts = scores.confusion(targets, predicted, names)
+        figures[f"confusion_matrix_{head}.png"] = pictures.confusion_matrix(counts, names, title)
+        texts[f"classification_report_{head}.txt"] = scores.report(targets, predicted, names)
+    return Evaluation(metrics, figures, texts)
+
+
+def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
+    """TF-IDF of words and pairs of words with logistic regression, one model a head, on the same splits."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    from platform import scores
+
+    # The texts are the same in all folders, whatever the tokens.
+    arrays = open_arrays(_tokens_folder(data, space.values("backbone")[0], space.values("max_tokens")[0]))
+    metrics: dict[str, float] = {}
+    for column, head in enumerate(arrays.classes):
+        rows = {split: arrays.split[split] for split in ("train", "test")}
+        rows = {split: numbers[arrays.labels[numbers, column] != MISSING] for split, numbers in rows.items()}
+        texts = {split: [arrays.texts[number] for number in numbers] for split, numbers in rows.items()}
+        model = make_pipeline(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0, max_iter=2000)
+        )
+        model.fit(texts["train"], arrays.labels[rows["train"], column])
+        targets, predicted = arrays.labels[rows["test"], column], model.predict(texts["test"])
+        metrics |= scores.classification(targets, predicted, arrays.classes[head], f"test/{head}")
+    return {"TF-IDF + logistic regression": {**metrics, **_means(metrics, list(arrays.classes), "test")}}
+
+
+def export(model: Sentences, data: Path, folder: Path) -> None:
+    """Writes the encoder with its tokenizer (`--set backbone=…/encoder`) and the heads (`--set heads=…`)."""
+    text_encoders.save(folder / "encoder", model.module.encoder, model.tokenizer)
+    save_heads(model.module, folder / HEADS_FILE)
+
+
+@torch.inference_mode()
+def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """For each sentence {"text", and by head {"class", "probability"}}."""
+    for first in range(0, len(inputs), EVAL_BATCH):
+        some = list(inputs[first : first + EVAL_BATCH])
+        tokens, mask = _tokenize(model, some)
+        shares = {head: logits.softmax(1).cpu().numpy() for head, logits in model.module(tokens, mask).items()}
+        for row, text in enumerate(some):
+            answers = {}
+            for head, share in shares.items():
+                best = int(share[row].argmax())
+                answers[head] = {
+                    "class": model.card["classes"][head][best], "probability": round(float(share[row, best]), 4)
+                }  # fmt: skip
+            yield {"text": text, **answers}
+
+
+def pretrained(config: Mapping[str, Any]) -> Sentences:
+    """The encoder of a configuration as it comes, without heads."""
+    encoder, tokenizer = text_encoders.load(config["backbone"], config["weights"] != "none", config["layer"])
+    return Sentences(_build(encoder, config, {}).eval(), tokenizer, {"config": dict(config)})
+
+
+def stage_names(model: Sentences) -> list[str]:
+    """Where embeddings can be taken."""
+    return [name for name, _ in model.module.encoder.steps]
+
+
+def labelled(dataset: "TextDataset", split: str) -> tuple[list[str], dict[str, list[str | None]]]:
+    """The texts of a split, and each head's class of each, None where there is no label."""
+    examples = [example for example in dataset.examples if example.split == split]
+    named = {
+        head: [None if (label := e.labels.get(head)) is None else names[label] for e in examples]
+        for head, names in dataset.classes.items()
+    }
+    return [example.text for example in examples], named
+
+
+@torch.inference_mode()
+def embed(model: Sentences, inputs: Sequence[str], stage: str) -> np.ndarray:
+    """The pooled hidden states of a stage for each sentence, (N, hidden) float32."""
+    vectors = []
+    for first in range(0, len(inputs), EVAL_BATCH):
+        hidden, mask = _tokenize(model, list(inputs[first : first + EVAL_BATCH]))
+        for name, step in model.module.encoder.steps:
+            hidden = step(hidden, mask)
+            if name == stage:
+                break
+        vectors.append(text_encoders.pool(hidden, mask, model.module.pooling).cpu().numpy())
+    return np.concatenate(vectors)
+
+
+def declared_heads(params: Mapping[str, Any]) -> list[str]:
+    """The label columns that a space declares."""
+    return [key.removeprefix(DECLARATION) for key in params if key.startswith(DECLARATION)]
+
+
+def _build(
+    encoder: text_encoders.TextEncoder, point: Mapping[str, Any], classes: Mapping[str, Sequence[str]]
+) -> MultiHead:
+    return MultiHead(
+        encoder,
+        classes,
+        layers={head: point[DECLARATION + head] for head in classes},
+        width=point["head_width"],
+        dropout=point["head_dropout"],
+        **{key: point[key] for key in ("pooling", "weighting")},
+    )
+
+
+def _tokens_folder(folder: Path, name: str, most: int) -> Path:
+    """Where the texts lie for a tokenizer and a length; for the length 0, the tokenizer itself."""
+    key = key_of({"name": name, "file": state_of(Path(name) / "tokenizer.json")})
+    return folder / f"{key}-{most}" if most else folder / key
+
+
+def _head_faults(space: "Space", dataset: "TextDataset", file: Path) -> list[Fault]:
+    """What keeps the heads of a file from being those that the space asks for."""
+    from platform.space import show
+
+    try:
+        told, _ = read_heads(file)
+    except InputError as error:
+        return list(error.faults)
+    shared = [head for head, names in dataset.classes.items() if told["classes"].get(head) == list(names)]
+    if not shared:
+        found = ", ".join(f"{head} ({', '.join(names)})" for head, names in told["classes"].items())
+        remedy = "Give the file of a study on the same labels."
+        return [Fault("a file of heads must know one of the data's labels, with its classes", found, remedy)]
+    shape = {"head_width": told["width"], **{DECLARATION + head: told["layers"][head] for head in shared}}
+    return [
+        Fault(f"the heads in {file.name} have {key}={value}", show(space.params[key]), f"Add --set {key}={value}.")
+        for key, value in shape.items()
+        if space.values(key) != (value,)
+    ]
+
+
+def _device(model: Sentences) -> torch.device:
+    return next(model.module.parameters()).device
+
+
+def _tokenize(model: Sentences, texts: list[str]) -> tuple[Tensor, Tensor]:
+    tokens, mask = text_encoders.tokenize(model.tokenizer, texts, model.card["config"]["max_tokens"])
+    return tuple(torch.from_numpy(array).long().to(_device(model)) for array in (tokens, mask))  # type: ignore[return-value]
+
+
+def _batch(data: TextArrays, numbers: np.ndarray, where: torch.device) -> Batch:
+    tokens, mask = data.batch(numbers)
+    return tuple(torch.from_numpy(array).to(where) for array in (tokens, mask, data.labels[numbers]))  # type: ignore[return-value]
+
+
+def _logits(model: nn.Module, data: TextArrays, split: str, where: torch.device) -> dict[str, np.ndarray]:
+    """(N, classes) of a split's texts by head."""
+    numbers = data.split[split]
+    # Sorted by length, so that a batch holds little padding.
+    order = np.argsort(data.lengths[numbers], kind="stable")
+    parts = np.array_split(numbers[order], -(-len(numbers) // EVAL_BATCH))
+    outputs = [model(*_batch(data, part, where)[:2]) for part in parts]
+    back = np.argsort(order)
+    return {head: np.concatenate([output[head].cpu().numpy() for output in outputs])[back] for head in data.classes}
+
+
+def _answers(
+    logits: Mapping[str, np.ndarray], data: TextArrays, split: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By head the true and predicted classes of the texts that have a label."""
+    found = {}
+    for column, head in enumerate(data.classes):
+        targets = data.labels[data.split[split], column]
+        known = targets != MISSING
+        if known.any():
+            found[head] = (targets[known], logits[head][known].argmax(1))
+    return found
+
+
+def _score(logits: Mapping[str, np.ndarray], data: TextArrays, split: str) -> dict[str, float]:
+    from platform import scores
+
+    metrics: dict[str, float] = {}
+    answers = _answers(logits, data, split)
+    for head, (targets, predicted) in answers.items():
+        known = data.labels[data.split[split], list(data.classes).index(head)] != MISSING
+        loss = F.cross_entropy(torch.from_numpy(logits[head][known]), torch.from_numpy(targets))
+        metrics |= scores.classification(targets, predicted, data.classes[head], f"{split}/{head}")
+        metrics[f"{split}/{head}/loss"] = float(loss)
+    # The heads' F1 and accuracy before the rest: where there is room for few, these are shown.
+    first = [f"{split}/{head}/{key}" for key in ("f1", "accuracy") for head in answers]
+    return {**_means(metrics, list(answers), split), **{key: metrics[key] for key in first}, **metrics}
+
+
+def _means(metrics: Mapping[str, float], names: Sequence[str], split: str) -> dict[str, float]:
+    """The means over the heads; the first of them decides a study."""
+    return {
+        f"{split}/{key}": float(np.mean([metrics[f"{split}/{h}/{key}"] for h in names])) for key in ("f1", "accuracy")
+    }
