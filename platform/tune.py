@@ -6,6 +6,7 @@ python -m platform.tune detector --set freeze_depth=0..3 --set lr_head=1e-3 --tr
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -64,6 +65,7 @@ _finite.__name__ = "finite number"  # as argparse calls it when it refuses
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = parser().parse_args(arguments)
+    _usual_uri()
     if not options.list and not options.task:
         parser().error("name a task, or --list them")
     from rich.console import Console
@@ -115,16 +117,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if result["best"] else EXIT_NO_SUCCESS
 
 
+@functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
+def _usual_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
 def _request(options: argparse.Namespace):
     from platform.plan import Request, absolute_paths
 
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     return Request(
         task=options.task,
         name=options.name or f"{options.task}-{time.strftime('%Y%m%d-%H%M%S')}",
         storage=str(Path(options.storage).resolve()),
         experiment=options.experiment or options.task,
-        tracking_uri=uri,
+        tracking_uri=options.tracking_uri or _usual_uri(),
         data=tuple(place if re.match(r"\w{2,}:", place) else str(Path(place).resolve()) for place in options.data),
         settings=tuple(absolute_paths(setting) for setting in options.settings),
         **{

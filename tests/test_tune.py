@@ -81,6 +81,9 @@ def test_the_result_is_complete(study):
     assert [t["baseline"] for t in result["trials"]].count("from scratch") == 1
     for part in ("Best configuration", "test/map", "mlflow ui", "platform.predict"):
         assert part in told.stdout
+    [longer] = [line for line in told.stdout.splitlines() if line.endswith("# search longer")]
+    assert "--trials 8" in longer
+    assert "--tracking-uri sqlite" in longer
 
 
 def test_only_the_best_trial_keeps_its_checkpoints(study):

@@ -14,6 +14,7 @@ SPLITS = ("train", "val", "test")
 
 _FRACTIONS = (0.7, 0.15, 0.15)
 _NODE_LIMIT = 20
+_SPARE = 8  # items of a label in a split that the repair of splits may move
 
 
 def complete(
@@ -112,13 +113,25 @@ def _cover(grouped: np.ndarray, assigned: np.ndarray, splits: int) -> np.ndarray
     An integer program, because a greedy repair of one label takes away from another. Its variables are x[item, split]
     in {0, 1} and a slack for each (label, split): 1 where the label has to go without. The first split gets no slack,
     as training can always hold everything. The search is bounded by nodes, not by time, so that it ends the same way on
-    every machine: hundreds of labels that share a handful of items would keep it busy for hours.
+    every machine: hundreds of labels that share a handful of items would keep it busy for hours. It is about few items:
+    those of labels that are missing somewhere, and of each other label enough to make up for what these take away.
     """
     wanted = np.hstack([grouped[:, grouped.any(axis=0)], np.ones((len(grouped), 1), bool)])
     current = np.eye(splits, dtype=int)[assigned]  # (items, splits)
-    if (wanted.T.astype(int) @ current).all():
+    short = ~(wanted.T.astype(int) @ current).astype(bool).all(axis=1)
+    if not short.any():
         return assigned
-    items, labels = wanted.shape
+    movable = wanted[:, :-1][:, short[:-1]].any(axis=1)
+    for split in range(splits):
+        for label in wanted.T:
+            movable[np.flatnonzero(label & (assigned == split))[:_SPARE]] = True
+    moved = assigned.copy()
+    moved[movable] = _solve(wanted[movable], current[movable])
+    return moved
+
+
+def _solve(wanted: np.ndarray, current: np.ndarray) -> np.ndarray:
+    (items, labels), splits = wanted.shape, current.shape[1]
     one_split = hstack([kron(identity(items), np.ones((1, splits))), csr_array((items, labels * splits))])
     covered = hstack([kron(csr_array(wanted.T.astype(float)), identity(splits)), identity(labels * splits)])
     slack_allowed = np.tile(np.arange(splits) > 0, labels)
