@@ -30,7 +30,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figu
     figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
     losses, scores = [*figure.subplots(1, panels, squeeze=False)[0], None][:2]
     epochs = range(1, len(history) + 1)
-    for key in sorted({key for row in history for key in row if "/loss" in key}, key=lambda key: (len(key), key)):
+    parts = {key for row in history for key in row if key.startswith(("train/", prefix)) and "/loss" in key}
+    for key in sorted(parts, key=lambda key: (len(key), key)):
         values = [row.get(key, np.nan) for row in history]
         main, validation = key.endswith("/loss"), key.startswith(prefix)
         losses.plot(epochs, values, label=key, linewidth=2 if main else 1, linestyle="--" if validation else "-")
@@ -187,7 +188,7 @@ def captioned(image: Image.Image, text: str, least: int = 256) -> Image.Image:
     image = image.convert("RGB").resize(
         (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
     )
-    font = ImageFont.load_default(max(14, image.width // 18))
+    font = ImageFont.load_default(max(18, image.width // 12))
     left, top, right, bottom = ImageDraw.Draw(image).textbbox((0, 0), text, font=font)
     page = Image.new(
         "RGB", (max(image.width, round(right - left) + 16), image.height + round(bottom - top) + 16), "white"

@@ -1,0 +1,76 @@
+"""What the pictures show, read back from the figures; how they look is for the eye."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from platform import pictures
+
+
+def legend(axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_learning_curves_show_losses_and_scores_and_nothing_else():
+    history = [
+        {
+            "train/loss": 1.0 / epoch,
+            "train/loss_genre": 0.5,
+            "val/genre/loss": 0.4,
+            "val/f1": 0.5,
+            "val/genre/f1": 0.6,
+            "val/genre/accuracy": 0.7,
+            "val/f1_class/x": 0.1,
+            "config/loss_weight_genre": 2.0,
+            "train/frozen_stages": 3,
+        }
+        for epoch in (1, 2, 3)
+    ]
+    losses, scores = pictures.learning_curves(history, "val/f1").axes
+    assert legend(losses) == ["train/loss", "val/genre/loss", "train/loss_genre"]
+    assert legend(scores) == ["val/f1", "val/genre/f1"]
+
+
+def test_a_metric_that_is_a_loss_has_one_panel():
+    [axes] = pictures.learning_curves([{"train/loss": 1.0, "val/loss": 2.0}] * 2, "val/loss").axes
+    assert legend(axes) == ["val/loss", "train/loss"]
+
+
+def test_thaws_are_marked():
+    history = [{"train/loss": 1.0, "val/map": 0.1, "train/frozen_stages": frozen} for frozen in (3, 3, 1, 0)]
+    losses, _ = pictures.learning_curves(history, "val/map").axes
+    assert sorted(line.get_xdata()[0] for line in losses.lines if line.get_linestyle() == ":") == [2.5, 3.5]
+
+
+def test_the_comparison_puts_the_best_first_and_leaves_out_what_has_no_such_score():
+    [axes] = pictures.comparison({"best": {"a": 0.9}, "other": {"a": 0.5}, "third": {"b": 1.0}}, "a").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["best", "other"]
+    places = axes.collections[0].get_offsets().tolist()
+    assert [x for x, _ in places] == [0.9, 0.5]
+    assert places[0][1] > places[1][1]
+
+
+def test_a_confusion_matrix_names_the_classes_unless_they_are_too_many():
+    [axes] = pictures.confusion_matrix(np.array([[3, 1], [0, 4]]), ["even", "odd"], "title").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["even", "odd"]
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "4"]
+    [many] = pictures.confusion_matrix(np.eye(40, dtype=int), [str(n) for n in range(40)], "title").axes
+    assert not many.texts
+
+
+@pytest.mark.parametrize("size", [(8, 8), (300, 40), (20, 900)])
+def test_a_caption_is_below_the_whole_image(size):
+    page = pictures.captioned(Image.new("L", size), "a rather long caption, longer than the image is wide")
+    assert page.width >= min(256, size[0])
+    image_height = round(size[1] * max(1.0, 256 / max(size)))
+    assert page.height > image_height
+    below = np.asarray(page.crop((0, image_height, *page.size)).convert("L"))
+    assert below.min() < 100, "there is text"
+    assert below.max() == 255
+
+
+def test_rows_stand_below_each_other_under_their_names():
+    page = pictures.rows([Image.new("L", (30, 10), 40)] * 2, ("first", "second"), height=20)
+    grey = np.asarray(page.convert("L"))
+    assert (grey[:, 100] == 40).sum() == 40
+    assert page.width > 60 + 90
