@@ -229,7 +229,7 @@ def _rows(
         notes.append("splits as the files are called: " + ", ".join(f"{n} {split}" for n, split in by_name.items()))
     rows: list[_Row] = []
     for name, table in read.items():
-        notes += [*table.notes, *(_ignored(name, *other, heads) for other in table.others.items())]
+        notes += [*table.notes, *(_ignored(name, *other) for other in table.others.items())]
         repairs += table.repairs
         given = table.columns.get(SPLIT, [by_name.get(name)] * len(table.places))
         meant = {value: split_of(value) for value in set(given) if value}
@@ -267,11 +267,11 @@ def _splits_by_name(read: Mapping[str, tables.Table]) -> dict[str, str]:
     return splits if len(splits) == len(read) and len(set(splits.values())) > 1 else {}
 
 
-def _ignored(name: str, column: str, values: int, heads: Sequence[str]) -> str:
+def _ignored(name: str, column: str, values: int) -> str:
     told = f"the column {column!r} of {name} is ignored"
     if not 1 < values <= _LABEL_LIKE:
         return told
-    return f"{told}: if its {values} different values are classes, name it as a head: {','.join([*heads, column])}"
+    return f"{told}: if its {values} different values are classes, declare a head of this name in the search space"
 
 
 def _label(value: str) -> str:
