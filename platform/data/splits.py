@@ -121,7 +121,7 @@ def _cover(grouped: np.ndarray, assigned: np.ndarray, splits: int) -> np.ndarray
     short = ~(wanted.T.astype(int) @ current).astype(bool).all(axis=1)
     if not short.any():
         return assigned
-    movable = wanted[:, :-1][:, short[:-1]].any(axis=1)
+    movable = np.asarray(wanted[:, :-1][:, short[:-1]].any(axis=1))
     for split in range(splits):
         for label in wanted.T:
             movable[np.flatnonzero(label & (assigned == split))[:_SPARE]] = True

@@ -348,7 +348,7 @@ def test_other_columns_are_noted_and_likely_labels_told(tmp_path):
     assert "the column 'source' of a.csv is ignored" in notes
     likely = next(note for note in notes if "mood" in note)
     assert "3 different values" in likely
-    assert "genre,sentiment,mood" in likely
+    assert "declare a head of this name" in likely
 
 
 def test_columns_are_found_whatever_their_capitals_and_numbers_are_names(tmp_path):
