@@ -132,3 +132,13 @@ def test_splits_without_training_are_refused_and_half_given_ones_are_a_mistake()
     with pytest.raises(ValueError, match="no split"):
         complete(["train", None], [{"a"}] * 2, ["a", "b"], 0)
     assert complete([], [], [], 0) == ([], [])
+
+
+def test_a_rare_label_of_a_large_set_is_in_each_split_and_little_else_is_moved():
+    labels = [{f"common{i % 7}"} for i in range(6000)]
+    for number, index in enumerate((5, 17, 4000)):
+        labels[index] = {"rare", f"common{number}"}
+    splits = np.array(stratified_split(labels, seed=2))
+    assert set(splits[[5, 17, 4000]]) == set(SPLITS)
+    for split, share in zip(SPLITS, (0.7, 0.15, 0.15), strict=True):
+        assert (splits == split).mean() == pytest.approx(share, abs=0.01)
