@@ -89,6 +89,15 @@ def test_a_prediction_is_that_of_the_prepared_image(train, dataset, data):
     assert classifier.draw(predictions[0]).size[0] >= 256
 
 
+def test_weights_from_scratch_follow_the_seed(train):
+    scratch = ["weights=none", "freeze_depth=5"]
+    first, second = (classifier.load(train(*scratch, name=name).folder / "best").module for name in "ab")
+    pairs = zip(first.encoder.parameters(), second.encoder.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    kept = encoders.load("mobilenet_v2", "starter")
+    assert not torch.equal(next(first.encoder.parameters()), next(kept.parameters()))
+
+
 def test_class_weights_make_up_for_rare_classes():
     labels = np.array([0] * 8 + [1] * 2)
     assert classifier.class_weights(labels, 2, "none").tolist() == [1, 1]

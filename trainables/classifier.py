@@ -5,6 +5,7 @@ python -m platform.tune classifier --data DIR --set backbone=ViT-B-32 --set weig
 python -m platform.tune classifier --data DIR --set backbone=resnet50 --set weights=DEFAULT
 """
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from platform import augment, checkpoints, clips, encoders, heads, pictures
 from platform.data import images
+from platform.data.arrays import write_once
 from platform.data.image_arrays import ImageArrays, open_arrays, square, write
 from platform.errors import Fault, InputError
 from platform.freezing import Stage
@@ -34,6 +36,7 @@ REQUIREMENTS = ("open_clip_torch", "scikit-learn")
 CLASS_WEIGHTS = ("none", "balanced")
 EVAL_BATCH = 64
 SHEET_IMAGES = 12
+ENCODER = "encoder.safetensors"
 
 
 class Network(nn.Module):
@@ -106,9 +109,8 @@ def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
         encoder = encoders.load(name, weights)
         for size in space.values("image_size"):
             write(dataset, size or encoder.image_size, folder / str(size or encoder.image_size))
-        file = _encoder_file(folder, name, weights)
-        file.parent.mkdir(exist_ok=True)
-        encoders.save(encoder, file)
+        file, size_of_file = _encoder_file(folder, name, weights), 4 * sum(p.numel() for p in encoder.parameters())
+        write_once(file.parent, functools.partial(_save_encoder, encoder), size_of_file)
     return folder
 
 
@@ -121,6 +123,8 @@ def train(config: dict[str, Any]) -> None:
     point = {key: value for key, value in config.items() if key != "context"}
     torch.manual_seed(context.seed)
     encoder = encoders.load_file(_encoder_file(Path(context.data), point["backbone"], point["weights"]))
+    if point["weights"] == "none":  # the file's are of no seed
+        encoder = encoders.build(encoder.config)
     size = point["image_size"] or encoder.image_size
     data, where = open_arrays(Path(context.data) / str(size)), device()
     model = Network(encoder, point, len(data.classes))
@@ -212,7 +216,7 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
 
 def export(model: Classifier, data: Path, folder: Path) -> None:
     """Writes the encoder as it is after training; `--set backbone=… --set weights=encoder.safetensors` starts there."""
-    encoders.save(model.module.encoder, folder / "encoder.safetensors")
+    _save_encoder(model.module.encoder, folder)
 
 
 @torch.inference_mode()
@@ -275,7 +279,11 @@ def _encoder_file(folder: Path, name: str, weights: str) -> Path:
     """Where an encoder lies, sliced out of its model; one that comes from files is known by their state."""
     own = clips.folder_of(name) if name.startswith(clips.FOLDER) else Path(name)
     files = [state_of(path) for path in (own, Path(weights))]
-    return folder / "encoders" / f"{key_of({'name': name, 'weights': weights, 'files': files})}.safetensors"
+    return folder / key_of({"name": name, "weights": weights, "files": files}) / ENCODER
+
+
+def _save_encoder(encoder: encoders.Encoder, folder: Path) -> None:
+    encoders.save(encoder, folder / ENCODER)
 
 
 def _device(model: Classifier) -> torch.device:

@@ -5,6 +5,7 @@ python -m platform.tune sentences --data titles.csv --data reviews.csv         #
 python -m platform.tune sentences --data FILE --set backbone=bert-base-uncased
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from platform import checkpoints, pictures, text_encoders
+from platform.data.arrays import write_once
 from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
 from platform.errors import Fault, InputError
 from platform.keys import key_of, state_of
@@ -99,7 +101,8 @@ def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
             place = _tokens_folder(folder, name, most)
             tokens, mask = text_encoders.tokenize(tokenizer, [example.text for example in dataset.examples], most)
             write(dataset, tokens, mask, place)
-        text_encoders.save_tokenizer(_tokens_folder(folder, name, 0) / TOKENIZER, tokenizer)
+        place = _tokens_folder(folder, name, 0)
+        write_once(place, functools.partial(_save_tokenizer, tokenizer), 0)
     return folder
 
 
@@ -286,6 +289,10 @@ def _tokens_folder(folder: Path, name: str, most: int) -> Path:
     """Where the texts lie for a tokenizer and a length; for the length 0, the tokenizer itself."""
     key = key_of({"name": name, "file": state_of(Path(name) / "tokenizer.json")})
     return folder / f"{key}-{most}" if most else folder / key
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    text_encoders.save_tokenizer(folder / TOKENIZER, tokenizer)
 
 
 def _head_faults(space: "Space", dataset: "TextDataset", file: Path) -> list[Fault]:
