@@ -142,7 +142,7 @@ def fit(
         generator = np.random.default_rng((context.seed, epoch))
         freezer.advance(epoch, scores)
         freezer.train()
-        sums: dict[str, float] = defaultdict(float)
+        seen: dict[str, list[float]] = defaultdict(list)
         for index, batch in enumerate(batches(epoch, generator) if freezer.learns() else ()):
             step = epoch * steps_per_epoch + index
             _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
@@ -150,6 +150,8 @@ def fit(
             value = float(parts["loss"].detach())
             if not math.isfinite(value):
                 raise _non_finite("loss", value, epoch, step, card)
+            for name, part in parts.items():
+                seen[name].append(float(part.detach()))
             if not parts["loss"].requires_grad:  # no example of this batch teaches what is not frozen
                 continue
             optimizer.zero_grad(set_to_none=True)
@@ -158,8 +160,6 @@ def fit(
             if not math.isfinite(norm):
                 raise _non_finite("gradient", norm, epoch, step, card)
             optimizer.step()
-            for name, part in parts.items():
-                sums[name] += float(part.detach())
         train_seconds = time.monotonic() - started
 
         model.eval()
@@ -167,7 +167,9 @@ def fit(
             metrics = evaluate(model)
         scores.append(metrics[context.metric] if context.mode == "max" else -metrics[context.metric])
         freezer.verify()
-        metrics |= {("train/loss" if k == "loss" else f"train/loss_{k}"): v / steps_per_epoch for k, v in sums.items()}
+        # The mean over the batches that have the part: not every batch need have a label for it.
+        means = {name: sum(values) / len(values) for name, values in seen.items()}
+        metrics |= {("train/loss" if name == "loss" else f"train/loss_{name}"): mean for name, mean in means.items()}
         metrics |= {
             "train/frozen_stages": freezer.frozen,
             "train/lr_head": _factor(optimization, (epoch + 1) * steps_per_epoch - 1, steps_per_epoch * context.epochs)

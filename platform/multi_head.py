@@ -26,7 +26,7 @@ class MultiHead(nn.Module):
         classes: The class names of each head.
         layers: Hidden layers of each head.
         width: Units of a hidden layer.
-        log_variances: (H,) where the losses are weighted by uncertainty, else None.
+        log_variances: A scalar for each head where the losses are weighted by uncertainty, else None.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class MultiHead(nn.Module):
             }
         )
         learned = weighting == "uncertainty"
-        self.log_variances = nn.Parameter(torch.zeros(len(classes))) if learned else None
+        zeros = {head: nn.Parameter(torch.zeros(())) for head in classes}
+        self.log_variances = nn.ParameterDict(zeros) if learned else None
 
     def forward(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
         features = self.encoder(tokens, mask, self.pooling)
@@ -67,32 +68,37 @@ class MultiHead(nn.Module):
         """What each head's loss counts now."""
         if self.log_variances is None:
             return {head: fixed[head] for head in self.heads}
-        return dict(zip(self.heads, torch.exp(-self.log_variances.detach()).tolist(), strict=True))
+        return {head: float(torch.exp(-value.detach())) for head, value in self.log_variances.items()}
 
 
 def losses(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """Each head's mean cross-entropy over the rows that have its label; zero where none has.
+    """Each head's mean cross-entropy over the rows that have its label; a head whose label none has is left out.
 
     Args:
         logits: By head (N, classes).
         labels: (N, heads), MISSING where there is none.
     """
-    parts = {}
-    for column, (head, outputs) in enumerate(logits.items()):
-        total = F.cross_entropy(outputs, labels[:, column], ignore_index=MISSING, reduction="sum")
-        parts[head] = total / max(1, int((labels[:, column] != MISSING).sum()))
-    return parts
+    known = {head: labels[:, column] != MISSING for column, head in enumerate(logits)}
+    return {
+        head: F.cross_entropy(outputs[known[head]], labels[known[head], column])
+        for column, (head, outputs) in enumerate(logits.items())
+        if known[head].any()
+    }
 
 
-def weighted(parts: Mapping[str, Tensor], fixed: Mapping[str, float], log_variances: Tensor | None) -> Tensor:
+def weighted(
+    parts: Mapping[str, Tensor], fixed: Mapping[str, float], log_variances: Mapping[str, Tensor] | None
+) -> Tensor:
     """The sum of the heads' losses: by fixed weights, or by learned uncertainty.
 
     With s the logarithm of a head's variance, its share is exp(-s) · loss + s / 2 (Kendall et al. 2018, "Multi-Task
-    Learning Using Uncertainty to Weigh Losses").
+    Learning Using Uncertainty to Weigh Losses"). A head that is left out of the parts is left out altogether: its
+    variance would otherwise be learned from batches that say nothing of it.
     """
     if log_variances is None:
         return torch.stack([fixed[head] * part for head, part in parts.items()]).sum()
-    return (torch.exp(-log_variances) * torch.stack(list(parts.values())) + log_variances / 2).sum()
+    shares = [torch.exp(-log_variances[head]) * part + log_variances[head] / 2 for head, part in parts.items()]
+    return torch.stack(shares).sum()
 
 
 def save_heads(model: MultiHead, file: Path) -> None:

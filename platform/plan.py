@@ -160,7 +160,8 @@ def absolute_paths(setting: str) -> str:
 
 def _absolute(value: str) -> str:
     scheme, colon, path = value.rpartition(":")  # local-dir:FOLDER, as open_clip writes it
-    is_path = Path(path).is_file() or ("/" in path and Path(path).is_dir())
+    is_model = (Path(path) / "config.json").is_file()  # a folder may well be called as an option is
+    is_path = Path(path).is_file() or is_model or ("/" in path and Path(path).is_dir())
     return scheme + colon + str(Path(path).resolve()) if is_path else value
 
 

@@ -34,6 +34,7 @@ from transformers.utils import logging
 
 from platform.errors import Fault, InputError
 from platform.freezing import Stage, assign
+from platform.keys import state_of
 
 STARTER = Path(__file__).parent.parent / "starters" / "bert"
 POOLINGS = ("mean", "cls", "max")
@@ -187,6 +188,13 @@ def stage_count(name: str, layer: int = -1) -> int:
         InputError: It cannot be found or fetched, or has no such layer.
     """
     return 1 + _kept_layers(name, _read_config(name), layer)
+
+
+def tokenizer_state(name: str) -> list[list[Any]]:
+    """What changes when the tokenizer in a folder is written anew; empty for a model of the hub."""
+    folder = _folder(name)
+    states = [] if folder is None else state_of(Path(folder))
+    return [state for state in states if not state[0].endswith((".safetensors", ".bin"))]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:

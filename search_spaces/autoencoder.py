@@ -4,7 +4,14 @@ from ray import tune
 
 from platform.space import Space
 
-FROM_SCRATCH = {"pretrain_epochs": 0, "freeze_depth": 0, "unfreeze": "never", "backbone_ratio": 1.0, "layer_decay": 1.0}
+FROM_SCRATCH = {
+    "weights": "none",
+    "pretrain_epochs": 0,
+    "freeze_depth": 0,
+    "unfreeze": "never",
+    "backbone_ratio": 1.0,
+    "layer_decay": 1.0,
+}
 
 SPACE = Space(
     metric="val/accuracy",

@@ -69,7 +69,20 @@ SPACE = Space(
         "loss_weight_sentiment": 1.0,
     },
     baselines={
-        "from scratch": {"weights": "none", "freeze_depth": 0, "backbone_ratio": 1.0, "layer_decay": 1.0},
-        "only the heads": {"freeze_depth": 5, "unfreeze": "never"},
+        "from scratch": {
+            "weights": "none",
+            "heads": "new",
+            "freeze_depth": 0,
+            "freeze_genre": False,
+            "freeze_sentiment": False,
+            "backbone_ratio": 1.0,
+            "layer_decay": 1.0,
+        },
+        "only the heads": {
+            "freeze_depth": 5,
+            "unfreeze": "never",
+            "freeze_genre": False,
+            "freeze_sentiment": False,
+        },
     },
 )

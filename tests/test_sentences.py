@@ -95,21 +95,22 @@ def test_a_row_without_a_label_trains_the_other_head_only():
     torch.stack(list(parts.values())).sum().backward()
     assert logits["genre"].grad.abs().sum(1).gt(0).tolist() == [True, False, True]
     assert logits["sentiment"].grad.abs().sum(1).gt(0).tolist() == [False, True, False]
-    assert multi_head.losses(logits, torch.full((3, 2), -1))["genre"] == 0
+    assert multi_head.losses(logits, torch.tensor([[0, -1]] * 3)).keys() == {"genre"}
 
 
 def test_losses_are_summed_by_weight_or_by_uncertainty():
     parts = {"genre": torch.tensor(2.0), "sentiment": torch.tensor(0.5)}
     point = {"genre": 0.5, "sentiment": 2.0}
     assert multi_head.weighted(parts, point, None) == 2.0
-    found = torch.zeros(2, requires_grad=True)
-    optimizer = torch.optim.SGD([found], lr=0.1)
+    found = {head: torch.zeros((), requires_grad=True) for head in (*parts, "absent")}
+    optimizer = torch.optim.SGD(found.values(), lr=0.1)
     for _ in range(500):
         optimizer.zero_grad()
         multi_head.weighted(parts, point, found).backward()
         optimizer.step()
     # Where the derivative vanishes the variance is twice the loss.
-    assert torch.exp(found).tolist() == pytest.approx([4.0, 1.0], rel=1e-3)
+    variances = [float(torch.exp(found[head].detach())) for head in ("genre", "sentiment", "absent")]
+    assert variances == pytest.approx([4.0, 1.0, 1.0], rel=1e-3)
 
 
 def test_it_learns_both_heads_from_partial_labels(train, data):
@@ -137,6 +138,7 @@ def test_it_learns_both_heads_from_partial_labels(train, data):
         ({"freeze_depth": 2, "freeze_genre": True}, {"layer.1", "sentiment"}),
         ({"freeze_depth": 3, "freeze_sentiment": True}, {"genre"}),
         ({"freeze_depth": 3, "freeze_genre": True, "freeze_sentiment": True}, set()),
+        ({"freeze_depth": 3, "freeze_genre": True, "freeze_sentiment": True, "weighting": "uncertainty"}, set()),
     ],
 )
 def test_what_is_frozen_is_what_was_asked_for(train, data, backbone, changes, moved, tmp_path):

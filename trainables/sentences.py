@@ -20,7 +20,7 @@ from platform import checkpoints, pictures, text_encoders
 from platform.data.arrays import write_once
 from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
 from platform.errors import Fault, InputError
-from platform.keys import key_of, state_of
+from platform.keys import key_of
 from platform.multi_head import WEIGHTINGS, MultiHead, load_heads, losses, read_heads, save_heads, weighted
 from platform.task import Evaluation
 
@@ -147,7 +147,7 @@ def train(config: dict[str, Any]) -> None:
             min(point["freeze_depth"], len(encoder.stages())),
             point["unfreeze"],
             point["thaw_at"],
-            always=tuple(head for head in data.classes if point[f"freeze_{head}"]),
+            always=_frozen_heads(model, point),
         ),
         optimization=Optimization(
             **{key: point[key] for key in ("lr_head", "backbone_ratio", "layer_decay", "weight_decay")},
@@ -285,9 +285,17 @@ def _build(
     )
 
 
+def _frozen_heads(model: MultiHead, point: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stages that never learn; where no head does, there is nothing to weigh either."""
+    frozen = tuple(head for head in model.classes if point[f"freeze_{head}"])
+    return (
+        (*frozen, "loss_weights") if model.log_variances is not None and len(frozen) == len(model.classes) else frozen
+    )
+
+
 def _tokens_folder(folder: Path, name: str, most: int) -> Path:
     """Where the texts lie for a tokenizer and a length; for the length 0, the tokenizer itself."""
-    key = key_of({"name": name, "file": state_of(Path(name) / "tokenizer.json")})
+    key = key_of({"name": name, "files": text_encoders.tokenizer_state(name)})
     return folder / f"{key}-{most}" if most else folder / key
 
 

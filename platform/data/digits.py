@@ -116,9 +116,9 @@ def read(source: Path | None, cache: Path, seed: int) -> DigitDataset:
 
 def _split(name: str, images: np.ndarray, labels: np.ndarray, given: np.ndarray | None, seed: int) -> DigitDataset:
     numbers = np.arange(len(labels))
-    least = min(Counter(labels.tolist()).values())
+    least = min(Counter((labels if given is None else labels[given == "train"]).tolist()).values())
     if least < 2 / VAL_SHARE:
-        rule = f"every digit must have {math.ceil(2 / VAL_SHARE)} images, so that each split gets some"
+        rule = f"every digit must have {math.ceil(2 / VAL_SHARE)} images to train on, so that each split gets some"
         raise InputError(Fault(rule, f"{least} of one in {name}", "Give more images."))
     note = f"validation is taken from training, stratified by digit, seed {seed}"
     if given is None:
