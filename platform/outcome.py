@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from platform import checkpoints, pictures
+from platform.errors import InputError
 from platform.plan import Plan
 from platform.search import Scheduler
 from platform.space import Space
@@ -63,6 +64,7 @@ class Judgement:
         best: "best" of result.json.
         baselines: "baselines" of result.json: trained in this study.
         references: "references" of result.json: test metrics of what needed no training.
+        left_out: "left_out" of result.json: why there are no references, if they could not be had.
         figures: Pictures by name.
         files: Reports, and parts of the model that later studies can name as weights.
     """
@@ -70,6 +72,7 @@ class Judgement:
     best: dict[str, Any]
     baselines: list[dict[str, Any]]
     references: dict[str, dict[str, float]]
+    left_out: list[str]
     figures: dict[str, Path]
     files: list[Path]
 
@@ -96,7 +99,12 @@ def judge(
             with tempfile.TemporaryDirectory() as scratch:
                 metrics = dict(_score(plan, found[trial["trial_id"]], Path(scratch), data)[1].metrics)
             baselines.append({**{key: trial[key] for key in ("baseline", "trial_id")}, "test_metrics": metrics})
-    references = {name: dict(metrics) for name, metrics in plan.task.references(plan.space, data).items()}
+    references: dict[str, dict[str, float]] = {}
+    left_out: list[str] = []
+    try:
+        references = {name: dict(metrics) for name, metrics in plan.task.references(plan.space, data).items()}
+    except InputError as error:  # a tokenizer that is not there, say: no reason to lose the study
+        left_out = [str(fault) for fault in error.faults]
 
     compared = {"best": crowned["test_metrics"], **{b["baseline"]: b["test_metrics"] for b in baselines}, **references}
     figures: dict[str, Any] = {
@@ -116,7 +124,8 @@ def judge(
     weights.mkdir(exist_ok=True)
     plan.task.export(model, data, weights)
     files = [*(shown / name for name in evaluation.texts), weights]
-    return Judgement(crowned, baselines, references, {Path(name).stem: shown / name for name in figures}, files)
+    pictured = {Path(name).stem: shown / name for name in figures}
+    return Judgement(crowned, baselines, references, left_out, pictured, files)
 
 
 def _score(plan: Plan, trial: Any, folder: Path, data: Path) -> tuple[Any, Evaluation]:

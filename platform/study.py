@@ -67,7 +67,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget
     left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
     interrupted = left and not out_of_time
-    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}}
+    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": []}
     if best is not None and not interrupted:
         console.print("Scoring the best trial on the test split …")
         judgement = outcome.judge(plan, trials, best, found, data)

@@ -261,6 +261,8 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
         table.add_row(name, *[_number(metrics.get(key)) for key in columns], style=style)
     console.print(Text("\nScores on the test split, which the search never saw", style="bold"))
     console.print(table)
+    for reason in result["left_out"]:
+        console.print(Text(f"No reference beside it: {reason}", style="yellow"), soft_wrap=True)
     if rest := [key for key in best if key not in columns]:
         console.print(Text("\nMore of the best configuration's", style="bold"))
     for key in rest:

@@ -126,6 +126,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     result |= {
         "baselines": [{"baseline": "from scratch", "test_metrics": {"test/map": 0.1}}],
         "references": {"chance": {}},
+        "left_out": ["x must be there"],
     }
     told = console()
     view.print_result(told, result, {"study": "here"}, ["mlflow ui"])
@@ -137,6 +138,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     scores = [line.split() for line in text.splitlines()]
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
         assert row in scores
+    assert "No reference beside it: x must be there" in text
     assert "Beaten by none in all objectives (Pareto) trial 3" in text
 
 
