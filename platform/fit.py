@@ -8,8 +8,8 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ class Optimization:
     schedule: str = "one_cycle"
     warmup: float = 0.0
     clip_norm: float = 5.0
+
+    @classmethod
+    def of(cls, point: Mapping[str, Any]) -> "Optimization":
+        """What a configuration says of it, by the names above."""
+        return cls(**{each.name: point[each.name] for each in fields(cls) if each.name in point})
 
 
 class NonFiniteLossError(RuntimeError):

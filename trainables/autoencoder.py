@@ -150,10 +150,7 @@ def train(config: dict[str, Any]) -> None:
         steps_per_epoch=-(-numbers // batch_size),
         evaluate=lambda model: _score(_logits(model, data, "val", where), data, "val"),
         freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"]),
-        optimization=Optimization(
-            **{key: point[key] for key in ("lr_head", "backbone_ratio", "layer_decay", "weight_decay")},
-            **{key: point[key] for key in ("schedule", "warmup")},
-        ),
+        optimization=Optimization.of(point),
         context=context,
         card={
             "task": "autoencoder",

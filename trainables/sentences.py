@@ -149,10 +149,7 @@ def train(config: dict[str, Any]) -> None:
             point["thaw_at"],
             always=_frozen_heads(model, point),
         ),
-        optimization=Optimization(
-            **{key: point[key] for key in ("lr_head", "backbone_ratio", "layer_decay", "weight_decay")},
-            **{key: point[key] for key in ("schedule", "warmup")},
-        ),
+        optimization=Optimization.of(point),
         context=context,
         card={"task": "sentences", "classes": data.classes, "encoder": encoder.config(), "config": point},
         assets=_tokens_folder(Path(context.data), point["backbone"], 0) / TOKENIZER,
