@@ -57,7 +57,7 @@ def image_config(source: Source) -> dict[str, Any]:
     """What of a source describes the image tower, as JSON."""
     vision = {**source.model["vision_cfg"], "timm_model_pretrained": False}
     config = {"embed_dim": source.model["embed_dim"], "vision_cfg": vision}
-    config |= {"quick_gelu": source.model.get("quick_gelu", False), "mean": source.mean, "std": source.std}
+    config |= {"quick_gelu": source.model.get("quick_gelu", False), "mean": source.mean, "std": source.std, "crop": 1.0}
     return json.loads(json.dumps(config))  # tuples become lists, as they will when it is read again
 
 

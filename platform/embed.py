@@ -10,10 +10,12 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 EXIT_BAD_INPUT = 2
 PRETRAINED = "pretrained"
+LEAST = 10  # examples that a picture says something of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,6 +131,10 @@ def _model(options: argparse.Namespace) -> tuple:
     space, faults = space_of(module, options.task, settings)
     if options.model != PRETRAINED and settings:
         faults.append(Fault("--set chooses a pretrained model", f"--model {options.model}", "Leave one of them out."))
+    if options.most < LEAST:
+        faults.append(Fault(f"--most must be at least {LEAST}", str(options.most), "Leave it out: 2000."))
+    if options.model == PRETRAINED and not faults:
+        faults += module.check(replace(space, baselines={}), None)
     if faults:
         raise InputError(*faults)
     if options.model == PRETRAINED:

@@ -28,6 +28,7 @@ from platform.freezing import Stage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 USUAL_SIZE = 224  # pixels a side, of encoders that take any
+USUAL_CROP = 224 / 256  # how torchvision's ImageNet weights were made to look at a picture
 
 _METADATA = "encoder"  # where a saved file says what it holds
 
@@ -42,6 +43,7 @@ class Encoder(nn.Sequential):
         channels: Width of the features.
         image_size: Pixels a side that it was made for.
         fixed_size: Whether it takes no other size.
+        crop: The share of a picture's shorter side that it is shown, from the middle.
         mean: Subtracted from each colour channel; it is then divided by `std`.
         std: See `mean`.
         config: What `build` needs to make it again, as JSON.
@@ -53,7 +55,7 @@ class Encoder(nn.Sequential):
         (first, stage), *others = stages.items()
         normalise = v2.Normalize(config["mean"], config["std"])  # constants, no buffers: they belong to no stage
         super().__init__(OrderedDict([(first, nn.Sequential(normalise, stage)), *others]))
-        self.mean, self.std = tuple(config["mean"]), tuple(config["std"])
+        self.mean, self.std, self.crop = tuple(config["mean"]), tuple(config["std"]), float(config["crop"])
         self.channels, self.image_size, self.fixed_size, self.config = channels, image_size, fixed_size, config
 
     def stages(self, prefix: str = "") -> list[Stage]:
@@ -150,7 +152,7 @@ def _of_torchvision(name: str, weights: str) -> Encoder:
     body = backbones.load(name, weights)
     stages = OrderedDict(body.named_children())
     stages["layer4"] = nn.Sequential(stages["layer4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    config = {"torchvision": name, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+    config = {"torchvision": name, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD), "crop": USUAL_CROP}
     channels = body.channels["layer4"]
     return Encoder(stages, channels=channels, image_size=USUAL_SIZE, fixed_size=False, config=config)
 

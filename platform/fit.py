@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from platform import checkpoints, schedules
+from platform.devices import device
 from platform.freezing import Freezer, Freezing, Stage, parameter_groups
 from platform.reporters import Reporter, ToRay
 
@@ -140,6 +141,8 @@ def fit(
     if state:
         first, scores = state["epoch"], state["scores"]
         freezer.restore(state["freezing"])
+        if state["last"]:  # it ended early, and was interrupted before that was taken note of
+            return
 
     for epoch in range(first, context.epochs):
         started = time.monotonic()
@@ -182,10 +185,10 @@ def fit(
             "time/train_seconds": train_seconds,
             "time/epoch_seconds": time.monotonic() - started,
         }
-        resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state()}
         best = scores.index(max(scores))
         last = epoch + 1 == context.epochs or not freezer.will_learn()
         last |= patience is not None and epoch - best >= patience
+        resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
         reporter.report(
             metrics,
             partial(checkpoints.save, model=model, card=card, optimizer=optimizer, resume=resume, assets=assets),
@@ -194,11 +197,6 @@ def fit(
         )
         if last:
             return
-
-
-def device() -> torch.device:
-    """The trial's GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _factor(optimization: Optimization, step: int, steps: int) -> float:

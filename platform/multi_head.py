@@ -25,6 +25,7 @@ class MultiHead(nn.Module):
     Attributes:
         classes: The class names of each head.
         layers: Hidden layers of each head.
+        pooling: One of text_encoders.POOLINGS.
         width: Units of a hidden layer.
         log_variances: A scalar for each head where the losses are weighted by uncertainty, else None.
     """
@@ -102,14 +103,19 @@ def weighted(
 
 
 def save_heads(model: MultiHead, file: Path) -> None:
-    """Writes the heads as a file of their own, which says of itself what they tell apart and how large they are."""
+    """Writes the heads as a file of their own, which says of itself what they tell apart and what they stand on."""
     state = {key: value.contiguous() for key, value in model.heads.state_dict().items()}
-    told = {"classes": model.classes, "layers": model.layers, "width": model.width}
+    told = {key: getattr(model, key) for key in ("classes", "layers", "width", "pooling")}
+    told |= {"hidden": model.encoder.hidden, "stages": len(model.encoder.stages())}
     save_file(state, file, {"heads": json.dumps(told)})
 
 
 def read_heads(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a file of heads says of itself, {"classes", "layers", "width"}, and its tensors.
+    """What a file of heads says of itself, and its tensors.
+
+    Returns:
+        {"classes" and "layers" by head, "width" of a hidden layer, and of the encoder that they were trained on
+        "pooling", "hidden" units and "stages" as far as its output was taken}, and the tensors by name.
 
     Raises:
         InputError: It is no such file.

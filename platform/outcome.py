@@ -37,9 +37,14 @@ def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) ->
 
 
 def best_of(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:
-    """The trial with the best epoch; a failed one is never the best."""
-    scored = [trial for trial in trials if trial["status"] != "failed" and space.metric in trial["metrics"]]
+    """The trial with the best epoch, of those that may win and have the metric."""
+    scored = [trial for trial in trials if may_win(trial, space) and space.metric in trial["metrics"]]
     return max(scored, key=lambda trial: space.goodness(trial["metrics"][space.metric]), default=None)
+
+
+def may_win(trial: Mapping[str, Any], space: Space) -> bool:
+    """Whether a trial can be the best: not one that failed, nor a baseline outside what the study searches."""
+    return trial["status"] != "failed" and (not trial["baseline"] or space.holds(trial["config"]))
 
 
 def pareto_front(trials: list[dict[str, Any]], space: Space) -> list[str]:
@@ -47,7 +52,7 @@ def pareto_front(trials: list[dict[str, Any]], space: Space) -> list[str]:
 
     Objectives are scores: greater is better.
     """
-    known = [t for t in trials if t["status"] != "failed" and all(key in t["metrics"] for key in space.objectives)]
+    known = [t for t in trials if may_win(t, space) and all(key in t["metrics"] for key in space.objectives)]
     points = {t["trial_id"]: [t["metrics"][key] for key in space.objectives] for t in known}
 
     def beaten(mine: list[float], other: list[float]) -> bool:

@@ -71,9 +71,18 @@ class Space:
         own = tuple(value.categories) if isinstance(value, Categorical) else (value,)
         return tuple(dict.fromkeys([*own, *(changes[key] for changes in self.baselines.values() if key in changes)]))
 
+    def holds(self, config: Mapping[str, Any]) -> bool:
+        """Whether a whole configuration is one that the search could try."""
+        return all(
+            _holds(value, config[key]) if isinstance(value, Domain) else config[key] == value
+            for key, value in self.params.items()
+        )
+
     def baseline_configs(self) -> dict[str, dict[str, Any]]:
-        """Each baseline as a whole configuration, by name."""
-        return {name: {**self.fixed, **self.start, **changes} for name, changes in self.baselines.items()}
+        """Each baseline as a whole configuration, by name; of several that settings made equal, the last."""
+        configs = {name: {**self.fixed, **self.start, **changes} for name, changes in self.baselines.items()}
+        names = {repr(sorted(config.items())): name for name, config in configs.items()}
+        return {name: configs[name] for name in names.values()}
 
     def of_depth(self, depth: int) -> "Space":
         """The space for a backbone of another number of stages: all stays all, half stays half."""

@@ -72,8 +72,11 @@ class Task(Protocol):
     def read(self, sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> Dataset:
         """Reads and checks the data; no source is the embedded default. Raises InputError with all its faults."""
 
-    def check(self, space: "Space", dataset: Dataset) -> list[Fault]:
-        """What a space asks for that the task cannot do: unknown architectures, weights that do not load, …"""
+    def check(self, space: "Space", dataset: Any) -> list[Fault]:
+        """What a space asks for that the task cannot do: unknown architectures, weights that do not load, …
+
+        An embedder is also asked without data, None.
+        """
 
     def prepare(self, space: "Space", dataset: Dataset, cache: Path) -> Path:
         """Decodes the data once for all trials into a folder, which is reused if it is there."""

@@ -45,8 +45,9 @@ def print_plan(console: Console, title: str, space: Space, data: Mapping[str, st
         table.add_row(key, show(value), _number(space.start[key]) if key in space.start else "")
     console.print(table)
     # The first trial is the start; what is left of a very small budget goes to the baselines.
-    baselines = dict(itertools.islice(space.baselines.items(), space.trials - 1))
-    for name, changes in baselines.items():
+    baselines = list(itertools.islice(space.baseline_configs(), space.trials - 1))
+    for name in baselines:
+        changes = space.baselines[name]
         changed = ", ".join(f"{key}={value}" for key, value in changes.items())
         console.print(f"[bold]baseline[/] {name}: the start with {changed}", highlight=False)
     among = ", the baselines among them" if baselines else ""
@@ -135,6 +136,10 @@ class LiveView(Callback):
     def _has_failed(self, trial: Any) -> bool:
         return trial.trial_id in self.failed or trial.status == "ERROR"
 
+    def _may_win(self, trial: Any) -> bool:
+        is_baseline = bool(trial.config["context"].get("baseline"))
+        return not self._has_failed(trial) and (not is_baseline or self.space.holds(trial.config))
+
     def _count_ended(self) -> int:
         return sum(self._status(trial) not in ("running", "waiting") for trial in self.trials)
 
@@ -142,7 +147,7 @@ class LiveView(Callback):
         return trial.metric_analysis.get(self.space.metric, {}).get(self.space.mode)
 
     def _best(self) -> float | None:
-        scores = [self._score(trial) for trial in self.trials if not self._has_failed(trial)]
+        scores = [self._score(trial) for trial in self.trials if self._may_win(trial)]
         known = [score for score in scores if score is not None]
         return max(known, key=self.space.goodness, default=None)
 
@@ -234,6 +239,11 @@ def print_result(
         console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
         for key, value in best["config"].items():
             console.print(Text(f"  {key:24s}{_number(value)}"))
+        for trial in order[: order.index(next(t for t in order if t["trial_id"] == best["trial_id"]))]:
+            if trial["metrics"][metric] != best["metrics"][metric]:
+                better = f"{metric} {_number(trial['metrics'][metric])} against {_number(best['metrics'][metric])}"
+                told = f"{trial['baseline']} did better, {better}, but is not among what was searched."
+                console.print(Text(told, style="yellow"), soft_wrap=True)
         _print_scores(console, result)
     if result["pareto"]:
         names = [trial["name"] for trial in order if trial["trial_id"] in result["pareto"]]

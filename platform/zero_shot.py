@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from platform import backbones, clips, encoders
+from platform.devices import device
 from platform.errors import Fault, InputError
 
 TEMPLATES = (
@@ -49,13 +50,13 @@ def classify(
     import open_clip
 
     source = clips.find(name, weights)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, tokenize = _whole_model(source).to(device).eval(), _tokenizer(name, source)
+    where = device()
+    model, tokenize = _whole_model(source).to(where).eval(), _tokenizer(name, source)
     readable = [class_name.replace("_", " ").replace("-", " ") for class_name in class_names]
-    classes = open_clip.build_zero_shot_classifier(model, tokenize, readable, TEMPLATES, device=device)
+    classes = open_clip.build_zero_shot_classifier(model, tokenize, readable, TEMPLATES, device=where)
     normalise, found = v2.Normalize(source.mean, source.std), [np.zeros(0, np.int64)]
     for first in range(0, len(images), batch):
-        pixels = torch.from_numpy(images[first : first + batch]).to(device).float() / 255
+        pixels = torch.from_numpy(images[first : first + batch]).to(where).float() / 255
         features = model.encode_image(normalise(pixels), normalize=True)
         found.append((features @ classes).argmax(1).cpu().numpy())
     return np.concatenate(found)

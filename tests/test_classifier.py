@@ -76,7 +76,7 @@ def test_it_learns_and_its_evaluation_is_complete(train, data):
 
 def test_a_prediction_is_that_of_the_prepared_image(train, dataset, data):
     model = classifier.load(train().folder / "best")
-    arrays = classifier.open_arrays(data / "64")
+    arrays = classifier.open_arrays(data / "64-of-73")
     numbers = arrays.split["val"][:5]
     with torch.inference_mode():
         pixels, _ = classifier._batch(arrays, numbers, torch.device("cpu"))

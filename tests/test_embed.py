@@ -52,4 +52,7 @@ def test_what_cannot_be_embedded_is_told(tmp_path, capsys):
     assert "embeddings, layer0, layer1, layer2" in refused(capsys, "sentences", "--stage", "layer9")
     assert "embed function" in refused(capsys, "detector")
     assert "pooling" in refused(capsys, "sentences", "--set", "pooling=median")
+    assert "64 pixels" in refused(capsys, "classifier", "--set", "image_size=96")
+    assert "max_tokens" in refused(capsys, "sentences", "A line.", "--out", "a.npy", "--set", "max_tokens=5000")
+    assert "--most" in refused(capsys, "classifier", "--most", "0")
     assert "finished study" in refused(capsys, "sentences", "--model", "best", "--storage", str(tmp_path))

@@ -148,6 +148,12 @@ def test_where_all_is_frozen_it_evaluates_once(tmp_path):
     assert "train/loss" not in only
 
 
+def test_what_ended_early_does_not_go_on_when_it_is_resumed(tmp_path):
+    for _ in range(2):  # the second time from what the first left
+        reporter, _ = without_ray(tmp_path, Freezing(1, always=("first", "second")))
+    assert len(reporter.history()) == 1
+
+
 def test_what_thaws_later_waits_for_it(tmp_path):
     reporter, _ = without_ray(tmp_path, Freezing(1, "at_once", 0.6, always=("first", "second")))
     assert ["train/loss" in epoch for epoch in reporter.history()] == [False, False, True]

@@ -162,8 +162,13 @@ def test_a_study_goes_on_from_the_encoder_and_the_heads_of_another(train, data, 
     (tmp_path / "weights").mkdir()
     sentences.export(model, data, tmp_path / "weights")
     settings = [f"backbone={tmp_path / 'weights' / 'encoder'}", f"heads={tmp_path / 'weights' / 'heads.safetensors'}"]
-    again = space.override(["layer=-1"]).override(settings)
+    remedies = {fault.remedy for fault in sentences.check(space.override(settings), dataset)}
+    assert {"Add --set pooling=mean.", "Add --set layer=-1."} < remedies
+    again = space.override([*settings, "layer=-1", "pooling=mean"])
     assert sentences.check(again, dataset) == []
+    assert [f.remedy for f in sentences.check(space.override([settings[1], "layer=-1", "pooling=mean"]), dataset)] == [
+        "Add --set layer=-2."
+    ]
     prepared = sentences.prepare(again, dataset, tmp_path / "cache")
     frozen = {"freeze_depth": 3, "freeze_genre": True, "freeze_sentiment": True}
     point = {**again.fixed, **again.start, **frozen}
@@ -209,6 +214,23 @@ def test_a_third_head_is_a_column_and_three_lines(files, space, tmp_path, backbo
     assert [stage.name for stage in network.stages()][-3:] == ["genre", "sentiment", "topic"]
     missing = replace(space, params={**space.params, "head_layers_topic": 0})
     assert len(sentences.check(missing, dataset)) == 2
+
+
+@pytest.mark.parametrize("name", ["type", "keys", "training", "loss", "layer0", "embeddings", "a.b", "two words"])
+def test_a_head_may_not_be_called_as_something_else_is(space, name):
+    assert not sentences.is_head_name(name)
+    shared = {f"{key}_{name}": 1 for key in ("head_layers", "loss_weight")}
+    named = replace(space, params={**space.params, **shared, f"freeze_{name}": False})
+    [fault] = sentences.check(named, None)
+    assert f"{name}_label" in fault.remedy
+    assert not sentences.is_head_name("depth")  # freeze_depth is something else
+    assert sentences.is_head_name(f"{name}_label".replace(" ", "_").replace(".", "_"))
+
+
+def test_a_head_that_has_learned_nothing_is_not_frozen(space):
+    [fault] = sentences.check(space.override(["freeze_genre=true"]), None)
+    assert "freeze_genre=true with heads=new" in fault.value
+    [fault] = sentences.check(space.override(["freeze_genre=true,false"]), None)
 
 
 def test_what_a_space_cannot_ask_for_is_told_together(dataset, space, tmp_path):

@@ -114,6 +114,20 @@ def test_baselines_are_whole_configurations():
     }
 
 
+def test_a_space_holds_what_it_can_try():
+    space = SPACE.override(["depth=1..3"])
+    config = {**space.fixed, **space.start}
+    assert space.holds(config)
+    assert not space.holds({**config, "depth": 0})
+    assert not space.holds({**config, "weights": "other"})
+
+
+def test_of_baselines_that_settings_made_equal_one_is_left():
+    two = Space(**{**GOOD, "baselines": {"given": {"size": 64}, "scratch": {"weights": "none", "depth": 0}}})
+    assert list(two.baseline_configs()) == ["given", "scratch"]
+    assert list(two.override(["weights=none", "depth=0"]).baseline_configs()) == ["scratch"]
+
+
 def test_a_space_pickles():
     assert pickle.loads(pickle.dumps(SPACE)).start == SPACE.start
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from platform import augment, checkpoints, pictures
 from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder
 from platform.data import images
+from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.task import Evaluation, only_source
 
@@ -120,7 +121,7 @@ def prepare(space: "Space", dataset: "DigitDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function: pretraining, unless another trial did the same, then even against odd."""
-    from platform.fit import Context, Optimization, device, fit
+    from platform.fit import Context, Optimization, fit
     from platform.freezing import Freezing
 
     context = Context(**config["context"])
@@ -168,7 +169,7 @@ def load(folder: Path) -> EvenOdd:
     point = card["config"]
     module = _build((card["size"][0], card["size"][1]), point["width"], point["bottleneck"], point["dropout"], "none")
     checkpoints.load_model(folder, module)
-    return EvenOdd(module.to("cuda" if torch.cuda.is_available() else "cpu").eval(), card)
+    return EvenOdd(module.to(device()).eval(), card)
 
 
 @torch.inference_mode()
@@ -177,7 +178,7 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
     from platform import scores
 
     arrays = _open(data)
-    logits = _logits(model.module, arrays, "test", next(model.module.parameters()).device)
+    logits = _logits(model.module, arrays, "test", device_of(model.module))
     metrics = _score(logits, arrays, "test")
     targets, predicted = arrays.labels[arrays.split["test"]] % 2, (logits > 0).astype(int)
     title = f"Test split: accuracy {metrics['test/accuracy']:.4f}"
@@ -210,7 +211,7 @@ def predict(model: EvenOdd, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """For each image {"path", "class", "probability", "inverted"}: dark strokes on light are turned into what was seen
     in training, light on dark."""
     height, width = model.card["size"]
-    where = next(model.module.parameters()).device
+    where = device_of(model.module)
     for path in inputs:
         grey = images.load(path).convert("L").resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(grey, np.float32) / 255
@@ -263,7 +264,7 @@ def _pretrain(point: Mapping[str, Any], data: Arrays, context: "Context") -> Pat
 
 
 def _train_autoencoder(point: dict[str, Any], data: Arrays, context: "Context", reporter: "ToFolder") -> None:
-    from platform.fit import Optimization, device, fit
+    from platform.fit import Optimization, fit
     from platform.freezing import Freezing
 
     where, numbers = device(), data.split["train"]

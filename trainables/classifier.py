@@ -22,6 +22,7 @@ from platform import augment, checkpoints, clips, encoders, heads, pictures
 from platform.data import images
 from platform.data.arrays import write_once
 from platform.data.image_arrays import ImageArrays, open_arrays, square, write
+from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.freezing import Stage
 from platform.keys import key_of, state_of
@@ -108,7 +109,7 @@ def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
     for name, weights in _asked_for(space):
         encoder = encoders.load(name, weights)
         for size in space.values("image_size"):
-            write(dataset, size or encoder.image_size, folder / str(size or encoder.image_size))
+            write(dataset, size or encoder.image_size, encoder.crop, _pixels_folder(folder, encoder, size))
         file, size_of_file = _encoder_file(folder, name, weights), 4 * sum(p.numel() for p in encoder.parameters())
         write_once(file.parent, functools.partial(_save_encoder, encoder), size_of_file)
     return folder
@@ -116,7 +117,7 @@ def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Context, Optimization, device, fit
+    from platform.fit import Context, Optimization, fit
     from platform.freezing import Freezing
 
     context = Context(**config["context"])
@@ -125,8 +126,7 @@ def train(config: dict[str, Any]) -> None:
     encoder = encoders.load_file(_encoder_file(Path(context.data), point["backbone"], point["weights"]))
     if point["weights"] == "none":  # the file's are of no seed
         encoder = encoders.build(encoder.config)
-    size = point["image_size"] or encoder.image_size
-    data, where = open_arrays(Path(context.data) / str(size)), device()
+    data, where = open_arrays(_pixels_folder(Path(context.data), encoder, point["image_size"])), device()
     model = Network(encoder, point, len(data.classes))
     numbers, batch_size = data.split["train"], point["batch_size"]
     weight = class_weights(data.labels[numbers], len(data.classes), point["class_weights"]).to(where)
@@ -155,7 +155,7 @@ def train(config: dict[str, Any]) -> None:
         card={
             "task": "classifier",
             "classes": data.classes,
-            "size": size,
+            "size": point["image_size"] or encoder.image_size,
             "encoder": encoder.config,
             "config": point,
         },
@@ -167,7 +167,7 @@ def load(folder: Path) -> Classifier:
     card = checkpoints.read_card(folder)
     module = Network(encoders.build(card["encoder"]), card["config"], len(card["classes"]))
     checkpoints.load_model(folder, module)
-    return Classifier(module.to("cuda" if torch.cuda.is_available() else "cpu").eval(), card)
+    return Classifier(module.to(device()).eval(), card)
 
 
 @torch.inference_mode()
@@ -175,8 +175,8 @@ def test(model: Classifier, data: Path) -> Evaluation:
     """Scores on the test split; report, confusion matrix and a sheet of images, mistakes first."""
     from platform import scores
 
-    arrays = open_arrays(data / str(model.card["size"]))
-    logits = _logits(model.module, arrays, "test", _device(model))
+    arrays = open_arrays(_pixels_folder(data, model.module.encoder, model.card["size"]))
+    logits = _logits(model.module, arrays, "test", device_of(model.module))
     metrics = _score(logits, arrays, "test")
     numbers = arrays.split["test"]
     targets, predicted = arrays.labels[numbers], logits.argmax(1)
@@ -199,10 +199,10 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     found = {}
     for name, weights in pretrained:
         # CLIP takes images of its own size alone; a space may ask for others of a backbone that takes any.
-        size = encoders.load_file(_encoder_file(data, name, weights)).image_size
-        if not (data / str(size)).exists():
+        pixels = _pixels_folder(data, encoders.load_file(_encoder_file(data, name, weights)), 0)
+        if not pixels.exists():
             continue
-        arrays = open_arrays(data / str(size))
+        arrays = open_arrays(pixels)
         numbers = arrays.split["test"]
         predicted = zero_shot.classify(name, weights, arrays.classes, arrays.images[numbers])
         if predicted is not None:
@@ -220,8 +220,7 @@ def export(model: Classifier, data: Path, folder: Path) -> None:
 def predict(model: Classifier, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """For each image {"path", "class", "probability", "probabilities": of each class}."""
     for path in inputs:
-        pixels = torch.from_numpy(square(images.load(path), model.card["size"])).to(_device(model)).float() / 255
-        shares = model.module(pixels[None]).softmax(1)[0].tolist()
+        shares = model.module(_seen(model, [path])).softmax(1)[0].tolist()
         named = dict(zip(model.card["classes"], [round(share, 4) for share in shares], strict=True))
         best = max(named, key=lambda name: named[name])
         yield {"path": str(path), "class": best, "probability": named[best], "probabilities": named}
@@ -237,7 +236,7 @@ def pretrained(config: Mapping[str, Any]) -> Classifier:
     """The encoder of a configuration as it comes, under a head that has learned nothing."""
     encoder = encoders.load(config["backbone"], config["weights"])
     card = {"classes": ["none"], "size": config["image_size"] or encoder.image_size, "config": dict(config)}
-    return Classifier(Network(encoder, config, 1).eval(), card)
+    return Classifier(Network(encoder, config, 1).to(device()).eval(), card)
 
 
 def stage_names(model: Classifier) -> list[str]:
@@ -256,8 +255,7 @@ def embed(model: Classifier, inputs: Sequence[Path], stage: str) -> np.ndarray:
     """The pooled output of a stage for each image, (N, channels) float32."""
     vectors = []
     for first in range(0, len(inputs), EVAL_BATCH):
-        squares = [square(images.load(path), model.card["size"]) for path in inputs[first : first + EVAL_BATCH]]
-        pixels = torch.from_numpy(np.stack(squares)).to(_device(model)).float() / 255
+        pixels = _seen(model, inputs[first : first + EVAL_BATCH])
         vectors.append(model.module.encoder.pooled(pixels)[stage].cpu().numpy())
     return np.concatenate(vectors)
 
@@ -274,17 +272,25 @@ def _asked_for(space: "Space") -> list[tuple[str, str]]:
 
 def _encoder_file(folder: Path, name: str, weights: str) -> Path:
     """Where an encoder lies, sliced out of its model; one that comes from files is known by their state."""
-    own = clips.folder_of(name) if name.startswith(clips.FOLDER) else Path(name)
-    files = [state_of(path) for path in (own, Path(weights))]
+    own = [clips.folder_of(name)] if name.startswith(clips.FOLDER) else []
+    files = [state_of(path) for path in (*own, Path(weights))]
     return folder / key_of({"name": name, "weights": weights, "files": files}) / ENCODER
+
+
+def _pixels_folder(folder: Path, encoder: encoders.Encoder, size: int) -> Path:
+    """Where the images lie as an encoder is shown them; for the size 0, of its own size."""
+    size = size or encoder.image_size
+    return folder / f"{size}-of-{round(size / encoder.crop)}"
 
 
 def _save_encoder(encoder: encoders.Encoder, folder: Path) -> None:
     encoders.save(encoder, folder / ENCODER)
 
 
-def _device(model: Classifier) -> torch.device:
-    return next(model.module.parameters()).device
+def _seen(model: Classifier, paths: Sequence[Path]) -> Tensor:
+    """Images as the model takes them, (N, 3, S, S) in [0, 1]."""
+    squares = [square(images.load(path), model.card["size"], model.module.encoder.crop) for path in paths]
+    return torch.from_numpy(np.stack(squares)).to(device_of(model.module)).float() / 255
 
 
 def _batch(data: ImageArrays, numbers: np.ndarray, where: torch.device) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from torchvision.transforms import v2
 from platform import backbones, checkpoints, detectors, pictures
 from platform.data import images
 from platform.data.detection_arrays import DetectionArrays, open_arrays, write_arrays
+from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.task import Evaluation, only_source
 
@@ -94,7 +95,7 @@ def prepare(space: "Space", dataset: "DetectionDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Context, Optimization, device, fit
+    from platform.fit import Context, Optimization, fit
     from platform.freezing import Freezing
 
     context = Context(**config["context"])
@@ -140,14 +141,14 @@ def load(folder: Path) -> Detector:
     card = checkpoints.read_card(folder)
     module = _build(card, "none")
     checkpoints.load_model(folder, module)
-    return Detector(module.to("cuda" if torch.cuda.is_available() else "cpu").eval(), card)
+    return Detector(module.to(device()).eval(), card)
 
 
 @torch.inference_mode()
 def test(model: Detector, data: Path) -> Evaluation:
     """Mean average precision on the test split, its precision-recall curve, and a sheet of test images."""
     arrays = open_arrays(data / str(model.card["config"]["image_size"]))
-    detections = _detect(model.module, arrays, "test", next(model.module.parameters()).device)
+    detections = _detect(model.module, arrays, "test", device_of(model.module))
     precision: dict[str, np.ndarray] = {}
     metrics = _score(detections, arrays, "test", precision)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
@@ -174,7 +175,7 @@ def export(model: Detector, data: Path, folder: Path) -> None:
 @torch.inference_mode()
 def predict(model: Detector, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """For each image {"path", "detections": [{"class", "score", "box": [x1, y1, x2, y2] in its pixels}]}."""
-    where = next(model.module.parameters()).device
+    where = device_of(model.module)
     for path in paths:
         picture = images.load(path)
         array, scale = images.letterbox(picture, *model.card["canvas"])

@@ -6,8 +6,9 @@ python -m platform.tune sentences --data FILE --set backbone=bert-base-uncased
 """
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from platform import checkpoints, pictures, text_encoders
 from platform.data.arrays import write_once
 from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
+from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.keys import key_of
 from platform.multi_head import WEIGHTINGS, MultiHead, load_heads, losses, read_heads, save_heads, weighted
@@ -59,13 +61,16 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "Te
     return texts.read(sources, declared_heads(space.params), str(space.values("encoding")[0]), seed)
 
 
-def check(space: "Space", dataset: "TextDataset") -> list[Fault]:
+def check(space: "Space", dataset: "TextDataset | None") -> list[Fault]:
     """The declarations of the heads, the choices, and each encoder that the space can ask for."""
     faults = []
     for head in declared_heads(space.params):
         for key in (f"loss_weight_{head}", f"freeze_{head}"):
             if key not in space.params:
                 faults.append(Fault("a head needs head_layers_X, loss_weight_X and freeze_X", f"no {key}", "Add it."))
+        if not is_head_name(head):
+            rule = "a head's name must be a word that nothing else is called by"
+            faults.append(Fault(rule, repr(head), f"Rename the column, to {head}_label say."))
     if len(space.values("encoding")) > 1:
         faults.append(Fault("the data has one encoding", str(space.values("encoding")), "Fix it, or leave it out."))
     for key, known in (
@@ -87,8 +92,14 @@ def check(space: "Space", dataset: "TextDataset") -> list[Fault]:
                 if not 3 <= most <= encoder.max_tokens:
                     rule = f"max_tokens must lie in 3..{encoder.max_tokens}, what {name} reads"
                     faults.append(Fault(rule, str(most), f"Try --set max_tokens={min(64, encoder.max_tokens)}."))
-    for file in space.values("heads"):
-        faults += [] if file == "new" else _head_faults(space, dataset, Path(file))
+    asked = replace(space, baselines={})
+    switches = [key for head in declared_heads(space.params) if (key := f"freeze_{head}") in space.params]
+    frozen = [key for key in switches if True in asked.values(key)]
+    if frozen and "new" in asked.values("heads"):
+        found = f"{frozen[0]}=true with heads=new"
+        faults.append(Fault("a frozen head must have learned before", found, "Add --set heads=FILE, of a study."))
+    for file in asked.values("heads"):
+        faults += [] if file == "new" or dataset is None else _head_faults(asked, dataset, Path(file))
     return list(dict.fromkeys(faults))
 
 
@@ -108,7 +119,7 @@ def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Context, Optimization, device, fit
+    from platform.fit import Context, Optimization, fit
     from platform.freezing import Freezing
 
     context = Context(**config["context"])
@@ -161,7 +172,7 @@ def load(folder: Path) -> Sentences:
     card = checkpoints.read_card(folder)
     module = _build(text_encoders.build(card["encoder"]), card["config"], card["classes"])
     checkpoints.load_model(folder, module)
-    module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    module.to(device()).eval()
     return Sentences(module, text_encoders.load_tokenizer(str(folder / checkpoints.ASSETS)), card)
 
 
@@ -171,7 +182,7 @@ def test(model: Sentences, data: Path) -> Evaluation:
     from platform import scores
 
     arrays = open_arrays(_tokens_folder(data, model.card["config"]["backbone"], model.card["config"]["max_tokens"]))
-    logits = _logits(model.module, arrays, "test", _device(model))
+    logits = _logits(model.module, arrays, "test", device_of(model.module))
     metrics, figures, texts = _score(logits, arrays, "test"), dict[str, Any](), dict[str, str]()
     for head, (targets, predicted) in _answers(logits, arrays, "test").items():
         names = arrays.classes[head]
@@ -232,7 +243,7 @@ def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]
 def pretrained(config: Mapping[str, Any]) -> Sentences:
     """The encoder of a configuration as it comes, without heads."""
     encoder, tokenizer = text_encoders.load(config["backbone"], config["weights"] != "none", config["layer"])
-    return Sentences(_build(encoder, config, {}).eval(), tokenizer, {"config": dict(config)})
+    return Sentences(_build(encoder, config, {}).to(device()).eval(), tokenizer, {"config": dict(config)})
 
 
 def stage_names(model: Sentences) -> list[str]:
@@ -267,6 +278,12 @@ def embed(model: Sentences, inputs: Sequence[str], stage: str) -> np.ndarray:
 def declared_heads(params: Mapping[str, Any]) -> list[str]:
     """The label columns that a space declares."""
     return [key.removeprefix(DECLARATION) for key in params if key.startswith(DECLARATION)]
+
+
+def is_head_name(name: str) -> bool:
+    """Whether a label's name can name a module, a stage and settings beside those that are there."""
+    taken = name in ("depth", "loss", "loss_weights", "embeddings", "text") or re.fullmatch(r"layer\d+", name)
+    return name.isidentifier() and not taken and not hasattr(nn.ModuleDict(), name)
 
 
 def _build(
@@ -314,6 +331,17 @@ def _head_faults(space: "Space", dataset: "TextDataset", file: Path) -> list[Fau
         remedy = "Give the file of a study on the same labels."
         return [Fault("a file of heads must know one of the data's labels, with its classes", found, remedy)]
     shape = {"head_width": told["width"], **{DECLARATION + head: told["layers"][head] for head in shared}}
+    shape["pooling"] = told["pooling"]
+    for name in space.values("backbone"):
+        try:
+            encoder, _ = text_encoders.load(name, weights=False)
+        except InputError:  # it is told of already
+            continue
+        shape["layer"] = told["stages"] - len(encoder.stages()) - 1
+        if encoder.hidden != told["hidden"] or shape["layer"] >= 0:
+            rule = f"the heads in {file.name} stand on {told['stages']} stages of {told['hidden']} features"
+            found = f"{name} has {len(encoder.stages())} of {encoder.hidden}"
+            return [Fault(rule, found, "Name the encoder that they were trained on.")]
     return [
         Fault(f"the heads in {file.name} have {key}={value}", show(space.params[key]), f"Add --set {key}={value}.")
         for key, value in shape.items()
@@ -321,13 +349,9 @@ def _head_faults(space: "Space", dataset: "TextDataset", file: Path) -> list[Fau
     ]
 
 
-def _device(model: Sentences) -> torch.device:
-    return next(model.module.parameters()).device
-
-
 def _tokenize(model: Sentences, texts: list[str]) -> tuple[Tensor, Tensor]:
     tokens, mask = text_encoders.tokenize(model.tokenizer, texts, model.card["config"]["max_tokens"])
-    return tuple(torch.from_numpy(array).long().to(_device(model)) for array in (tokens, mask))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(array).long().to(device_of(model.module)) for array in (tokens, mask))  # type: ignore[return-value]
 
 
 def _batch(data: TextArrays, numbers: np.ndarray, where: torch.device) -> Batch:

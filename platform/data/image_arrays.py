@@ -49,12 +49,13 @@ class ImageArrays:
         return numbers_by_split(self.index["splits"])
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
-    """A picture as CLIP preprocesses it: the shorter side resized to `size`, bicubic, antialiased, the centre cut out.
+def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
+    """A picture as CLIP and torchvision preprocess it: resized, bicubic, antialiased, and the centre cut out.
 
     Args:
         image: RGB, as `images.load` gives it.
         size: Height and width in pixels.
+        crop: The share of the shorter side that is kept; CLIP's 1, of torchvision's ImageNet weights 224 / 256.
 
     Returns:
         (3, size, size) uint8, RGB.
@@ -63,7 +64,7 @@ def square(image: Image.Image, size: int) -> np.ndarray:
     longest = _LONGEST * min(image.size)
     if max(image.size) > longest:
         image = functional.center_crop(image, [min(image.height, longest), min(image.width, longest)])
-    resized = functional.resize(image, [size], functional.InterpolationMode.BICUBIC)
+    resized = functional.resize(image, [round(size / crop)], functional.InterpolationMode.BICUBIC)
     return np.array(functional.center_crop(resized, [size])).transpose(2, 0, 1)
 
 
@@ -76,8 +77,8 @@ def open_arrays(folder: Path) -> ImageArrays:
     )
 
 
-def write(dataset: "ImageDataset", image_size: int, folder: Path) -> None:
-    """Decodes a data set into a folder; one that is there already is left as it is.
+def write(dataset: "ImageDataset", image_size: int, crop: float, folder: Path) -> None:
+    """Decodes a data set into a folder, as `square` does it; one that is there already is left as it is.
 
     Raises:
         InputError: The disk has no room for it.
@@ -89,7 +90,7 @@ def write(dataset: "ImageDataset", image_size: int, folder: Path) -> None:
         pixels = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
 
         def decode(number: int) -> None:
-            pixels[number] = square(images.load(examples[number].path), image_size)
+            pixels[number] = square(images.load(examples[number].path), image_size, crop)
 
         in_threads(decode, range(len(examples)))
         pixels.flush()

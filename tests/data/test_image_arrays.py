@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.models import MobileNet_V2_Weights
+from torchvision.transforms import InterpolationMode
 
+from platform import encoders
 from platform.data import image_arrays, image_classes, images
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +21,7 @@ def test_arrays_hold_the_data_set(tmp_path, save):
     for number in range(12):
         save(tmp_path / "data" / ("ant", "bee")[number % 2] / f"{number:02}.png", number)
     dataset = image_classes.read(tmp_path / "data", 0)
-    image_arrays.write(dataset, 24, tmp_path / "arrays")
+    image_arrays.write(dataset, 24, 0.75, tmp_path / "arrays")
     arrays = image_arrays.open_arrays(tmp_path / "arrays")
     assert (arrays.images.shape, arrays.images.dtype, arrays.labels.dtype) == ((12, 3, 24, 24), np.uint8, np.int64)
     assert isinstance(arrays.images, np.memmap)
@@ -27,9 +30,9 @@ def test_arrays_hold_the_data_set(tmp_path, save):
     for number, example in enumerate(dataset.examples):
         assert arrays.labels[number] == example.label
         assert number in arrays.split[example.split]
-        assert np.array_equal(arrays.images[number], image_arrays.square(images.load(example.path), 24))
+        assert np.array_equal(arrays.images[number], image_arrays.square(images.load(example.path), 24, 0.75))
     before = (tmp_path / "arrays" / "images.npy").stat().st_mtime_ns
-    image_arrays.write(dataset, 24, tmp_path / "arrays")
+    image_arrays.write(dataset, 24, 0.75, tmp_path / "arrays")
     assert (tmp_path / "arrays" / "images.npy").stat().st_mtime_ns == before
 
 
@@ -39,6 +42,15 @@ def test_a_square_is_what_clip_sees(shape):
     clip = open_clip.image_transform(64, is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
     made = image_arrays.square(Image.fromarray(pixels), 64)
     assert np.array_equal(made, np.rint(clip(Image.fromarray(pixels)).numpy() * 255).astype(np.uint8))
+
+
+def test_a_square_is_what_imagenet_weights_see():
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 413, 3), np.uint8)
+    preset = MobileNet_V2_Weights.IMAGENET1K_V1.transforms(
+        mean=(0, 0, 0), std=(1, 1, 1), interpolation=InterpolationMode.BICUBIC
+    )
+    made = image_arrays.square(Image.fromarray(pixels), encoders.USUAL_SIZE, encoders.USUAL_CROP)
+    assert np.array_equal(made, np.rint(preset(Image.fromarray(pixels)).numpy() * 255).astype(np.uint8))
 
 
 @settings(deadline=None, max_examples=60)
