@@ -61,7 +61,7 @@ def pictures(names: list[str]) -> list[Path]:
     Raises:
         InputError: One is missing or cannot be read, or there is none.
     """
-    from platform.data.annotations import image_files_below
+    from platform.data.files import image_files_below
     from platform.errors import Fault, InputError
 
     missing = [name for name in names if not Path(name).exists()]

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from platform import schedules
-from platform.data import scenes
+from platform.data import ink
 from starters import glyphs
 
 SIZE = 64  # pixels a side
@@ -218,12 +218,12 @@ def draw(rng: Generator, rendered: np.ndarray) -> tuple[np.ndarray, str]:
     crop = Image.fromarray(glyphs.ground(rng)[y : y + side, x : x + side])
     canvas = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float64) / 255
     canvas = canvas ** math.exp(rng.uniform(-1.2, 1.2))  # dark grounds and bright ones: colours of all kinds stand out
-    ink = glyphs.bend(rng, rendered)
+    stroke = glyphs.bend(rng, rendered)
     longer = rng.uniform(*LONGER)
-    height, width = (max(3, round(side * longer / max(ink.shape))) for side in ink.shape)
-    ink = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
+    height, width = (max(3, round(side * longer / max(stroke.shape))) for side in stroke.shape)
+    stroke = np.asarray(Image.fromarray(stroke.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
     x, y = rng.integers(0, SIZE - width + 1), rng.integers(0, SIZE - height + 1)
-    colour = scenes.paint(rng, canvas[y : y + height, x : x + width], np.clip(ink, 0, 1))
+    colour = ink.paint(rng, canvas[y : y + height, x : x + width], np.clip(stroke, 0, 1))
     return np.clip(canvas, 0, 1), colour_name(colour)
 
 

@@ -22,7 +22,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
 from platform import backbones, detectors, schedules
-from platform.data import scenes
+from platform.data import ink
 
 DIGITS = "0123456789"
 ALPHABET = DIGITS + "ABCDEFGHJKLMNPQRTUVXYabdehkt"  # without what some font draws like another: O, I, l, S, Z, g, …
@@ -93,7 +93,7 @@ def batch(rng: Generator, glyphs: list[list[np.ndarray]]) -> tuple[list[Tensor],
         number = int(rng.integers(GLYPHS[0], GLYPHS[1] + 1))
         labels = np.where(rng.random(number) < 0.5, *(rng.integers(len(s), size=number) for s in (DIGITS, ALPHABET)))
         inks = [bend(rng, glyphs[label][rng.integers(len(glyphs[label]))]) for label in labels]
-        drawn = scenes.compose(rng, ground(rng), inks)
+        drawn = ink.compose(rng, ground(rng), inks)
         if drawn is None:  # too crowded
             continue
         boxes = torch.tensor(drawn[1], dtype=torch.float32)
@@ -114,7 +114,7 @@ def render_glyphs() -> list[list[np.ndarray]]:
             for stroke in (0, 2, 4):
                 page = Image.new("L", (2 * EM, 2 * EM))
                 ImageDraw.Draw(page).text((EM // 2, EM // 4), character, 255, font, stroke_width=stroke)
-                glyphs[label].append(scenes.tighten(np.asarray(page, np.float32) / 255))
+                glyphs[label].append(ink.tighten(np.asarray(page, np.float32) / 255))
     return glyphs
 
 
@@ -131,7 +131,7 @@ def bend(rng: Generator, glyph: np.ndarray) -> np.ndarray:
     rows = math.cos(angle) * y + math.sin(angle) * x
     columns = (math.cos(angle) * x - math.sin(angle) * y + slant * rows) / aspect
     page = map_coordinates(glyph, [(rows + 0.5) * height, (columns + 0.5) * width], order=1)
-    return scenes.tighten(page.reshape(side // 2, 2, side // 2, 2).mean((1, 3)))
+    return ink.tighten(page.reshape(side // 2, 2, side // 2, 2).mean((1, 3)))
 
 
 def noise(rng: Generator, cells: int, side: int) -> np.ndarray:

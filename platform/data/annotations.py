@@ -1,29 +1,13 @@
 """What the readers of COCO, Pascal VOC and YOLO hand over: boxes as they were written, and what could not be read."""
 
-import os
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from platform.data import images
 from platform.data.findings import Repair
 from platform.data.splits import SPLITS as SPLITS
-from platform.errors import Fault
 
 Box = tuple[float, float, float, float]
-
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 class Kind(StrEnum):
@@ -83,85 +67,3 @@ class RawDataset:
     images: tuple[RawImage, ...]
     repairs: tuple[Repair, ...]
     declared: tuple[str, ...] = ()
-
-
-def absolute(root: Path) -> Path:
-    """Returns the path from the file system's root, with no ".." left, without asking the disk."""
-    return Path(os.path.abspath(root))  # noqa: PTH100 (Path.absolute keeps "..")
-
-
-def folder_faults(root: Path, rule: str) -> list[Fault]:
-    """Returns what is wrong with a data folder before anything in it is looked at."""
-    if not os.path.exists(root):  # noqa: PTH110 (Path.exists raises where a folder above may not be entered)
-        return [Fault(rule, f"no {root}", "Check the path.")]
-    if not root.is_dir():
-        return [Fault(rule, f"the file {root}", "Give the folder; unpack an archive first.")]
-    if not os.access(root, os.R_OK | os.X_OK):
-        return [Fault(rule, f"{root} without permission to read it", "Allow reading it.")]
-    if not any(root.iterdir()):
-        return [Fault(rule, f"the empty folder {root}", "Put the data there.")]
-    return []
-
-
-def split_of(name: str) -> str | None:
-    """Returns the split that a file or folder name speaks of: "instances_val2017" is "val"; or None."""
-    words = re.findall("[a-z]+", name.lower())
-    return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), None)
-
-
-def split_folders(root: Path) -> list[tuple[Path, str]]:
-    """Returns the folders in `root` named for a split, as (folder, split)."""
-    if not root.is_dir():
-        return []
-    named = [(folder, _SPLIT_NAMES.get(folder.name.lower())) for folder in sorted(root.iterdir())]
-    return [(folder, split) for folder, split in named if split is not None and folder.is_dir()]
-
-
-def inside(root: Path, base: Path, text: str) -> Path | None:
-    """Joins a path found in an annotation to `base`, or returns None if it leads out of `root`.
-
-    The text alone is judged, and the path returned has no ".." left. Symbolic links are followed: they are not
-    something an annotation can write.
-    """
-    path = absolute(base / text.replace("\\", "/"))
-    return path if path.is_relative_to(absolute(root)) else None
-
-
-def is_file(path: Path) -> bool:
-    """Whether this is a file; False, not an error, for names no file can have (too long, a zero byte)."""
-    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises on such names)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Returns the images in a folder, sorted, known by their suffix."""
-    return sorted(_images(folder.iterdir())) if folder.is_dir() else []
-
-
-def image_files_below(folder: Path) -> list[Path]:
-    """Returns the images in a folder and all its subfolders, sorted, known by their suffix."""
-    return sorted(_images(folder.rglob("*")))
-
-
-def place(root: Path, file: Path, entry: object = "") -> str:
-    """Returns the `where` of a message: the file below the root, and the entry in it."""
-    return printable(f"{os.path.relpath(file, root)} {entry}")
-
-
-def class_name(text: Any) -> str:
-    """Returns a class name without surrounding blanks.
-
-    Raises:
-        ValueError: Not text, or empty.
-    """
-    if isinstance(text, str) and (name := printable(text)):
-        return name
-    raise ValueError("not a class name")
-
-
-def printable(value: object) -> str:
-    """Returns text that any UTF-8 terminal, file or hash takes: annotations may hold lone surrogates."""
-    return str(value).encode("utf-8", "replace").decode().strip()
-
-
-def _images(paths: Iterator[Path]) -> Iterator[Path]:
-    return (path for path in paths if path.suffix.lower() in images.SUFFIXES and path.is_file())

@@ -6,11 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from platform.data.annotations import (
-    Kind,
-    RawBox,
-    RawDataset,
-    RawImage,
+from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
+from platform.data.files import (
     absolute,
     class_name,
     image_files,

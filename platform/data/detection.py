@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from platform.data import coco, images, voc, yolo
-from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage, absolute, folder_faults, place
+from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage
 from platform.data.arrays import in_threads
 from platform.data.boxes import mend
+from platform.data.files import absolute, folder_faults, place
 from platform.data.findings import Findings, Repair, told
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError

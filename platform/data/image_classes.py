@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from platform.data import image_folders, image_table, images
-from platform.data.annotations import absolute, folder_faults
 from platform.data.arrays import in_threads
+from platform.data.files import absolute, folder_faults
 from platform.data.findings import Findings, Repair, told
 from platform.data.image_labels import Kind, Labelled, Labels, folders, visible
 from platform.data.splits import SPLITS, complete

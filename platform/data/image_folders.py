@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from platform.data.annotations import place, split_folders
+from platform.data.files import place, split_folders
 from platform.data.findings import Repair
 from platform.data.image_labels import (
     Kind,

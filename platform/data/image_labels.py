@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from platform.data.annotations import class_name
+from platform.data.files import class_name
 from platform.data.findings import Repair
 from platform.data.images import SUFFIXES
 

@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from platform.data.annotations import image_files, inside, is_file, place, printable, split_of
+from platform.data.files import image_files, inside, is_file, place, printable, split_of
 from platform.data.findings import Repair
 from platform.data.image_labels import Kind, Labelled, Labels, is_hidden, label_of, ordered
 from platform.errors import Fault, InputError

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.data import tables
-from platform.data.annotations import absolute, place, printable, split_of
+from platform.data.files import absolute, place, printable, split_of
 from platform.data.findings import Findings, Repair, told
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError

@@ -7,23 +7,11 @@ from xml.etree.ElementTree import Element
 
 from defusedxml import ElementTree  # the standard library's expands entities without bound
 
-from platform.data.annotations import (
-    SPLITS,
-    Kind,
-    RawBox,
-    RawDataset,
-    RawImage,
-    absolute,
-    class_name,
-    image_files,
-    inside,
-    is_file,
-    place,
-    printable,
-    split_folders,
-)
+from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
+from platform.data.files import absolute, class_name, image_files, inside, is_file, place, printable, split_folders
 from platform.data.findings import Repair
 from platform.data.images import SUFFIXES
+from platform.data.splits import SPLITS
 
 LAYOUT = "Pascal VOC"
 NEEDS = "Annotations/*.xml with JPEGImages/, or *.xml beside the images"

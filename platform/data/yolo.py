@@ -8,12 +8,8 @@ from typing import Any
 
 import yaml
 
-from platform.data.annotations import (
-    SPLITS,
-    Kind,
-    RawBox,
-    RawDataset,
-    RawImage,
+from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
+from platform.data.files import (
     absolute,
     class_name,
     image_files_below,
@@ -26,6 +22,7 @@ from platform.data.annotations import (
 )
 from platform.data.findings import Repair
 from platform.data.images import SUFFIXES, ImageFault, size
+from platform.data.splits import SPLITS
 
 LAYOUT = "YOLO"
 NEEDS = (

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from platform.data import coco, scenes
+from platform.data import coco, ink, scenes
 from platform.errors import InputError
 
 COUNTS = {"train": 24, "val": 8, "test": 12}
@@ -62,12 +62,12 @@ def test_written_digits_are_of_their_class_and_of_one_split(root):
 @pytest.mark.parametrize("split", COUNTS)
 def test_crops_come_from_the_splits_own_band(split):
     photograph = np.zeros((427, 640, 3), np.uint8)  # each band in a colour of its own
-    for value, (left, right) in enumerate(scenes._BANDS.values()):
+    for value, (left, right) in enumerate(ink._BANDS.values()):
         photograph[:, round(left * 640) : round(right * 640)] = 40 * (value + 1)
     rng = np.random.default_rng(0)
-    colours = {int(c) for _ in range(200) for c in np.unique(scenes._crop(rng, photograph, split, 64))}
-    assert colours == {40 * (list(scenes._BANDS).index(split) + 1)}
-    edges = [edge for band in scenes._BANDS.values() for edge in band]
+    colours = {int(c) for _ in range(200) for c in np.unique(ink._crop(rng, photograph, split, 64))}
+    assert colours == {40 * (list(ink._BANDS).index(split) + 1)}
+    edges = [edge for band in ink._BANDS.values() for edge in band]
     assert all(a <= b for a, b in pairwise(edges))
 
 
@@ -92,7 +92,7 @@ def test_boxes_hardly_overlap(root, split):
     for a in document(root, split)["annotations"]:
         by_scene.setdefault(a["image_id"], []).append(a["bbox"])
     for boxes in by_scene.values():
-        assert all(scenes._iou(a, b) <= scenes.MAX_IOU for a, b in combinations(boxes, 2))
+        assert all(ink._iou(a, b) <= ink.MAX_IOU for a, b in combinations(boxes, 2))
 
 
 @pytest.mark.parametrize("level", [0, 90, 128, 255])
@@ -100,7 +100,7 @@ def test_boxes_are_tight_and_the_ink_stands_out(level):
     rng = np.random.default_rng(level)
     ground = np.full((128, 128, 3), level, np.uint8)
     for digit in load_digits().images[:20]:
-        drawn = scenes.compose(rng, ground, [scenes._ink(rng, digit, 128)])
+        drawn = ink.compose(rng, ground, [ink._ink(rng, digit, 128, (0.2, 0.4))])
         assert drawn is not None
         scene, [(x, y, width, height)] = drawn
         change = np.abs(scene.astype(int) - level).max(2)
@@ -128,7 +128,7 @@ def test_another_content_is_not_touched(root, tmp_path):
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    draw, calls = scenes._draw, []
+    draw, calls = ink.draw, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -136,7 +136,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return draw(*arguments)
 
-    monkeypatch.setattr(scenes, "_draw", interrupted)
+    monkeypatch.setattr(ink, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         scenes.write(tmp_path / "scenes", seed=0, counts=COUNTS)
     assert list(tmp_path.iterdir()) == []
