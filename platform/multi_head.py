@@ -1,21 +1,18 @@
-"""One text encoder under several heads, a label each: the model, what it minimises, and its heads as a file."""
+"""One text encoder under several heads, a label each: the model, and what it minimises."""
 
-import json
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from platform import heads, text_encoders
 from platform.data.text_arrays import MISSING
-from platform.errors import Fault, InputError
 from platform.freezing import Stage
 
+DECLARATION = "head_layers_"  # and a label's name: what declares a head in a space
 WEIGHTINGS = ("fixed", "uncertainty")
 
 
@@ -72,6 +69,17 @@ class MultiHead(nn.Module):
         return {head: float(torch.exp(-value.detach())) for head, value in self.log_variances.items()}
 
 
+def declared_heads(params: Mapping[str, Any]) -> list[str]:
+    """The label columns that a space declares."""
+    return [key.removeprefix(DECLARATION) for key in params if key.startswith(DECLARATION)]
+
+
+def is_head_name(name: str) -> bool:
+    """Whether a label's name can name a module, a stage and settings beside those that are there."""
+    taken = name in ("depth", "loss", "loss_weights", "embeddings", "text") or re.fullmatch(r"layer\d+", name)
+    return name.isidentifier() and not taken and not hasattr(nn.ModuleDict(), name)
+
+
 def losses(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
     """Each head's mean cross-entropy over the rows that have its label; a head whose label none has is left out.
 
@@ -100,39 +108,3 @@ def weighted(
         return torch.stack([fixed[head] * part for head, part in parts.items()]).sum()
     shares = [torch.exp(-log_variances[head]) * part + log_variances[head] / 2 for head, part in parts.items()]
     return torch.stack(shares).sum()
-
-
-def save_heads(model: MultiHead, file: Path) -> None:
-    """Writes the heads as a file of their own, which says of itself what they tell apart and what they stand on."""
-    state = {key: value.contiguous() for key, value in model.heads.state_dict().items()}
-    told = {key: getattr(model, key) for key in ("classes", "layers", "width", "pooling")}
-    told |= {"hidden": model.encoder.hidden, "stages": len(model.encoder.stages())}
-    save_file(state, file, {"heads": json.dumps(told)})
-
-
-def read_heads(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a file of heads says of itself, and its tensors.
-
-    Returns:
-        {"classes" and "layers" by head, "width" of a hidden layer, and of the encoder that they were trained on
-        "pooling", "hidden" units and "stages" as far as its output was taken}, and the tensors by name.
-
-    Raises:
-        InputError: It is no such file.
-    """
-    try:
-        with safe_open(file, "pt") as opened:
-            told = json.loads((opened.metadata() or {})["heads"])
-            return told, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        rule = "heads must be 'new' or a study's weights/heads.safetensors"
-        raise InputError(Fault(rule, f"{file}: {error}", "Check the path.")) from error
-
-
-def load_heads(model: MultiHead, file: Path) -> None:
-    """Loads those heads of a file that the model has too, with the same classes."""
-    told, state = read_heads(file)
-    for head, module in model.heads.items():
-        if told["classes"].get(head) == model.classes[head]:
-            prefix = f"{head}."
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

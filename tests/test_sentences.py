@@ -218,13 +218,13 @@ def test_a_third_head_is_a_column_and_three_lines(files, space, tmp_path, backbo
 
 @pytest.mark.parametrize("name", ["type", "keys", "training", "loss", "layer0", "embeddings", "a.b", "two words"])
 def test_a_head_may_not_be_called_as_something_else_is(space, name):
-    assert not sentences.is_head_name(name)
+    assert not multi_head.is_head_name(name)
     shared = {f"{key}_{name}": 1 for key in ("head_layers", "loss_weight")}
     named = replace(space, params={**space.params, **shared, f"freeze_{name}": False})
     [fault] = sentences.check(named, None)
     assert f"{name}_label" in fault.remedy
-    assert not sentences.is_head_name("depth")  # freeze_depth is something else
-    assert sentences.is_head_name(f"{name}_label".replace(" ", "_").replace(".", "_"))
+    assert not multi_head.is_head_name("depth")  # freeze_depth is something else
+    assert multi_head.is_head_name(f"{name}_label".replace(" ", "_").replace(".", "_"))
 
 
 def test_a_head_that_has_learned_nothing_is_not_frozen(space):

@@ -6,7 +6,6 @@ python -m platform.tune sentences --data FILE --set backbone=bert-base-uncased
 """
 
 import functools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from platform import checkpoints, pictures, text_encoders
+from platform import checkpoints, pictures, saved_heads, text_encoders
 from platform.data.arrays import write_once
 from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.keys import key_of
-from platform.multi_head import WEIGHTINGS, MultiHead, load_heads, losses, read_heads, save_heads, weighted
+from platform.multi_head import DECLARATION, WEIGHTINGS, MultiHead, declared_heads, is_head_name, losses, weighted
 from platform.task import Evaluation
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 INPUT = "text"
 REQUIREMENTS = ("transformers", "scikit-learn")
 EVAL_BATCH = 64
-HEADS_FILE, TOKENIZER, DECLARATION = "heads.safetensors", "tokenizer", "head_layers_"
+HEADS_FILE, TOKENIZER = "heads.safetensors", "tokenizer"
 
 Batch = tuple[Tensor, Tensor, Tensor]  # tokens (N, T), mask (N, T), labels (N, heads)
 
@@ -99,7 +98,7 @@ def check(space: "Space", dataset: "TextDataset | None") -> list[Fault]:
         found = f"{frozen[0]}=true with heads=new"
         faults.append(Fault("a frozen head must have learned before", found, "Add --set heads=FILE, of a study."))
     for file in asked.values("heads"):
-        faults += [] if file == "new" or dataset is None else _head_faults(asked, dataset, Path(file))
+        faults += [] if file == "new" or dataset is None else saved_heads.faults(asked, dataset.classes, Path(file))
     return list(dict.fromkeys(faults))
 
 
@@ -129,7 +128,7 @@ def train(config: dict[str, Any]) -> None:
     data, where = open_arrays(_tokens_folder(Path(context.data), point["backbone"], point["max_tokens"])), device()
     model = _build(encoder, point, data.classes)
     if point["heads"] != "new":
-        load_heads(model, Path(point["heads"]))
+        saved_heads.load(model, Path(point["heads"]))
     numbers, batch_size = data.split["train"], point["batch_size"]
 
     def batches(epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
@@ -194,12 +193,8 @@ def test(model: Sentences, data: Path) -> Evaluation:
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
-    """TF-IDF of words and pairs of words with logistic regression, one model a head, on the same splits."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    from platform import scores
+    """Bags of words, one model a head, on the same splits."""
+    from platform import bag_of_words, scores
 
     # The texts are the same in all folders, whatever the tokens.
     arrays = open_arrays(_tokens_folder(data, space.values("backbone")[0], space.values("max_tokens")[0]))
@@ -208,19 +203,16 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
         rows = {split: arrays.split[split] for split in ("train", "test")}
         rows = {split: numbers[arrays.labels[numbers, column] != MISSING] for split, numbers in rows.items()}
         texts = {split: [arrays.texts[number] for number in numbers] for split, numbers in rows.items()}
-        model = make_pipeline(
-            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0, max_iter=2000)
-        )
-        model.fit(texts["train"], arrays.labels[rows["train"], column])
-        targets, predicted = arrays.labels[rows["test"], column], model.predict(texts["test"])
+        predicted = bag_of_words.classify(texts["train"], arrays.labels[rows["train"], column], texts["test"])
+        targets = arrays.labels[rows["test"], column]
         metrics |= scores.classification(targets, predicted, arrays.classes[head], f"test/{head}")
-    return {"TF-IDF + logistic regression": {**metrics, **_means(metrics, list(arrays.classes), "test")}}
+    return {bag_of_words.NAME: {**metrics, **_means(metrics, list(arrays.classes), "test")}}
 
 
 def export(model: Sentences, data: Path, folder: Path) -> None:
     """Writes the encoder with its tokenizer (`--set backbone=…/encoder`) and the heads (`--set heads=…`)."""
     text_encoders.save(folder / "encoder", model.module.encoder, model.tokenizer)
-    save_heads(model.module, folder / HEADS_FILE)
+    saved_heads.save(model.module, folder / HEADS_FILE)
 
 
 @torch.inference_mode()
@@ -275,17 +267,6 @@ def embed(model: Sentences, inputs: Sequence[str], stage: str) -> np.ndarray:
     return np.concatenate(vectors)
 
 
-def declared_heads(params: Mapping[str, Any]) -> list[str]:
-    """The label columns that a space declares."""
-    return [key.removeprefix(DECLARATION) for key in params if key.startswith(DECLARATION)]
-
-
-def is_head_name(name: str) -> bool:
-    """Whether a label's name can name a module, a stage and settings beside those that are there."""
-    taken = name in ("depth", "loss", "loss_weights", "embeddings", "text") or re.fullmatch(r"layer\d+", name)
-    return name.isidentifier() and not taken and not hasattr(nn.ModuleDict(), name)
-
-
 def _build(
     encoder: text_encoders.TextEncoder, point: Mapping[str, Any], classes: Mapping[str, Sequence[str]]
 ) -> MultiHead:
@@ -315,38 +296,6 @@ def _tokens_folder(folder: Path, name: str, most: int) -> Path:
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     text_encoders.save_tokenizer(folder / TOKENIZER, tokenizer)
-
-
-def _head_faults(space: "Space", dataset: "TextDataset", file: Path) -> list[Fault]:
-    """What keeps the heads of a file from being those that the space asks for."""
-    from platform.space import show
-
-    try:
-        told, _ = read_heads(file)
-    except InputError as error:
-        return list(error.faults)
-    shared = [head for head, names in dataset.classes.items() if told["classes"].get(head) == list(names)]
-    if not shared:
-        found = ", ".join(f"{head} ({', '.join(names)})" for head, names in told["classes"].items())
-        remedy = "Give the file of a study on the same labels."
-        return [Fault("a file of heads must know one of the data's labels, with its classes", found, remedy)]
-    shape = {"head_width": told["width"], **{DECLARATION + head: told["layers"][head] for head in shared}}
-    shape["pooling"] = told["pooling"]
-    for name in space.values("backbone"):
-        try:
-            encoder, _ = text_encoders.load(name, weights=False)
-        except InputError:  # it is told of already
-            continue
-        shape["layer"] = told["stages"] - len(encoder.stages()) - 1
-        if encoder.hidden != told["hidden"] or shape["layer"] >= 0:
-            rule = f"the heads in {file.name} stand on {told['stages']} stages of {told['hidden']} features"
-            found = f"{name} has {len(encoder.stages())} of {encoder.hidden}"
-            return [Fault(rule, found, "Name the encoder that they were trained on.")]
-    return [
-        Fault(f"the heads in {file.name} have {key}={value}", show(space.params[key]), f"Add --set {key}={value}.")
-        for key, value in shape.items()
-        if space.values(key) != (value,)
-    ]
 
 
 def _tokenize(model: Sentences, texts: list[str]) -> tuple[Tensor, Tensor]:
