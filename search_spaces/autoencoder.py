@@ -1,4 +1,7 @@
-"""Does unsupervised pretraining pay? Even against odd digits: `python -m platform.tune autoencoder`."""
+"""Does unsupervised pretraining pay? Even against odd digits: `python -m platform.tune autoencoder`.
+
+The epochs are those of the head; the pretraining comes on top of them, for those that have one.
+"""
 
 from ray import tune
 

@@ -1,6 +1,7 @@
 """How to fine-tune one text encoder for several labels at once: `python -m platform.tune sentences`.
 
-A head is declared by its label column: head_layers_X, loss_weight_X and freeze_X; a third is three lines more.
+A head is declared by its label column: head_layers_X, loss_weight_X and freeze_X; a third is three lines more, and
+val/X/f1 among the objectives for the list of Pareto-best trials.
 """
 
 from ray import tune
