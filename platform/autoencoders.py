@@ -41,7 +41,10 @@ class Encoder(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    """Images (N, 1, H, W) in [0, 1] → the same, through the bottleneck."""
+    """Images (N, 1, H, W) in [0, 1] → about the same, through the bottleneck.
+
+    The output is linear: a sigmoid saturates where most of an image is black, and then nothing more is learned.
+    """
 
     def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
         super().__init__()
@@ -58,7 +61,6 @@ class Autoencoder(nn.Module):
             nn.Conv2d(2 * width, width, 3, 1, 1),
             nn.ReLU(),
             nn.Conv2d(width, 1, 3, 1, 1),
-            nn.Sigmoid(),
         )
 
     def forward(self, images: Tensor) -> Tensor:

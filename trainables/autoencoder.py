@@ -301,7 +301,7 @@ def _train_autoencoder(point: dict[str, Any], data: Arrays, context: "Context", 
     save_encoder(model.encoder, reporter.folder / ENCODER)
     with torch.inference_mode():
         shown = data.batch(data.split["val"][:SHOWN_IMAGES], where)[0]
-        pairs = torch.stack([shown, model.eval()(shown)]).cpu().mul(255).round().byte().numpy()
+        pairs = torch.stack([shown, model.eval()(shown)]).cpu().clamp(0, 1).mul(255).round().byte().numpy()
     strips = [
         Image.fromarray(np.concatenate([np.pad(one[0], ((0, 0), (1, 1))) for one in row], axis=1)) for row in pairs
     ]
