@@ -6,8 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
+from sklearn.datasets import load_digits
 
 from platform import fit
 from platform.autoencoders import Autoencoder, BinaryClassifier, Encoder, load_encoder, save_encoder
@@ -147,3 +149,19 @@ def test_what_a_space_cannot_ask_for_is_told_together(tmp_path):
     dataset = autoencoder.read([], tmp_path, 0, SPACE)
     space = SPACE.override(["label_fraction=1.5", "patience=0"])
     assert len(autoencoder.check(space, dataset)) == 2
+
+
+def test_images_that_are_mostly_black_are_rebuilt_better_than_by_their_mean():
+    images = torch.from_numpy(load_digits().images[:512] / 16).float().unsqueeze(1)
+    images = F.pad(F.interpolate(images, (14, 14)), (7, 7, 7, 7))  # as sparse as MNIST
+    torch.manual_seed(0)
+    model = Autoencoder((28, 28), 8, 32, dropout=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), SPACE.start["lr_pretrain"])
+    for _ in range(120):
+        batch = images[torch.randint(0, len(images), (64,))]
+        loss = F.mse_loss(model(batch), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.inference_mode():
+        assert F.mse_loss(model.eval()(images), images) < 0.7 * images.var(0, correction=0).mean()
