@@ -11,7 +11,7 @@ from platform.errors import InputError
 from platform.plan import Plan
 from platform.search import Scheduler
 from platform.space import Space
-from platform.task import Evaluation
+from platform.task import PER_CLASS, Evaluation
 from platform.tracking import our_metrics, trial_name
 
 BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
@@ -72,6 +72,7 @@ class Judgement:
         left_out: "left_out" of result.json: why there are no references, if they could not be had.
         figures: Pictures by name.
         files: Reports, and parts of the model that later studies can name as weights.
+        note: Which trial is the best, and all test scores as a table, in Markdown.
     """
 
     best: dict[str, Any]
@@ -80,6 +81,7 @@ class Judgement:
     left_out: list[str]
     figures: dict[str, Path]
     files: list[Path]
+    note: str
 
 
 def judge(
@@ -130,7 +132,15 @@ def judge(
     plan.task.export(model, data, weights)
     files = [*(shown / name for name in evaluation.texts), weights]
     pictured = {Path(name).stem: shown / name for name in figures}
-    return Judgement(crowned, baselines, references, left_out, pictured, files)
+    note = f"Best: {best['name']}. Scores on the test split, which the search never saw:\n\n{_table(compared)}"
+    return Judgement(crowned, baselines, references, left_out, pictured, files, note)
+
+
+def _table(compared: Mapping[str, Mapping[str, float]]) -> str:
+    """Test scores by name, without those of single classes, as a table in Markdown."""
+    keys = [key for key in compared["best"] if PER_CLASS not in key]
+    rows = [[name, *(f"{m[key]:.3f}" if key in m else "" for key in keys)] for name, m in compared.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [["", *keys], ["---"] * (len(keys) + 1), *rows])
 
 
 def _score(plan: Plan, trial: Any, folder: Path, data: Path) -> tuple[Any, Evaluation]:

@@ -269,12 +269,15 @@ class Recorder:
         model_dir: Path | None,
         figures: dict[str, Any],
         files: list[Path],
+        note: str,
     ) -> None:
         run_id = self._run_of(trial_id)
         for target in (run_id, self.parent_id):
             self._log_metrics(target, metrics, time_ms, step=0)
         self.client.set_tag(self.parent_id, "best_trial_id", trial_id)
         self.client.set_tag(self.parent_id, "best_run_id", run_id)
+        if note:
+            self.client.set_tag(self.parent_id, "mlflow.note.content", note)  # shown as the run's description
         self._log_figures(run_id, figures)
         for file in files:
             if file.is_dir():

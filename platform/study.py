@@ -78,6 +78,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             model_dir=request.folder / BEST,
             figures=judgement.figures,
             files=judgement.files,
+            note=judgement.note,
         )
     undelivered = tracker.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
     result = {

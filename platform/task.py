@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from platform.errors import Fault, InputError
 
+PER_CLASS = "_class/"  # in the name of a metric that speaks of one class
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure

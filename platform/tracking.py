@@ -116,6 +116,7 @@ class Tracker(Callback):
         model_dir: Path | None = None,
         figures: Mapping[str, Any] | None = None,
         files: Sequence[Path] = (),
+        note: str = "",
     ) -> None:
         """Records the best trial: test metrics on its run and the parent, figures and the model on its run.
 
@@ -125,6 +126,7 @@ class Tracker(Callback):
             model_dir: Folder with model.json and the weights, as `trainables.<task>.load` reads it.
             figures: Name → matplotlib figure or picture file, shown under "figures/".
             files: Files and folders kept under "files/".
+            note: Markdown, shown as the parent's description.
         """
         self._put(
             "best",
@@ -133,6 +135,7 @@ class Tracker(Callback):
             model_dir=model_dir,
             figures=dict(figures or {}),
             files=list(files),
+            note=note,
         )
 
     def close(self, status: str = "FINISHED", timeout: float = 120.0) -> int:

@@ -14,12 +14,12 @@ from rich.text import Text
 
 from platform.errors import InputError
 from platform.space import Space, show
+from platform.task import PER_CLASS
 from platform.tracking import trial_name
 
 SHOWN_TRIALS = 12
 LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
 NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: of a trial's name, status, epochs, seconds, score; of a parameter
-PER_CLASS = "_class/"  # in the name of a metric that speaks of one class
 STATUS_STYLE = {
     "finished": "green",
     "running": "cyan",

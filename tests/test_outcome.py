@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray import tune
 
-from platform.outcome import best_of, pareto_front
+from platform.outcome import _table, best_of, pareto_front
 from platform.space import Space
 
 
@@ -51,3 +51,8 @@ def test_whatever_is_left_out_is_beaten_by_one_in_the_front(points):
     for number, (a, b) in enumerate(points):
         beaten = any(points[f][0] >= a and points[f][1] >= b and points[f] != (a, b) for f in front)
         assert beaten == (number not in front)
+
+
+def test_the_table_has_a_row_for_each_and_no_single_classes():
+    compared = {"best": {"test/f1": 0.5, "test/f1_class/bees": 0.1}, "zero-shot": {"test/accuracy": 0.9}}
+    assert _table(compared) == "|  | test/f1 |\n| --- | --- |\n| best | 0.500 |\n| zero-shot |  |"

@@ -250,8 +250,10 @@ def test_reports_and_weights_are_kept_with_the_best(tmp_path):
     (tmp_path / "weights" / "encoder.safetensors").write_bytes(b"bytes")
     tracker = Tracker(facts(store(tmp_path)), status_of)
     play(tracker, fake_trial(), range(1, 2))
-    tracker.log_best("t1", {"test/score": 0.5}, files=[tmp_path / "report.txt", tmp_path / "weights"])
+    files = [tmp_path / "report.txt", tmp_path / "weights"]
+    tracker.log_best("t1", {"test/score": 0.5}, files=files, note="| a | table |")
     assert tracker.close() == 0, tracker.last_error
+    assert runs_of(store(tmp_path), "study")[0].data.tags["mlflow.note.content"] == "| a | table |"
     (run,) = runs_of(store(tmp_path), "trial")
     client = mlflow.MlflowClient(store(tmp_path))
     kept = [
