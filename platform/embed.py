@@ -133,12 +133,13 @@ def _model(options: argparse.Namespace) -> tuple:
         faults.append(Fault("--set chooses a pretrained model", f"--model {options.model}", "Leave one of them out."))
     if options.most < LEAST:
         faults.append(Fault(f"--most must be at least {LEAST}", str(options.most), "Leave it out: 2000."))
+    config = {**space.fixed, **space.start}
     if options.model == PRETRAINED and not faults:
-        faults += module.check(replace(space, baselines={}), None)
+        faults += module.check(replace(space, params=config, start={}, baselines={}), None)
     if faults:
         raise InputError(*faults)
     if options.model == PRETRAINED:
-        model = module.pretrained({**space.fixed, **space.start})
+        model = module.pretrained(config)
     else:
         model = module.load(model_folder(options.task, options.model, Path(options.storage)))
     stages = module.stage_names(model)

@@ -76,7 +76,7 @@ def declared_heads(params: Mapping[str, Any]) -> list[str]:
 
 def is_head_name(name: str) -> bool:
     """Whether a label's name can name a module, a stage and settings beside those that are there."""
-    taken = name in ("depth", "loss", "loss_weights", "embeddings", "text") or re.fullmatch(r"layer\d+", name)
+    taken = name in ("depth", "loss", "loss_weights", "embeddings", "text", "split") or re.fullmatch(r"layer\d+", name)
     return name.isidentifier() and not taken and not hasattr(nn.ModuleDict(), name)
 
 
