@@ -201,12 +201,11 @@ def _holds(domain: Any, value: Any) -> bool:
 
 def _nearest(domain: Any, value: Any) -> Any:
     """The point of a narrowed domain next to where the search would have started."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(domain, Categorical):
-        return domain.categories[0]
+        return min(domain.categories, key=lambda c: abs(c - value)) if is_number else domain.categories[0]
     upper = domain.upper - 1 if isinstance(domain, Integer) else domain.upper
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return max(domain.lower, min(upper, value))
-    return domain.lower
+    return max(domain.lower, min(upper, value)) if is_number else domain.lower
 
 
 def _parse(key: str, text: str, current: Any) -> Any:

@@ -47,6 +47,13 @@ def test_override_fixes_and_narrows():
     assert SPACE.params["depth"] is GOOD["params"]["depth"]  # the shipped space is as it was
 
 
+def test_a_narrowed_choice_of_numbers_starts_next_to_where_it_would_have():
+    assert SPACE.override(["batch_size=16,4"]).start["batch_size"] in (4, 16)
+    wide = Space(**{**GOOD, "params": {**GOOD["params"], "batch_size": tune.choice([0, 4, 8, 16])}})
+    assert wide.override(["batch_size=0,4"]).start["batch_size"] == 4
+    assert wide.override(["batch_size=16,0"]).start["batch_size"] in (0, 16)
+
+
 def test_a_text_with_two_dots_is_a_path_not_a_range():
     assert SPACE.override(["weights=../a..b.pth"]).fixed["weights"] == "../a..b.pth"
 
