@@ -1,5 +1,6 @@
 """Bad input, told once: every fault as the rule that was broken, the value found and the remedy."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -30,3 +31,12 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)
+
+
+def raise_if_any(faults: Iterable[Fault]) -> None:
+    """
+    Raises:
+        InputError: There is a fault.
+    """
+    if found := tuple(faults):
+        raise InputError(*found)

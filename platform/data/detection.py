@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,9 +14,9 @@ from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage
 from platform.data.arrays import in_threads
 from platform.data.boxes import mend
 from platform.data.files import absolute, folder_faults, place
-from platform.data.findings import Findings, Repair, told
+from platform.data.findings import Findings, Repair, counted, leaks, told
 from platform.data.splits import SPLITS, complete
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 
 LAYOUTS = (voc, coco, yolo)
 
@@ -82,9 +82,7 @@ class DetectionDataset:
         facts = self.summary()
         lines = {"layout": f"{self.layout}, splits {'given' if self.splits_given else 'made here, stratified'}"}
         for split, counts in facts["splits"].items():
-            per_class = ", ".join(f"{name} {count}" for name, count in list(counts["boxes_per_class"].items())[:12])
-            more = ", …" if len(self.classes) > 12 else ""
-            lines[split] = f"{counts['images']} images, {counts['boxes']} boxes: {per_class}{more}"
+            lines[split] = f"{counts['images']} images, {counts['boxes']} boxes: {counted(counts['boxes_per_class'])}"
         return lines | self.found.lines()
 
     def findings(self) -> list[str]:
@@ -133,11 +131,11 @@ def read(root: Path, seed: int) -> DetectionDataset:
     given = {image.split for image in merged if image.split is not None}
     checked = _check_images(root, merged, repairs)
     classes = tuple(sorted({box.name for image in checked for box in image.boxes}))
-    _raise_if_any(_split_faults(given, checked, repairs))
+    raise_if_any(_split_faults(given, checked, repairs))
     names = [{box.name for box in image.boxes} for image in checked]
     splits, made = complete([image.split for image in checked], names, [image.pixels for image in checked], seed)
     examples = tuple(_example(image, split, classes) for image, split in zip(checked, splits, strict=True))
-    _raise_if_any([*_class_faults(examples, classes, splits_given=bool(given)), *_empty_splits(examples, repairs)])
+    raise_if_any([*_class_faults(examples, classes, splits_given=bool(given)), *_empty_splits(examples, repairs)])
     return DetectionDataset(
         root=root,
         layout=layout,
@@ -146,7 +144,7 @@ def read(root: Path, seed: int) -> DetectionDataset:
         splits_given=bool(given),
         found=Findings(
             repairs=tuple(repairs),
-            leaks=_leaks(root, examples),
+            leaks=leaks((e.pixels, e.split, place(root, e.path)) for e in examples),
             warnings=(*warnings, *made, *_class_warnings(examples, classes, raw.declared)),
         ),
     )
@@ -165,7 +163,7 @@ class _Checked:
 
 
 def _read_layout(root: Path) -> tuple[str, RawDataset, list[str]]:
-    _raise_if_any(folder_faults(root, "the data must be a folder with images and annotations"))
+    raise_if_any(folder_faults(root, "the data must be a folder with images and annotations"))
     recognised = [layout for layout in LAYOUTS if layout.recognise(root)]
     if not recognised:
         needs = "; ".join(f"{layout.LAYOUT}: {layout.NEEDS}" for layout in LAYOUTS)
@@ -290,16 +288,3 @@ def _example(image: _Checked, split: str, classes: tuple[str, ...]) -> Example:
     labels = tuple(classes.index(box.name) for box in image.boxes)
     boxes = tuple(box.box for box in image.boxes)
     return Example(image.path, image.width, image.height, boxes, labels, split, image.pixels)
-
-
-def _leaks(root: Path, examples: Iterable[Example]) -> tuple[tuple[str, ...], ...]:
-    equal: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        equal[example.pixels].append(example)
-    leaks = [same for same in equal.values() if len({example.split for example in same}) > 1]
-    return tuple(tuple(f"{example.split}: {place(root, example.path)}" for example in same) for same in leaks)
-
-
-def _raise_if_any(faults: list[Fault]) -> None:
-    if faults:
-        raise InputError(*faults)

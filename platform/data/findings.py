@@ -1,11 +1,12 @@
 """What a reader found wrong in the data and did about it: repairs, leaks between splits, warnings."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _SHOWN = 3  # places of a kind of repair that a line names
+_CLASSES = 12  # that a line names
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,25 @@ class Findings:
 
     def _leak(self) -> str:
         return f"equal {self.items} across splits"
+
+
+def leaks(items: Iterable[tuple[str, str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Items of equal content that lie in different splits, each as "split: where".
+
+    Args:
+        items: (what tells its content apart, split, where) of each.
+    """
+    equal: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for content, split, where in items:
+        equal[content].append((split, where))
+    found = [same for same in equal.values() if len({split for split, _ in same}) > 1]
+    return tuple(tuple(f"{split}: {where}" for split, where in same) for same in found)
+
+
+def counted(classes: Mapping[str, int]) -> str:
+    """How many there are of each class, the first of them: "ants 102, bees 100"."""
+    shown = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:_CLASSES])
+    return f"{shown}, …" if len(classes) > _CLASSES else shown
 
 
 def told(repairs: Iterable[Repair]) -> str:

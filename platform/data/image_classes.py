@@ -12,17 +12,16 @@ from typing import Any
 from platform.data import image_folders, image_table, images
 from platform.data.arrays import in_threads
 from platform.data.files import absolute, folder_faults
-from platform.data.findings import Findings, Repair, told
+from platform.data.findings import Findings, Repair, counted, leaks, told
 from platform.data.image_labels import Kind, Labelled, Labels, folders, visible
 from platform.data.splits import SPLITS, complete
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 
 NEEDS = (
     "a folder with a folder of images for each class, these in folders train, val and test if it has splits, "
     "or a CSV file with the columns path, label and, if it has splits, split"
 )
 
-_SHOWN_CLASSES = 12
 _UNBALANCED = 3  # times the images of the smallest class
 
 
@@ -80,10 +79,7 @@ class ImageDataset:
         """The same as `summary`, as lines for people, by title."""
         lines = {"layout": f"{self.layout}, splits {'given' if self.splits_given else 'made here, stratified'}"}
         for split, counts in self.summary()["splits"].items():
-            shown = list(counts["images_per_class"].items())[:_SHOWN_CLASSES]
-            per_class = ", ".join(f"{name} {count}" for name, count in shown)
-            more = ", …" if len(self.classes) > _SHOWN_CLASSES else ""
-            lines[split] = f"{counts['images']} images: {per_class}{more}"
+            lines[split] = f"{counts['images']} images: {counted(counts['images_per_class'])}"
         return lines | self.found.lines()
 
     def findings(self) -> list[str]:
@@ -125,13 +121,13 @@ def read(source: Path, seed: int) -> ImageDataset:
     repairs = list(labels.repairs)
     kept = _distinct(_decode(labels.images, repairs), repairs)
     classes = tuple(sorted({image.label for image, _ in kept}))
-    _raise_if_any(_faults(labels, kept, classes, repairs))
+    raise_if_any(_faults(labels, kept, classes, repairs))
     splits, made = complete([i.split for i, _ in kept], [{i.label} for i, _ in kept], [p for _, p in kept], seed)
     examples = tuple(
         Example(image.path, classes.index(image.label), split, pixels, image.where)
         for (image, pixels), split in zip(kept, splits, strict=True)
     )
-    _raise_if_any(_split_faults(examples))
+    raise_if_any(_split_faults(examples))
     unused = sorted({image.label for image in labels.images} - set(classes))
     warnings = [f"class {name} has no usable image" for name in unused]
     return ImageDataset(
@@ -140,14 +136,18 @@ def read(source: Path, seed: int) -> ImageDataset:
         classes=classes,
         examples=examples,
         splits_given=bool(labels.given),
-        found=Findings(tuple(repairs), _leaks(examples), (*warnings, *made, *_class_warnings(examples, classes))),
+        found=Findings(
+            tuple(repairs),
+            leaks((e.pixels, e.split, e.where) for e in examples),
+            (*warnings, *made, *_class_warnings(examples, classes)),
+        ),
     )
 
 
 def _read_layout(source: Path) -> Labels:
     if source.suffix.lower() == image_table.SUFFIX and source.is_file():
         return image_table.read(source)
-    _raise_if_any(folder_faults(source, f"the data must be {NEEDS}"))
+    raise_if_any(folder_faults(source, f"the data must be {NEEDS}"))
     files = [path for path in visible(source) if path.suffix.lower() == image_table.SUFFIX and path.is_file()]
     tables = [file for file in files if image_table.has_columns(file)]
     if len(tables) > 1:
@@ -250,16 +250,3 @@ def _class_warnings(examples: Sequence[Example], classes: Sequence[str]) -> list
     if counts[largest] >= _UNBALANCED * counts[smallest]:
         absent.append(f"unbalanced classes: {largest} has {counts[largest]} images, {smallest} {counts[smallest]}")
     return absent
-
-
-def _leaks(examples: Iterable[Example]) -> tuple[tuple[str, ...], ...]:
-    equal: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        equal[example.pixels].append(example)
-    leaks = [same for same in equal.values() if len(same) > 1]  # within a split each picture is there once
-    return tuple(tuple(f"{example.split}: {example.where}" for example in same) for same in leaks)
-
-
-def _raise_if_any(faults: list[Fault]) -> None:
-    if faults:
-        raise InputError(*faults)

@@ -16,7 +16,7 @@ from typing import Any
 from charset_normalizer import from_bytes
 
 from platform.data.findings import Repair
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
 PARQUET = (".parquet", ".pq")
@@ -132,7 +132,7 @@ def _parse(text: str, name: str, delimiters: str, needed: str) -> tuple[list[str
     headers = {delimiter: _header(text, delimiter) for delimiter in delimiters}
     delimiter = next((d for d, header in headers.items() if needed in header), delimiters[0])
     header, numbers, rows, line = headers[delimiter], [], [], 1
-    _raise_if_any(_header_faults(header, name, needed))
+    raise_if_any(_header_faults(header, name, needed))
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         for fields in reader:
@@ -200,7 +200,7 @@ def _read_parquet(file: Path, name: str, wanted: Sequence[str]) -> Table:
         else:
             rule = f"the column {column} must hold {'text' if column == wanted[0] else 'text or numbers'}"
             faults.append(Fault(rule, f"{kind} in {name}", "Convert it."))
-    _raise_if_any(faults)
+    raise_if_any(faults)
     return Table([f"row {number}" for number in range(1, len(table) + 1)], columns, others)
 
 
@@ -208,8 +208,3 @@ def _string(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return str(value).strip() or None
-
-
-def _raise_if_any(faults: Sequence[Fault]) -> None:
-    if faults:
-        raise InputError(*faults)

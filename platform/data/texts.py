@@ -18,9 +18,9 @@ from typing import Any
 
 from platform.data import tables
 from platform.data.files import absolute, place, printable, split_of
-from platform.data.findings import Findings, Repair, told
+from platform.data.findings import Findings, Repair, counted, leaks, told
 from platform.data.splits import SPLITS, complete
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 
 TEXT, SPLIT = "text", "split"
 FEWEST = 10  # texts that a data set must have
@@ -91,9 +91,8 @@ class TextDataset:
         for split, counts in facts["splits"].items():
             heads = []
             for head, labels in counts["labels"].items():
-                shown = ", ".join(f"{name} {count}" for name, count in list(labels.items())[:_SHOWN])
                 lack = counts["unlabelled"][head]
-                heads.append(f"{head}: {shown}{', …' * (len(labels) > _SHOWN)}{f' ({lack} without)' if lack else ''}")
+                heads.append(f"{head}: {counted(labels)}{f' ({lack} without)' if lack else ''}")
             lines[split] = f"{counts['texts']} texts; {'; '.join(heads)}"
         return lines | self.found.lines()
 
@@ -157,7 +156,7 @@ def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int
     repairs: list[Repair] = []
     rows = _placed(_rows(_files(sources), heads, encoding, notes, repairs), repairs)
     rows = _labelled(_distinct(rows, repairs), heads, notes, repairs)
-    _raise_if_any(_few(rows, repairs))
+    raise_if_any(_few(rows, repairs))
     names = [{f"{head}={label}" for head, label in row.labels.items()} for row in rows]
     splits, made = complete([row.split for row in rows], names, [row.key for row in rows], seed)
     classes = {head: tuple(sorted({row.labels[head] for row in rows if head in row.labels})) for head in heads}
@@ -169,7 +168,7 @@ def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int
         )
         for row, split in zip(rows, splits, strict=True)
     )
-    _raise_if_any(_class_faults(examples, classes, repairs))
+    raise_if_any(_class_faults(examples, classes, repairs))
     return TextDataset(
         name=" + ".join(dict.fromkeys(printable(source.name) for source in sources)),
         classes=classes,
@@ -177,7 +176,7 @@ def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int
         splits_given=any(row.split for row in rows),
         found=Findings(
             repairs=tuple(repairs),
-            leaks=_leaks(rows),
+            leaks=leaks((row.key, row.split, row.where) for row in rows if row.split),
             warnings=(*notes, *made, *_class_notes(examples, classes)),
             items="texts",
         ),
@@ -204,7 +203,7 @@ def _files(sources: Sequence[Path]) -> dict[Path, str]:
             files.setdefault(source, printable(source.name))
     if not sources:
         faults.append(Fault("there must be data to read", "no file", "Name one."))
-    _raise_if_any(faults)
+    raise_if_any(faults)
     return files
 
 
@@ -223,7 +222,7 @@ def _rows(
             read[name] = tables.read(file, name, (TEXT, SPLIT, *(head.lower() for head in heads)), encoding)
         except InputError as error:
             faults += error.faults
-    _raise_if_any([*faults, *_column_faults(read, heads)])
+    raise_if_any([*faults, *_column_faults(read, heads)])
     by_name = _splits_by_name(read)
     if by_name:
         notes.append("splits as the files are called: " + ", ".join(f"{n} {split}" for n, split in by_name.items()))
@@ -241,7 +240,7 @@ def _rows(
         for number, (at, text, split) in enumerate(zip(table.places, table.columns[TEXT], given, strict=True)):
             known = {head: _label(value) for head, values in labels.items() if (value := values[number])}
             rows.append(_Row(text or "", known, meant[split] if split else None, f"{name} {at}"))
-    _raise_if_any(faults)
+    raise_if_any(faults)
     return rows
 
 
@@ -328,15 +327,6 @@ def _labelled(rows: Iterable[_Row], heads: Sequence[str], notes: list[str], repa
     return [row for row in rows if row.labels]
 
 
-def _leaks(rows: Iterable[_Row]) -> tuple[tuple[str, ...], ...]:
-    """The texts that are in several of the splits given."""
-    places: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        if row.split:
-            places[row.key].append(f"{row.split}: {row.where}")
-    return tuple(tuple(same) for same in places.values() if len(same) > 1)
-
-
 def _few(rows: Sequence[_Row], repairs: Sequence[Repair]) -> list[Fault]:
     rule = f"there must be at least {FEWEST} different texts with a label"
     return [] if len(rows) >= FEWEST else [Fault(rule, str(len(rows)), told(repairs) or "Add some.")]
@@ -375,8 +365,3 @@ def _class_notes(examples: Sequence[Example], classes: Mapping[str, Sequence[str
             spelt[" ".join(name.split()).casefold()].append(name)
         notes += [f"{head} {' and '.join(same)} are told apart" for same in spelt.values() if len(same) > 1]
     return notes
-
-
-def _raise_if_any(faults: Sequence[Fault]) -> None:
-    if faults:
-        raise InputError(*faults)

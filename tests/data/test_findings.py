@@ -1,7 +1,7 @@
 import json
 from enum import StrEnum
 
-from platform.data.findings import Findings, Repair, told
+from platform.data.findings import Findings, Repair, counted, leaks, told
 
 
 class Kind(StrEnum):
@@ -39,3 +39,13 @@ def test_nothing_found_says_nothing():
 
 def test_a_remedy_tells_the_most_frequent_kind_first():
     assert told(REPAIRS[::-1]) == "Repaired or left out: 4 x broken text (first: line 3); 1 x blank (first: line 9)."
+
+
+def test_equal_items_are_told_only_where_they_cross_splits():
+    items = [("a", "train", "1"), ("b", "train", "2"), ("b", "train", "3"), ("a", "test", "4"), ("c", "val", "5")]
+    assert leaks(items) == (("train: 1", "test: 4"),)
+
+
+def test_classes_are_counted_up_to_a_dozen():
+    assert counted({"ants": 3, "bees": 4}) == "ants 3, bees 4"
+    assert counted({str(number): 1 for number in range(13)}).endswith("11 1, …")
