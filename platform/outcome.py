@@ -15,6 +15,7 @@ from platform.task import PER_CLASS, Evaluation
 from platform.tracking import our_metrics, trial_name
 
 BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
+TABLE_COLUMNS = 6  # what MLflow shows of a table without scrolling
 
 
 def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) -> dict[str, Any]:
@@ -137,10 +138,11 @@ def judge(
 
 
 def _table(compared: Mapping[str, Mapping[str, float]]) -> str:
-    """Test scores by name, without those of single classes, as a table in Markdown."""
-    keys = [key for key in compared["best"] if PER_CLASS not in key]
+    """The first test scores by name, as a table in Markdown."""
+    keys = [key for key in compared["best"] if PER_CLASS not in key][:TABLE_COLUMNS]
+    titles = [key.removeprefix("test/") for key in keys]
     rows = [[name, *(f"{m[key]:.3f}" if key in m else "" for key in keys)] for name, m in compared.items()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [["", *keys], ["---"] * (len(keys) + 1), *rows])
+    return "\n".join(f"| {' | '.join(row)} |" for row in [["", *titles], ["---"] * (len(keys) + 1), *rows])
 
 
 def _score(plan: Plan, trial: Any, folder: Path, data: Path) -> tuple[Any, Evaluation]:

@@ -55,4 +55,4 @@ def test_whatever_is_left_out_is_beaten_by_one_in_the_front(points):
 
 def test_the_table_has_a_row_for_each_and_no_single_classes():
     compared = {"best": {"test/f1": 0.5, "test/f1_class/bees": 0.1}, "zero-shot": {"test/accuracy": 0.9}}
-    assert _table(compared) == "|  | test/f1 |\n| --- | --- |\n| best | 0.500 |\n| zero-shot |  |"
+    assert _table(compared) == "|  | f1 |\n| --- | --- |\n| best | 0.500 |\n| zero-shot |  |"
