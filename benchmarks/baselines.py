@@ -23,10 +23,15 @@ def main() -> None:
     )
     p.add_argument("task")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    p.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="as platform.tune's"
+    )
     options, passed_on = p.parse_known_args()
-    from platform import task
+    from platform import plan, task
 
-    trials = str(1 + len(task.space(options.task).baselines))
+    space, _ = plan.space_of(task.load(options.task), options.task, options.settings)  # the study tells the faults
+    trials = str(1 + len(space.baseline_configs()))
+    passed_on += [part for setting in options.settings for part in ("--set", setting)]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:

@@ -27,6 +27,7 @@ from platform.errors import Fault, InputError
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large")
+USUAL_CROP = 224 / 256
 STARTERS = Path(__file__).parent.parent / "starters"
 
 _MOBILENET_CUTS = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
@@ -79,6 +80,18 @@ def load(name: str, weights: str) -> Backbone:
     if weights != "none":
         _load_state(model, name, weights, _read_state(name, weights))
     return Backbone(_cut(name, model))
+
+
+def crop(name: str, weights: str) -> float:
+    """The share of a picture's shorter side, in its middle, that torchvision shows a backbone with these weights.
+
+    Of weights that are not torchvision's own, what is usual: 224 of 256 pixels.
+    """
+    available = torchvision.models.get_model_weights(name)
+    if weights not in available.__members__:
+        return USUAL_CROP
+    preset = available[weights].transforms()
+    return float(preset.crop_size[0] / preset.resize_size[0])
 
 
 def _cut(name: str, model: nn.Module) -> "OrderedDict[str, nn.Module]":

@@ -28,7 +28,6 @@ from platform.freezing import Stage
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 USUAL_SIZE = 224  # pixels a side, of encoders that take any
-USUAL_CROP = 224 / 256  # how torchvision's ImageNet weights were made to look at a picture
 
 _METADATA = "encoder"  # where a saved file says what it holds
 
@@ -55,7 +54,7 @@ class Encoder(nn.Sequential):
         (first, stage), *others = stages.items()
         normalise = v2.Normalize(config["mean"], config["std"])  # constants, no buffers: they belong to no stage
         super().__init__(OrderedDict([(first, nn.Sequential(normalise, stage)), *others]))
-        self.mean, self.std, self.crop = tuple(config["mean"]), tuple(config["std"]), float(config["crop"])
+        self.mean, self.std, self.crop = tuple(config["mean"]), tuple(config["std"]), float(config.get("crop", 1.0))
         self.channels, self.image_size, self.fixed_size, self.config = channels, image_size, fixed_size, config
 
     def stages(self, prefix: str = "") -> list[Stage]:
@@ -87,7 +86,7 @@ def load(name: str, weights: str) -> Encoder:
     file = Path(weights).expanduser()
     saved = read_config(file)
     if name in backbones.NAMES:
-        encoder = _of_torchvision(name, "none" if saved else weights)
+        encoder = _of_torchvision(name, "none" if saved else weights, backbones.crop(name, weights))
     else:
         source = clips.find(name, "none" if saved else weights)
         encoder = _of_open_clip(clips.image_config(source), source.file)
@@ -99,7 +98,9 @@ def load(name: str, weights: str) -> Encoder:
 
 def build(config: dict[str, Any]) -> Encoder:
     """The encoder that `Encoder.config` described, with random weights; needs no network."""
-    return _of_torchvision(config["torchvision"], "none") if "torchvision" in config else _of_open_clip(config)
+    if "torchvision" in config:
+        return _of_torchvision(config["torchvision"], "none", config.get("crop", 1.0))
+    return _of_open_clip(config)
 
 
 def stage_count(name: str) -> int:
@@ -148,11 +149,11 @@ def read_config(path: Path) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
 
 
-def _of_torchvision(name: str, weights: str) -> Encoder:
+def _of_torchvision(name: str, weights: str, crop: float) -> Encoder:
     body = backbones.load(name, weights)
     stages = OrderedDict(body.named_children())
     stages["layer4"] = nn.Sequential(stages["layer4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    config = {"torchvision": name, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD), "crop": USUAL_CROP}
+    config = {"torchvision": name, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD), "crop": crop}
     channels = body.channels["layer4"]
     return Encoder(stages, channels=channels, image_size=USUAL_SIZE, fixed_size=False, config=config)
 

@@ -45,11 +45,11 @@ class Janitor(Callback):
         """Deletes all checkpoints but the leader's and those of the baselines, which are scored in the end."""
         metric, mode = self.space.metric, self.space.mode
         scored = [trial for trial in done if trial.status != "ERROR" and metric in trial.metric_analysis]
-        scored = [trial for trial in scored if not _is_baseline(trial) or self.space.holds(trial.config)]
+        scored = [trial for trial in scored if self.space.may_win(trial.config, _baseline(trial))]
         scored.sort(key=trial_name)  # of equal ones the first, as in the result
         leader = max(scored, key=lambda trial: self.space.goodness(trial.metric_analysis[metric][mode]), default=None)
         for trial in done:
-            if trial is not leader and not _is_baseline(trial):
+            if trial is not leader and not _baseline(trial):
                 self._forget(trial)
 
     def _forget(self, trial: Any) -> None:
@@ -60,5 +60,5 @@ class Janitor(Callback):
                 storage.delete_dir(file.path)
 
 
-def _is_baseline(trial: Any) -> bool:
-    return bool(trial.config["context"].get("baseline"))
+def _baseline(trial: Any) -> str:
+    return trial.config["context"].get("baseline", "")

@@ -45,7 +45,7 @@ def best_of(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None
 
 def may_win(trial: Mapping[str, Any], space: Space) -> bool:
     """Whether a trial can be the best: not one that failed, nor a baseline outside what the study searches."""
-    return trial["status"] != "failed" and (not trial["baseline"] or space.holds(trial["config"]))
+    return trial["status"] != "failed" and space.may_win(trial["config"], trial["baseline"])
 
 
 def pareto_front(trials: list[dict[str, Any]], space: Space) -> list[str]:

@@ -16,12 +16,14 @@ from platform.multi_head import DECLARATION, MultiHead
 if TYPE_CHECKING:
     from platform.space import Space
 
+OF_HEADS, OF_ENCODER = ("classes", "layers", "width", "pooling"), ("hidden", "stages")  # what a file tells
+
 
 def save(model: MultiHead, file: Path) -> None:
     """Writes the heads as a file of their own, which says of itself what they tell apart and what they stand on."""
     state = {key: value.contiguous() for key, value in model.heads.state_dict().items()}
-    told = {key: getattr(model, key) for key in ("classes", "layers", "width", "pooling")}
-    told |= {"hidden": model.encoder.hidden, "stages": len(model.encoder.stages())}
+    told = {key: getattr(model, key) for key in OF_HEADS}
+    told |= dict(zip(OF_ENCODER, (model.encoder.hidden, len(model.encoder.stages())), strict=True))
     save_file(state, file, {"heads": json.dumps(told)})
 
 
@@ -38,6 +40,8 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(file, "pt") as opened:
             told = json.loads((opened.metadata() or {})["heads"])
+            if missing := {*OF_HEADS, *OF_ENCODER} - told.keys():
+                raise KeyError(", ".join(sorted(missing)))
             return told, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         rule = "heads must be 'new' or a study's weights/heads.safetensors"
@@ -72,18 +76,25 @@ def faults(space: "Space", classes: Mapping[str, Sequence[str]], file: Path) -> 
         found = ", ".join(f"{head} ({', '.join(names)})" for head, names in told["classes"].items())
         remedy = "Give the file of a study on the same labels."
         return [Fault("a file of heads must know one of the data's labels, with its classes", found, remedy)]
+    new = [head for head in classes if head not in shared and True in space.values(f"freeze_{head}")]
+    if new:
+        rule, found = f"a frozen head must be in {file.name}, with its classes", f"freeze_{new[0]}=true"
+        return [Fault(rule, found, f"Add --set freeze_{new[0]}=false, or name another file.")]
     shape = {"head_width": told["width"], **{DECLARATION + head: told["layers"][head] for head in shared}}
     shape["pooling"] = told["pooling"]
+    layers = set()
     for name in space.values("backbone"):
         try:
             encoder, _ = text_encoders.load(name, weights=False)
         except InputError:  # it is told of already
             continue
-        shape["layer"] = told["stages"] - len(encoder.stages()) - 1
-        if encoder.hidden != told["hidden"] or shape["layer"] >= 0:
+        layers.add(layer := told["stages"] - len(encoder.stages()) - 1)
+        if encoder.hidden != told["hidden"] or layer >= 0 or len(layers) > 1:
             rule = f"the heads in {file.name} stand on {told['stages']} stages of {told['hidden']} features"
             found = f"{name} has {len(encoder.stages())} of {encoder.hidden}"
             return [Fault(rule, found, "Name the encoder that they were trained on.")]
+    if layers:
+        [shape["layer"]] = layers
     return [
         Fault(f"the heads in {file.name} have {key}={value}", show(space.params[key]), f"Add --set {key}={value}.")
         for key, value in shape.items()

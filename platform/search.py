@@ -2,7 +2,7 @@
 
 Optuna's TPE proposes; ASHA stops. Both differ from what Ray ships in what they are told: the sampler hears of a stopped
 trial as pruned, with the scores it had on the way, and of a failed one as failed; a baseline is proposed once, trained
-to its full budget, and kept from the sampler, since it is no point of the space.
+to its full budget, and kept from the sampler: few are points of the space.
 """
 
 import pickle

@@ -71,9 +71,14 @@ class Space:
         own = tuple(value.categories) if isinstance(value, Categorical) else (value,)
         return tuple(dict.fromkeys([*own, *(changes[key] for changes in self.baselines.values() if key in changes)]))
 
-    def holds(self, config: Mapping[str, Any]) -> bool:
-        """Whether a whole configuration is one that the search could try."""
-        return all(
+    def may_win(self, config: Mapping[str, Any], baseline: str) -> bool:
+        """Whether a trial can be the best; a baseline only with a configuration that the search could try.
+
+        Args:
+            config: The trial's.
+            baseline: Name of the baseline that it is, "" for none.
+        """
+        return not baseline or all(
             _holds(value, config[key]) if isinstance(value, Domain) else config[key] == value
             for key, value in self.params.items()
         )
@@ -201,11 +206,16 @@ def _holds(domain: Any, value: Any) -> bool:
 
 def _nearest(domain: Any, value: Any) -> Any:
     """The point of a narrowed domain next to where the search would have started."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(domain, Categorical):
-        return min(domain.categories, key=lambda c: abs(c - value)) if is_number else domain.categories[0]
+        numbers = [c for c in domain.categories if _is_number(c)]
+        near = numbers if _is_number(value) and numbers else domain.categories[:1]
+        return min(near, key=lambda c: abs(c - value)) if len(near) > 1 else near[0]
     upper = domain.upper - 1 if isinstance(domain, Integer) else domain.upper
-    return max(domain.lower, min(upper, value)) if is_number else domain.lower
+    return max(domain.lower, min(upper, value)) if _is_number(value) else domain.lower
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _parse(key: str, text: str, current: Any) -> Any:

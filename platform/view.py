@@ -137,8 +137,7 @@ class LiveView(Callback):
         return trial.trial_id in self.failed or trial.status == "ERROR"
 
     def _may_win(self, trial: Any) -> bool:
-        is_baseline = bool(trial.config["context"].get("baseline"))
-        return not self._has_failed(trial) and (not is_baseline or self.space.holds(trial.config))
+        return not self._has_failed(trial) and self.space.may_win(trial.config, _baseline(trial))
 
     def _count_ended(self) -> int:
         return sum(self._status(trial) not in ("running", "waiting") for trial in self.trials)
@@ -172,9 +171,9 @@ class LiveView(Callback):
         newest = self.trials[-SHOWN_TRIALS:]
         for trial in newest:
             status, score = self._status(trial), self._score(trial)
-            mark = " ←" if score is not None and score == best else ""
+            mark = " ←" if score is not None and score == best and self._may_win(trial) else ""
             table.add_row(
-                trial_name(trial) + (f" ({b})" if (b := trial.config["context"].get("baseline")) else ""),
+                trial_name(trial) + (f" ({b})" if (b := _baseline(trial)) else ""),
                 Text(status, style=STATUS_STYLE[status]),
                 self._progress(trial),
                 _number(score) + mark,
@@ -234,7 +233,7 @@ def print_result(
         if trial["status"] == "failed":
             console.print(Text(f"{trial['name']} failed: {trial['error']}", style="red"), soft_wrap=True)
     if best is None:
-        console.print("[red]No trial succeeded: there is no best configuration.[/]")
+        console.print("[red]No trial of what was searched succeeded: there is no best configuration.[/]")
     else:
         console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
         for key, value in best["config"].items():
@@ -289,6 +288,10 @@ def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, f
     score = trial["metrics"].get(metric)
     missing = score is None or trial["status"] == "failed"
     return missing, 0.0 if missing else (-score if mode == "max" else score)
+
+
+def _baseline(trial: Any) -> str:
+    return trial.config["context"].get("baseline", "")
 
 
 def _epochs(trial: Any) -> int:

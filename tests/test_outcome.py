@@ -15,8 +15,11 @@ def space(mode: str) -> Space:
 
 def test_the_best_is_of_the_mode_and_never_failed_and_the_first_of_equals():
     scores = [("failed", 0.0), ("pruned", 0.2), ("finished", 0.2), ("finished", 0.7), ("failed", 0.9), ("pruned", 0.7)]
-    trials = [{"name": n, "baseline": "", "status": s, "metrics": {"score": v}} for n, (s, v) in enumerate(scores)]
-    trials.append({"name": len(trials), "baseline": "", "status": "interrupted", "metrics": {}})
+    trials = [
+        {"name": n, "baseline": "", "config": {}, "status": s, "metrics": {"score": v}}
+        for n, (s, v) in enumerate(scores)
+    ]
+    trials.append({"name": len(trials), "baseline": "", "config": {}, "status": "interrupted", "metrics": {}})
     assert best_of(trials, space("max"))["name"] == 3
     assert best_of(trials, space("min"))["name"] == 1
     assert best_of(trials[:1], space("max")) is None
@@ -33,14 +36,14 @@ def test_a_baseline_wins_only_where_the_study_searches():
 
 def scored(points: list[tuple[float, ...]]) -> list[dict]:
     made = [{"trial_id": n, "status": "pruned", "metrics": {"a": p[0], "b": p[1]}} for n, p in enumerate(points)]
-    return [{"baseline": "", **trial} for trial in made]
+    return [{"baseline": "", "config": {}, **trial} for trial in made]
 
 
 def test_the_front_holds_what_none_beats_in_all():
     two = replace(space("max"), objectives=("a", "b"))
     trials = scored([(1, 0), (0, 1), (0.5, 0.5), (0.4, 0.5), (1, 0)])
-    trials += [{"trial_id": 9, "baseline": "", "status": "failed", "metrics": {"a": 9.0, "b": 9.0}}]
-    trials += [{"trial_id": 8, "baseline": "", "status": "pruned", "metrics": {"a": 9.0}}]
+    trials += [{"trial_id": 9, "baseline": "", "config": {}, "status": "failed", "metrics": {"a": 9.0, "b": 9.0}}]
+    trials += [{"trial_id": 8, "baseline": "", "config": {}, "status": "pruned", "metrics": {"a": 9.0}}]
     assert pareto_front(trials, two) == [0, 1, 2, 4]
 
 

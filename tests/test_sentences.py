@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from platform import fit, multi_head
+from platform import fit, multi_head, saved_heads
 from platform.fit import Context
 from platform.reporters import ToFolder
 from search_spaces.sentences import SPACE
@@ -216,21 +216,34 @@ def test_a_third_head_is_a_column_and_three_lines(files, space, tmp_path, backbo
     assert len(sentences.check(missing, dataset)) == 2
 
 
-@pytest.mark.parametrize("name", ["type", "keys", "training", "loss", "layer0", "embeddings", "a.b", "two words"])
+@pytest.mark.parametrize(
+    "name", ["type", "keys", "get", "Text", "training", "loss", "layer0", "embeddings", "a.b", "two words"]
+)
 def test_a_head_may_not_be_called_as_something_else_is(space, name):
     assert not multi_head.is_head_name(name)
     shared = {f"{key}_{name}": 1 for key in ("head_layers", "loss_weight")}
     named = replace(space, params={**space.params, **shared, f"freeze_{name}": False})
     [fault] = sentences.check(named, None)
-    assert f"{name}_label" in fault.remedy
+    better = f"{name}_label".replace(" ", "_").replace(".", "_")
+    assert better in fault.remedy
     assert not multi_head.is_head_name("depth")  # freeze_depth is something else
-    assert multi_head.is_head_name(f"{name}_label".replace(" ", "_").replace(".", "_"))
+    assert multi_head.is_head_name(better)
 
 
 def test_a_head_that_has_learned_nothing_is_not_frozen(space):
     [fault] = sentences.check(space.override(["freeze_genre=true"]), None)
     assert "freeze_genre=true with heads=new" in fault.value
     [fault] = sentences.check(space.override(["freeze_genre=true,false"]), None)
+
+
+def test_a_frozen_head_must_be_in_the_file(train, data, space, dataset, tmp_path):
+    model = sentences.load(train(name="first").folder / "best")
+    del model.module.heads["sentiment"], model.module.classes["sentiment"], model.module.layers["sentiment"]
+    saved_heads.save(model.module, tmp_path / "one.safetensors")
+    settings = [f"heads={tmp_path / 'one.safetensors'}", "layer=-2", "pooling=mean", "freeze_sentiment=true"]
+    [fault] = sentences.check(space.override(settings), dataset)
+    assert "freeze_sentiment=true" in fault.value
+    assert sentences.check(space.override([*settings[:3], "freeze_genre=true"]), dataset) == []
 
 
 def test_what_a_space_cannot_ask_for_is_told_together(dataset, space, tmp_path):

@@ -51,6 +51,8 @@ def test_a_narrowed_choice_of_numbers_starts_next_to_where_it_would_have():
     assert SPACE.override(["batch_size=16,4"]).start["batch_size"] in (4, 16)
     wide = Space(**{**GOOD, "params": {**GOOD["params"], "batch_size": tune.choice([0, 4, 8, 16])}})
     assert wide.override(["batch_size=0,4"]).start["batch_size"] == 4
+    mixed = Space(**{**GOOD, "params": {**GOOD["params"], "batch_size": tune.choice(["auto", 2, 8])}})
+    assert mixed.override(["batch_size=auto,2"]).start["batch_size"] == 2
     assert wide.override(["batch_size=16,0"]).start["batch_size"] in (0, 16)
 
 
@@ -121,12 +123,13 @@ def test_baselines_are_whole_configurations():
     }
 
 
-def test_a_space_holds_what_it_can_try():
+def test_a_baseline_wins_only_with_what_the_space_can_try():
     space = SPACE.override(["depth=1..3"])
     config = {**space.fixed, **space.start}
-    assert space.holds(config)
-    assert not space.holds({**config, "depth": 0})
-    assert not space.holds({**config, "weights": "other"})
+    assert space.may_win(config, "plain")
+    assert not space.may_win({**config, "depth": 0}, "plain")
+    assert not space.may_win({**config, "weights": "other"}, "plain")
+    assert space.may_win({**config, "weights": "other"}, "")
 
 
 def test_of_baselines_that_settings_made_equal_one_is_left():

@@ -256,6 +256,7 @@ def _pretrain(point: Mapping[str, Any], data: Arrays, context: "Context") -> Pat
         return None
     keys = ("bottleneck", "width", "dropout", "weights", "pretrain_epochs", "lr_pretrain", "patience")
     facts: dict[str, Any] = {key: point[key] for key in keys} | {"seed": context.seed, "torch": torch.__version__}
+    facts["output"] = "linear"  # of the decoder
     if point["weights"] != "none":
         facts["weights"] = checkpoints.file_hash(Path(point["weights"]))
     folder = _folder_of(Path(context.data), key_of(facts))

@@ -6,6 +6,7 @@ python -m platform.tune sentences --data FILE --set backbone=bert-base-uncased
 """
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +70,8 @@ def check(space: "Space", dataset: "TextDataset | None") -> list[Fault]:
                 faults.append(Fault("a head needs head_layers_X, loss_weight_X and freeze_X", f"no {key}", "Add it."))
         if not is_head_name(head):
             rule = "a head's name must be a word that nothing else is called by"
-            faults.append(Fault(rule, repr(head), f"Rename the column, to {head}_label say."))
+            better = re.sub(r"\W", "_", head) + "_label"
+            faults.append(Fault(rule, repr(head), f"Rename it in the data and in the space, to {better} say."))
     if len(space.values("encoding")) > 1:
         faults.append(Fault("the data has one encoding", str(space.values("encoding")), "Fix it, or leave it out."))
     for key, known in (

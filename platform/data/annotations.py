@@ -5,7 +5,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from platform.data.findings import Repair
-from platform.data.splits import SPLITS as SPLITS
 
 Box = tuple[float, float, float, float]
 

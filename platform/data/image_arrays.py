@@ -50,12 +50,12 @@ class ImageArrays:
 
 
 def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
-    """A picture as CLIP and torchvision preprocess it: resized, bicubic, antialiased, and the centre cut out.
+    """A picture as CLIP preprocesses it: resized, bicubic, antialiased, and the centre cut out.
 
     Args:
         image: RGB, as `images.load` gives it.
         size: Height and width in pixels.
-        crop: The share of the shorter side that is kept; CLIP's 1, of torchvision's ImageNet weights 224 / 256.
+        crop: The share of the shorter side that is kept: 1 for CLIP, see `backbones.crop` for torchvision.
 
     Returns:
         (3, size, size) uint8, RGB.

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.models import MobileNet_V2_Weights
 from torchvision.transforms import InterpolationMode
 
-from platform import encoders
+from platform import backbones, encoders
 from platform.data import image_arrays, image_classes, images
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,8 @@ def test_a_square_is_what_imagenet_weights_see():
     preset = MobileNet_V2_Weights.IMAGENET1K_V1.transforms(
         mean=(0, 0, 0), std=(1, 1, 1), interpolation=InterpolationMode.BICUBIC
     )
-    made = image_arrays.square(Image.fromarray(pixels), encoders.USUAL_SIZE, encoders.USUAL_CROP)
+    crop = backbones.crop("mobilenet_v2", "IMAGENET1K_V1")
+    made = image_arrays.square(Image.fromarray(pixels), encoders.USUAL_SIZE, crop)
     assert np.array_equal(made, np.rint(preset(Image.fromarray(pixels)).numpy() * 255).astype(np.uint8))
 
 
