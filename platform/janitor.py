@@ -7,7 +7,7 @@ from pyarrow.fs import FileSelector
 from ray.tune import Callback
 
 from platform.space import Space
-from platform.tracking import trial_name
+from platform.tracking import baseline_of, trial_name
 
 
 class Janitor(Callback):
@@ -45,11 +45,11 @@ class Janitor(Callback):
         """Deletes all checkpoints but the leader's and those of the baselines, which are scored in the end."""
         metric, mode = self.space.metric, self.space.mode
         scored = [trial for trial in done if trial.status != "ERROR" and metric in trial.metric_analysis]
-        scored = [trial for trial in scored if self.space.may_win(trial.config, _baseline(trial))]
+        scored = [trial for trial in scored if self.space.may_win(trial.config, baseline_of(trial))]
         scored.sort(key=trial_name)  # of equal ones the first, as in the result
         leader = max(scored, key=lambda trial: self.space.goodness(trial.metric_analysis[metric][mode]), default=None)
         for trial in done:
-            if trial is not leader and not _baseline(trial):
+            if trial is not leader and not baseline_of(trial):
                 self._forget(trial)
 
     def _forget(self, trial: Any) -> None:
@@ -58,7 +58,3 @@ class Janitor(Callback):
         for file in storage.get_file_info(FileSelector(folder, allow_not_found=True)):
             if file.base_name.startswith("checkpoint_"):
                 storage.delete_dir(file.path)
-
-
-def _baseline(trial: Any) -> str:
-    return trial.config["context"].get("baseline", "")

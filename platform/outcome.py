@@ -12,7 +12,7 @@ from platform.plan import Plan
 from platform.search import Scheduler
 from platform.space import Space
 from platform.task import PER_CLASS, Evaluation
-from platform.tracking import our_metrics, trial_name
+from platform.tracking import baseline_of, our_metrics, trial_name
 
 BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
 TABLE_COLUMNS = 6  # what MLflow shows of a table without scrolling
@@ -27,7 +27,7 @@ def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) ->
     return {
         "trial_id": trial.trial_id,
         "name": trial_name(trial),
-        "baseline": trial.config["context"].get("baseline", ""),
+        "baseline": baseline_of(trial),
         "status": scheduler.status(trial, failed=trial.status == "ERROR"),
         "error": str(result.error).strip().splitlines()[-1] if result.error else "",
         "config": {key: value for key, value in trial.config.items() if key != "context"},

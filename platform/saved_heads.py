@@ -16,14 +16,14 @@ from platform.multi_head import DECLARATION, MultiHead
 if TYPE_CHECKING:
     from platform.space import Space
 
-OF_HEADS, OF_ENCODER = ("classes", "layers", "width", "pooling"), ("hidden", "stages")  # what a file tells
+TOLD = ("classes", "layers", "width", "pooling", "hidden", "stages")  # what a file says of itself
 
 
 def save(model: MultiHead, file: Path) -> None:
     """Writes the heads as a file of their own, which says of itself what they tell apart and what they stand on."""
     state = {key: value.contiguous() for key, value in model.heads.state_dict().items()}
-    told = {key: getattr(model, key) for key in OF_HEADS}
-    told |= dict(zip(OF_ENCODER, (model.encoder.hidden, len(model.encoder.stages())), strict=True))
+    told = {key: getattr(model, key) for key in ("classes", "layers", "width", "pooling")}
+    told |= {"hidden": model.encoder.hidden, "stages": len(model.encoder.stages())}
     save_file(state, file, {"heads": json.dumps(told)})
 
 
@@ -40,7 +40,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(file, "pt") as opened:
             told = json.loads((opened.metadata() or {})["heads"])
-            if missing := {*OF_HEADS, *OF_ENCODER} - told.keys():
+            if missing := set(TOLD) - told.keys():
                 raise KeyError(", ".join(sorted(missing)))
             return told, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except (OSError, KeyError, ValueError, SafetensorError) as error:

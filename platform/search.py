@@ -19,6 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from platform.reporters import LAST
 from platform.space import Space
+from platform.tracking import baseline_of
 
 REDUCTION = 3  # ASHA keeps the best third at each rung (Li et al. 2020)
 
@@ -102,7 +103,7 @@ class Scheduler(AsyncHyperBandScheduler):
         )
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if trial.config["context"].get("baseline"):
+        if baseline_of(trial):
             return TrialScheduler.CONTINUE
         decision = super().on_trial_result(tune_controller, trial, result)
         if decision == TrialScheduler.STOP:
@@ -110,7 +111,7 @@ class Scheduler(AsyncHyperBandScheduler):
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if not trial.config["context"].get("baseline"):
+        if not baseline_of(trial):
             super().on_trial_complete(tune_controller, trial, result)
 
     def status(self, trial: Any, failed: bool) -> str:

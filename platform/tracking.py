@@ -31,6 +31,11 @@ def trial_name(trial: Any) -> str:
     return f"trial {int(number):03d}" if number.isdigit() else f"trial {trial.trial_id}"
 
 
+def baseline_of(trial: Any) -> str:
+    """The name of the baseline that a Ray trial is, "" for none."""
+    return trial.config["context"].get("baseline", "")
+
+
 def our_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """The task's metrics in a Ray result, without what Ray adds (pid, timestamps, config)."""
     return {

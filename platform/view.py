@@ -15,7 +15,7 @@ from rich.text import Text
 from platform.errors import InputError
 from platform.space import Space, show
 from platform.task import PER_CLASS
-from platform.tracking import trial_name
+from platform.tracking import baseline_of, trial_name
 
 SHOWN_TRIALS = 12
 LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
@@ -137,7 +137,7 @@ class LiveView(Callback):
         return trial.trial_id in self.failed or trial.status == "ERROR"
 
     def _may_win(self, trial: Any) -> bool:
-        return not self._has_failed(trial) and self.space.may_win(trial.config, _baseline(trial))
+        return not self._has_failed(trial) and self.space.may_win(trial.config, baseline_of(trial))
 
     def _count_ended(self) -> int:
         return sum(self._status(trial) not in ("running", "waiting") for trial in self.trials)
@@ -173,7 +173,7 @@ class LiveView(Callback):
             status, score = self._status(trial), self._score(trial)
             mark = " ←" if score is not None and score == best and self._may_win(trial) else ""
             table.add_row(
-                trial_name(trial) + (f" ({b})" if (b := _baseline(trial)) else ""),
+                trial_name(trial) + (f" ({b})" if (b := baseline_of(trial)) else ""),
                 Text(status, style=STATUS_STYLE[status]),
                 self._progress(trial),
                 _number(score) + mark,
@@ -288,10 +288,6 @@ def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, f
     score = trial["metrics"].get(metric)
     missing = score is None or trial["status"] == "failed"
     return missing, 0.0 if missing else (-score if mode == "max" else score)
-
-
-def _baseline(trial: Any) -> str:
-    return trial.config["context"].get("baseline", "")
 
 
 def _epochs(trial: Any) -> int:
