@@ -36,7 +36,8 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     """Runs a study, or goes on with one.
 
     Returns:
-        What --json writes; result["interrupted"] says whether trials are left to do.
+        What --json writes. Where trials are left to do, result["interrupted"] says that it can go on, and
+        result["out_of_time"] that its time was up.
     """
     started = time.monotonic()
     request, space = plan.request, plan.space
@@ -90,6 +91,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         "pareto": outcome.pareto_front(trials, space) if space.objectives else [],
         "trials": trials,
         "interrupted": interrupted,
+        "out_of_time": left and out_of_time,
         "undelivered": undelivered,
         "undelivered_reason": tracker.last_error if undelivered else "",
         "seconds": round(time.monotonic() - started, 1),

@@ -190,16 +190,16 @@ def _places(request) -> dict[str, str]:
     from platform.plan import RESULT
     from platform.study import FINDINGS
 
-    findings = request.folder / FINDINGS
-    return {
-        "study": str(request.folder),
-        "best model": str(request.folder / BEST),
-        "pictures and reports": str(request.folder / FIGURES),
-        "weights to start from": str(request.folder / WEIGHTS),
-        "result": str(request.folder / RESULT),
-        **({"findings in the data": str(findings)} if findings.exists() else {}),
-        "MLflow": f"experiment {request.experiment} at {request.tracking_uri}",
+    places = {
+        "study": request.folder,
+        "best model": request.folder / BEST,
+        "pictures and reports": request.folder / FIGURES,
+        "weights to start from": request.folder / WEIGHTS,
+        "result": request.folder / RESULT,
+        "findings in the data": request.folder / FINDINGS,
     }
+    there = {what: str(where) for what, where in places.items() if where.exists()}
+    return {**there, "MLflow": f"experiment {request.experiment} at {request.tracking_uri}"}
 
 
 def _commands(request, result) -> list[str]:
@@ -214,7 +214,10 @@ def _commands(request, result) -> list[str]:
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
-    more = _as_typed(replace(request, trials=2 * len(result["trials"])))
+    if result["out_of_time"]:
+        more = _as_typed(replace(request, time_budget=2 * request.time_budget))
+    else:
+        more = _as_typed(replace(request, trials=2 * len(result["trials"])))
     return [*commands, f"{more:58s} # search longer"]
 
 

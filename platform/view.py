@@ -233,7 +233,7 @@ def print_result(
         if trial["status"] == "failed":
             console.print(Text(f"{trial['name']} failed: {trial['error']}", style="red"), soft_wrap=True)
     if best is None:
-        console.print("[red]No trial of what was searched succeeded: there is no best configuration.[/]")
+        console.print(Text(_why_no_best(result), style="red"), soft_wrap=True)
     else:
         console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
         for key, value in best["config"].items():
@@ -253,6 +253,13 @@ def print_result(
     console.print(Text("\nNext", style="bold"))
     for command in commands:
         console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _why_no_best(result: Mapping[str, Any]) -> str:
+    searched = [trial for trial in result["trials"] if not trial["baseline"]]
+    if result["out_of_time"] and not any(trial["epochs"] or trial["status"] == "failed" for trial in searched):
+        return "Time was up before an epoch ended: there is no best configuration. Allow more with --time-budget."
+    return "No trial of what was searched succeeded: there is no best configuration."
 
 
 def _print_scores(console: Console, result: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import io
 from types import SimpleNamespace
 
+import pytest
 from ray import tune
 from rich.console import Console
 
@@ -140,6 +141,25 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         assert row in scores
     assert "No reference beside it: x must be there" in text
     assert "Beaten by none in all objectives (Pareto) trial 3" in text
+
+
+@pytest.mark.parametrize(
+    ("status", "epochs", "out_of_time", "why"),
+    [
+        ("interrupted", 0, True, "Time was up before an epoch ended"),
+        ("failed", 0, True, "No trial of what was searched succeeded"),
+        ("failed", 0, False, "No trial of what was searched succeeded"),
+    ],
+)
+def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
+    trial = {
+        "trial_id": "t", "name": "trial 1", "baseline": "", "status": status, "error": "", "config": {}, "metrics": {},
+        "epochs": epochs, "seconds": 0.0,
+    }  # fmt: skip
+    result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": []}
+    told = console()
+    view.print_result(told, result | {"out_of_time": out_of_time}, {}, [])
+    assert why in told.export_text()
 
 
 def test_faults_are_told_a_line_each():
