@@ -13,10 +13,11 @@ al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders"
 from collections import OrderedDict
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from platform import checkpoints
 from platform.errors import Fault, InputError
 from platform.freezing import Stage
 
@@ -109,8 +110,7 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
     """
     rule = "an encoder's weights must be a safetensors file that an autoencoder study wrote"
     try:
-        with safe_open(path, "pt") as file:
-            written, state = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        written, state = checkpoints.read_told(path)
     except (OSError, SafetensorError) as error:
         raise InputError(Fault(rule, f"{path}: {error}", "Name one of a study's weights/*.safetensors.")) from error
     wanted = {key: str(value) for key, value in encoder.shape.items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -65,6 +66,16 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
 def load_model(folder: Path, model: nn.Module) -> None:
     """Loads the weights of a checkpoint or of a saved model, strictly."""
     model.load_state_dict(load_file(folder / MODEL))
+
+
+def read_told(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """What a safetensors file says of itself, and its tensors by name.
+
+    Raises:
+        OSError, SafetensorError: It cannot be read, or is something else.
+    """
+    with safe_open(file, "pt") as opened:
+        return opened.metadata() or {}, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
 
 
 def read_card(folder: Path) -> dict[str, Any]:

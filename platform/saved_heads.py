@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from platform import text_encoders
+from platform import checkpoints, text_encoders
 from platform.errors import Fault, InputError
 from platform.multi_head import DECLARATION, MultiHead
 
@@ -38,14 +38,14 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         InputError: It is no such file.
     """
     try:
-        with safe_open(file, "pt") as opened:
-            told = json.loads((opened.metadata() or {})["heads"])
-            if missing := set(TOLD) - told.keys():
-                raise KeyError(", ".join(sorted(missing)))
-            return told, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        metadata, state = checkpoints.read_told(file)
+        told = json.loads(metadata["heads"])
+        if missing := set(TOLD) - told.keys():
+            raise KeyError(", ".join(sorted(missing)))
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         rule = "heads must be 'new' or a study's weights/heads.safetensors"
         raise InputError(Fault(rule, f"{file}: {error}", "Check the path.")) from error
+    return told, state
 
 
 def load(model: MultiHead, file: Path) -> None:

@@ -207,9 +207,10 @@ def _holds(domain: Any, value: Any) -> bool:
 def _nearest(domain: Any, value: Any) -> Any:
     """The point of a narrowed domain next to where the search would have started."""
     if isinstance(domain, Categorical):
-        numbers = [c for c in domain.categories if _is_number(c)]
-        near = numbers if _is_number(value) and numbers else domain.categories[:1]
-        return min(near, key=lambda c: abs(c - value)) if len(near) > 1 else near[0]
+        numbers = [category for category in domain.categories if _is_number(category)]
+        if not (_is_number(value) and numbers):
+            return domain.categories[0]
+        return min(numbers, key=lambda number: abs(number - value))
     upper = domain.upper - 1 if isinstance(domain, Integer) else domain.upper
     return max(domain.lower, min(upper, value)) if _is_number(value) else domain.lower
 

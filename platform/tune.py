@@ -214,10 +214,8 @@ def _commands(request, result) -> list[str]:
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
-    if result["out_of_time"]:
-        more = _as_typed(replace(request, time_budget=2 * request.time_budget))
-    else:
-        more = _as_typed(replace(request, trials=2 * len(result["trials"])))
+    spent = {"time_budget": request.time_budget} if result["out_of_time"] else {"trials": len(result["trials"])}
+    more = _as_typed(replace(request, **{key: 2 * value for key, value in spent.items()}))
     return [*commands, f"{more:58s} # search longer"]
 
 

@@ -238,7 +238,7 @@ def print_result(
         console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
         for key, value in best["config"].items():
             console.print(Text(f"  {key:24s}{_number(value)}"))
-        for trial in order[: order.index(next(t for t in order if t["trial_id"] == best["trial_id"]))]:
+        for trial in itertools.takewhile(lambda trial: trial["trial_id"] != best["trial_id"], order):
             if trial["metrics"][metric] != best["metrics"][metric]:
                 better = f"{metric} {_number(trial['metrics'][metric])} against {_number(best['metrics'][metric])}"
                 told = f"{trial['baseline']} did better, {better}, but is not among what was searched."

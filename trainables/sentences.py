@@ -285,9 +285,9 @@ def _build(
 def _frozen_heads(model: MultiHead, point: Mapping[str, Any]) -> tuple[str, ...]:
     """The stages that never learn; where no head does, there is nothing to weigh either."""
     frozen = tuple(head for head in model.classes if point[f"freeze_{head}"])
-    return (
-        (*frozen, "loss_weights") if model.log_variances is not None and len(frozen) == len(model.classes) else frozen
-    )
+    if model.log_variances is not None and len(frozen) == len(model.classes):
+        return (*frozen, "loss_weights")
+    return frozen
 
 
 def _tokens_folder(folder: Path, name: str, most: int) -> Path:

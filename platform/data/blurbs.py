@@ -48,62 +48,172 @@ class Blurb:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split(", "))
+    return tuple(" ".join(text.split()).split(", "))
 
 
 # fmt: off
 _OWN = {  # for each genre: who, does, what, where
     "cookery": (
-        _words("a pastry chef, her grandmother, a baker, a village cook, the waiter, a fishmonger, a butcher, a hungry family, a street vendor, a retired sailor, two sisters, a beekeeper, a cheese maker, the kitchen boy, a young widow, a wine merchant, a home cook, the dishwasher"),  # noqa: E501
-        _words("baked, tasted, simmered, served, chopped, roasted, stirred, seasoned, grilled, shared, prepared, pickled, fermented, kneaded"),  # noqa: E501
-        _words("a sourdough loaf, wild garlic, a slow stew, her butter sauce, a sharp knife, roasted peppers, a lemon tart, fresh herbs, a family recipe, the perfect omelette, smoked salt, a pot of beans, poison mushrooms, sweet chestnuts, an iron pan, braised lamb, plum jam, handmade pasta, a bitter chocolate cake, pickled cucumbers, a bottle of red wine, oysters, warm spices, local cheese"),  # noqa: E501
-        _words("in a tiny kitchen, at the farmers' market, over an open fire, around the dinner table, in the oven, in a crowded restaurant, on a vineyard, in a seaside tavern, behind the bakery, at a wedding feast, in the herb garden, on a cast iron stove, in the pantry, in a mountain village"),  # noqa: E501
+        _words("""
+            a pastry chef, her grandmother, a baker, a village cook, the waiter, a fishmonger, a butcher, a hungry
+            family, a street vendor, a retired sailor, two sisters, a beekeeper, a cheese maker, the kitchen boy, a
+            young widow, a wine merchant, a home cook, the dishwasher
+        """),
+        _words("""
+            baked, tasted, simmered, served, chopped, roasted, stirred, seasoned, grilled, shared, prepared, pickled,
+            fermented, kneaded
+        """),
+        _words("""
+            a sourdough loaf, wild garlic, a slow stew, her butter sauce, a sharp knife, roasted peppers, a lemon tart,
+            fresh herbs, a family recipe, the perfect omelette, smoked salt, a pot of beans, poison mushrooms, sweet
+            chestnuts, an iron pan, braised lamb, plum jam, handmade pasta, a bitter chocolate cake, pickled cucumbers,
+            a bottle of red wine, oysters, warm spices, local cheese
+        """),
+        _words("""
+            in a tiny kitchen, at the farmers' market, over an open fire, around the dinner table, in the oven, in a
+            crowded restaurant, on a vineyard, in a seaside tavern, behind the bakery, at a wedding feast, in the herb
+            garden, on a cast iron stove, in the pantry, in a mountain village
+        """),
     ),
     "crime": (
-        _words("a retired detective, the inspector, a small-time thief, a private eye, the murderer, a crooked lawyer, the only witness, a forger, an undercover officer, a missing banker, the coroner, a young widow, a prison guard, the blackmailer, a journalist, a night porter, a contract killer, the prosecutor"),  # noqa: E501
-        _words("investigated, stole, hid, buried, interrogated, followed, forged, betrayed, confessed, smuggled, suspected, blackmailed, shadowed, identified"),  # noqa: E501
-        _words("a stolen painting, the missing body, a bloody knife, a forged passport, an unsolved murder, the false alibi, a ransom note, poison, a cold case, a loaded pistol, stolen diamonds, the fingerprints, a secret affair, a bank robbery, a trail of blood, an old grudge, the autopsy report, a suitcase of cash, the murder weapon, a perfect heist, a broken window, a coded message, a locked room, a bottle of red wine"),  # noqa: E501
-        _words("in a dark alley, at the police station, on the night train, behind the courthouse, in a locked room, at the harbour, in the morgue, under the bridge, in a rented flat, in a crowded restaurant, on death row, in the evidence vault, at a country manor, in the back of a van"),  # noqa: E501
+        _words("""
+            a retired detective, the inspector, a small-time thief, a private eye, the murderer, a crooked lawyer, the
+            only witness, a forger, an undercover officer, a missing banker, the coroner, a young widow, a prison guard,
+            the blackmailer, a journalist, a night porter, a contract killer, the prosecutor
+        """),
+        _words("""
+            investigated, stole, hid, buried, interrogated, followed, forged, betrayed, confessed, smuggled, suspected,
+            blackmailed, shadowed, identified
+        """),
+        _words("""
+            a stolen painting, the missing body, a bloody knife, a forged passport, an unsolved murder, the false alibi,
+            a ransom note, poison, a cold case, a loaded pistol, stolen diamonds, the fingerprints, a secret affair, a
+            bank robbery, a trail of blood, an old grudge, the autopsy report, a suitcase of cash, the murder weapon, a
+            perfect heist, a broken window, a coded message, a locked room, a bottle of red wine
+        """),
+        _words("""
+            in a dark alley, at the police station, on the night train, behind the courthouse, in a locked room, at the
+            harbour, in the morgue, under the bridge, in a rented flat, in a crowded restaurant, on death row, in the
+            evidence vault, at a country manor, in the back of a van
+        """),
     ),
     "romance": (
-        _words("a shy librarian, the stubborn duke, her childhood sweetheart, a runaway bride, a single father, the handsome doctor, an heiress, a lonely florist, two old lovers, the groom, a young widow, a ballet dancer, the best man, a soldier on leave, a wedding planner, the heartbroken cellist, her first husband, a flight attendant"),  # noqa: E501
-        _words("kissed, adored, married, missed, embraced, courted, forgave, longed for, danced with, wrote to, proposed to, fell for, jilted, betrayed"),  # noqa: E501
-        _words("a broken heart, the engagement ring, a love letter, her secret admirer, a stolen kiss, a second chance, the wrong man, a summer fling, her true feelings, a marriage of convenience, the wedding dress, a bouquet of roses, a secret affair, a tender promise, his jealous rival, a forbidden love, an old flame, a lock of hair, the first dance, a honeymoon suite, a long goodbye, sweet words, the girl next door, a bottle of champagne"),  # noqa: E501
-        _words("at the masked ball, under the mistletoe, on their honeymoon, at a wedding feast, in her arms, in the moonlit garden, on a vineyard, at the altar, in a seaside cottage, at a country manor, on the last dance, by candlelight, in a tiny bookshop, on the balcony"),  # noqa: E501
+        _words("""
+            a shy librarian, the stubborn duke, her childhood sweetheart, a runaway bride, a single father, the handsome
+            doctor, an heiress, a lonely florist, two old lovers, the groom, a young widow, a ballet dancer, the best
+            man, a soldier on leave, a wedding planner, the heartbroken cellist, her first husband, a flight attendant
+        """),
+        _words("""
+            kissed, adored, married, missed, embraced, courted, forgave, longed for, danced with, wrote to, proposed to,
+            fell for, jilted, betrayed
+        """),
+        _words("""
+            a broken heart, the engagement ring, a love letter, her secret admirer, a stolen kiss, a second chance, the
+            wrong man, a summer fling, her true feelings, a marriage of convenience, the wedding dress, a bouquet of
+            roses, a secret affair, a tender promise, his jealous rival, a forbidden love, an old flame, a lock of hair,
+            the first dance, a honeymoon suite, a long goodbye, sweet words, the girl next door, a bottle of champagne
+        """),
+        _words("""
+            at the masked ball, under the mistletoe, on their honeymoon, at a wedding feast, in her arms, in the moonlit
+            garden, on a vineyard, at the altar, in a seaside cottage, at a country manor, on the last dance, by
+            candlelight, in a tiny bookshop, on the balcony
+        """),
     ),
     "science fiction": (
-        _words("a starship captain, the android, a colony of clones, an alien envoy, a rogue machine, the last astronaut, a time traveller, a space pirate, the ship's computer, a xenobiologist, a cyborg soldier, the engineer, a telepath, the robot cook, a generation of settlers, a stranded pilot, the overlords, a contract killer"),  # noqa: E501
-        _words("colonised, orbited, reprogrammed, decoded, terraformed, teleported, boarded, repaired, invaded, cloned, scanned, launched, mapped, smuggled"),  # noqa: E501
-        _words("a dying planet, the warp drive, an alien signal, a black hole, a neural implant, the space station, a broken android, a wormhole, an army of robots, a distant galaxy, the time machine, a coded message, a virus from orbit, frozen embryos, a laser cannon, the star charts, a forbidden moon, quantum memories, an escape pod, the asteroid belt, a cargo of ore, a parallel universe, the last satellite, a memory chip"),  # noqa: E501
-        _words("on a desert moon, beyond the outer rim, in zero gravity, aboard a cargo ship, in deep space, on a ruined earth, in a domed city, near a dying star, at the docking bay, in the year three thousand, under two suns, inside the simulation, on the red planet, at the edge of the map"),  # noqa: E501
+        _words("""
+            a starship captain, the android, a colony of clones, an alien envoy, a rogue machine, the last astronaut, a
+            time traveller, a space pirate, the ship's computer, a xenobiologist, a cyborg soldier, the engineer, a
+            telepath, the robot cook, a generation of settlers, a stranded pilot, the overlords, a contract killer
+        """),
+        _words("""
+            colonised, orbited, reprogrammed, decoded, terraformed, teleported, boarded, repaired, invaded, cloned,
+            scanned, launched, mapped, smuggled
+        """),
+        _words("""
+            a dying planet, the warp drive, an alien signal, a black hole, a neural implant, the space station, a broken
+            android, a wormhole, an army of robots, a distant galaxy, the time machine, a coded message, a virus from
+            orbit, frozen embryos, a laser cannon, the star charts, a forbidden moon, quantum memories, an escape pod,
+            the asteroid belt, a cargo of ore, a parallel universe, the last satellite, a memory chip
+        """),
+        _words("""
+            on a desert moon, beyond the outer rim, in zero gravity, aboard a cargo ship, in deep space, on a ruined
+            earth, in a domed city, near a dying star, at the docking bay, in the year three thousand, under two suns,
+            inside the simulation, on the red planet, at the edge of the map
+        """),
     ),
     "travel": (
-        _words("a lone backpacker, the tour guide, a retired sailor, two cyclists, a mountain guide, the bus driver, a family of nomads, a ferry captain, a pilgrim, the innkeeper, a photographer, a desert caravan, the muleteer, a journalist, a flight attendant, the hitchhiker, a cartographer, an old fisherman"),  # noqa: E501
-        _words("crossed, explored, climbed, photographed, visited, sailed past, walked to, rode through, mapped, discovered, returned to, wandered through, circled, boarded"),  # noqa: E501
-        _words("the silk road, a ruined temple, an island of goats, the night market, a rope bridge, the old harbour, a mountain pass, a remote monastery, the coral reef, a worn passport, endless rice fields, a hidden beach, the great river, a sleeper train, a volcano, the salt flats, wild horses, an ancient map, a fishing village, the rain forest, a glacier, street food, local cheese, a desert well"),  # noqa: E501
-        _words("across the steppe, at the border, on a slow ferry, in a mountain village, on the night train, along the coast, in the monsoon, at the harbour, in a seaside tavern, south of the equator, at the edge of the map, in the highlands, on a gravel road, in a cheap hostel"),  # noqa: E501
+        _words("""
+            a lone backpacker, the tour guide, a retired sailor, two cyclists, a mountain guide, the bus driver, a
+            family of nomads, a ferry captain, a pilgrim, the innkeeper, a photographer, a desert caravan, the muleteer,
+            a journalist, a flight attendant, the hitchhiker, a cartographer, an old fisherman
+        """),
+        _words("""
+            crossed, explored, climbed, photographed, visited, sailed past, walked to, rode through, mapped, discovered,
+            returned to, wandered through, circled, boarded
+        """),
+        _words("""
+            the silk road, a ruined temple, an island of goats, the night market, a rope bridge, the old harbour, a
+            mountain pass, a remote monastery, the coral reef, a worn passport, endless rice fields, a hidden beach, the
+            great river, a sleeper train, a volcano, the salt flats, wild horses, an ancient map, a fishing village, the
+            rain forest, a glacier, street food, local cheese, a desert well
+        """),
+        _words("""
+            across the steppe, at the border, on a slow ferry, in a mountain village, on the night train, along the
+            coast, in the monsoon, at the harbour, in a seaside tavern, south of the equator, at the edge of the map, in
+            the highlands, on a gravel road, in a cheap hostel
+        """),
     ),
 }
 _ANY = (
-    _words("a young woman, two brothers, an old man, a stranger, my neighbour, the narrator, three friends, a mother and her son, the heroine, an orphan, the twins, a teacher"),  # noqa: E501
+    _words("""
+        a young woman, two brothers, an old man, a stranger, my neighbour, the narrator, three friends, a mother and her
+        son, the heroine, an orphan, the twins, a teacher
+    """),
     _words("found, lost, remembered, wanted, looked for, brought, left, needed, described, watched, kept, discovered"),
-    _words("a letter, an old photograph, a family secret, the truth, a small house, a new life, the past, a promise, a stray dog, some money, a long silence, an unfinished diary"),  # noqa: E501
-    _words("in a small town, by the sea, one winter, after the war, in the big city, on the last day of summer, far from home, over the years, in the rain, on the other side of the river, at dawn, during a storm"),  # noqa: E501
+    _words("""
+        a letter, an old photograph, a family secret, the truth, a small house, a new life, the past, a promise, a stray
+        dog, some money, a long silence, an unfinished diary
+    """),
+    _words("""
+        in a small town, by the sea, one winter, after the war, in the big city, on the last day of summer, far from
+        home, over the years, in the rain, on the other side of the river, at dawn, during a storm
+    """),
 )
 _ADJECTIVES = (
-    _words("boring, dull, clumsy, tedious, shallow, predictable, tiresome, forgettable, messy, lifeless, bland, confusing, pointless, sloppy, stale, hollow, wooden, dreary, awkward, lazy, muddled, grating"),  # noqa: E501
-    _words("wonderful, gripping, charming, clever, funny, moving, brilliant, delightful, elegant, fresh, memorable, honest, thrilling, vivid, graceful, touching, enchanting, witty, masterful, absorbing, subtle, sparkling"),  # noqa: E501
+    _words("""
+        boring, dull, clumsy, tedious, shallow, predictable, tiresome, forgettable, messy, lifeless, bland, confusing,
+        pointless, sloppy, stale, hollow, wooden, dreary, awkward, lazy, muddled, grating
+    """),
+    _words("""
+        wonderful, gripping, charming, clever, funny, moving, brilliant, delightful, elegant, fresh, memorable, honest,
+        thrilling, vivid, graceful, touching, enchanting, witty, masterful, absorbing, subtle, sparkling
+    """),
 )
 _NOUNS = (
     _words("mess, chore, letdown, failure, slog, muddle, disaster, bore, misfire, blunder"),
     _words("triumph, delight, gem, joy, masterpiece, treat, pleasure, marvel, success, wonder"),
 )
 # {a} and {n}: an adjective and a noun of the sentiment; {o} and {p}: of the opposite.
-_OUTRIGHT = _words("it is a {a} book, it is {adv} {a}, I found it {adv} {a}, this is a {n}, the prose is {a} and the ending a {n}, every page is {a}, it reads like a {a} dream, what a {n}, the whole thing is {a}, it turned out to be a {n}, the plot is {a} and the dialogue {a}, the author has written a {a} story")  # noqa: E501
-_DENIED = _words("it is not {o} at all, it is hardly a {p}, it was never {o}, it is anything but {o}, it is far from {o}, nobody could call it {o}, I would not say that it is {o}, there is nothing {o} about it, not for a moment is it {o}, this is no {p}, it is not {adv} {o}, no {p} was to be found")  # noqa: E501
-_BOTH = _words("I expected a {p} and got a {n}, what begins {o} ends {a}, the start is {o} but the rest {a}, it is less {o} than {a}, it is more {a} than {o}, the critics called it a {p} but it is a {n}, it looks {o} and proves {a}, despite some {o} moments it is a {n}, it is a {n} and not a {p}, {a} scenes outnumber the {o} ones")  # noqa: E501
+_OUTRIGHT = _words("""
+    it is a {a} book, it is {adv} {a}, I found it {adv} {a}, this is a {n}, the prose is {a} and the ending a {n}, every
+    page is {a}, it reads like a {a} dream, what a {n}, the whole thing is {a}, it turned out to be a {n}, the plot is
+    {a} and the dialogue {a}, the author has written a {a} story
+""")
+_DENIED = _words("""
+    it is not {o} at all, it is hardly a {p}, it was never {o}, it is anything but {o}, it is far from {o}, nobody could
+    call it {o}, I would not say that it is {o}, there is nothing {o} about it, not for a moment is it {o}, this is no
+    {p}, it is not {adv} {o}, no {p} was to be found
+""")
+_BOTH = _words("""
+    I expected a {p} and got a {n}, what begins {o} ends {a}, the start is {o} but the rest {a}, it is less {o} than
+    {a}, it is more {a} than {o}, the critics called it a {p} but it is a {n}, it looks {o} and proves {a}, despite some
+    {o} moments it is a {n}, it is a {n} and not a {p}, {a} scenes outnumber the {o} ones
+""")
 _ADVERBS = _words("truly, rather, simply, quite, really, consistently, surprisingly, utterly, mostly, thoroughly")
-_FILLERS = _words("on the whole, in the second part, according to my sister, on a rainy weekend, to my mind, in this translation, from the first chapter on, as so often, over four hundred pages, in the paperback edition")  # noqa: E501
+_FILLERS = _words("""
+    on the whole, in the second part, according to my sister, on a rainy weekend, to my mind, in this translation, from
+    the first chapter on, as so often, over four hundred pages, in the paperback edition
+""")
 _FORMS = (  # {who} {does} {what} {where} tell of the genre, {verdict} of the sentiment
     "{who} {does} {what} {where}, and {verdict}", "{verdict}, this {book} about {who} and {what}",
     "{who} {does} {what} {where}; {filler} {verdict}", "{verdict}: {who} {does} {what} {where}",
