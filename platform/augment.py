@@ -1,10 +1,14 @@
-"""Images of a batch turned, scaled, moved, mirrored and lit at random, each in its own way, in one tensor operation.
+"""Images of a batch turned, scaled, moved, mirrored and lit, each in its own way, in one tensor operation.
 
-torchvision's transforms draw once for a whole batch, and image by image they cost more than a small network does.
+How is drawn beforehand, for each example and view (`Draws`), so that an example looks the same whenever a view of it is
+asked for. torchvision's transforms draw once for a whole batch, and image by image they cost more than a small network
+does.
 """
 
+import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,17 +16,36 @@ from torch import Tensor
 TURN, SCALE, SHIFT, LIGHT = math.radians(20), 0.2, 0.1, 0.4  # the most at strength 1; SHIFT in image sides
 
 
-def affine(images: Tensor, strength: float) -> Tensor:
+class Draws:
+    """Random numbers for the views of examples: a function of seed, example and view."""
+
+    def __init__(self, examples: int, numbers_each: int, seed: int) -> None:
+        self.shape, self.seed = (examples, numbers_each), seed
+        self._of_view = functools.lru_cache(maxsize=1)(self._draw)
+
+    def __call__(self, numbers: np.ndarray, view: int) -> Tensor:
+        """(n, numbers_each) float32, uniform in [-1, 1), for the examples of these numbers."""
+        return torch.from_numpy(self._of_view(view)[numbers])
+
+    def _draw(self, view: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, view)).random(self.shape, np.float32) * 2 - 1
+
+
+def affine(images: Tensor, strength: float, draws: Tensor) -> Tensor:
     """Turns, scales and moves each image; what comes in from outside is zero.
 
     Args:
         images: (N, C, H, W), float.
         strength: 0: as they are; 1: up to 20 degrees, 20 % in size, a tenth of the side either way.
+        draws: (N, 4) in [-1, 1).
     """
     if strength == 0:
         return images
     n, _, height, width = images.shape
-    angle, scale, right, down = (_uniform(images, most * strength) for most in (TURN, SCALE, 2 * SHIFT, 2 * SHIFT))
+    most = (draws * strength).to(images).unbind(1)
+    angle, scale, right, down = (
+        value * limit for value, limit in zip(most, (TURN, SCALE, 2 * SHIFT, 2 * SHIFT), strict=True)
+    )
     cos, sin = angle.cos() * (1 + scale), angle.sin() * (1 + scale)
     # Coordinates run from -1 to 1 along both sides, so a turn of an oblong image needs its aspect.
     rows = torch.stack([cos, -sin * height / width, right, sin * width / height, cos, down], dim=1)
@@ -30,28 +53,24 @@ def affine(images: Tensor, strength: float) -> Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def colour(images: Tensor, strength: float) -> Tensor:
+def colour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
     """Changes brightness, contrast and saturation of each image.
 
     Args:
         images: (N, 3, H, W) in [0, 1].
         strength: 0: as they are; 1: up to 40 % either way.
+        draws: (N, 3) in [-1, 1).
     """
     if strength == 0:
         return images
-    brightness, contrast, saturation = (1 + _uniform(images, LIGHT * strength).view(-1, 1, 1, 1) for _ in range(3))
+    factors = (1 + draws * LIGHT * strength).to(images).unbind(1)
+    brightness, contrast, saturation = (factor.view(-1, 1, 1, 1) for factor in factors)
     images = images * brightness
     images = (images - images.mean((1, 2, 3), keepdim=True)) * contrast + images.mean((1, 2, 3), keepdim=True)
     grey = images.mean(1, keepdim=True)
     return ((images - grey) * saturation + grey).clamp(0, 1)
 
 
-def mirror(images: Tensor) -> Tensor:
-    """Mirrors half of the images, left to right."""
-    chosen = torch.rand(len(images), device=images.device) < 0.5
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(-1), images)
-
-
-def _uniform(images: Tensor, most: float) -> Tensor:
-    """A number between -most and most for each image."""
-    return (torch.rand(len(images), device=images.device) * 2 - 1) * most
+def mirror(images: Tensor, draws: Tensor) -> Tensor:
+    """Mirrors the images, (N, C, H, W), whose draw (N,) is below 0, left to right."""
+    return torch.where((draws < 0).view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)

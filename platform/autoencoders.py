@@ -12,6 +12,7 @@ al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders"
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from platform import checkpoints
 from platform.errors import Fault, InputError
+from platform.examples import State, run_stages
 from platform.freezing import Stage
 
 STAGES = ("stem", "layer1", "layer2", "bottleneck")
@@ -74,7 +76,9 @@ class Autoencoder(nn.Module):
 
 
 class BinaryClassifier(nn.Module):
-    """Images (N, 1, H, W) in [0, 1] → the logit of "yes", (N,)."""
+    """{"x"}: images (N, 1, H, W) in [0, 1], or what the first `cut` stages made of them → the logit of "yes", (N,)."""
+
+    cuts = len(STAGES)
 
     def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
         super().__init__()
@@ -82,8 +86,14 @@ class BinaryClassifier(nn.Module):
         hidden = (nn.Linear(bottleneck, HEAD_UNITS), nn.ReLU(), nn.Dropout(dropout))
         self.head = nn.Sequential(*hidden, nn.Linear(HEAD_UNITS, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.encoder(images)).squeeze(1)
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        return {"x": run_stages(self.encoder, state["x"], start, stop)}
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        return {"encoder": self.encoder.shape}
+
+    def forward(self, state: State, cut: int = 0) -> Tensor:
+        return self.head(self.run(state, cut, self.cuts)["x"]).squeeze(1)
 
     @staticmethod
     def stages() -> list[Stage]:

@@ -28,6 +28,7 @@ from platform.errors import Fault, InputError
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large")
 USUAL_CROP = 224 / 256
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's weights
 STARTERS = Path(__file__).parent.parent / "starters"
 
 _MOBILENET_CUTS = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
@@ -55,13 +56,6 @@ class Backbone(nn.Sequential):
             for number, block in enumerate(blocks)
             for key, value in block.state_dict().items()
         }
-
-    def maps(self, images: Tensor) -> dict[str, Tensor]:
-        """Every stage's output, (N, channels[stage], H / stride, W / stride), for images of (N, 3, H, W)."""
-        maps, x = {}, images
-        for name, stage in self.named_children():
-            x = maps[name] = stage(x)
-        return maps
 
 
 def load(name: str, weights: str) -> Backbone:

@@ -2,23 +2,33 @@
 
 All take a batch of images of one fixed size (the canvas), so that what a frozen stage computes for an image never
 depends on its neighbours in the batch. Labels run from 1; 0 is the background, as in torchvision.
+
+The first stages can be run apart from the rest: the backbone's, then the neck. What is kept of them is all that the
+rest needs, which is the last stage's output and the levels below it that the neck reads; of the neck, its outputs.
 """
 
 import itertools
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.transforms.v2.functional import normalize
 
-from platform.backbones import STAGES, Backbone
+from platform.backbones import IMAGENET_MEAN, IMAGENET_STD, STAGES, Backbone
+from platform.examples import State
 from platform.freezing import Stage
 
 ARCHITECTURES = ("fcos", "retinanet", "faster_rcnn", "ssdlite")
@@ -35,38 +45,128 @@ LOSS_PARTS = {
 }
 
 
-class Pyramid(nn.Module):
-    """A backbone and a feature pyramid over its outputs of stride 8, 16 and 32 (Lin et al. 2017)."""
+class Trunk(nn.Module):
+    """A backbone and the neck on it: all below the heads, in stages that can be run apart.
+
+    Attributes:
+        body: The backbone.
+        levels: The stages whose outputs the neck reads.
+    """
+
+    def __init__(self, body: Backbone, levels: Sequence[str]) -> None:
+        super().__init__()
+        self.body, self.levels = body, tuple(levels)
+
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        """The stages start … stop - 1 of the backbone and, last, the neck.
+
+        Args:
+            state: {"images": (N, 3, H, W), normalised} where start is 0; else what came out of the stages before.
+            start: The first stage.
+            stop: The one before which to stop.
+        """
+        if start > len(STAGES):  # all is done
+            return dict(state)
+        maps = dict(state)
+        x = maps.pop("images") if start == 0 else maps[STAGES[start - 1]]
+        for name in STAGES[start : min(stop, len(STAGES))]:
+            x = maps[name] = self.body.get_submodule(name)(x)
+        if stop > len(STAGES):
+            return self.top(OrderedDict((level, maps[level]) for level in self.levels))
+        return {name: x for name, x in maps.items() if name in self.levels or name == STAGES[stop - 1]}
+
+    def top(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+        """The neck, on the levels that it reads."""
+        raise NotImplementedError
+
+    def forward(self, batch: "_Images") -> "OrderedDict[str, Tensor]":
+        return OrderedDict(self.run(batch.state, batch.cut, len(STAGES) + 1))
+
+
+class Pyramid(Trunk):
+    """A feature pyramid over the outputs of stride 8, 16 and 32 (Lin et al. 2017)."""
 
     def __init__(self, body: Backbone, channels: int) -> None:
-        super().__init__()
-        self.levels = STAGES[2:]
-        self.body = body
+        super().__init__(body, STAGES[2:])
         self.neck = FeaturePyramidNetwork([body.channels[level] for level in self.levels], channels)
         self.out_channels = channels
 
-    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        maps = self.body.maps(images)
-        return self.neck(OrderedDict((level, maps[level]) for level in self.levels))
+    def top(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+        return self.neck(maps)
 
 
-class Cascade(nn.Module):
-    """A backbone's outputs of stride 16 and 32 and three smaller maps on top of them, as SSDlite reads them."""
+class Cascade(Trunk):
+    """The outputs of stride 16 and 32 and three smaller maps on top of them, as SSDlite reads them."""
 
     def __init__(self, body: Backbone, channels: int) -> None:
-        super().__init__()
-        self.body = body
-        self.levels = STAGES[3:]
+        super().__init__(body, STAGES[3:])
         widths = [body.channels["layer4"], channels * 2, channels, channels]
         self.neck = nn.ModuleList(_halving(a, b) for a, b in itertools.pairwise(widths))
         self.out_channels = [body.channels[level] for level in self.levels] + widths[1:]
 
-    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        maps = self.body.maps(images)
-        outputs = [maps[level] for level in self.levels]
+    def top(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+        outputs = list(maps.values())
         for layer in self.neck:
             outputs.append(layer(outputs[-1]))
         return OrderedDict((str(i), output) for i, output in enumerate(outputs))
+
+
+class Detector(nn.Module):
+    """A torchvision detector: {"images": (N, 3, H, W) in [0, 1]}, or what the first `cut` stages made of them.
+
+    With targets, in training, it gives the losses by torchvision's names; else for each image boxes, labels and scores.
+
+    Attributes:
+        net: torchvision's.
+        canvas: Height and width of every image.
+    """
+
+    cuts = len(STAGES) + 1
+
+    def __init__(self, net: nn.Module, canvas: tuple[int, int]) -> None:
+        super().__init__()
+        self.net, self.canvas = net, canvas
+        net.transform = _AsTheyAre()
+
+    @property
+    def trunk(self) -> Trunk:
+        return self.net.backbone  # type: ignore[return-value]
+
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        return self.trunk.run(self._normalised(state) if start == 0 else state, start, stop)
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        neck = type(self.trunk).__name__ if cut > len(STAGES) else ""
+        kept = [name for name in STAGES[:cut] if name in (*self.trunk.levels, STAGES[min(cut, len(STAGES)) - 1])]
+        return {"kept": kept, "neck": neck, "canvas": self.canvas, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+
+    def forward(self, state: State, targets: list[dict[str, Tensor]] | None = None, cut: int = 0) -> Any:
+        return self.net(_Images(self._normalised(state) if cut == 0 else state, cut, self.canvas), targets)
+
+    @staticmethod
+    def _normalised(state: State) -> State:
+        return {"images": normalize(state["images"], list(IMAGENET_MEAN), list(IMAGENET_STD))}
+
+
+class _Images:
+    """A batch of images where torchvision's code asks for their shapes; hands the trunk what there is of them."""
+
+    def __init__(self, state: State, cut: int, canvas: tuple[int, int]) -> None:
+        self.state, self.cut = state, cut
+        self.shape = torch.Size((len(next(iter(state.values()))), 3, *canvas))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.empty(self.shape, device="meta"))
+
+
+class _AsTheyAre(GeneralizedRCNNTransform):
+    """In place of torchvision's resizing: images have the canvas's size, boxes are in its pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, list(IMAGENET_MEAN), list(IMAGENET_STD))
+
+    def forward(self, images: Any, targets: Any = None) -> tuple[ImageList, Any]:
+        return ImageList(images, [tuple(images.shape[2:])] * images.shape[0]), targets  # type: ignore[arg-type]
 
 
 def _halving(inputs: int, outputs: int) -> nn.Sequential:
@@ -77,7 +177,7 @@ def _halving(inputs: int, outputs: int) -> nn.Sequential:
 
 def build(
     architecture: str, body: Backbone, classes: int, canvas: tuple[int, int], channels: int = 128, convolutions: int = 2
-) -> nn.Module:
+) -> Detector:
     """A torchvision detector on a given backbone.
 
     Args:
@@ -88,25 +188,26 @@ def build(
         channels: Width of the pyramid and the heads.
         convolutions: Depth of FCOS's heads.
     """
-    height, width = canvas
-    # Images arrive at the size of the canvas: torchvision's own transform is left with nothing but to normalise them.
-    fixed = {"fixed_size": (width, height), "min_size": min(canvas), "max_size": max(canvas)}
+    if architecture == "ssdlite":
+        return Detector(_ssdlite(Cascade(body, channels), classes, canvas), canvas)
+    return Detector(_on_pyramid(architecture, body, classes, channels, convolutions), canvas)
+
+
+def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, convolutions: int) -> nn.Module:
     # A low threshold: average precision is taken over all scores; what is worth showing is decided at prediction.
     scores = {"score_thresh": 0.02, "nms_thresh": 0.6, "detections_per_img": 100}
-    if architecture == "ssdlite":
-        return _ssdlite(Cascade(body, channels), classes, canvas)
     pyramid = Pyramid(body, channels)
     strides = [8 * 2**i for i in range(len(pyramid.levels))]
     if architecture == "fcos":
         anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
         head = FCOSHead(channels, 1, classes + 1, convolutions)
-        return FCOS(pyramid, classes + 1, anchor_generator=anchors, head=head, **fixed, **scores)
+        return FCOS(pyramid, classes + 1, anchor_generator=anchors, head=head, **scores)
     if architecture == "retinanet":
         sizes = tuple(tuple(3 * stride * 2 ** (i / 3) for i in range(3)) for stride in strides)
         anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
         norm = partial(nn.GroupNorm, 32)
         retina_head = RetinaNetHead(channels, 9, classes + 1, norm_layer=norm)
-        return RetinaNet(pyramid, classes + 1, anchor_generator=anchors, head=retina_head, **fixed, **scores)
+        return RetinaNet(pyramid, classes + 1, anchor_generator=anchors, head=retina_head, **scores)
     anchors = AnchorGenerator(tuple((3 * stride, 5 * stride) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides))
     return FasterRCNN(
         pyramid,
@@ -120,7 +221,6 @@ def build(
         box_predictor=FastRCNNPredictor(4 * channels, classes + 1),
         box_batch_size_per_image=128,
         box_score_thresh=scores["score_thresh"],
-        **fixed,
     )
 
 
@@ -135,8 +235,6 @@ def _ssdlite(cascade: Cascade, classes: int, canvas: tuple[int, int]) -> nn.Modu
         size=(width, height),
         num_classes=classes + 1,
         head=head,
-        image_mean=[0.485, 0.456, 0.406],
-        image_std=[0.229, 0.224, 0.225],
         score_thresh=0.02,
         nms_thresh=0.55,
         detections_per_img=100,
@@ -145,5 +243,5 @@ def _ssdlite(cascade: Cascade, classes: int, canvas: tuple[int, int]) -> nn.Modu
 
 def stages() -> list[Stage]:
     """The stages of a detector of `build`, from input to output."""
-    body = [Stage(name, (f"backbone.body.{name}",), backbone=True) for name in STAGES]
-    return [*body, Stage("neck", ("backbone.neck",)), Stage("head", ("head", "rpn", "roi_heads"))]
+    body = [Stage(name, (f"net.backbone.body.{name}",), backbone=True) for name in STAGES]
+    return [*body, Stage("neck", ("net.backbone.neck",)), Stage("head", ("net.head", "net.rpn", "net.roi_heads"))]

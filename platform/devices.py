@@ -12,3 +12,8 @@ def device() -> torch.device:
 def device_of(module: nn.Module) -> torch.device:
     """Where a module's parameters lie."""
     return next(module.parameters()).device
+
+
+def device_name() -> str:
+    """What kind it is: two of a kind compute the same."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

@@ -26,7 +26,6 @@ from platform import backbones, clips, towers
 from platform.errors import Fault, InputError
 from platform.freezing import Stage
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 USUAL_SIZE = 224  # pixels a side, of encoders that take any
 
 _METADATA = "encoder"  # where a saved file says what it holds
@@ -35,8 +34,7 @@ _METADATA = "encoder"  # where a saved file says what it holds
 class Encoder(nn.Sequential):
     """Images (N, 3, S, S) in [0, 1] → features (N, channels).
 
-    A plain sequence of stages, each from one tensor to one tensor; the first begins with the normalisation. What the
-    first k compute, `nn.Sequential(*list(encoder)[:k])`, the rest takes.
+    A plain sequence of stages, each from one tensor to one tensor; the first begins with the normalisation.
 
     Attributes:
         channels: Width of the features.
@@ -153,7 +151,12 @@ def _of_torchvision(name: str, weights: str, crop: float) -> Encoder:
     body = backbones.load(name, weights)
     stages = OrderedDict(body.named_children())
     stages["layer4"] = nn.Sequential(stages["layer4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    config = {"torchvision": name, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD), "crop": crop}
+    config = {
+        "torchvision": name,
+        "mean": list(backbones.IMAGENET_MEAN),
+        "std": list(backbones.IMAGENET_STD),
+        "crop": crop,
+    }
     channels = body.channels["layer4"]
     return Encoder(stages, channels=channels, image_size=USUAL_SIZE, fixed_size=False, config=config)
 

@@ -4,6 +4,7 @@ Every epoch draws its randomness from (seed, epoch) alone, the learning rate is 
 optimizer's groups never change; so a trial resumed at any epoch goes on exactly as if it had never stopped.
 """
 
+import contextlib
 import json
 import math
 import time
@@ -20,8 +21,11 @@ from torch import Tensor, nn
 
 from platform import checkpoints, schedules
 from platform.devices import device
+from platform.examples import Batch, Examples, Look
+from platform.features import Store
+from platform.feed import Feed
 from platform.freezing import Freezer, Freezing, Stage, parameter_groups
-from platform.reporters import Reporter, ToRay
+from platform.reporters import Epoch, Reporter, ToRay
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Context:
         mode: "max" or "min".
         threads: CPU threads of the trial.
         baseline: Name of the baseline that this trial is, if any.
+        store: Folder of the prefix store, "" for none: every epoch then runs the frozen stages again.
+        store_bytes: What it may hold.
     """
 
     task: str
@@ -47,6 +53,8 @@ class Context:
     mode: str
     threads: int = 1
     baseline: str = ""
+    store: str = ""
+    store_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,19 +89,15 @@ class NonFiniteLossError(RuntimeError):
     """The loss or its gradient became NaN or infinite; the trial ends there."""
 
 
-def _non_finite(what: str, value: float, epoch: int, step: int, card: dict[str, Any]) -> NonFiniteLossError:
-    where = f"epoch {epoch + 1}, step {step + 1}, with {json.dumps(card.get('config', {}))}"
-    return NonFiniteLossError(f"the {what} must be finite; it is {value} at {where}")
-
-
 def fit(
     model: nn.Module,
     stages: Sequence[Stage],
     *,
-    loss: Callable[[nn.Module, Any], dict[str, Tensor]],
-    batches: Callable[[int, np.random.Generator], Iterable[Any]],
+    examples: Examples,
+    loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    batches: Callable[[np.random.Generator], Iterable[np.ndarray]],
     steps_per_epoch: int,
-    evaluate: Callable[[nn.Module], dict[str, float]],
+    evaluate: Callable[[nn.Module, Look], dict[str, float]],
     freezing: Freezing,
     optimization: Optimization,
     context: Context,
@@ -105,12 +109,16 @@ def fit(
     """Trains a model, reporting and checkpointing after each epoch. Where nothing can ever learn, it only evaluates.
 
     Args:
-        model: The model; moved to the GPU if the trial has one.
+        model: The model; moved to the GPU if the trial has one. If it is `Cuttable`, its frozen stages need not be run
+            again for what is in the prefix store.
         stages: Its stages, from input to output.
+        examples: The data.
         loss: (model, batch) → {"loss": what is minimised, parts…}, scalars.
-        batches: (epoch, generator) → the epoch's batches; all its randomness must come from the generator and torch.
+        batches: generator → the numbers of the examples in each of the epoch's batches; all its randomness must come
+            from the generator.
         steps_per_epoch: Batches in an epoch.
-        evaluate: model → metrics on the validation split; must hold the context's metric.
+        evaluate: (model, look) → metrics on the validation split, whose examples `look` gives by their numbers; must
+            hold the context's metric.
         freezing: What is frozen and when it thaws.
         optimization: How it learns.
         context: What the study says.
@@ -127,6 +135,7 @@ def fit(
     # Convolutions on CPUs run faster over channels that lie side by side: 1.35 times for FCOS on MobileNetV2.
     model.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freezer = Freezer(model, stages, freezing, context.epochs)
+    feed = Feed(model, freezer, examples, Store(Path(context.store), context.store_bytes) if context.store else None)
     rates = {
         "lr_head": optimization.lr_head,
         "lr_backbone": optimization.lr_head * optimization.backbone_ratio,
@@ -144,59 +153,71 @@ def fit(
         if state["last"]:  # it ended early, and was interrupted before that was taken note of
             return
 
-    for epoch in range(first, context.epochs):
-        started = time.monotonic()
-        torch.manual_seed(context.seed * 100_003 + epoch)
-        generator = np.random.default_rng((context.seed, epoch))
-        freezer.advance(epoch, scores)
-        freezer.train()
-        seen: dict[str, list[float]] = defaultdict(list)
-        for index, batch in enumerate(batches(epoch, generator) if freezer.learns() else ()):
-            step = epoch * steps_per_epoch + index
-            _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
-            parts = loss(model, batch)
-            value = float(parts["loss"].detach())
-            if not math.isfinite(value):
-                raise _non_finite("loss", value, epoch, step, card)
-            for name, part in parts.items():
-                seen[name].append(float(part.detach()))
-            if not parts["loss"].requires_grad:  # no example of this batch teaches what is not frozen
-                continue
-            optimizer.zero_grad(set_to_none=True)
-            parts["loss"].backward()
-            norm = float(nn.utils.clip_grad_norm_(model.parameters(), optimization.clip_norm))
-            if not math.isfinite(norm):
-                raise _non_finite("gradient", norm, epoch, step, card)
-            optimizer.step()
-        train_seconds = time.monotonic() - started
+    with contextlib.closing(feed):
+        for epoch in range(first, context.epochs):
+            started = time.monotonic()
+            freezer.advance(epoch, scores)
+            freezer.train()
+            feed.prepare(epoch, freezer.lasting(epoch))
+            torch.manual_seed(context.seed * 100_003 + epoch)
+            generator = np.random.default_rng((context.seed, epoch))
+            seen: dict[str, list[float]] = defaultdict(list)
+            for index, numbers in enumerate(batches(generator) if freezer.learns() else ()):
+                step = epoch * steps_per_epoch + index
+                _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
+                parts = loss(model, feed.batch("train", numbers))
+                for name, part in parts.items():
+                    seen[name].append(float(part.detach()))
+                try:
+                    _step(model, optimizer, parts["loss"], optimization.clip_norm)
+                except NonFiniteLossError as error:
+                    where = f"epoch {epoch + 1}, step {step + 1}, with {json.dumps(card.get('config', {}))}"
+                    raise NonFiniteLossError(f"{error} at {where}") from None
+            train_seconds = time.monotonic() - started
 
-        model.eval()
-        with torch.inference_mode():
-            metrics = evaluate(model)
-        scores.append(metrics[context.metric] if context.mode == "max" else -metrics[context.metric])
-        freezer.verify()
-        # The mean over the batches that have the part: not every batch need have a label for it.
-        means = {name: sum(values) / len(values) for name, values in seen.items()}
-        metrics |= {("train/loss" if name == "loss" else f"train/loss_{name}"): mean for name, mean in means.items()}
-        metrics |= {
-            "train/frozen_stages": freezer.frozen,
-            "train/lr_head": _factor(optimization, (epoch + 1) * steps_per_epoch - 1, steps_per_epoch * context.epochs)
-            * optimization.lr_head,
-            "time/train_seconds": train_seconds,
-            "time/epoch_seconds": time.monotonic() - started,
-        }
-        best = scores.index(max(scores))
-        last = epoch + 1 == context.epochs or not freezer.will_learn()
-        last |= patience is not None and epoch - best >= patience
-        resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
-        reporter.report(
-            metrics,
-            partial(checkpoints.save, model=model, card=card, optimizer=optimizer, resume=resume, assets=assets),
-            best=best == epoch,
-            last=last,
-        )
-        if last:
-            return
+            model.eval()
+            with torch.inference_mode():
+                metrics = evaluate(model, partial(feed.batch, "val"))
+            scores.append(metrics[context.metric] if context.mode == "max" else -metrics[context.metric])
+            last = epoch + 1 == context.epochs or not freezer.will_learn()
+            best = scores.index(max(scores))
+            last |= patience is not None and epoch - best >= patience
+            freezer.verify(beyond=0 if last else feed.not_run)
+            # The mean over the batches that have the part: not every batch need have a label for it.
+            for name, values in seen.items():
+                metrics["train/loss" if name == "loss" else f"train/loss_{name}"] = sum(values) / len(values)
+            done = (epoch + 1) * steps_per_epoch - 1
+            metrics |= {
+                "train/frozen_stages": freezer.frozen,
+                "train/lr_head": optimization.lr_head * _factor(optimization, done, steps_per_epoch * context.epochs),
+                "time/train_seconds": train_seconds,
+                "time/epoch_seconds": time.monotonic() - started,
+                **feed.metrics(),
+            }
+            resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
+            reporter.report(
+                Epoch(metrics, best == epoch, last, {"reuse": feed.note()}),
+                partial(checkpoints.save, model=model, card=card, optimizer=optimizer, resume=resume, assets=assets),
+            )
+            if last:
+                return
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float) -> None:
+    """One step of the optimizer, unless no example of the batch teaches what is not frozen.
+
+    Raises:
+        NonFiniteLossError: Loss or gradient.
+    """
+    if not math.isfinite(value := float(loss.detach())):
+        raise NonFiniteLossError(f"the loss must be finite; it is {value}")
+    if not loss.requires_grad:
+        return
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if not math.isfinite(norm := float(nn.utils.clip_grad_norm_(model.parameters(), clip_norm))):
+        raise NonFiniteLossError(f"the gradient must be finite; its norm is {norm}")
+    optimizer.step()
 
 
 def _factor(optimization: Optimization, step: int, steps: int) -> float:

@@ -2,19 +2,22 @@
 
 A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The
 first `depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not
-move, dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed, and checked after each
-epoch.
+move, dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed, and checked after each epoch
+in which they were run, at each thaw and in the end.
 
 Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 """
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
+import xxhash
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from platform import keys
 
 UNFREEZE = ("never", "at_once", "gradual", "on_plateau")
 BATCH_NORM = ("frozen", "updated")
@@ -78,6 +81,18 @@ class Freezing:
             since[:-PLATEAU_PATIENCE]
         )
         return max(0, frozen - 1) if stands_still else frozen
+
+    def lasting(self, epoch: int, epochs: int, frozen: int) -> int:
+        """For how many epochs, with this one, as many stages stay frozen; on_plateau may end it earlier.
+
+        Args:
+            epoch: The epoch about to start, from 0.
+            epochs: The budget of the trial.
+            frozen: Stages frozen in it.
+        """
+        later = range(epoch + 1, epochs)
+        thaw = next((other for other in later if self.frozen_at(other, epochs, frozen, -1, ()) < frozen), epochs)
+        return thaw - epoch
 
 
 class FrozenChangedError(RuntimeError):
@@ -158,7 +173,7 @@ class Freezer:
         self.model.train()
         frozen = self._frozen_names()
         for stage in self.stages:
-            for module in self._modules(stage):
+            for _, module in self._modules(stage):
                 if stage.name in frozen:
                     module.eval()
                 elif stage.backbone and self.freezing.batch_norm == "frozen":
@@ -166,14 +181,36 @@ class Freezer:
                         if isinstance(child, _BatchNorm):
                             child.eval()
 
-    def verify(self) -> None:
-        """Checks every frozen tensor against its hash.
+    def lasting(self, epoch: int) -> int:
+        """For how many epochs, with this one, the stages that are frozen now stay so."""
+        return self.freezing.lasting(epoch, self.epochs, self.frozen)
+
+    def digest(self, count: int) -> str:
+        """Of all tensors of the first `count` stages, which must be frozen."""
+        names = {stage.name for stage in self.stages[:count]}
+        return keys.key_of({name: value for name, value in self._hashes.items() if self.stage_of[name] in names})
+
+    def in_training(self, count: int) -> list[str]:
+        """The modules of the first `count` stages that are in training mode."""
+        return [
+            ".".join(filter(None, (prefix, name)))
+            for stage in self.stages[:count]
+            for prefix, module in self._modules(stage)
+            for name, child in module.named_modules()
+            if child.training
+        ]
+
+    def verify(self, beyond: int = 0) -> None:
+        """Checks frozen tensors against their hashes.
+
+        Args:
+            beyond: How many stages from the input are left out: they were not run since the last check.
 
         Raises:
             FrozenChangedError: One differs; its name is told.
         """
-        now = self._hash()
-        changed = [name for name, value in self._hashes.items() if now[name] != value]
+        now = self._hash({stage.name for stage in self.stages[:beyond]})
+        changed = [name for name, value in now.items() if self._hashes[name] != value]
         if changed:
             raise FrozenChangedError(
                 f"frozen tensors must not change; {changed[0]} did ({len(changed)} of {len(self._hashes)} in all)"
@@ -212,12 +249,12 @@ class Freezer:
     def _frozen_names(self) -> set[str]:
         return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
 
-    def _modules(self, stage: Stage) -> Iterable[nn.Module]:
+    def _modules(self, stage: Stage) -> Iterable[tuple[str, nn.Module]]:
         modules = dict(self.model.named_modules())
-        return [modules[prefix] for prefix in stage.prefixes if prefix in modules]
+        return [(prefix, modules[prefix]) for prefix in stage.prefixes if prefix in modules]
 
-    def _hash(self) -> dict[str, str]:
-        frozen = self._frozen_names()
+    def _hash(self, left_out: Iterable[str] = ()) -> dict[str, str]:
+        frozen = self._frozen_names() - set(left_out)
         tensors = _tensors(self.model)
         return {name: _digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}
 
@@ -227,7 +264,8 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _digest(tensor: Tensor) -> str:
-    return hashlib.blake2b(tensor.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+    """Of the bytes; against accidents, not against an attacker: xxhash reads as fast as memory does."""
+    return xxhash.xxh3_128_hexdigest(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def parameter_groups(

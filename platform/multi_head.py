@@ -10,16 +10,21 @@ from torch import Tensor, nn
 
 from platform import heads, text_encoders
 from platform.data.text_arrays import MISSING
+from platform.examples import State
 from platform.freezing import Stage
 
 DECLARATION = "head_layers_"  # and a label's name: what declares a head in a space
 WEIGHTINGS = ("fixed", "uncertainty")
+_NOT_OF_A_PREFIX = ("num_hidden_layers", "_name_or_path", "architectures")  # of a configuration
 
 
 class MultiHead(nn.Module):
-    """Tokens and mask (N, T) → logits (N, classes) of each head.
+    """{"tokens", "mask"}, both (N, T), or what the first `cut` stages made of them → logits (N, classes) of each head.
+
+    After some of the encoder's stages that is {"hidden": (N, T, hidden), "mask"}, after all {"pooled": (N, hidden)}.
 
     Attributes:
+        cuts: How many stages can be run apart from the rest: the encoder's.
         classes: The class names of each head.
         layers: Hidden layers of each head.
         pooling: One of text_encoders.POOLINGS.
@@ -40,6 +45,7 @@ class MultiHead(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.pooling, self.width = encoder, pooling, width
+        self.cuts = len(encoder.stages())
         self.classes = {head: list(names) for head, names in classes.items()}
         self.layers = {head: layers[head] for head in classes}
         shape: dict[str, Any] = {"width": width, "dropout": dropout, "norm": "layer"}
@@ -53,8 +59,19 @@ class MultiHead(nn.Module):
         zeros = {head: nn.Parameter(torch.zeros(())) for head in classes}
         self.log_variances = nn.ParameterDict(zeros) if learned else None
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        features = self.encoder(tokens, mask, self.pooling)
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        hidden = self.encoder.run(state["hidden" if start else "tokens"], state["mask"], start, stop)
+        if stop == self.cuts:
+            return {"pooled": text_encoders.pool(hidden, state["mask"], self.pooling)}
+        return {"hidden": hidden, "mask": state["mask"]}
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        # The layers above do not matter, nor where the files were.
+        config = {key: value for key, value in self.encoder.config().items() if key not in _NOT_OF_A_PREFIX}
+        return {"encoder": config, "pooling": self.pooling if cut == self.cuts else ""}
+
+    def forward(self, state: State, cut: int = 0) -> dict[str, Tensor]:
+        features = (state if cut == self.cuts else self.run(state, cut, self.cuts))["pooled"]
         return {head: module(features) for head, module in self.heads.items()}
 
     def stages(self) -> list[Stage]:

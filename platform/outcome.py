@@ -9,6 +9,7 @@ from typing import Any
 from platform import checkpoints, pictures
 from platform.errors import InputError
 from platform.plan import Plan
+from platform.reporters import NOTES
 from platform.search import Scheduler
 from platform.space import Space
 from platform.task import PER_CLASS, Evaluation
@@ -33,6 +34,7 @@ def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) ->
         "config": {key: value for key, value in trial.config.items() if key != "context"},
         "metrics": metrics,
         "epochs": epochs,
+        "notes": dict((trial.last_result or {}).get(NOTES) or {}),
         "seconds": round(float((trial.last_result or {}).get("time_total_s", 0.0)), 2),
     }
 

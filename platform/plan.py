@@ -25,6 +25,8 @@ class Request:
     """What the user asked for, as it is kept in the study's folder for resuming.
 
     Attributes:
+        no_reuse: Whether frozen stages are run again in each epoch.
+        store_gb: GB that the prefix store may hold; None: `features.default_capacity`.
         id: What tells the study from another of the same name.
         fingerprint: Of the data that the study began with.
     """
@@ -43,6 +45,8 @@ class Request:
     cpus_per_trial: int | None = None
     gpus_per_trial: float | None = None
     time_budget: float | None = None
+    no_reuse: bool = False
+    store_gb: float | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     fingerprint: str = ""
 
@@ -53,8 +57,13 @@ class Request:
 
     @property
     def cache(self) -> Path:
-        """What studies share: decoded data."""
+        """What studies share: decoded data, and what frozen stages made of it."""
         return Path(self.storage) / ".cache"
+
+    @property
+    def store(self) -> Path | None:
+        """Where what frozen stages made of the data is kept, None for nowhere."""
+        return None if self.no_reuse else self.cache / "features"
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,9 @@ def _request_faults(request: Request) -> list[Fault]:
     if request.time_budget is not None and not request.time_budget > 0:
         rule = "--time-budget must be positive seconds"
         faults.append(Fault(rule, f"{request.time_budget:g}", "Leave it out: none."))
+    if request.store_gb is not None and not request.store_gb > 0:
+        rule = "--store-gb must be positive"
+        faults.append(Fault(rule, f"{request.store_gb:g}", "Leave it out, or use --no-reuse to keep nothing."))
     return faults
 
 

@@ -125,6 +125,7 @@ class Recorder:
         self.runs: dict[str, str] = {}  # trial → run
         self.ended: set[str] = set()  # trials
         self.steps: dict[str, set[int]] = {}  # run → epochs recorded
+        self.notes: dict[tuple[str, str], str] = {}  # run and subject → what was said last
 
     def deliver(self, record: Record) -> None:
         """Sends one record; raises if MLflow did not take it."""
@@ -246,11 +247,16 @@ class Recorder:
             self.client.update_run(run_id, status="RUNNING")  # it may have been interrupted, and goes on
             self.client.set_tag(run_id, "status", "running")
 
-    def _epoch(self, time_ms: int, trial_id: str, step: int, metrics: dict[str, float]) -> None:
+    def _epoch(
+        self, time_ms: int, trial_id: str, step: int, metrics: dict[str, float], notes: Mapping[str, str]
+    ) -> None:
         run_id = self._run_of(trial_id)
-        if (
-            step not in self.steps[run_id]
-        ):  # a trial restored from a checkpoint repeats epochs that are recorded already
+        for subject, text in notes.items():
+            if self.notes.get((run_id, subject)) != text:
+                self.client.set_tag(run_id, subject, text[:TAG_CHARACTERS])
+                self.notes[run_id, subject] = text
+        # A trial restored from a checkpoint repeats epochs that are recorded already.
+        if step not in self.steps[run_id]:
             self._log_metrics(run_id, metrics, time_ms, step)
             self.steps[run_id].add(step)
 

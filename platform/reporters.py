@@ -3,7 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,24 @@ from ray import tune
 from platform import checkpoints
 
 BEST, HISTORY = "best", "history.json"
-LAST = "last"  # key of a result: the trial has nothing left to do
+LAST, NOTES = "last", "notes"  # keys of a result: whether the trial has nothing left to do; what is to be said of it
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is to be told of an epoch.
+
+    Attributes:
+        metrics: By name.
+        best: Whether it is the best so far.
+        last: Whether the trial has nothing left to do.
+        notes: In words, by subject.
+    """
+
+    metrics: dict[str, float]
+    best: bool
+    last: bool
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reporter(Protocol):
@@ -21,8 +39,8 @@ class Reporter(Protocol):
     def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
         """Hands the newest checkpoint to `load` and returns what that returns, or None if there is no checkpoint."""
 
-    def report(self, metrics: dict[str, float], save: Callable[[Path], None], *, best: bool, last: bool) -> None:
-        """Takes an epoch's metrics and its checkpoint, which `save` writes into a folder."""
+    def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
+        """Takes what is to be told of an epoch, and its checkpoint, which `save` writes into a folder."""
 
 
 class ToRay:
@@ -35,10 +53,11 @@ class ToRay:
         with checkpoint.as_directory() as folder:
             return load(Path(folder))
 
-    def report(self, metrics: dict[str, float], save: Callable[[Path], None], *, best: bool, last: bool) -> None:
+    def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder))
-            tune.report({**metrics, LAST: last}, checkpoint=tune.Checkpoint.from_directory(folder))
+            checkpoint = tune.Checkpoint.from_directory(folder)
+            tune.report({**epoch.metrics, LAST: epoch.last, NOTES: dict(epoch.notes)}, checkpoint=checkpoint)
 
 
 class ToFolder:
@@ -52,18 +71,18 @@ class ToFolder:
         checkpoints = self._checkpoints()
         return load(checkpoints[-1]) if checkpoints else None
 
-    def report(self, metrics: dict[str, float], save: Callable[[Path], None], *, best: bool, last: bool) -> None:
+    def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
         before = self._checkpoints()
-        epoch = _epoch(before[-1]) + 1 if before else 1
+        number = _number(before[-1]) + 1 if before else 1
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
         save(partial)
-        if best:
+        if epoch.best:
             checkpoints.export(partial, self.folder / BEST)
         # The history first: a checkpoint without its epoch's line would leave a gap that no one fills.
-        history = [*self.history()[: epoch - 1], metrics]
+        history = [*self.history()[: number - 1], epoch.metrics]
         (self.folder / f".{HISTORY}").write_text(json.dumps(history))
         (self.folder / f".{HISTORY}").replace(self.folder / HISTORY)
-        partial.rename(self.folder / f"epoch-{epoch}")
+        partial.rename(self.folder / f"epoch-{number}")
         for old in before:
             shutil.rmtree(old)
 
@@ -78,8 +97,8 @@ class ToFolder:
             shutil.rmtree(folder)
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*"), key=_epoch)
+        return sorted(self.folder.glob("epoch-*"), key=_number)
 
 
-def _epoch(folder: Path) -> int:
+def _number(folder: Path) -> int:
     return int(folder.name.partition("-")[2])

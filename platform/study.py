@@ -16,10 +16,11 @@ from rich.console import Console
 
 from platform import cluster, outcome
 from platform.cluster import ROOT
+from platform.features import default_capacity
 from platform.fit import Context
 from platform.janitor import Janitor
 from platform.outcome import BEST
-from platform.plan import REQUEST, RESULT, Plan
+from platform.plan import REQUEST, RESULT, Plan, Request
 from platform.recorder import DatasetFacts, StudyFacts
 from platform.search import OptunaSearcher, Scheduler, SchedulerState
 from platform.space import show
@@ -120,6 +121,8 @@ def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callbac
         metric=space.metric,
         mode=space.mode,
         threads=resources.cpus_per_trial,
+        store=str(store) if (store := request.store) else "",
+        store_bytes=_store_bytes(request),
     )
     return tune.Tuner(
         trainable,
@@ -144,6 +147,12 @@ def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callbac
             ),
         ),
     )
+
+
+def _store_bytes(request: Request) -> int:
+    if request.store is None:
+        return 0
+    return default_capacity(request.store) if request.store_gb is None else int(request.store_gb * 1e9)
 
 
 def _facts(plan: Plan) -> StudyFacts:

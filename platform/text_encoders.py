@@ -66,17 +66,25 @@ class TextEncoder(nn.Module):
     def layers(self) -> nn.ModuleList:
         return self.body.get_submodule(self._path)  # type: ignore[return-value]
 
-    @property
-    def steps(self) -> list[tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
-        """The stages by name, as functions of what the stage before gave and the mask (N, T), which is 1 for tokens.
+    def run(self, x: Tensor, mask: Tensor, start: int, stop: int) -> Tensor:
+        """The stages start … stop - 1: the embeddings, then the layers.
 
-        The first takes token numbers (N, T); every one gives hidden states (N, T, hidden). Run one after the other they
-        compute what `states` does.
+        Args:
+            x: Token numbers (N, T), padded at the end, where start is 0; else the hidden states (N, T, hidden) that the
+                stage before gave.
+            mask: (N, T), 1 for a token and 0 for padding.
+            start: The first stage.
+            stop: The one before which to stop.
+
+        Returns:
+            Hidden states (N, T, hidden); x itself where start is stop.
         """
-        return [("embeddings", lambda ids, mask: self._embed(ids))] + [
-            (f"layer{number}", lambda hidden, mask, layer=layer: self._run(layer, hidden, self._widen(hidden, mask)))
-            for number, layer in enumerate(self.layers)
-        ]
+        hidden = self._embed(x) if start == 0 < stop else x
+        layers = self.layers[max(0, start - 1) : max(0, stop - 1)]
+        wide = self._widen(hidden, mask) if len(layers) else None
+        for layer in layers:
+            hidden = self._run(layer, hidden, wide)
+        return hidden
 
     def stages(self, prefix: str = "") -> list[Stage]:
         """The stages for platform.freezing, from input to output.
@@ -96,11 +104,7 @@ class TextEncoder(nn.Module):
             ids: Token numbers (N, T), padded at the end.
             mask: (N, T), 1 for a token and 0 for padding.
         """
-        hidden = self._embed(ids)
-        wide = self._widen(hidden, mask)
-        for layer in self.layers:
-            hidden = self._run(layer, hidden, wide)
-        return hidden
+        return self.run(ids, mask, 0, 1 + len(self.layers))
 
     def forward(self, ids: Tensor, mask: Tensor, pooling: str = "mean") -> Tensor:
         """One vector a text, (N, hidden): `states`, pooled."""

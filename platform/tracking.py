@@ -18,6 +18,7 @@ from typing import Any
 from ray.tune import Callback
 
 from platform.recorder import TAG_CHARACTERS, Record, Recorder, StudyFacts, set_environment
+from platform.reporters import NOTES
 
 PATIENCE = 3  # failures in a row after which records go straight to `undelivered` ...
 PAUSE_S = 30.0  # ... but for one attempt each PAUSE_S seconds, in case the server is back
@@ -94,8 +95,8 @@ class Tracker(Callback):
         self._put("trial_start", trial_id=trial.trial_id, name=trial_name(trial), params=params)
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        metrics = our_metrics(result)
-        self._put("epoch", trial_id=trial.trial_id, step=result["training_iteration"], metrics=metrics)
+        step, notes = result["training_iteration"], dict(result.get(NOTES) or {})
+        self._put("epoch", trial_id=trial.trial_id, step=step, metrics=our_metrics(result), notes=notes)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._end_trial(trial, failed=False)

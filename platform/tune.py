@@ -41,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--concurrent", type=int, metavar="N", help="trials at the same time (default: all cores or GPUs)")
     how.add_argument("--cpus-per-trial", type=int, metavar="N", help="cores and threads of a trial (default 1)")
     how.add_argument("--gpus-per-trial", type=_finite, metavar="X", help="GPUs of a trial; 0.5: two share one")
+    how.add_argument("--no-reuse", action="store_true",
+                     help="run frozen stages in each epoch, instead of once for all trials")  # fmt: skip
+    how.add_argument("--store-gb", type=_finite, metavar="GB",
+                     help="what frozen stages made of the data may take on the disk "
+                     "(default: half of the memory, at most a quarter of what is free)")  # fmt: skip
     how.add_argument("--time-budget", type=_finite, metavar="SECONDS", help="stop the search after this time")
     where = p.add_argument_group("where it is kept")
     where.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
@@ -135,7 +140,17 @@ def _request(options: argparse.Namespace):
         settings=tuple(absolute_paths(setting) for setting in options.settings),
         **{
             key: getattr(options, key)
-            for key in ("trials", "epochs", "seed", "concurrent", "cpus_per_trial", "gpus_per_trial", "time_budget")
+            for key in (
+                "trials",
+                "epochs",
+                "seed",
+                "concurrent",
+                "cpus_per_trial",
+                "gpus_per_trial",
+                "time_budget",
+                "no_reuse",
+                "store_gb",
+            )
         },
     )
 
@@ -226,7 +241,7 @@ def _as_typed(request) -> str:
     for key, value in asdict(request).items():
         if key in ("task", "name", "id", "fingerprint", "settings", "data") or value == default[key]:
             continue
-        words += ["--" + key.replace("_", "-"), str(value)]
+        words += ["--" + key.replace("_", "-"), *([] if value is True else [str(value)])]
     words += [word for place in request.data for word in ("--data", place)]
     return shlex.join(words + [word for setting in request.settings for word in ("--set", setting)])
 

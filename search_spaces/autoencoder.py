@@ -46,7 +46,8 @@ SPACE = Space(
         "warmup": tune.uniform(0.0, 0.2),
         "weight_decay": tune.loguniform(1e-5, 1e-1),
         "batch_size": tune.choice([32, 64, 128]),
-        "augment": tune.uniform(0.0, 1.0),
+        "augment": tune.choice([0.0, 0.2, 0.5, 1.0]),  # not a range: trials that see the same views share their cost
+        "views": 4,  # of each example, while stages are frozen; after that, a new one each epoch
     },
     start={
         "bottleneck": 64,

@@ -50,7 +50,7 @@ def test_an_image_comes_out_as_large_as_it_went_in(size):
     images = torch.rand(3, 1, *size)
     assert model(images).shape == images.shape
     assert model.encoder(images).shape == (3, 8)
-    assert BinaryClassifier(size, 4, 8, 0.1)(images).shape == (3,)
+    assert BinaryClassifier(size, 4, 8, 0.1)({"x": images}).shape == (3,)
     for kind in (Autoencoder, BinaryClassifier):
         assert assign(kind(size, 4, 8, 0.1), kind.stages())
 

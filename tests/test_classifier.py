@@ -76,11 +76,11 @@ def test_it_learns_and_its_evaluation_is_complete(train, data):
 
 def test_a_prediction_is_that_of_the_prepared_image(train, dataset, data):
     model = classifier.load(train().folder / "best")
-    arrays = classifier.open_arrays(data / "64-of-73")
-    numbers = arrays.split["val"][:5]
+    folder = data / "64-of-73"
+    images = classifier.Images(classifier.open_arrays(folder), folder, torch.device("cpu"))
+    numbers = images.numbers("val")[:5]
     with torch.inference_mode():
-        pixels, _ = classifier._batch(arrays, numbers, torch.device("cpu"))
-        shares = model.module(pixels).softmax(1).numpy()
+        shares = model.module(images.inputs(numbers, None)).softmax(1).numpy()
     paths = [dataset.examples[number].path for number in numbers]
     predictions = json.loads(json.dumps(list(classifier.predict(model, paths))))
     for prediction, share in zip(predictions, shares, strict=True):

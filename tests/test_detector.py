@@ -12,7 +12,7 @@ from ray import tune
 from safetensors.torch import load_file, save_file
 
 from platform import backbones, checkpoints
-from platform.data.detection_arrays import canvas_of, open_arrays
+from platform.data.detection_arrays import DetectionArrays, canvas_of, open_arrays
 from platform.errors import InputError
 from platform.fit import Context
 from search_spaces.detector import SPACE
@@ -45,7 +45,7 @@ def test_arrays_hold_the_data_set(prepared):
     assert arrays.images.shape == (40, 3, 64, 64)
     assert {name: len(numbers) for name, numbers in arrays.split.items()} == {"train": 24, "val": 8, "test": 8}
     for number, example in enumerate(dataset.examples):
-        _, target = arrays.example(number)
+        target = arrays.target(number)
         assert np.allclose(target["boxes"], np.array(example.boxes).reshape(-1, 4), atol=1e-3)
         assert target["labels"].tolist() == [label + 1 for label in example.labels]
 
@@ -64,7 +64,7 @@ def test_a_canvas_holds_every_image():
 
 def test_perfect_detections_score_one(prepared):
     arrays = open_arrays(prepared[0] / "64")
-    targets = [arrays.example(number)[1] for number in arrays.split["val"]]
+    targets = [arrays.target(number) for number in arrays.split["val"]]
     perfect = [{**target, "scores": torch.ones(len(target["labels"]))} for target in targets]
     scores = detector._score(perfect, arrays, "val")
     assert scores["val/map"] == pytest.approx(1.0)
@@ -72,17 +72,22 @@ def test_perfect_detections_score_one(prepared):
     assert detector._score(nothing * len(targets), arrays, "val")["val/map"] <= 0.0
 
 
-def test_augmented_boxes_follow_their_objects():
-    augment = detector._augmentation(1.0, flip=True)
-    torch.manual_seed(0)
-    for _ in range(20):
-        image = torch.zeros(3, 64, 64, dtype=torch.uint8)
-        image[:, 20:40, 24:50] = 255
-        target = {"boxes": torch.tensor([[24.0, 20.0, 50.0, 40.0]]), "labels": torch.tensor([1])}
-        moved, found = augment(image, target)
-        ys, xs = torch.nonzero(moved[0] > 60, as_tuple=True)
+def test_augmented_boxes_follow_their_objects(tmp_path):
+    image = np.zeros((1, 3, 64, 64), np.uint8)
+    image[:, :, 20:40, 24:50] = 255
+    index = {"first_box": [0, 1], "classes": ["one"], "splits": ["train"], "paths": [""]}
+    arrays = DetectionArrays(image, np.array([[24, 20, 50, 40]], np.float32), np.array([1]), index)
+    examples = detector.Scenes(arrays, tmp_path, torch.device("cpu"), views=20, strength=1.0, flip=True)
+    numbers, boxes = np.array([0]), []
+    for view in range(20):
+        moved = examples.inputs(numbers, view)["images"][0]
+        [target] = examples.targets(numbers, view)  # which does not need the image, and must draw the same
+        ys, xs = torch.nonzero(moved[0] > 0.25, as_tuple=True)
         box = torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]).float()
-        assert torch.allclose(found["boxes"].float(), box, atol=2.5)
+        assert torch.allclose(target["boxes"].float(), box, atol=2.5)
+        boxes.append(tuple(target["boxes"][0].tolist()))
+        assert torch.equal(examples.inputs(numbers, view)["images"][0], moved)
+    assert len(set(boxes)) == 20
 
 
 def test_a_saved_model_predicts_in_the_pixels_of_the_image(saved, tmp_path, monkeypatch):
@@ -111,7 +116,8 @@ def test_frozen_stages_end_bitwise_as_they_came(prepared, ray_cluster, tmp_path)
     trained = load_file(Path(result.checkpoint.path) / "model.safetensors")
     for number, (stage, before) in enumerate(backbones.load("mobilenet_v2", "starter").named_children()):
         same = {
-            name: torch.equal(trained[f"backbone.body.{stage}.{name}"], t) for name, t in before.state_dict().items()
+            name: torch.equal(trained[f"net.backbone.body.{stage}.{name}"], t)
+            for name, t in before.state_dict().items()
         }
         assert all(same.values()) == (number < 3), stage
         if number >= 3:
@@ -157,4 +163,4 @@ def test_a_local_file_of_torchvision_weights_loads(tmp_path):
     torch.save(whole.state_dict(), tmp_path / "whole.pth")
     body = backbones.load("mobilenet_v2", str(tmp_path / "whole.pth")).eval()
     image = torch.rand(1, 3, 64, 64)
-    assert torch.equal(body.maps(image)["layer4"], whole.features.eval()(image))
+    assert torch.equal(body(image), whole.features.eval()(image))

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ray import tune
 from ray.tune import CheckpointConfig, RunConfig
 from safetensors.torch import load_file
 from torch import nn
+from toys import Numbers
 
+from platform.examples import shuffled
 from platform.fit import Context, Optimization, fit
 from platform.freezing import Freezing, Stage
 from platform.reporters import ToFolder
@@ -27,24 +30,28 @@ def train(config):
     )
     marker = Path(config["marker"])
 
-    def batches(epoch, generator):
-        if epoch == config["dies_at"] and not marker.exists():
+    examples, epochs = Numbers(), iter(range(EPOCHS))
+    if marker.exists():  # the second time
+        epochs = iter(range(config["dies_at"], EPOCHS))
+
+    def batches(generator):
+        if next(epochs) == config["dies_at"] and not marker.exists():
             marker.touch()
             raise RuntimeError("killed")
-        for _ in range(2):
-            yield torch.from_numpy(generator.normal(size=(8, 4))).float()
+        return shuffled(examples.numbers("train"), 8, generator)
 
     def loss(model, batch):
-        value = (model(batch).squeeze() - batch.sum(1)).square().mean()
+        value = (model(batch.state["x"]).squeeze() - batch.state["x"].sum(1)).square().mean()
         return {"loss": value * config["factor"], "error": value}
 
     fit(
         model,
         [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
+        examples=examples,
         loss=loss,
         batches=batches,
         steps_per_epoch=2,
-        evaluate=lambda model: {"val/score": float(model(torch.ones(2, 4)).mean())},
+        evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean())},
         freezing=Freezing(2, "gradual", thaw_at=0.5, batch_norm="updated"),
         optimization=Optimization(lr_head=1e-2, schedule="cosine", warmup=0.1),
         context=Context("toy", "", 0, EPOCHS, "val/score", "max"),
@@ -117,10 +124,11 @@ def without_ray(folder, freezing: Freezing, assets=None) -> tuple[ToFolder, nn.M
     fit(
         model,
         [Stage("body", ("body",), True), Stage("first", ("first",)), Stage("second", ("second",))],
-        loss=lambda model, batch: {"loss": model["first"](model["body"](batch)).square().mean()},
-        batches=lambda epoch, generator: [torch.from_numpy(generator.normal(size=(8, 4))).float()] * 2,
+        examples=Numbers(),
+        loss=lambda model, batch: {"loss": model["first"](model["body"](batch.state["x"])).square().mean()},
+        batches=lambda generator: shuffled(np.arange(16), 8, generator),
         steps_per_epoch=2,
-        evaluate=lambda model: {"val/score": float(model["first"].weight.sum())},
+        evaluate=lambda model, look: {"val/score": float(model["first"].weight.sum())},
         freezing=freezing,
         optimization=Optimization(lr_head=1e-2),
         context=Context("toy", "", 0, 3, "val/score", "max"),

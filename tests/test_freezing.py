@@ -146,9 +146,17 @@ def test_every_detector_falls_into_its_stages_and_learns(architecture, backbone)
     freezer = Freezer(net, detectors.stages(), Freezing(5), epochs=1)
     freezer.train()
     target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
-    losses = net([torch.rand(3, 64, 96)] * 2, [target] * 2)
+    images = {"images": torch.rand(2, 3, 64, 96)}
+    losses = net(images, [target] * 2)
     sum(losses.values()).backward()
     assert set(losses) <= set(detectors.LOSS_PARTS)
     learning = {freezer.stage_of[name] for name, p in net.named_parameters() if p.grad is not None}
     assert learning == {"neck", "head"}
     freezer.verify()
+    net.eval()
+    with torch.inference_mode():
+        whole = net(images)
+        for cut in range(1, net.cuts + 1):
+            halves = net(net.run(images, 0, cut), None, cut)
+            for one, other in zip(whole, halves, strict=True):
+                assert all(torch.equal(value, other[key]) for key, value in one.items()), cut

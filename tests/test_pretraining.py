@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from toys import Numbers
 
 from platform.fit import Context, Optimization, fit
 from platform.freezing import Freezing, Stage
@@ -27,7 +28,7 @@ def train(reporter, epochs=6, patience=None, errors=None, stop_after=None):
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
     seen = []
 
-    def evaluate(model):
+    def evaluate(model, look):
         if len(seen) == stop_after:
             raise StopError
         seen.append(1)
@@ -37,8 +38,9 @@ def train(reporter, epochs=6, patience=None, errors=None, stop_after=None):
     fit(
         model,
         [Stage("all", ("0", "2"))],
-        loss=lambda model, batch: {"loss": ((model(INPUTS[batch]) - TARGETS[batch]) ** 2).mean()},
-        batches=lambda epoch, generator: np.array_split(generator.permutation(32), 4),
+        examples=Numbers(),
+        loss=lambda model, batch: {"loss": ((model(INPUTS[batch.numbers]) - TARGETS[batch.numbers]) ** 2).mean()},
+        batches=lambda generator: np.array_split(generator.permutation(16), 4),
         steps_per_epoch=4,
         evaluate=evaluate,
         freezing=Freezing(0),

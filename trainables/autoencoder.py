@@ -4,6 +4,7 @@ python -m platform.tune autoencoder                  # scikit-learn's digits, em
 python -m platform.tune autoencoder --data DIR       # MNIST's idx files
 """
 
+import functools
 import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_en
 from platform.data import images
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
+from platform.examples import Batch, Examples, Look, shuffled, steps, whole
 from platform.task import Evaluation, only_source
 
 if TYPE_CHECKING:
@@ -49,29 +51,54 @@ class EvenOdd:
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """The prepared data.
+class Digits(Examples):
+    """The prepared data, as examples.
 
     Attributes:
         images: (N, H, W) uint8, memory-mapped.
         labels: (N,) int64, the digits.
         split: The numbers of the images in each split.
+        folder: Where they lie, named after their content.
+        where: The trial's device.
+        views: In how many views an image is seen while stages are frozen; 0: as it is.
+        strength: Of what it is changed by, as the space's augment.
+        seed: Of the changes.
     """
 
     images: np.ndarray
     labels: np.ndarray
     split: dict[str, np.ndarray]
+    folder: Path
+    where: torch.device
+    views: int = 0
+    strength: float = 0.0
+    seed: int = 0
+
+    def numbers(self, split: str) -> np.ndarray:
+        return self.split[split]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.images.shape[1], self.images.shape[2]
 
-    def batch(self, numbers: np.ndarray, where: torch.device) -> tuple[Tensor, Tensor]:
-        """Images (N, 1, H, W) in [0, 1], and 1.0 for each odd digit, (N,)."""
-        pixels = torch.from_numpy(self.images[numbers]).unsqueeze(1)
-        odd = torch.from_numpy(self.labels[numbers] % 2).float()
-        return pixels.to(where).float() / 255, odd.to(where)
+    @functools.cached_property
+    def draws(self) -> augment.Draws:
+        """How each image is changed in each view."""
+        return augment.Draws(len(self.labels), 4, self.seed)
+
+    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+        """Images (n, 1, H, W) in [0, 1], as "x"."""
+        pixels = torch.from_numpy(self.images[numbers]).unsqueeze(1).to(self.where).float() / 255
+        return {"x": pixels if view is None else augment.affine(pixels, self.strength, self.draws(numbers, view))}
+
+    def odd(self, numbers: np.ndarray) -> Tensor:
+        """(n,) 1.0 for each odd digit."""
+        return torch.from_numpy(self.labels[numbers] % 2).float().to(self.where)
+
+    def facts(self, view: int | None) -> dict[str, Any]:
+        drawn = {} if view is None else {"view": view, "seed": self.seed, "augment": self.strength}
+        return {"images": self.folder.name, **drawn}
 
 
 def depth(space: "Space") -> int:
@@ -126,30 +153,35 @@ def train(config: dict[str, Any]) -> None:
 
     context = Context(**config["context"])
     point = {key: value for key, value in config.items() if key != "context"}
-    data, where = _open(Path(context.data)), device()
+    data = _open(Path(context.data), device())
     pretrained = _pretrain(point, data, context)
     torch.manual_seed(context.seed)
     model = _build(data.size, point["width"], point["bottleneck"], point["dropout"], point["weights"])
     if pretrained:
         load_encoder(model.encoder, pretrained / ENCODER)
     labelled = first_labelled(data.labels, data.split["train"], point["label_fraction"], context.seed)
-    numbers, batch_size = len(data.split["train"]), point["batch_size"]
+    count = len(data.split["train"])
+    views = point["views"] if point["augment"] else 0
+    seen = {**data.split, "train": labelled}
+    examples = replace(data, split=seen, views=views, strength=point["augment"], seed=context.seed)
 
-    def batches(epoch: int, generator: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(generator: np.random.Generator) -> Iterator[np.ndarray]:
         # As many steps whatever the labels: few of them are seen more often, not trained on for less time.
-        repeats = -(-numbers // len(labelled))
-        order = np.concatenate([generator.permutation(labelled) for _ in range(repeats)])[:numbers]
-        for batch in np.array_split(order, -(-numbers // batch_size)):
-            pixels, odd = data.batch(batch, where)
-            yield augment.affine(pixels, point["augment"]), odd
+        order = np.concatenate([generator.permutation(labelled) for _ in range(steps(count, len(labelled)))])[:count]
+        yield from np.array_split(order, steps(count, point["batch_size"]))
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits = model(batch.state, batch.cut)
+        return {"loss": F.binary_cross_entropy_with_logits(logits, examples.odd(batch.numbers))}
 
     fit(
         model,
         BinaryClassifier.stages(),
-        loss=lambda model, batch: {"loss": F.binary_cross_entropy_with_logits(model(batch[0]), batch[1])},
+        examples=examples,
+        loss=loss,
         batches=batches,
-        steps_per_epoch=-(-numbers // batch_size),
-        evaluate=lambda model: _score(_logits(model, data, "val", where), data, "val"),
+        steps_per_epoch=steps(count, point["batch_size"]),
+        evaluate=lambda model, look: _score(_logits(model, look, data, "val"), data, "val"),
         freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"]),
         optimization=Optimization.of(point),
         context=context,
@@ -177,8 +209,8 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
     """Accuracy, precision, recall and F1 of "odd" on the test split, with report and confusion matrix."""
     from platform import scores
 
-    arrays = _open(data)
-    logits = _logits(model.module, arrays, "test", device_of(model.module))
+    arrays = _open(data, device_of(model.module))
+    logits = _logits(model.module, functools.partial(whole, arrays), arrays, "test")
     metrics = _score(logits, arrays, "test")
     targets, predicted = arrays.labels[arrays.split["test"]] % 2, (logits > 0).astype(int)
     title = f"Test split: accuracy {metrics['test/accuracy']:.4f}"
@@ -193,7 +225,7 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     """What one gets for always answering with the commoner class."""
-    arrays = _open(data)
+    arrays = _open(data, torch.device("cpu"))
     odd = {split: arrays.labels[arrays.split[split]] % 2 for split in ("train", "test")}
     commoner = round(odd["train"].mean())
     return {f"always {CLASSES[commoner]}": {"test/accuracy": float(np.mean(odd["test"] == commoner))}}
@@ -218,7 +250,7 @@ def predict(model: EvenOdd, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         inverted = bool(border.mean() > 0.5)
         seen = torch.from_numpy(1 - pixels if inverted else pixels)
-        odd = float(model.module(seen[None, None].to(where)).sigmoid())
+        odd = float(model.module({"x": seen[None, None].to(where)}).sigmoid())
         answer = {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": inverted}
         yield {"path": str(path), **answer}
 
@@ -247,7 +279,7 @@ def first_labelled(labels: np.ndarray, numbers: np.ndarray, fraction: float, see
     return shuffled[np.argsort(rank, kind="stable")][:wanted]
 
 
-def _pretrain(point: Mapping[str, Any], data: Arrays, context: "Context") -> Path | None:
+def _pretrain(point: Mapping[str, Any], data: Digits, context: "Context") -> Path | None:
     """The folder of stage one for a configuration, trained now if no trial has done it; None if there is none."""
     from platform.keys import key_of
     from platform.pretraining import once
@@ -264,32 +296,31 @@ def _pretrain(point: Mapping[str, Any], data: Arrays, context: "Context") -> Pat
     return folder
 
 
-def _train_autoencoder(point: dict[str, Any], data: Arrays, context: "Context", reporter: "ToFolder") -> None:
+def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", reporter: "ToFolder") -> None:
     from platform.fit import Optimization, fit
     from platform.freezing import Freezing
 
-    where, numbers = device(), data.split["train"]
+    numbers = data.split["train"]
     torch.manual_seed(context.seed)
     model = Autoencoder(data.size, point["width"], point["bottleneck"], point["dropout"])
     if point["weights"] != "none":
         load_encoder(model.encoder, Path(point["weights"]))
-    steps = -(-len(numbers) // PRETRAIN_BATCH)
 
-    def batches(epoch: int, generator: np.random.Generator) -> Iterator[Tensor]:
-        for batch in np.array_split(generator.permutation(numbers), steps):
-            yield data.batch(batch, where)[0]
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": F.mse_loss(model(batch.state["x"]), batch.state["x"])}
 
-    def error(model: nn.Module) -> dict[str, float]:
-        parts = [data.batch(some, where)[0] for some in _chunks(data.split["val"])]
+    def error(model: nn.Module, look: Look) -> dict[str, float]:
+        parts = [look(some).state["x"] for some in _chunks(data.split["val"])]
         total = sum(float(F.mse_loss(model(part), part, reduction="sum")) for part in parts)
         return {"val/loss": total / sum(part.numel() for part in parts)}
 
     fit(
         model,
         Autoencoder.stages(),
-        loss=lambda model, batch: {"loss": F.mse_loss(model(batch), batch)},
-        batches=batches,
-        steps_per_epoch=steps,
+        examples=data,
+        loss=loss,
+        batches=lambda generator: shuffled(numbers, PRETRAIN_BATCH, generator),
+        steps_per_epoch=steps(len(numbers), PRETRAIN_BATCH),
         evaluate=error,
         freezing=Freezing(0),
         optimization=Optimization(point["lr_pretrain"], backbone_ratio=1.0, schedule="constant", warmup=0.02),
@@ -301,7 +332,7 @@ def _train_autoencoder(point: dict[str, Any], data: Arrays, context: "Context", 
     model.load_state_dict(load_file(reporter.folder / "best" / checkpoints.MODEL))
     save_encoder(model.encoder, reporter.folder / ENCODER)
     with torch.inference_mode():
-        shown = data.batch(data.split["val"][:SHOWN_IMAGES], where)[0]
+        shown = data.inputs(data.split["val"][:SHOWN_IMAGES], None)["x"]
         pairs = torch.stack([shown, model.eval()(shown)]).cpu().clamp(0, 1).mul(255).round().byte().numpy()
     strips = [
         Image.fromarray(np.concatenate([np.pad(one[0], ((0, 0), (1, 1))) for one in row], axis=1)) for row in pairs
@@ -314,11 +345,12 @@ def _folder_of(data: Path, key: str) -> Path:
     return data.parent / f"{data.name}-pretrained" / key
 
 
-def _open(folder: Path) -> Arrays:
+def _open(folder: Path, where: torch.device) -> Digits:
     from platform.data.arrays import numbers_by_split
 
     splits = numbers_by_split(np.load(folder / "splits.npy"))
-    return Arrays(np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "labels.npy"), splits)
+    images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+    return Digits(images, labels, splits, folder, where)
 
 
 def _build(size: tuple[int, int], width: int, bottleneck: int, dropout: float, weights: str) -> BinaryClassifier:
@@ -328,15 +360,16 @@ def _build(size: tuple[int, int], width: int, bottleneck: int, dropout: float, w
     return model
 
 
-def _logits(model: nn.Module, data: Arrays, split: str, where: torch.device) -> np.ndarray:
-    return np.concatenate([model(data.batch(some, where)[0]).cpu().numpy() for some in _chunks(data.split[split])])
+def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarray:
+    batches = (look(some) for some in _chunks(data.split[split]))
+    return np.concatenate([model(batch.state, batch.cut).cpu().numpy() for batch in batches])
 
 
 def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(numbers, -(-len(numbers) // EVAL_BATCH))
+    return np.array_split(numbers, steps(len(numbers), EVAL_BATCH))
 
 
-def _score(logits: np.ndarray, data: Arrays, split: str) -> dict[str, float]:
+def _score(logits: np.ndarray, data: Digits, split: str) -> dict[str, float]:
     from platform import scores
 
     odd = data.labels[data.split[split]] % 2

@@ -24,6 +24,7 @@ from platform.data.arrays import write_once
 from platform.data.image_arrays import ImageArrays, open_arrays, square, write
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
+from platform.examples import Batch, Examples, Look, State, run_stages, shuffled, steps, whole
 from platform.freezing import Stage
 from platform.keys import key_of, state_of
 from platform.task import Evaluation, only_source
@@ -41,19 +42,29 @@ ENCODER = "encoder.safetensors"
 
 
 class Network(nn.Module):
-    """Images (N, 3, S, S) in [0, 1] → logits (N, classes)."""
+    """{"x"}: images (N, 3, S, S) in [0, 1], or what the first `cut` stages made of them → logits (N, classes).
+
+    Attributes:
+        cuts: How many stages can be run apart from the rest: the encoder's.
+    """
 
     def __init__(self, encoder: encoders.Encoder, point: Mapping[str, Any], classes: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.cuts = encoder, len(encoder)
         self.head = heads.mlp(
             encoder.channels,
             classes,
             **{key: point[f"head_{key}"] for key in ("layers", "width", "dropout", "norm")},
         )
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.head(self.encoder(pixels))
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        return {"x": run_stages(self.encoder, state["x"], start, stop)}
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        return {"encoder": self.encoder.config}
+
+    def forward(self, state: State, cut: int = 0) -> Tensor:
+        return self.head(self.run(state, cut, self.cuts)["x"])
 
     def stages(self) -> list[Stage]:
         """From input to output."""
@@ -66,6 +77,54 @@ class Classifier:
 
     module: Network
     card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Images(Examples):
+    """Images by their numbers, augmented as a configuration says.
+
+    Attributes:
+        data: The decoded images.
+        folder: Where they lie: named after their content and how they were cut.
+        where: The trial's device.
+        views: In how many views an image is seen while stages are frozen; 0: as it is.
+        strength: Of what it is changed by, as the space's augment.
+        flip: Whether it may be mirrored.
+        draws: How each is changed in each view.
+        seed: Of the draws.
+    """
+
+    data: ImageArrays
+    folder: Path
+    where: torch.device
+    views: int = 0
+    strength: float = 0.0
+    flip: bool = False
+    seed: int = 0
+
+    def numbers(self, split: str) -> np.ndarray:
+        return self.data.split[split]
+
+    @functools.cached_property
+    def draws(self) -> augment.Draws:
+        return augment.Draws(len(self.data.labels), 8, self.seed)
+
+    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+        pixels = torch.from_numpy(self.data.images[numbers]).to(self.where).float() / 255
+        if view is None:
+            return {"x": pixels}
+        draws = self.draws(numbers, view)
+        pixels = augment.mirror(pixels, draws[:, 0]) if self.flip else pixels
+        pixels = augment.affine(pixels, self.strength, draws[:, 1:5])
+        return {"x": augment.colour(pixels, self.strength, draws[:, 5:8])}
+
+    def labels(self, numbers: np.ndarray) -> Tensor:
+        """(n,) int64, indices of the classes."""
+        return torch.from_numpy(self.data.labels[numbers]).to(self.where)
+
+    def facts(self, view: int | None) -> dict[str, Any]:
+        drawn = {} if view is None else {"view": view, "seed": self.seed, "augment": self.strength, "flip": self.flip}
+        return {"images": f"{self.folder.parent.name}/{self.folder.name}", **drawn}
 
 
 def depth(space: "Space") -> int:
@@ -126,29 +185,26 @@ def train(config: dict[str, Any]) -> None:
     encoder = encoders.load_file(_encoder_file(Path(context.data), point["backbone"], point["weights"]))
     if point["weights"] == "none":  # the file's are of no seed
         encoder = encoders.build(encoder.config)
-    data, where = open_arrays(_pixels_folder(Path(context.data), encoder, point["image_size"])), device()
+    folder = _pixels_folder(Path(context.data), encoder, point["image_size"])
+    changes = {"strength": point["augment"], "flip": point["flip"]}
+    views = point["views"] if any(changes.values()) else 0
+    examples = Images(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
+    data, numbers = examples.data, examples.numbers("train")
     model = Network(encoder, point, len(data.classes))
-    numbers, batch_size = data.split["train"], point["batch_size"]
-    weight = class_weights(data.labels[numbers], len(data.classes), point["class_weights"]).to(where)
+    weight = class_weights(data.labels[numbers], len(data.classes), point["class_weights"]).to(examples.where)
 
-    def batches(epoch: int, generator: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        order = generator.permutation(numbers)
-        # Of nearly equal size: BatchNorm cannot take a last batch of one.
-        for batch in np.array_split(order, -(-len(order) // batch_size)):
-            pixels, labels = _batch(data, batch, where)
-            pixels = augment.mirror(pixels) if point["flip"] else pixels
-            yield augment.colour(augment.affine(pixels, point["augment"]), point["augment"]), labels
-
-    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {"loss": F.cross_entropy(model(batch[0]), batch[1], weight, label_smoothing=point["label_smoothing"])}
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        logits, labels = model(batch.state, batch.cut), examples.labels(batch.numbers)
+        return {"loss": F.cross_entropy(logits, labels, weight, label_smoothing=point["label_smoothing"])}
 
     fit(
         model,
         model.stages(),
+        examples=examples,
         loss=loss,
-        batches=batches,
-        steps_per_epoch=-(-len(numbers) // batch_size),
-        evaluate=lambda model: _score(_logits(model, data, "val", where), data, "val"),
+        batches=lambda generator: shuffled(numbers, point["batch_size"], generator),
+        steps_per_epoch=steps(len(numbers), point["batch_size"]),
+        evaluate=lambda model, look: _score(_logits(model, look, data, "val"), data, "val"),
         freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"], point["batch_norm"]),
         optimization=Optimization.of(point),
         context=context,
@@ -175,8 +231,10 @@ def test(model: Classifier, data: Path) -> Evaluation:
     """Scores on the test split; report, confusion matrix and a sheet of images, mistakes first."""
     from platform import scores
 
-    arrays = open_arrays(_pixels_folder(data, model.module.encoder, model.card["size"]))
-    logits = _logits(model.module, arrays, "test", device_of(model.module))
+    folder = _pixels_folder(data, model.module.encoder, model.card["size"])
+    examples = Images(open_arrays(folder), folder, device_of(model.module))
+    arrays = examples.data
+    logits = _logits(model.module, functools.partial(whole, examples), arrays, "test")
     metrics = _score(logits, arrays, "test")
     numbers = arrays.split["test"]
     targets, predicted = arrays.labels[numbers], logits.argmax(1)
@@ -220,7 +278,7 @@ def export(model: Classifier, data: Path, folder: Path) -> None:
 def predict(model: Classifier, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """For each image {"path", "class", "probability", "probabilities": of each class}."""
     for path in inputs:
-        shares = model.module(_seen(model, [path])).softmax(1)[0].tolist()
+        shares = model.module({"x": _seen(model, [path])}).softmax(1)[0].tolist()
         named = dict(zip(model.card["classes"], [round(share, 4) for share in shares], strict=True))
         best = max(named, key=lambda name: named[name])
         yield {"path": str(path), "class": best, "probability": named[best], "probabilities": named}
@@ -293,16 +351,11 @@ def _seen(model: Classifier, paths: Sequence[Path]) -> Tensor:
     return torch.from_numpy(np.stack(squares)).to(device_of(model.module)).float() / 255
 
 
-def _batch(data: ImageArrays, numbers: np.ndarray, where: torch.device) -> tuple[Tensor, Tensor]:
-    pixels = torch.from_numpy(data.images[numbers]).to(where).float() / 255
-    return pixels, torch.from_numpy(data.labels[numbers]).to(where)
-
-
-def _logits(model: nn.Module, data: ImageArrays, split: str, where: torch.device) -> np.ndarray:
+def _logits(model: nn.Module, look: Look, data: ImageArrays, split: str) -> np.ndarray:
     """(N, classes) of a split's images."""
     numbers = data.split[split]
-    parts = np.array_split(numbers, -(-len(numbers) // EVAL_BATCH))
-    return np.concatenate([model(_batch(data, part, where)[0]).cpu().numpy() for part in parts])
+    batches = (look(part) for part in np.array_split(numbers, steps(len(numbers), EVAL_BATCH)))
+    return np.concatenate([model(batch.state, batch.cut).cpu().numpy() for batch in batches])
 
 
 def _score(logits: np.ndarray, data: ImageArrays, split: str) -> dict[str, float]:

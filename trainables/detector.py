@@ -4,6 +4,7 @@ python -m platform.tune detector                 # handwritten digits in photogr
 python -m platform.tune detector --data DIR      # COCO, Pascal VOC or YOLO
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.ops import nms
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
 from platform import backbones, checkpoints, detectors, pictures
 from platform.data import images
 from platform.data.detection_arrays import DetectionArrays, open_arrays, write_arrays
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
+from platform.examples import Batch, Examples, Look, shuffled, steps, whole
 from platform.task import Evaluation, only_source
 
 if TYPE_CHECKING:
@@ -36,16 +39,80 @@ EVAL_BATCH = 16
 SHOWN_SCORE = 0.3  # predictions below it are not drawn nor printed
 SAME_OBJECT_IOU = 0.5  # boxes of any class that overlap by more are one object there
 SHEET_IMAGES = 12
+LEAST_SIDE, LEAST_AREA = 2, 8  # pixels of a box that is left of an object on the edge; what is smaller is no object
 
-Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+Target = dict[str, Tensor]  # boxes (K, 4) and labels (K,) of an image
 
 
 @dataclass(frozen=True)
 class Detector:
     """A saved detector, loaded."""
 
-    module: nn.Module
+    module: detectors.Detector
     card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scenes(Examples):
+    """Images with their boxes by their numbers, augmented as a configuration says.
+
+    Attributes:
+        data: The decoded images.
+        folder: Where they lie: named after their content and size.
+        where: The trial's device.
+        views: In how many views an image is seen while stages are frozen; 0: as it is.
+        strength: Of what it is changed by, as the space's augment.
+        flip: Whether it may be mirrored.
+        seed: Of the changes.
+    """
+
+    data: DetectionArrays
+    folder: Path
+    where: torch.device
+    views: int = 0
+    strength: float = 0.0
+    flip: bool = False
+    seed: int = 0
+
+    def numbers(self, split: str) -> np.ndarray:
+        return self.data.split[split]
+
+    @functools.cached_property
+    def change(self) -> v2.Transform:
+        return _augmentation(self.strength, self.flip)
+
+    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+        """Images (n, 3, H, W) in [0, 1]."""
+        if view is None:
+            return {"images": torch.from_numpy(self.data.images[numbers]).to(self.where).float() / 255}
+        changed = [self._seen(number, view, with_image=True)["image"] for number in numbers]
+        return {"images": torch.stack(changed).to(self.where).float() / 255}
+
+    def targets(self, numbers: np.ndarray, view: int | None) -> list[Target]:
+        """The boxes as they lie in a view."""
+        seen = [
+            self.data.target(number) if view is None else self._seen(number, view, with_image=False)
+            for number in numbers
+        ]
+        return [{key: target[key].to(self.where) for key in ("boxes", "labels")} for target in seen]
+
+    def facts(self, view: int | None) -> dict[str, Any]:
+        drawn = {} if view is None else {"view": view, "seed": self.seed, "augment": self.strength, "flip": self.flip}
+        return {"images": f"{self.folder.parent.name}/{self.folder.name}", **drawn}
+
+    def _seen(self, number: int, view: int, with_image: bool) -> dict[str, Tensor]:
+        """An image and its boxes in a view; the boxes come out the same without the image."""
+        target = self.data.target(number)
+        seen = {"boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=self.data.canvas)}  # type: ignore[call-overload]
+        if with_image:
+            seen["image"] = tv_tensors.Image(self.data.image(number))
+        with torch.random.fork_rng(devices=[]):
+            # torchvision's transforms draw from torch's own generator: what, depends on the example and the view alone.
+            torch.manual_seed(int(np.random.default_rng((self.seed, view, number)).integers(2**63)))
+            seen = self.change(seen)
+        boxes, stays = sanitize_bounding_boxes(seen["boxes"], min_size=LEAST_SIDE, min_area=LEAST_AREA)
+        changed = {"boxes": boxes.as_subclass(Tensor), "labels": target["labels"][stays]}
+        return {**changed, "image": seen["image"].as_subclass(Tensor)} if with_image else changed
 
 
 def depth(space: "Space") -> int:
@@ -101,22 +168,18 @@ def train(config: dict[str, Any]) -> None:
     context = Context(**config["context"])
     point = {key: value for key, value in config.items() if key != "context"}
     torch.manual_seed(context.seed)
-    data = open_arrays(Path(context.data) / str(point["image_size"]))
+    folder = Path(context.data) / str(point["image_size"])
+    changes = {"strength": point["augment"], "flip": point["flip"]}
+    views = point["views"] if any(changes.values()) else 0
+    examples = Scenes(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
+    data, numbers = examples.data, examples.numbers("train")
     card = {"task": "detector", "classes": data.classes, "canvas": data.canvas, "config": point}
     model = _build(card, point["weights"])
-    numbers, batch_size = data.split["train"], point["batch_size"]
-    augment = _augmentation(point["augment"], point["flip"])
-    where = device()
-
-    def batches(epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
-        order = generator.permutation(numbers)
-        # Of nearly equal size: a short last batch would weigh more in its step, and BatchNorm cannot take a single one.
-        for batch in np.array_split(order, -(-len(order) // batch_size)):
-            yield _collate([augment(*data.example(n)) for n in batch], where)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
-        for name, value in model(*batch).items():
+        targets = examples.targets(batch.numbers, batch.view)
+        for name, value in model(batch.state, targets, batch.cut).items():
             part = detectors.LOSS_PARTS[name]
             parts[part] = parts[part] + value if part in parts else value
         total = torch.stack([point[f"weight_{part}"] * value for part, value in parts.items()]).sum()
@@ -125,10 +188,11 @@ def train(config: dict[str, Any]) -> None:
     fit(
         model,
         detectors.stages(),
+        examples=examples,
         loss=loss,
-        batches=batches,
-        steps_per_epoch=-(-len(numbers) // batch_size),
-        evaluate=lambda model: _score(_detect(model, data, "val", where), data, "val"),
+        batches=lambda generator: shuffled(numbers, point["batch_size"], generator),
+        steps_per_epoch=steps(len(numbers), point["batch_size"]),
+        evaluate=lambda model, look: _score(_detect(model, look, data, "val"), data, "val"),
         freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"], point["batch_norm"]),
         optimization=Optimization.of(point),
         context=context,
@@ -147,8 +211,10 @@ def load(folder: Path) -> Detector:
 @torch.inference_mode()
 def test(model: Detector, data: Path) -> Evaluation:
     """Mean average precision on the test split, its precision-recall curve, and a sheet of test images."""
-    arrays = open_arrays(data / str(model.card["config"]["image_size"]))
-    detections = _detect(model.module, arrays, "test", device_of(model.module))
+    folder = data / str(model.card["config"]["image_size"])
+    examples = Scenes(open_arrays(folder), folder, device_of(model.module))
+    arrays = examples.data
+    detections = _detect(model.module, functools.partial(whole, examples), arrays, "test")
     precision: dict[str, np.ndarray] = {}
     metrics = _score(detections, arrays, "test", precision)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
@@ -168,7 +234,7 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
 
 def export(model: Detector, data: Path, folder: Path) -> None:
     """Writes the backbone as torchvision names its tensors: `--set weights=backbone.safetensors`."""
-    state = model.module.backbone.body.torchvision_state()  # type: ignore[union-attr,operator]
+    state = model.module.trunk.body.torchvision_state()
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "backbone.safetensors")
 
 
@@ -179,7 +245,7 @@ def predict(model: Detector, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for path in paths:
         picture = images.load(path)
         array, scale = images.letterbox(picture, *model.card["canvas"])
-        [found] = model.module([torch.from_numpy(array).to(where).float() / 255])
+        [found] = model.module({"images": torch.from_numpy(array)[None].to(where).float() / 255})
         shown = _shown(found)
         detections = [
             {
@@ -208,7 +274,7 @@ def draw(prediction: Mapping[str, Any]) -> Image.Image:
     )
 
 
-def _build(card: Mapping[str, Any], weights: str) -> nn.Module:
+def _build(card: Mapping[str, Any], weights: str) -> detectors.Detector:
     point = card["config"]
     body = backbones.load(point["backbone"], weights)
     canvas = (card["canvas"][0], card["canvas"][1])
@@ -217,37 +283,23 @@ def _build(card: Mapping[str, Any], weights: str) -> nn.Module:
 
 def _augmentation(strength: float, flip: bool) -> v2.Transform:
     """Colour, scale and place at random; at strength 0 nothing but the flip, if that is allowed."""
-    steps: list[nn.Module] = [v2.RandomHorizontalFlip(0.5)] if flip else []
+    changes: list[nn.Module] = [v2.RandomHorizontalFlip(0.5)] if flip else []
     if strength > 0:
         s = 0.4 * strength
         shift, scale = 0.2 * strength, (1 - 0.3 * strength, 1 + 0.3 * strength)
-        steps.append(v2.ColorJitter(brightness=s, contrast=s, saturation=s, hue=0.1 * s))
-        steps.append(v2.RandomAffine(degrees=0, translate=(shift, shift), scale=scale))
-        steps.append(v2.ClampBoundingBoxes())
-        steps.append(v2.SanitizeBoundingBoxes(min_size=2, min_area=8))
-    return v2.Compose([_Wrap(), *steps])
+        changes.append(v2.ColorJitter(brightness=s, contrast=s, saturation=s, hue=0.1 * s))
+        changes.append(v2.RandomAffine(degrees=0, translate=(shift, shift), scale=scale))
+        changes.append(v2.ClampBoundingBoxes())
+    return v2.Compose(changes or [v2.Identity()])
 
 
-class _Wrap(nn.Module):
-    """Tells torchvision's transforms which tensor is an image and which holds boxes."""
-
-    def forward(self, image: Tensor, target: dict[str, Tensor]) -> tuple[tv_tensors.Image, dict[str, Tensor]]:
-        boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=image.shape[-2:])  # type: ignore[call-overload]
-        return tv_tensors.Image(image), {"boxes": boxes, "labels": target["labels"]}
-
-
-def _collate(examples: list[tuple[Tensor, dict[str, Tensor]]], where: torch.device) -> Batch:
-    inputs = [image.as_subclass(Tensor).to(where).float() / 255 for image, _ in examples]
-    targets = [{key: value.as_subclass(Tensor).to(where) for key, value in t.items()} for _, t in examples]
-    return inputs, targets
-
-
-def _detect(model: nn.Module, data: DetectionArrays, split: str, where: torch.device) -> list[dict[str, Tensor]]:
+def _detect(model: nn.Module, look: Look, data: DetectionArrays, split: str) -> list[dict[str, Tensor]]:
     """Detections on each image of a split, in pixels of the canvas."""
     numbers, found = data.split[split], []
     for first in range(0, len(numbers), EVAL_BATCH):
-        inputs, _ = _collate([data.example(n) for n in numbers[first : first + EVAL_BATCH]], where)
-        found += [{key: value.cpu() for key, value in detection.items()} for detection in model(inputs)]
+        batch = look(numbers[first : first + EVAL_BATCH])
+        detections = model(batch.state, None, batch.cut)
+        found += [{key: value.cpu() for key, value in detection.items()} for detection in detections]
     return found
 
 
@@ -264,7 +316,7 @@ def _score(
         backend="faster_coco_eval", class_metrics=True, extended_summary=precision is not None
     )
     metric.warn_on_many_detections = False
-    metric.update(detections, [data.example(n)[1] for n in data.split[split]])
+    metric.update(detections, [data.target(n) for n in data.split[split]])
     result = metric.compute()
     scores = {f"{split}/{key}": float(result[key]) for key in ("map", "map_50", "map_75")}
     labels = result["classes"].reshape(-1).tolist()

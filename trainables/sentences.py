@@ -22,6 +22,7 @@ from platform.data.arrays import write_once
 from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
+from platform.examples import Batch, Examples, Look, shuffled, steps, whole
 from platform.keys import key_of
 from platform.multi_head import DECLARATION, WEIGHTINGS, MultiHead, declared_heads, is_head_name, losses, weighted
 from platform.task import Evaluation
@@ -35,8 +36,6 @@ REQUIREMENTS = ("transformers", "scikit-learn")
 EVAL_BATCH = 64
 HEADS_FILE, TOKENIZER = "heads.safetensors", "tokenizer"
 
-Batch = tuple[Tensor, Tensor, Tensor]  # tokens (N, T), mask (N, T), labels (N, heads)
-
 
 @dataclass(frozen=True)
 class Sentences:
@@ -45,6 +44,42 @@ class Sentences:
     module: MultiHead
     tokenizer: Any
     card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Texts(Examples):
+    """Texts by their numbers.
+
+    Attributes:
+        data: The tokenized texts.
+        folder: Where they lie: named after their content and how they were tokenized.
+        where: The trial's device.
+    """
+
+    data: TextArrays
+    folder: Path
+    where: torch.device
+
+    def numbers(self, split: str) -> np.ndarray:
+        return self.data.split[split]
+
+    def lengths(self, numbers: np.ndarray) -> np.ndarray:
+        return self.data.lengths[numbers]
+
+    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+        """Tokens and mask, both (n, T)."""
+        tokens, mask = self.data.batch(numbers)
+        return {"tokens": torch.from_numpy(tokens).to(self.where), "mask": torch.from_numpy(mask).to(self.where)}
+
+    def labels(self, numbers: np.ndarray) -> Tensor:
+        """(n, heads)."""
+        return torch.from_numpy(self.data.labels[numbers]).to(self.where)
+
+    def beside(self, numbers: np.ndarray) -> dict[str, Tensor]:
+        return {"mask": torch.from_numpy(self.data.mask(numbers)).to(self.where)}
+
+    def facts(self, view: int | None) -> dict[str, Any]:
+        return {"texts": f"{self.folder.parent.name}/{self.folder.name}"}
 
 
 def depth(space: "Space") -> int:
@@ -127,33 +162,29 @@ def train(config: dict[str, Any]) -> None:
     point = {key: value for key, value in config.items() if key != "context"}
     torch.manual_seed(context.seed)
     encoder, _ = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
-    data, where = open_arrays(_tokens_folder(Path(context.data), point["backbone"], point["max_tokens"])), device()
+    folder = _tokens_folder(Path(context.data), point["backbone"], point["max_tokens"])
+    examples = Texts(open_arrays(folder), folder, device())
+    data, numbers = examples.data, examples.numbers("train")
     model = _build(encoder, point, data.classes)
     if point["heads"] != "new":
         saved_heads.load(model, Path(point["heads"]))
-    numbers, batch_size = data.split["train"], point["batch_size"]
-
-    def batches(epoch: int, generator: np.random.Generator) -> Iterator[Batch]:
-        order = generator.permutation(numbers)
-        for batch in np.array_split(order, -(-len(order) // batch_size)):
-            yield _batch(data, batch, where)
-
     fixed = {head: point[f"loss_weight_{head}"] for head in data.classes}
 
     def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-        parts = losses(model(batch[0], batch[1]), batch[2])
+        parts = losses(model(batch.state, batch.cut), examples.labels(batch.numbers))
         return {"loss": weighted(parts, fixed, model.log_variances), **parts}
 
-    def evaluate(model: Any) -> dict[str, float]:
+    def evaluate(model: Any, look: Look) -> dict[str, float]:
         shares = {f"weight/{head}": weight for head, weight in model.weights(fixed).items()}
-        return {**_score(_logits(model, data, "val", where), data, "val"), **shares}
+        return {**_score(_logits(model, look, data, "val"), data, "val"), **shares}
 
     fit(
         model,
         model.stages(),
+        examples=examples,
         loss=loss,
-        batches=batches,
-        steps_per_epoch=-(-len(numbers) // batch_size),
+        batches=lambda generator: shuffled(numbers, point["batch_size"], generator),
+        steps_per_epoch=steps(len(numbers), point["batch_size"]),
         evaluate=evaluate,
         freezing=Freezing(
             min(point["freeze_depth"], len(encoder.stages())),
@@ -182,8 +213,10 @@ def test(model: Sentences, data: Path) -> Evaluation:
     """Scores of each head on the test split and their means, with a report and a confusion matrix of each."""
     from platform import scores
 
-    arrays = open_arrays(_tokens_folder(data, model.card["config"]["backbone"], model.card["config"]["max_tokens"]))
-    logits = _logits(model.module, arrays, "test", device_of(model.module))
+    folder = _tokens_folder(data, model.card["config"]["backbone"], model.card["config"]["max_tokens"])
+    examples = Texts(open_arrays(folder), folder, device_of(model.module))
+    arrays = examples.data
+    logits = _logits(model.module, functools.partial(whole, examples), arrays, "test")
     metrics, figures, texts = _score(logits, arrays, "test"), dict[str, Any](), dict[str, str]()
     for head, (targets, predicted) in _answers(logits, arrays, "test").items():
         names = arrays.classes[head]
@@ -223,7 +256,8 @@ def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
         tokens, mask = _tokenize(model, some)
-        shares = {head: logits.softmax(1).cpu().numpy() for head, logits in model.module(tokens, mask).items()}
+        logits = model.module({"tokens": tokens, "mask": mask})
+        shares = {head: values.softmax(1).cpu().numpy() for head, values in logits.items()}
         for row, text in enumerate(some):
             answers = {}
             for head, share in shares.items():
@@ -242,7 +276,7 @@ def pretrained(config: Mapping[str, Any]) -> Sentences:
 
 def stage_names(model: Sentences) -> list[str]:
     """Where embeddings can be taken."""
-    return [name for name, _ in model.module.encoder.steps]
+    return [stage.name for stage in model.module.encoder.stages()]
 
 
 def labelled(dataset: "TextDataset", split: str) -> tuple[list[str], dict[str, list[str | None]]]:
@@ -258,13 +292,10 @@ def labelled(dataset: "TextDataset", split: str) -> tuple[list[str], dict[str, l
 @torch.inference_mode()
 def embed(model: Sentences, inputs: Sequence[str], stage: str) -> np.ndarray:
     """The pooled hidden states of a stage for each sentence, (N, hidden) float32."""
-    vectors = []
+    vectors, count = [], stage_names(model).index(stage) + 1
     for first in range(0, len(inputs), EVAL_BATCH):
-        hidden, mask = _tokenize(model, list(inputs[first : first + EVAL_BATCH]))
-        for name, step in model.module.encoder.steps:
-            hidden = step(hidden, mask)
-            if name == stage:
-                break
+        tokens, mask = _tokenize(model, list(inputs[first : first + EVAL_BATCH]))
+        hidden = model.module.encoder.run(tokens, mask, 0, count)
         vectors.append(text_encoders.pool(hidden, mask, model.module.pooling).cpu().numpy())
     return np.concatenate(vectors)
 
@@ -305,18 +336,13 @@ def _tokenize(model: Sentences, texts: list[str]) -> tuple[Tensor, Tensor]:
     return tuple(torch.from_numpy(array).long().to(device_of(model.module)) for array in (tokens, mask))  # type: ignore[return-value]
 
 
-def _batch(data: TextArrays, numbers: np.ndarray, where: torch.device) -> Batch:
-    tokens, mask = data.batch(numbers)
-    return tuple(torch.from_numpy(array).to(where) for array in (tokens, mask, data.labels[numbers]))  # type: ignore[return-value]
-
-
-def _logits(model: nn.Module, data: TextArrays, split: str, where: torch.device) -> dict[str, np.ndarray]:
+def _logits(model: nn.Module, look: Look, data: TextArrays, split: str) -> dict[str, np.ndarray]:
     """(N, classes) of a split's texts by head."""
     numbers = data.split[split]
     # Sorted by length, so that a batch holds little padding.
     order = np.argsort(data.lengths[numbers], kind="stable")
-    parts = np.array_split(numbers[order], -(-len(numbers) // EVAL_BATCH))
-    outputs = [model(*_batch(data, part, where)[:2]) for part in parts]
+    batches = (look(part) for part in np.array_split(numbers[order], steps(len(numbers), EVAL_BATCH)))
+    outputs = [model(batch.state, batch.cut) for batch in batches]
     back = np.argsort(order)
     return {head: np.concatenate([output[head].cpu().numpy() for output in outputs])[back] for head in data.classes}
 

@@ -56,22 +56,25 @@ class DetectionArrays:
         """The numbers of the images in each split."""
         return numbers_by_split(self.index["splits"])
 
-    def example(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """An image of (3, H, W) uint8 with its boxes (K, 4) and labels (K,)."""
+    def image(self, number: int) -> Tensor:
+        """(3, H, W) uint8."""
+        return torch.from_numpy(self.images[number].copy())
+
+    def target(self, number: int) -> dict[str, Tensor]:
+        """The boxes (K, 4) of an image and their labels (K,)."""
         first, end = self.index["first_box"][number : number + 2]
-        target = {
+        return {
             "boxes": torch.from_numpy(self.boxes[first:end].copy()),
             "labels": torch.from_numpy(self.labels[first:end].copy()),
         }
-        return torch.from_numpy(self.images[number].copy()), target
 
 
 def open_arrays(folder: Path) -> DetectionArrays:
     """Opens what `write_arrays` wrote; the images stay on disk."""
     return DetectionArrays(
         images=np.load(folder / "images.npy", mmap_mode="r"),
-        boxes=np.load(folder / "boxes.npy"),
-        labels=np.load(folder / "labels.npy"),
+        boxes=np.load(folder / "boxes.npy", mmap_mode="r"),
+        labels=np.load(folder / "labels.npy", mmap_mode="r"),
         index=json.loads((folder / "index.json").read_text()),
     )
 

@@ -54,9 +54,13 @@ class TextArrays:
 
     def batch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens (n, t) and mask (n, t) of some texts, as long as the longest of them."""
-        longest = int(self.lengths[numbers].max())
-        mask = np.arange(longest) < self.lengths[numbers, None]
-        return self.tokens[numbers, :longest].astype(np.int64), mask.astype(np.int64)
+        mask = self.mask(numbers)
+        return self.tokens[numbers, : mask.shape[1]].astype(np.int64), mask
+
+    def mask(self, numbers: np.ndarray) -> np.ndarray:
+        """(n, t) of some texts, as long as the longest of them: 1 for a token and 0 for padding."""
+        lengths = self.lengths[numbers]
+        return (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
 
 
 def open_arrays(folder: Path) -> TextArrays:

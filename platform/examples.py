@@ -1,0 +1,109 @@
+"""A task's data as numbered examples, and a model that can be run a few stages at a time.
+
+The training loop asks for examples by their numbers. What it gets may have gone through the model's frozen stages
+already (see reuse.py); a model is given that together with the number of those stages, its cut.
+
+An augmented example has views: what chance makes of it is a function of the study's seed, the example's number and the
+view alone. While stages are frozen an example is seen in a set number of views, drawn once, so that what the frozen
+stages make of them can be kept; once nothing is frozen, in a new view each epoch.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+State = Mapping[str, Tensor]  # by name (n, …): what a model takes, or what came out of its first stages
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples, as far as they have been computed.
+
+    Attributes:
+        numbers: (n,) which examples.
+        state: The inputs, or what the first `cut` stages made of them.
+        cut: How many stages that was.
+        view: Which view of them; None: as they are.
+    """
+
+    numbers: np.ndarray
+    state: State
+    cut: int = 0
+    view: int | None = None
+
+
+Look = Callable[[np.ndarray], Batch]  # numbers → their examples, as far as they have been computed
+
+
+class Examples:
+    """What the training loop asks of a task's data; a task says the first two, and `facts` if its model is `Cuttable`.
+
+    Attributes:
+        views: In how many views an example is seen while stages are frozen; 0: always as it is.
+    """
+
+    views: int = 0
+
+    def numbers(self, split: str) -> np.ndarray:
+        """Those of "train" and of "val"."""
+        raise NotImplementedError
+
+    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+        """What the model's first stage takes, (n, …) by name, on the trial's device."""
+        raise NotImplementedError
+
+    def facts(self, view: int | None) -> dict[str, Any]:
+        """All that the inputs follow from, besides the numbers, as JSON."""
+        raise NotImplementedError
+
+    def lengths(self, numbers: np.ndarray) -> np.ndarray | None:
+        """(n,) how long each example is, where a batch is padded to its longest; None: all have one shape."""
+        return None
+
+    def beside(self, numbers: np.ndarray) -> dict[str, Tensor]:
+        """What of the inputs passes through all stages as it is, a mask say."""
+        return {}
+
+
+class Cuttable(Protocol):
+    """A model whose first stages can be run apart from the rest.
+
+    Attributes:
+        cuts: How many of its stages, from the input on.
+    """
+
+    cuts: int
+
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        """The stages start … stop - 1, on what came out of those before: all that the rest needs."""
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        """All that the output of the first `cut` stages follows from, besides inputs and weights, as JSON."""
+
+
+def run_stages(sequence: nn.Sequential, x: Tensor, start: int, stop: int) -> Tensor:
+    """The modules start … stop - 1 of a sequence, one after the other."""
+    for module in itertools.islice(sequence, start, stop):
+        x = module(x)
+    return x
+
+
+def whole(examples: Examples, numbers: np.ndarray) -> Batch:
+    """Examples as they are, of which nothing is computed."""
+    return Batch(numbers, examples.inputs(numbers, None))
+
+
+def shuffled(numbers: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """An epoch's batches of numbers, of nearly equal size: a short last one would weigh more in its step, and BatchNorm
+    cannot take a single example.
+    """
+    yield from np.array_split(generator.permutation(numbers), steps(len(numbers), batch_size))
+
+
+def steps(count: int, batch_size: int) -> int:
+    """How many batches an epoch has."""
+    return -(-count // batch_size)

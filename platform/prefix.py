@@ -1,0 +1,138 @@
+"""What the frozen stages of a model make of examples, and all that it follows from.
+
+The facts are the key under which the prefix store keeps it: the frozen tensors, the model's shape, the data, the view,
+the libraries and the project's own code. Whatever of them changes, nothing that was kept before is found again.
+"""
+
+import functools
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xxhash
+from torch import Tensor, nn
+
+from platform.devices import device_name
+from platform.examples import Examples, State
+from platform.features import FORMAT
+from platform.freezing import Freezer
+
+FILL_BATCH = 64  # examples that go through the frozen stages at a time
+LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "numpy", "pillow")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class NotFrozenError(RuntimeError):
+    """A module of a frozen stage is in training mode: what it computes is not for keeping."""
+
+
+class Prefix:
+    """The first stages of a model, applied to one split of the examples in one view.
+
+    Attributes:
+        cut: How many stages.
+        numbers: (n,) the examples of the split, the short ones first, so that batches are padded little.
+    """
+
+    def __init__(
+        self, model: nn.Module, freezer: Freezer, examples: Examples, cut: int, split: str, view: int | None
+    ) -> None:
+        """
+        Raises:
+            NotFrozenError: A module of these stages is in training mode.
+        """
+        if trained := freezer.in_training(cut):
+            rule = "only stages in eval mode can be kept: BatchNorm and dropout change what they compute"
+            raise NotFrozenError(f"{rule}; {trained[0]} is in training mode")
+        self.model: Any = model  # a Cuttable
+        self.freezer, self.examples, self.cut, self.view = freezer, examples, cut, view
+        numbers = examples.numbers(split)
+        lengths = examples.lengths(numbers)
+        self.numbers = numbers if lengths is None else numbers[np.argsort(lengths, kind="stable")]
+        self.longest = longest(examples, numbers)
+
+    def facts(self, cut: int | None = None) -> dict[str, Any]:
+        """All that the output of the first stages follows from, as JSON.
+
+        Args:
+            cut: How many of them; None: those of this prefix.
+        """
+        rows = {"rows": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.numbers).data)}
+        return {**self._model_facts(self.cut if cut is None else cut), **rows, "data": self.examples.facts(self.view)}
+
+    def cost_facts(self) -> dict[str, Any]:
+        """What the time that an example takes follows from: one view of the data is like the other."""
+        view = None if self.view is None else 0
+        return {
+            **self._model_facts(self.cut),
+            "data": self.examples.facts(view),
+            "longest": self.longest,
+            "threads": torch.get_num_threads(),
+        }
+
+    def compute(self, numbers: np.ndarray, given: State | None = None, start: int = 0) -> dict[str, Tensor]:
+        """What the stages make of examples, without what passes through them.
+
+        Args:
+            numbers: (n,) which examples.
+            given: What the first `start` stages made of them, without what passes through; None: begin with the inputs.
+            start: How many stages that was.
+        """
+        beside = self.examples.beside(numbers)
+        state = self.examples.inputs(numbers, self.view) if given is None else {**given, **beside}
+        with torch.inference_mode(), torch.random.fork_rng():
+            result = self.model.run(state, start, self.cut)
+        return {name: value for name, value in result.items() if name not in beside}
+
+    def chunks(self, rows: slice) -> list[np.ndarray]:
+        """The rows of a slice, so many at a time as go through the stages at once."""
+        return [np.arange(a, min(a + FILL_BATCH, rows.stop)) for a in range(rows.start, rows.stop, FILL_BATCH)]
+
+    def _model_facts(self, cut: int) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "mode": "eval",
+            "dtype": "float32",
+            "cut": cut,
+            "weights": self.freezer.digest(cut),
+            "model": self.model.cut_facts(cut),
+            "device": device_name(),
+            "libraries": _versions(),
+            "code": _code_digest(),
+        }
+
+
+def longest(examples: Examples, numbers: np.ndarray) -> int | None:
+    """How long a batch of these examples is, None if all have one shape."""
+    lengths = examples.lengths(numbers)
+    return None if lengths is None else int(lengths.max())
+
+
+def stack(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Batches one after the other, on the CPU; padded at the end of their second axis if it differs."""
+    stacked = {}
+    for name in parts[0]:
+        tensors = [part[name].cpu() for part in parts]
+        most = max(tensor.shape[1] for tensor in tensors)
+        padded = [F.pad(t, (0, 0, 0, most - t.shape[1])) if t.shape[1] < most else t for t in tensors]
+        stacked[name] = torch.cat(padded)
+    return stacked
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Of the project's own code: a model or an augmentation may be written anew under the same name."""
+    digest = xxhash.xxh3_128()
+    for folder in ("platform", "trainables"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

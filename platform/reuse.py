@@ -1,0 +1,101 @@
+"""Whether keeping what frozen stages compute pays: measured, then decided.
+
+An example is timed through the stages, onto the disk and back, once for each model, cut and kind of data on a node.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from platform.features import Store, layout_of
+from platform.prefix import FILL_BATCH, Prefix
+
+PROBE_SECONDS, PROBE_ROUNDS = 0.2, 3  # how long a measurement takes, about, and of how many the median is taken
+TOLERATED = 1.01  # keeping may cost the trial so much more than not keeping: other trials may find it there
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an example takes, in seconds and bytes."""
+
+    compute: float
+    write: float
+    load: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to keep, and why."""
+
+    keep: bool
+    reason: str
+
+
+def decide(costs: Costs, uses: float, is_there: bool = False) -> Decision:
+    """Whether keeping is quicker than computing an example at each use.
+
+    Args:
+        costs: Of an example.
+        uses: How often the trial is going to see each example at this cut.
+        is_there: Whether it is kept already.
+    """
+    without = uses * costs.compute
+    kept = uses * costs.load if is_there else costs.compute + costs.write + (uses - 1) * costs.load
+    told = f"{_ms(costs.compute)} to compute, {_ms(costs.load)} to load, {costs.bytes / 1024:.1f} KiB an example"
+    if kept <= without * TOLERATED:
+        return Decision(True, told)
+    times = "once" if uses == 1 else f"{uses:g} times"
+    return Decision(False, f"cheaper than to keep for being seen {times} ({told}, {_ms(costs.write)} to write)")
+
+
+def measure(prefix: Prefix, store: Store) -> dict[str, Any]:
+    """The fields of `Costs`; or {"refused": why what the stages give cannot be kept}.
+
+    Raises:
+        StoreError, OSError: The disk does not let us.
+    """
+    few = prefix.numbers[:2]
+    prefix.compute(few)  # the first is always slow
+    once = _seconds(lambda: prefix.compute(few)) / len(few)
+    count = int(np.clip(PROBE_SECONDS / once, len(few), min(FILL_BATCH, len(prefix.numbers))))
+    some = prefix.numbers[-count:]  # the longest, if they differ
+    results: list[dict[str, torch.Tensor]] = []
+    compute = [_seconds(lambda: results.append(prefix.compute(some))) for _ in range(PROBE_ROUNDS)]
+    alone = prefix.compute(some[:1])
+    for name, value in results[0].items():
+        if not torch.equal(value, results[1][name]):
+            return {"refused": f"the frozen stages do not give the same {name} twice"}
+        own = value[:1] if value.ndim < 3 else value[:1, : alone[name].shape[1]]  # the rest is padding
+        if not torch.allclose(own, alone[name], rtol=1e-3, atol=1e-4):
+            return {"refused": f"the frozen stages' {name} depends on what else is in the batch"}
+    store.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store.root, prefix=".probe-") as scratch:
+        entry = Store(Path(scratch), store.capacity).open({}, count, layout_of(results[0], prefix.longest))
+        try:
+            write = _seconds(lambda: entry.fill(lambda rows: {name: v[rows] for name, v in results[0].items()}))
+            order = np.random.default_rng(0).permutation(count)
+            load = [_seconds(lambda: entry.read(order, prefix.longest)) for _ in range(PROBE_ROUNDS)]
+            size = entry.bytes
+        finally:
+            entry.close()
+    compute_each, load_each = (float(np.median(times)) / count for times in (compute, load))
+    return asdict(Costs(compute_each, write / count, load_each, size // count))
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"
