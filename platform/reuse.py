@@ -67,7 +67,11 @@ def measure(prefix: Prefix, store: Store) -> dict[str, Any]:
     count = int(np.clip(PROBE_SECONDS / once, len(few), min(FILL_BATCH, len(prefix.numbers))))
     some = prefix.numbers[-count:]  # the longest, if they differ
     results: list[dict[str, torch.Tensor]] = []
-    compute = [_seconds(lambda: results.append(prefix.compute(some))) for _ in range(PROBE_ROUNDS)]
+    compute = []
+    with torch.random.fork_rng():
+        for seed in range(PROBE_ROUNDS):
+            torch.manual_seed(seed)  # what draws from it gives another result each time, and is found out
+            compute.append(_seconds(lambda: results.append(prefix.compute(some))))
     alone = prefix.compute(some[:1])
     for name, value in results[0].items():
         if not torch.equal(value, results[1][name]):
