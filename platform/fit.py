@@ -43,6 +43,7 @@ class Context:
         baseline: Name of the baseline that this trial is, if any.
         store: Folder of the prefix store, "" for none: every epoch then runs the frozen stages again.
         store_bytes: What it may hold.
+        shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
     """
 
     task: str
@@ -55,6 +56,7 @@ class Context:
     baseline: str = ""
     store: str = ""
     store_bytes: int = 0
+    shelf: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,10 +196,19 @@ def fit(
                 "time/epoch_seconds": time.monotonic() - started,
                 **feed.metrics(),
             }
+            shelf = checkpoints.Shelf(Path(context.shelf), freezer.frozen_stages()) if context.shelf else None
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
             reporter.report(
                 Epoch(metrics, best == epoch, last, {"reuse": feed.note()}),
-                partial(checkpoints.save, model=model, card=card, optimizer=optimizer, resume=resume, assets=assets),
+                partial(
+                    checkpoints.save,
+                    model=model,
+                    card=card,
+                    optimizer=optimizer,
+                    resume=resume,
+                    assets=assets,
+                    shelf=shelf,
+                ),
             )
             if last:
                 return

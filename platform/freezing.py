@@ -190,6 +190,13 @@ class Freezer:
         names = {stage.name for stage in self.stages[:count]}
         return keys.key_of({name: value for name, value in self._hashes.items() if self.stage_of[name] in names})
 
+    def frozen_stages(self) -> dict[str, list[str]]:
+        """By a hash of its tensors, their names, of each stage that is frozen now."""
+        own: dict[str, dict[str, str]] = {}
+        for name, value in self._hashes.items():
+            own.setdefault(self.stage_of[name], {})[name] = value
+        return {keys.key_of(hashes): list(hashes) for hashes in own.values()}
+
     def in_training(self, count: int) -> list[str]:
         """The modules of the first `count` stages that are in training mode."""
         return [

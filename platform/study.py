@@ -27,7 +27,7 @@ from platform.space import show
 from platform.tracking import Tracker
 from platform.view import LiveView
 
-FINDINGS = "data_findings.txt"
+FINDINGS, FROZEN = "data_findings.txt", "frozen"
 LIBRARIES = (
     "ray", "torch", "torchvision", "transformers", "open_clip_torch", "optuna", "mlflow", "torchmetrics", "numpy"
 )  # fmt: skip
@@ -123,6 +123,7 @@ def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callbac
         threads=resources.cpus_per_trial,
         store=str(store) if (store := request.store) else "",
         store_bytes=_store_bytes(request),
+        shelf=str(request.folder / FROZEN),
     )
     return tune.Tuner(
         trainable,

@@ -182,9 +182,9 @@ def train(config: dict[str, Any]) -> None:
     context = Context(**config["context"])
     point = {key: value for key, value in config.items() if key != "context"}
     torch.manual_seed(context.seed)
-    encoder = encoders.load_file(_encoder_file(Path(context.data), point["backbone"], point["weights"]))
-    if point["weights"] == "none":  # the file's are of no seed
-        encoder = encoders.build(encoder.config)
+    file = _encoder_file(Path(context.data), point["backbone"], point["weights"])
+    scratch = point["weights"] == "none"  # the file's are of no seed
+    encoder = encoders.build(encoders.read_config(file) or {}) if scratch else encoders.load_file(file)
     folder = _pixels_folder(Path(context.data), encoder, point["image_size"])
     changes = {"strength": point["augment"], "flip": point["flip"]}
     views = point["views"] if any(changes.values()) else 0
