@@ -133,25 +133,30 @@ class Feed:
         if "refused" in costs:
             return f"computed at cut {prefix.cut}: {costs['refused']}"
         known, facts = Costs(**costs), prefix.facts()
-        is_there = (there := store.find(facts)) is not None
-        if there:
-            there.close()
-        decision = decide(known, uses, is_there)
+        entry = store.find(facts)
+        decision = decide(known, uses, is_there=entry is not None)
         if not decision.keep:
+            if entry:
+                entry.close()
             return f"computed at cut {prefix.cut}: {decision.reason}"
         numbers = prefix.numbers
         row_of = np.zeros(numbers.max() + 1, np.int64)
         row_of[numbers] = np.arange(len(numbers))
-        layout = layout_of(prefix.compute(numbers[:1]), prefix.longest)
-        entry = store.open(facts, len(numbers), layout)
+        if entry is None:
+            layout = layout_of(prefix.compute(numbers[:1]), prefix.longest)
+            entry = store.open(facts, len(numbers), layout)
         self._parts[split] = _Part(entry, prefix.cut, prefix.view, known, row_of)
+        if entry.missing():
+            self._fill(prefix, entry, known, store)
+        altered = f"; {len(entry.altered)} altered blocks were computed again" if entry.altered else ""
+        return f"kept at cut {prefix.cut}: {decision.reason}{altered}"
+
+    def _fill(self, prefix: Prefix, entry: Entry, costs: Costs, store: Store) -> None:
         with _Shallower(prefix, store) as source:
             rows = entry.fill(source.compute)
         self.kept.computed += rows
         self.kept.loaded -= rows  # they are loaded once more, and had to be computed once
-        self.kept.saved -= rows * (known.compute + known.write)
-        altered = f"; {len(entry.altered)} altered blocks were computed again" if entry.altered else ""
-        return f"kept at cut {prefix.cut}: {decision.reason}{altered}"
+        self.kept.saved -= rows * (costs.compute + costs.write)
 
     def _drop(self, split: str) -> None:
         if part := self._parts.pop(split, None):

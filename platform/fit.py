@@ -144,7 +144,7 @@ def fit(
         "layer_decay": optimization.layer_decay,
     }
     groups = parameter_groups(model, stages, weight_decay=optimization.weight_decay, **rates)
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, fused=True)
     reporter = reporter or ToRay()
     scores: list[float] = []  # after each epoch; greater is better
     first = 0

@@ -144,6 +144,8 @@ class Freezer:
             raise ValueError(f"only stages of the model can be frozen; there is no {', '.join(sorted(unknown))}")
         self.model, self.stages, self.freezing, self.epochs = model, list(stages), freezing, epochs
         self.stage_of = assign(model, stages)
+        modules = dict(model.named_modules())
+        self._modules = {s.name: {p: modules[p] for p in s.prefixes if p in modules} for s in self.stages}
         self.thaws: list[tuple[int, int]] = []
         self._freeze(freezing.depth)
         self._hashes = self._hash()
@@ -173,7 +175,7 @@ class Freezer:
         self.model.train()
         frozen = self._frozen_names()
         for stage in self.stages:
-            for _, module in self._modules(stage):
+            for module in self._modules[stage.name].values():
                 if stage.name in frozen:
                     module.eval()
                 elif stage.backbone and self.freezing.batch_norm == "frozen":
@@ -202,7 +204,7 @@ class Freezer:
         return [
             ".".join(filter(None, (prefix, name)))
             for stage in self.stages[:count]
-            for prefix, module in self._modules(stage)
+            for prefix, module in self._modules[stage.name].items()
             for name, child in module.named_modules()
             if child.training
         ]
@@ -255,10 +257,6 @@ class Freezer:
 
     def _frozen_names(self) -> set[str]:
         return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
-
-    def _modules(self, stage: Stage) -> Iterable[tuple[str, nn.Module]]:
-        modules = dict(self.model.named_modules())
-        return [(prefix, modules[prefix]) for prefix in stage.prefixes if prefix in modules]
 
     def _hash(self, left_out: Iterable[str] = ()) -> dict[str, str]:
         frozen = self._frozen_names() - set(left_out)

@@ -1,0 +1,222 @@
+"""A training step above a frozen cut: with the prefix store, against a plain loop over the remaining layers on features
+in memory, and against running the frozen stages in each step.
+
+python -m benchmarks.any_depth
+
+A text encoder of BERT-base's size with random weights, 64 tokens, frozen up to its 6th, 9th and 11th layer; SSDlite
+and FCOS on MobileNetV2 at 320 pixels, at two cuts. One thread. The sides train from the same weights on the same
+batches, and their losses are compared before their times are.
+
+    kept      the trainable with the prefix store, as platform.tune runs it
+    plain     forward, backward and AdamW, on features in memory, and nothing else
+    frozen    the trainable with --no-reuse
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import timing
+from platform import fit as fitting
+from platform import task
+from platform.examples import Batch
+from platform.fit import Context
+from platform.plan import space_of
+from platform.prefix import stack
+from platform.reporters import ToFolder
+
+EPOCHS = 2  # of which the second is timed
+TEXTS, SCENES = "sentences", "detector"
+# By model: the task, its settings, the batch size, the depths and what these are called.
+CASES: Mapping[str, tuple[str, tuple[str, ...], int, Mapping[int, str]]] = {
+    "BERT-base": (TEXTS, ("layer=-1", "max_tokens=64"), 8, {7: "layer 6", 10: "layer 9", 12: "layer 11"}),
+    "SSDlite": (SCENES, ("architecture=ssdlite", "image_size=320"), 4, {4: "layer3", 5: "layer4"}),
+    "FCOS": (SCENES, ("architecture=fcos", "image_size=320"), 4, {4: "layer3", 5: "layer4"}),
+}
+# A constant small rate for all that learns, so that a loop of a few lines does the same.
+RATES = {"schedule": "constant", "warmup": 0.0, "lr_head": 1e-5, "backbone_ratio": 1.0, "layer_decay": 1.0}
+RATES |= {"weight_decay": 0.0}
+
+
+def main() -> None:
+    """Prints a row for each model and cut."""
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.any_depth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--examples", type=int, default=32, help="to train on")
+    p.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    options = p.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for model in options.only:
+            rows += _rows(model, options.examples, options.repeats, Path(scratch))
+    print(f"{timing.machine()}; seconds a step\n")
+    print(timing.table(["model", "frozen up to", "kept", "plain", "frozen", "kept / plain", "frozen / kept"], rows))
+
+
+def _rows(model: str, examples: int, repeats: int, scratch: Path) -> list[list[str]]:
+    name, settings, batch_size, depths = CASES[model]
+    module, cache = task.load(name), scratch / "cache"
+    if name == TEXTS:
+        settings = (*settings, f"backbone={_bert(scratch)}")
+        sources = [_sentences(scratch, examples)]
+    else:
+        from platform.data import scenes
+
+        counts = {"train": examples, "val": 8, "test": 8}
+        sources = [scenes.write(scratch / "scenes", seed=0, counts=counts, size=320)]
+    space, faults = space_of(module, name, settings, max_epochs=EPOCHS)
+    if faults:
+        raise SystemExit("\n".join(map(str, faults)))
+    data = module.prepare(space, module.read(sources, cache, 0, space), cache)
+    rows = []
+    for depth, called in depths.items():
+        point = {**space.fixed, **space.start, **RATES, "freeze_depth": depth, "unfreeze": "never", "augment": 0.0}
+        point |= {"batch_size": batch_size, "head_dropout": 0.0}
+        context = Context(name, str(data), 0, EPOCHS, space.metric, space.mode, shelf=str(scratch / "shelf"))
+        config = {**point, "context": asdict(context)}
+        store = {"store": str(scratch / "store"), "store_bytes": 10**11}
+        kept = {**point, "context": {**asdict(context), **store}}
+        seconds, losses = _time(module, {"kept": kept, "frozen": config}, repeats, scratch)
+        if max(losses) - min(losses) > 1e-3 * max(losses):
+            raise SystemExit(f"{model} at {called}: the sides do not compute the same: {losses}")
+        rows.append(
+            [
+                model,
+                called,
+                *(timing.spread(seconds[side], digits=3) for side in ("kept", "plain", "frozen")),
+                timing.spread(timing.ratios(seconds["kept"], seconds["plain"]), digits=3),
+                timing.spread(timing.ratios(seconds["frozen"], seconds["kept"])),
+            ]
+        )
+        print(" | ".join(rows[-1]), file=sys.stderr)
+    return rows
+
+
+def _time(
+    module: Any, configs: Mapping[str, Mapping[str, Any]], repeats: int, scratch: Path
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Seconds a step of each side, and the mean loss of the epoch that was timed."""
+    asked = _what_fit_is_asked(module, configs["frozen"])
+    losses: dict[str, float] = {}
+
+    def product(side: str) -> float:
+        reporter = ToFolder(Path(tempfile.mkdtemp(dir=scratch)))
+        fitting.ToRay = lambda: reporter  # type: ignore[assignment, misc, return-value]
+        module.train(dict(configs[side]))
+        last = reporter.history()[-1]
+        losses[side] = last["train/loss"]
+        return last["time/train_seconds"] / asked["steps_per_epoch"]
+
+    def plain() -> float:
+        losses["plain"], seconds = _plain(_what_fit_is_asked(module, configs["frozen"]), asked["freezing"].depth)
+        return seconds / asked["steps_per_epoch"]
+
+    sides = {"kept": lambda: product("kept"), "plain": plain, "frozen": lambda: product("frozen")}
+    return timing.interleaved(sides, repeats), list(losses.values())
+
+
+def _what_fit_is_asked(module: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task hands to the training loop: the model, the examples, the loss."""
+    asked: dict[str, Any] = {}
+    original = fitting.fit
+    try:
+        fitting.fit = lambda model, stages, **rest: asked.update(model=model, stages=stages, **rest)  # type: ignore[assignment]
+        module.train(dict(config))
+    finally:
+        fitting.fit = original
+    return asked
+
+
+def _plain(asked: Mapping[str, Any], cut: int) -> tuple[float, float]:
+    """The mean loss and the seconds of the last epoch of a loop over what is not frozen."""
+    model, examples, numbers = asked["model"], asked["examples"], asked["examples"].numbers("train")
+    model.to(memory_format=torch.channels_last)
+    frozen = [prefix for stage in asked["stages"][:cut] for prefix in stage.prefixes]
+    learns = [p for name, p in model.named_parameters() if not name.startswith(tuple(f"{f}." for f in frozen))]
+    model.requires_grad_(False)
+    model.eval()
+    with torch.inference_mode():
+        parts = [
+            model.run(examples.inputs(some, None), 0, cut) for some in np.array_split(numbers, -(-len(numbers) // 8))
+        ]
+    features = {name: value.clone() for name, value in stack(parts).items()}
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    _new_batch_norm_learns(asked)
+    for parameter in learns:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(learns, lr=1e-5, weight_decay=0.0)
+    row_of = {number: row for row, number in enumerate(numbers)}
+    losses: list[float] = []
+    for epoch in range(EPOCHS):
+        started, losses = time.perf_counter(), []
+        for some in asked["batches"](np.random.default_rng((0, epoch))):
+            rows = torch.tensor([row_of[number] for number in some])
+            loss = asked["loss"](model, Batch(some, {name: f[rows] for name, f in features.items()}, cut))["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    return sum(losses) / len(losses), time.perf_counter() - started
+
+
+def _new_batch_norm_learns(asked: Mapping[str, Any]) -> None:
+    """Only the backbone's BatchNorm keeps its statistics."""
+    modules = dict(asked["model"].named_modules())
+    for stage in asked["stages"]:
+        if not stage.backbone:
+            for prefix in stage.prefixes:
+                if prefix in modules:
+                    modules[prefix].train()
+
+
+def _bert(scratch: Path) -> Path:
+    """A folder with an encoder of BERT-base's size, random weights, and the starter's tokenizer."""
+    from transformers import BertConfig, BertModel
+
+    from platform import text_encoders
+
+    torch.manual_seed(0)
+    folder = scratch / "bert"
+    BertModel(BertConfig()).save_pretrained(folder)
+    text_encoders.save_tokenizer(folder, text_encoders.load_tokenizer("starter"))
+    return folder
+
+
+def _sentences(scratch: Path, examples: int) -> Path:
+    """Texts longer than 64 tokens, labelled, in given splits."""
+    import pandas as pd
+
+    text = "a dreadful love story about murder in a distant galaxy by the old harbour at night"
+    words = text.split()
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "text": " ".join(random.choice(words, 90)),
+            "genre": ("crime", "romance")[number % 2],
+            "sentiment": ("good", "bad")[number // 2 % 2],
+            "split": "train" if number < examples else ("val", "test")[number % 2],
+        }
+        for number in range(examples + 16)
+    ]
+    pd.DataFrame(rows).to_csv(scratch / "texts.csv", index=False)
+    return scratch / "texts.csv"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Many heads on one frozen encoder: a study against a single extraction pass and a plain loop, and against itself
+without reuse.
+
+python -m benchmarks.head_sweep --trials 16 --epochs 4 --images 1000
+
+The encoder has the size of CLIP's ViT-B/32 and random weights; one trial at a time, one thread. Each side is a process
+of its own and timed as a whole, from the imports on. Both sides train the same configurations on the same batches, and
+their scores are compared before their times are.
+
+    ours         the study: search, ASHA's bookkeeping, records in MLflow, a checkpoint an epoch
+    plain        one pass through the encoder, then PyTorch on the features in memory; no records, no checkpoints
+    no reuse     the study with --no-reuse, of --sampled trials only; the others would take as long
+
+The formula: T trials of E epochs that run the encoder (b seconds an image) and the head (h) take T·E·(b + h); where the
+encoder is run once they take b + T·E·h.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import timing
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = 10
+TASK = "classifier"
+
+
+def main() -> None:
+    """Prints the table."""
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.head_sweep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--trials", type=int, default=16)
+    p.add_argument("--epochs", type=int, default=4)
+    p.add_argument("--images", type=int, default=1000, help="nine tenths to train on, the rest to validate")
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--sampled", type=int, default=1, help="trials of the side without reuse; 0: leave it out")
+    p.add_argument("--side", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
+    options = p.parse_args()
+    if options.side:
+        name, folder = options.side
+        _plain(Path(folder), options) if name == "plain" else _study(Path(folder), options, name)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _write(folder, options.images)
+        _run("prepare", folder, options)  # decodes the images, for both sides
+        sides = {name: lambda name=name: _run(name, folder, options) for name in ("ours", "plain")}
+        seconds = timing.interleaved(sides, options.repeats, warm_up=False)
+        scores = {name: json.loads((folder / f"{name}.json").read_text())["scores"] for name in sides}
+        differ = max(abs(a - b) for a, b in zip(scores["ours"], scores["plain"], strict=True))
+        if differ > 0.02:
+            raise SystemExit(f"the sides do not compute the same: validation accuracies differ by {differ:.3f}")
+        plain = json.loads((folder / "plain.json").read_text())
+        b, h, start = (plain[key] for key in ("encoder", "head", "start"))
+        steps = options.trials * options.epochs
+        formula = steps * (b + h) / (b + steps * h)
+        rows = [[name, timing.spread(seconds[name], digits=1)] for name in sides]
+        told = [f"ours / plain: {timing.spread(timing.ratios(seconds['ours'], seconds['plain']), digits=3)}"]
+        if options.sampled:
+            sampled = _run("no-reuse", folder, options)
+            without = start + (sampled - start) * options.trials / options.sampled
+            rows.append(
+                [
+                    f"no reuse, from {options.sampled} of {options.trials} trials",
+                    f"{without:.0f}",
+                ]
+            )
+            gain = without / statistics.median(seconds["ours"])
+            told += [f"no reuse / ours: {gain:.1f}", f"formula: {formula:.1f}; reached of it: {gain / formula:.2f}"]
+        print(f"{options.trials} trials × {options.epochs} epochs, {options.images} images; {timing.machine()}")
+        print(
+            f"encoder {b * 1000:.1f} ms an image, head {h * 1000:.3f} ms; largest difference in accuracy {differ:.4f}\n"
+        )
+        print(timing.table(["side", "seconds"], rows))
+        print("\n" + "\n".join(told))
+
+
+def _run(side: str, folder: Path, options: argparse.Namespace) -> float:
+    command = [sys.executable, "-m", "benchmarks.head_sweep", "--side", side, str(folder)]
+    trials = options.sampled if side == "no-reuse" else options.trials
+    command += ["--trials", str(trials), "--epochs", str(options.epochs)]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    print(f"{side}: {seconds:.1f} s", file=sys.stderr)
+    return seconds
+
+
+def _write(folder: Path, count: int) -> None:
+    """Pictures of noise, each class of another mean colour, in class folders; and the encoder."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from platform import encoders
+
+    random = np.random.default_rng(0)
+    colours = random.integers(60, 196, (CLASSES, 3))
+    for number in range(count):
+        split, label = ("val" if number % 10 == 0 else "train"), number // 10 % CLASSES
+        place = folder / "data" / split / f"class{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(random.normal(colours[label], 60, (32, 32, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).resize((224, 224), Image.Resampling.BICUBIC).save(place / f"{number}.jpg")
+    torch.manual_seed(0)
+    encoders.save(encoders.load("ViT-B-32", "none"), folder / "encoder.safetensors")
+
+
+def _plan(folder: Path, options: argparse.Namespace, name: str) -> Any:
+    from platform.plan import Request, make_plan
+
+    fixed: dict[str, object] = {
+        "backbone": "ViT-B-32",
+        "weights": str(folder / "encoder.safetensors"),
+        "unfreeze": "never",
+    }
+    fixed |= {"freeze_depth": 14, "augment": 0.0, "head_layers": 1, "head_width": 128, "batch_size": 32}
+    request = Request(
+        task=TASK,
+        name=f"{name}-{time.time_ns()}",
+        storage=str(folder / "studies"),
+        experiment="sweep",
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        data=(str(folder / "data"),),
+        settings=tuple(f"{key}={value}" for key, value in fixed.items()),
+        trials=options.trials,
+        epochs=options.epochs,
+        concurrent=1,
+        cpus_per_trial=1,
+        no_reuse=name == "no-reuse",
+    )
+    plan = make_plan(request)
+    # Every trial to its end: both sides are to do the same work.
+    return replace(plan, space=replace(plan.space, grace_epochs=options.epochs, baselines={}))
+
+
+def _study(folder: Path, options: argparse.Namespace, name: str) -> None:
+    import shutil
+
+    from rich.console import Console
+
+    from platform import study
+
+    plan = _plan(folder, options, name)
+    if name == "prepare":
+        plan.task.prepare(plan.space, plan.dataset, plan.request.cache)
+        return
+    if plan.request.store:
+        shutil.rmtree(plan.request.store, ignore_errors=True)
+    result = study.run(plan, Console(file=(folder / "log.txt").open("w")))
+    trials = sorted(result["trials"], key=lambda trial: trial["name"])
+    told = {"configs": [t["config"] for t in trials], "scores": [t["metrics"][result["metric"]] for t in trials]}
+    (folder / f"{name}.json").write_text(json.dumps({**told, "notes": [t["notes"] for t in trials]}))
+
+
+def _plain(folder: Path, options: argparse.Namespace) -> None:
+    started = time.perf_counter()
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from platform import encoders, heads, schedules
+    from platform.data.image_arrays import open_arrays
+    from platform.examples import shuffled, steps
+
+    torch.set_num_threads(1)
+    [pixels] = (folder / "studies" / ".cache").glob("images-*/224-of-224")
+    data = open_arrays(pixels)
+    encoder = encoders.load_file(folder / "encoder.safetensors").eval()
+    begun = time.perf_counter()
+    parts = []
+    with torch.inference_mode():
+        for numbers in np.array_split(np.arange(len(data.labels)), steps(len(data.labels), 64)):
+            parts.append(encoder(torch.from_numpy(data.images[numbers]).float() / 255))
+    features, labels = torch.cat(parts).clone(), torch.from_numpy(data.labels)
+    extracted = time.perf_counter()
+    train, val, scores = data.split["train"], data.split["val"], []
+    for config in json.loads((folder / "ours.json").read_text())["configs"]:
+        torch.manual_seed(0)
+        head = heads.mlp(features.shape[1], CLASSES, layers=1, width=128,
+                         dropout=config["head_dropout"], norm=config["head_norm"])  # fmt: skip
+        decayed = [p for p in head.parameters() if p.ndim > 1]
+        spared = [p for p in head.parameters() if p.ndim == 1]
+        groups = [{"params": decayed, "weight_decay": config["weight_decay"]}, {"params": spared, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=config["lr_head"])
+        count, best, step = steps(len(train), 32), 0.0, 0
+        for epoch in range(options.epochs):
+            head.train()
+            torch.manual_seed(epoch)
+            for numbers in shuffled(train, 32, np.random.default_rng((0, epoch))):
+                step += 1
+                rate = schedules.factor(config["schedule"], step / (count * options.epochs), config["warmup"])
+                for group in optimizer.param_groups:
+                    group["lr"] = config["lr_head"] * rate
+                smoothing = config["label_smoothing"]
+                loss = F.cross_entropy(head(features[numbers]), labels[numbers], label_smoothing=smoothing)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(head.parameters(), 5.0)
+                optimizer.step()
+            head.eval()
+            with torch.inference_mode():
+                best = max(best, float((head(features[val]).argmax(1) == labels[val]).float().mean()))
+        scores.append(best)
+    done = time.perf_counter()
+    seen = len(features) * options.trials * options.epochs
+    told = {"scores": scores, "encoder": (extracted - begun) / len(features), "head": (done - extracted) / seen}
+    (folder / "plain.json").write_text(json.dumps({**told, "start": begun - started}))
+
+
+if __name__ == "__main__":
+    main()
