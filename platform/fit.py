@@ -164,14 +164,15 @@ def fit(
             torch.manual_seed(context.seed * 100_003 + epoch)
             generator = np.random.default_rng((context.seed, epoch))
             seen: dict[str, list[float]] = defaultdict(list)
-            for index, numbers in enumerate(batches(generator) if freezer.learns() else ()):
+            learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            for index, numbers in enumerate(batches(generator) if learning else ()):
                 step = epoch * steps_per_epoch + index
                 _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
                 parts = loss(model, feed.batch("train", numbers))
                 for name, part in parts.items():
                     seen[name].append(float(part.detach()))
                 try:
-                    _step(model, optimizer, parts["loss"], optimization.clip_norm)
+                    _step(learning, optimizer, parts["loss"], optimization.clip_norm)
                 except NonFiniteLossError as error:
                     where = f"epoch {epoch + 1}, step {step + 1}, with {json.dumps(card.get('config', {}))}"
                     raise NonFiniteLossError(f"{error} at {where}") from None
@@ -214,7 +215,7 @@ def fit(
                 return
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float) -> None:
+def _step(learning: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float) -> None:
     """One step of the optimizer, unless no example of the batch teaches what is not frozen.
 
     Raises:
@@ -226,7 +227,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip
         return
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    if not math.isfinite(norm := float(nn.utils.clip_grad_norm_(model.parameters(), clip_norm))):
+    if not math.isfinite(norm := float(nn.utils.clip_grad_norm_(learning, clip_norm))):
         raise NonFiniteLossError(f"the gradient must be finite; its norm is {norm}")
     optimizer.step()
 
