@@ -8,7 +8,7 @@ and FCOS on MobileNetV2 at 320 pixels, at two cuts. One thread. The sides train 
 batches, and their losses are compared before their times are.
 
     kept      the trainable with the prefix store, as platform.tune runs it
-    plain     forward, backward and AdamW, on features in memory, and nothing else
+    plain     forward, backward, clipping and AdamW, on features in memory, and nothing else
     frozen    the trainable with --no-reuse
 """
 
@@ -165,11 +165,13 @@ def _plain(asked: Mapping[str, Any], cut: int) -> tuple[float, float]:
     losses: list[float] = []
     for epoch in range(EPOCHS):
         started, losses = time.perf_counter(), []
+        torch.manual_seed(epoch)  # dropout draws as in the trainable
         for some in asked["batches"](np.random.default_rng((0, epoch))):
             rows = torch.tensor([row_of[number] for number in some])
             loss = asked["loss"](model, Batch(some, {name: f[rows] for name, f in features.items()}, cut))["loss"]
             optimizer.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(learns, 5.0)
             optimizer.step()
             losses.append(float(loss.detach()))
     return sum(losses) / len(losses), time.perf_counter() - started

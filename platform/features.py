@@ -285,8 +285,16 @@ class Entry:
         return digest.hexdigest()
 
 
-def default_capacity(root: Path) -> int:
-    """Bytes: half of the memory, so that what is read lies in it, and at most a quarter of the disk."""
+def capacity(root: Path, gigabytes: float | None) -> int:
+    """Bytes that a store may hold.
+
+    Args:
+        root: Its folder.
+        gigabytes: What was asked for; None: half of the memory, so that what is read lies in it, and at most a quarter
+            of what is free on the disk.
+    """
+    if gigabytes is not None:
+        return int(gigabytes * 1e9)
     place = next(path for path in (root, *root.parents) if path.exists())
     return min(psutil.virtual_memory().total // 2, shutil.disk_usage(place).free // 4)
 

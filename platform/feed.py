@@ -17,6 +17,8 @@ from platform.freezing import Freezer
 from platform.prefix import Prefix, longest, stack
 from platform.reuse import Costs, decide, measure
 
+WITHOUT = "without the store"  # in a note: it failed
+
 
 @dataclass
 class Kept:
@@ -125,7 +127,7 @@ class Feed:
             self.notes[split] = self._keep(prefix, split, uses, self.store)
         except StoreError as error:
             self._drop(split)
-            self.notes[split] = f"computed at cut {cut}, without the store: {error}"
+            self.notes[split] = f"computed at cut {cut}, {WITHOUT}: {error}"
 
     def _keep(self, prefix: Prefix, split: str, uses: float, store: Store) -> str:
         """Opens and fills the entry of a split, if that pays; says why."""

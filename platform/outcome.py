@@ -1,13 +1,14 @@
 """What came of a study: the record of each trial, the best of them, and its scores on the test split."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from platform import checkpoints, pictures
 from platform.errors import InputError
+from platform.feed import WITHOUT
 from platform.plan import Plan
 from platform.reporters import NOTES
 from platform.search import Scheduler
@@ -16,12 +17,13 @@ from platform.task import PER_CLASS, Evaluation
 from platform.tracking import baseline_of, our_metrics, trial_name
 
 BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
+REUSE = ("loaded", "computed", "saved")  # of platform.feed.Kept
 TABLE_COLUMNS = 6  # what MLflow shows of a table without scrolling
 
 
 def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) -> dict[str, Any]:
     """A trial as it stands in result.json."""
-    epochs = int((trial.last_result or {}).get("training_iteration", 0))
+    last = trial.last_result or {}
     kept = trial.run_metadata.checkpoint_manager.best_checkpoint_result
     # All of the best epoch, whose weights are kept.
     metrics = our_metrics(kept.metrics if kept else result.metrics or {})
@@ -33,10 +35,25 @@ def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) ->
         "error": str(result.error).strip().splitlines()[-1] if result.error else "",
         "config": {key: value for key, value in trial.config.items() if key != "context"},
         "metrics": metrics,
-        "epochs": epochs,
-        "notes": dict((trial.last_result or {}).get(NOTES) or {}),
-        "seconds": round(float((trial.last_result or {}).get("time_total_s", 0.0)), 2),
+        "epochs": int(last.get("training_iteration", 0)),
+        "notes": dict(last.get(NOTES) or {}),
+        "reuse": {key: last[f"reuse/{key}"] for key in REUSE if f"reuse/{key}" in last},
+        "seconds": round(float(last.get("time_total_s", 0.0)), 2),
     }
+
+
+def reuse_of(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the prefix store spared a study, as in result.json; {} where there was none.
+
+    Returns:
+        Examples loaded and computed, seconds saved, and "without": why trials went without the store, by name.
+    """
+    with_store = [trial for trial in trials if trial["reuse"]]
+    if not with_store:
+        return {}
+    sums = {key: sum(trial["reuse"][key] for trial in with_store) for key in REUSE}
+    without = {t["name"]: t["notes"]["reuse"] for t in with_store if WITHOUT in t["notes"].get("reuse", "")}
+    return {**sums, "without": without}
 
 
 def best_of(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:

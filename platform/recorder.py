@@ -1,8 +1,7 @@
 """What MLflow holds of a study, and how one record gets there.
 
-A parent run per study, a child run per trial, one batch of metrics per epoch, the best model. This file alone imports
-mlflow for writing; `tracking.py` says what is recorded and when. `Recorder.deliver` sends one record and is the only
-place where delivery can fail.
+A parent run per study, a child run per trial with all that is new of it in one call, the best model. This file alone
+imports mlflow for writing; `tracking.py` says what is recorded and when, `delivery.py` when it is sent.
 """
 
 import contextlib
@@ -108,13 +107,15 @@ class StudyFacts:
 class Record:
     """One thing to tell MLflow, complete in itself: delivered later, it says the same."""
 
-    kind: str  # the method of Recorder that delivers it
+    kind: str  # one of Recorder.OF_A_TRIAL, or the method of Recorder that delivers it
     time_ms: int
     data: dict[str, Any]
 
 
 class Recorder:
-    """Talks to MLflow, one record at a time, in the tracker's thread. Finds what an earlier process left, by tags."""
+    """Talks to MLflow. Finds what an earlier process left, by tags."""
+
+    OF_A_TRIAL = ("trial_start", "epoch", "trial_end")
 
     def __init__(self, study: StudyFacts) -> None:
         self.study = study
@@ -124,17 +125,22 @@ class Recorder:
         self.starts: dict[str, Record] = {}  # by trial: should the start be lost, the next record makes up for it
         self.runs: dict[str, str] = {}  # trial → run
         self.ended: set[str] = set()  # trials
+        self.is_new = False  # nothing of the study was there before
+        self.attempted: set[str] = set()  # trials whose run may have been created
         self.steps: dict[str, set[int]] = {}  # run → epochs recorded
-        self.notes: dict[tuple[str, str], str] = {}  # run and subject → what was said last
+        self.tags: dict[str, dict[str, str]] = {}  # run → what was said last
 
-    def deliver(self, record: Record) -> None:
-        """Sends one record; raises if MLflow did not take it."""
-        if record.kind == "trial_start":
-            self.starts[record.data["trial_id"]] = record
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Sends one record, or several of one trial in their order; raises if MLflow did not take them."""
+        first = records[0]
+        self.starts |= {record.data["trial_id"]: record for record in records if record.kind == "trial_start"}
         if not self.parent_id:
             self._open_store()
-            self._open_parent(record.time_ms)
-        getattr(self, f"_{record.kind}")(record.time_ms, **record.data)
+            self._open_parent(first.time_ms)
+        if first.kind in self.OF_A_TRIAL:
+            self._trial(first.data["trial_id"], records)
+        else:
+            getattr(self, f"_{first.kind}")(first.time_ms, **first.data)
 
     def pictures(
         self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], figures: Mapping[str, Path]
@@ -171,6 +177,7 @@ class Recorder:
     def _open_parent(self, time_ms: int) -> None:
         study = self.study
         run = self._find({"kind": "study"})
+        self.is_new = run is None
         if run is None:
             run = self._create({"kind": "study"}, study.name, time_ms)
             for file in study.files:
@@ -184,7 +191,9 @@ class Recorder:
     def _run_of(self, trial_id: str) -> str:
         if trial_id not in self.runs:
             key = {"kind": "trial", "trial_id": trial_id}
-            run = self._find(key)
+            # An attempt that failed may have created it all the same.
+            run = None if self.is_new and trial_id not in self.attempted else self._find(key)
+            self.attempted.add(trial_id)
             if start := self.starts.get(trial_id):
                 if run is None:
                     tags = key | {"mlflow.parentRunId": self.parent_id, "status": "running"}
@@ -193,6 +202,7 @@ class Recorder:
             if run is None:
                 raise LookupError(f"trial {trial_id} never started, so it has no run")
             self.steps[run.info.run_id] = self._steps_of(run)
+            self.tags[run.info.run_id] = dict(run.data.tags)
             self.runs[trial_id] = run.info.run_id
         return self.runs[trial_id]
 
@@ -223,11 +233,21 @@ class Recorder:
         return {point.step for history in histories for point in history}
 
     def _log_metrics(self, run_id: str, metrics: Mapping[str, float], time_ms: int, step: int) -> None:
-        from mlflow.entities import Metric
+        self._log(run_id, [(metrics, time_ms, step)])
 
-        points = [Metric(key, value, time_ms, step) for key, value in metrics.items()]
-        for first in range(0, len(points), METRICS_PER_BATCH):
-            self.client.log_batch(run_id, metrics=points[first : first + METRICS_PER_BATCH])
+    def _log(
+        self, run_id: str, told: Sequence[tuple[Mapping[str, float], int, int]], tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Metrics with their time and step, and tags, in as few calls as MLflow allows."""
+        from mlflow.entities import Metric, RunTag
+
+        points = [
+            Metric(key, value, time_ms, step) for metrics, time_ms, step in told for key, value in metrics.items()
+        ]
+        run_tags = [RunTag(key, value[:TAG_CHARACTERS]) for key, value in (tags or {}).items()]
+        for first in range(0, max(len(points), bool(run_tags)), METRICS_PER_BATCH):
+            some_tags = run_tags if first == 0 else []
+            self.client.log_batch(run_id, metrics=points[first : first + METRICS_PER_BATCH], tags=some_tags)
 
     def _log_figures(self, run_id: str, figures: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -241,31 +261,31 @@ class Recorder:
     def _open(self, time_ms: int) -> None:
         """Nothing left to do: every first record opens the study."""
 
-    def _trial_start(self, time_ms: int, trial_id: str, name: str, params: dict[str, Any]) -> None:
+    def _trial(self, trial_id: str, records: Sequence[Record]) -> None:
+        """What happened to a trial. Of one that goes on, what is recorded already is left out."""
         run_id = self._run_of(trial_id)
-        if trial_id not in self.ended:  # as it has where its start is delivered late
-            self.client.update_run(run_id, status="RUNNING")  # it may have been interrupted, and goes on
-            self.client.set_tag(run_id, "status", "running")
-
-    def _epoch(
-        self, time_ms: int, trial_id: str, step: int, metrics: dict[str, float], notes: Mapping[str, str]
-    ) -> None:
-        run_id = self._run_of(trial_id)
-        for subject, text in notes.items():
-            if self.notes.get((run_id, subject)) != text:
-                self.client.set_tag(run_id, subject, text[:TAG_CHARACTERS])
-                self.notes[run_id, subject] = text
-        # A trial restored from a checkpoint repeats epochs that are recorded already.
-        if step not in self.steps[run_id]:
-            self._log_metrics(run_id, metrics, time_ms, step)
-            self.steps[run_id].add(step)
-
-    def _trial_end(self, time_ms: int, trial_id: str, tags: dict[str, str]) -> None:
-        run_id = self._run_of(trial_id)
-        for key, value in tags.items():
-            self.client.set_tag(run_id, key, value)
-        self.client.set_terminated(run_id, RUN_STATUS[tags["status"]], time_ms)
-        self.ended.add(trial_id)
+        told: list[tuple[Mapping[str, float], int, int]] = []
+        tags, end = dict[str, str](), None
+        for record in records:
+            if record.kind == "trial_start" and trial_id not in self.ended:  # else it was lost, and comes late
+                tags["status"] = "running"
+            elif record.kind == "epoch":
+                tags |= record.data["notes"]
+                if record.data["step"] not in self.steps[run_id]:
+                    told.append((record.data["metrics"], record.time_ms, record.data["step"]))
+            elif record.kind == "trial_end":
+                tags |= record.data["tags"]
+                end = record.time_ms
+        known = self.tags[run_id]
+        new = {key: value for key, value in tags.items() if known.get(key) != value}
+        self._log(run_id, told, new)
+        self.steps[run_id] |= {step for _, _, step in told}
+        if end is not None:
+            self.client.set_terminated(run_id, RUN_STATUS[tags["status"]], end)
+            self.ended.add(trial_id)
+        elif "status" in new:  # it was interrupted, and goes on
+            self.client.update_run(run_id, status="RUNNING")
+        known |= new
 
     def _best(
         self,

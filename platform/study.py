@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from rich.console import Console
 
 from platform import cluster, outcome
 from platform.cluster import ROOT
-from platform.features import default_capacity
+from platform.features import capacity
 from platform.fit import Context
 from platform.janitor import Janitor
 from platform.outcome import BEST
-from platform.plan import REQUEST, RESULT, Plan, Request
+from platform.plan import REQUEST, RESULT, Plan
 from platform.recorder import DatasetFacts, StudyFacts
 from platform.search import OptunaSearcher, Scheduler, SchedulerState
 from platform.space import show
@@ -50,6 +50,67 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
     cluster.connect(plan.resources)
 
+    found = search(plan, data, console, resume)
+    trials = sorted(found.records, key=lambda trial: trial["name"])
+    best = outcome.best_of(trials, space)
+    out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget
+    left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
+    interrupted = left and not out_of_time
+    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": []}
+    if best is not None and not interrupted:
+        console.print("Scoring the best trial on the test split …")
+        judgement = outcome.judge(plan, trials, best, found.results, data)
+        judged = {key: getattr(judgement, key) for key in judged}
+        found.tracker.log_best(
+            best["trial_id"],
+            judgement.best["test_metrics"],
+            model_dir=request.folder / BEST,
+            figures=judgement.figures,
+            files=judgement.files,
+            note=judgement.note,
+        )
+    undelivered = found.tracker.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
+    result = {
+        "study": request.name,
+        "task": request.task,
+        "metric": space.metric,
+        "mode": space.mode,
+        **judged,
+        "pareto": outcome.pareto_front(trials, space) if space.objectives else [],
+        "trials": trials,
+        "reuse": outcome.reuse_of(trials),
+        "interrupted": interrupted,
+        "out_of_time": left and out_of_time,
+        "undelivered": undelivered,
+        "undelivered_reason": found.tracker.delivery.last_error if undelivered else "",
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    (request.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False))
+    if judged["best"]:
+        found.janitor.forget_all_but(judged["best"]["trial_id"])
+    return result
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search has come to.
+
+    Attributes:
+        records: Each trial's, as in result.json.
+        results: Ray's result of each trial, by id.
+        tracker: Its records are still being delivered.
+        janitor: What it left to delete.
+    """
+
+    records: list[dict[str, Any]]
+    results: dict[str, Any]
+    tracker: Tracker
+    janitor: Janitor
+
+
+def search(plan: Plan, data: Path, console: Console, resume: bool = False) -> Search:
+    """Runs the trials of a study on a Ray that is connected, until all are done, time is up or the user stops it."""
+    request, space = plan.request, plan.space
     scheduler = Scheduler(space)
     tracker = Tracker(_facts(plan), scheduler.status)
     view = LiveView(space, console, request.time_budget, scheduler.status)
@@ -61,46 +122,9 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     finally:
         view.close()
         signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
-
-    found = {Path(grid[i].path).name: grid[i] for i in range(len(grid))}
-    trials = [outcome.trial_record(janitor.trials[key], result, space, scheduler) for key, result in found.items()]
-    trials.sort(key=lambda trial: trial["name"])
-    best = outcome.best_of(trials, space)
-    out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget
-    left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
-    interrupted = left and not out_of_time
-    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": []}
-    if best is not None and not interrupted:
-        console.print("Scoring the best trial on the test split …")
-        judgement = outcome.judge(plan, trials, best, found, data)
-        judged = {key: getattr(judgement, key) for key in judged}
-        tracker.log_best(
-            best["trial_id"],
-            judgement.best["test_metrics"],
-            model_dir=request.folder / BEST,
-            figures=judgement.figures,
-            files=judgement.files,
-            note=judgement.note,
-        )
-    undelivered = tracker.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
-    result = {
-        "study": request.name,
-        "task": request.task,
-        "metric": space.metric,
-        "mode": space.mode,
-        **judged,
-        "pareto": outcome.pareto_front(trials, space) if space.objectives else [],
-        "trials": trials,
-        "interrupted": interrupted,
-        "out_of_time": left and out_of_time,
-        "undelivered": undelivered,
-        "undelivered_reason": tracker.last_error if undelivered else "",
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    (request.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False))
-    if judged["best"]:
-        janitor.forget_all_but(judged["best"]["trial_id"])
-    return result
+    results = {Path(grid[i].path).name: grid[i] for i in range(len(grid))}
+    records = [outcome.trial_record(janitor.trials[key], result, space, scheduler) for key, result in results.items()]
+    return Search(records, results, tracker, janitor)
 
 
 def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callback], resume: bool) -> tune.Tuner:
@@ -121,8 +145,8 @@ def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callbac
         metric=space.metric,
         mode=space.mode,
         threads=resources.cpus_per_trial,
-        store=str(store) if (store := request.store) else "",
-        store_bytes=_store_bytes(request),
+        store=str(request.store or ""),
+        store_bytes=capacity(request.store, request.store_gb) if request.store else 0,
         shelf=str(request.folder / FROZEN),
     )
     return tune.Tuner(
@@ -148,12 +172,6 @@ def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callbac
             ),
         ),
     )
-
-
-def _store_bytes(request: Request) -> int:
-    if request.store is None:
-        return 0
-    return default_capacity(request.store) if request.store_gb is None else int(request.store_gb * 1e9)
 
 
 def _facts(plan: Plan) -> StudyFacts:

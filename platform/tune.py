@@ -99,7 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
         print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
-    print_plan(console, title, plan.space, _describe(plan.dataset), plan.resources.describe())
+    about = {**_describe(plan.dataset), "frozen stages": _reuse(plan.request)}
+    print_plan(console, title, plan.space, about, plan.resources.describe())
     if options.dry_run:
         return 0
     console.print()
@@ -198,6 +199,15 @@ def _list(console) -> int:
 
 def _describe(dataset) -> dict[str, str]:
     return {"data": dataset.name, **dataset.lines()}
+
+
+def _reuse(request) -> str:
+    from platform.features import capacity
+
+    if request.store is None:
+        return "run in each epoch of each trial"
+    most = capacity(request.store, request.store_gb) / 1e9
+    return f"run once, their output kept in {request.store}, up to {most:.1f} GB"
 
 
 def _places(request) -> dict[str, str]:

@@ -72,11 +72,13 @@ class LiveView(Callback):
         self.trials: list[Any] = []
         self.ended: set[str] = set()  # Ray marks a trial as ended only after it told us
         self.failed: set[str] = set()
+        self.best: float | None = None
+        self.caught_up = False
         self.live: Live | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks with the study; a terminal is not for keeping.
-        return {**self.__dict__, "console": None, "live": None, "trials": []}
+        return {**self.__dict__, "console": None, "live": None, "trials": [], "caught_up": False}
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         self.started = self.last_line = time.monotonic()
@@ -86,6 +88,13 @@ class LiveView(Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.trials = list(trials)
+        if not self.caught_up:  # with what a process before has done
+            self.caught_up = True
+            self.ended |= {other.trial_id for other in trials if other.is_finished()}
+            self.best = self._best()
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self._note_score(trial)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         if self.live or time.monotonic() - self.last_line < LINE_EVERY:
@@ -100,6 +109,8 @@ class LiveView(Callback):
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.failed.add(trial.trial_id)
+        self.trials = list(trials)
+        self.best = self._best()  # which may have been this one's
         self._ended(trials, trial)
 
     def on_experiment_end(self, trials: list, **info: Any) -> None:
@@ -111,11 +122,17 @@ class LiveView(Callback):
             self.live.stop()
             self.live = None
 
+    def _note_score(self, trial: Any) -> None:
+        known = [score for score in (self.best, self._score(trial)) if score is not None]
+        if known and self._may_win(trial):
+            self.best = max(known, key=self.space.goodness)
+
     def _ended(self, trials: list, trial: Any) -> None:
         self.trials = list(trials)
+        self._note_score(trial)
         self.ended.add(trial.trial_id)
         if not self.live:
-            ended, score, best = self._count_ended(), self._score(trial), self._best()
+            ended, score, best = len(self.ended), self._score(trial), self.best
             self._line(
                 f"{trial_name(trial)}  {self._status(trial):9s} {_epochs(trial):3d} epochs  "
                 f"{self.space.metric} {_number(score):8s} best {_number(best):8s} {ended}/{self.space.trials} trials"
@@ -139,9 +156,6 @@ class LiveView(Callback):
     def _may_win(self, trial: Any) -> bool:
         return not self._has_failed(trial) and self.space.may_win(trial.config, baseline_of(trial))
 
-    def _count_ended(self) -> int:
-        return sum(self._status(trial) not in ("running", "waiting") for trial in self.trials)
-
     def _score(self, trial: Any) -> float | None:
         return trial.metric_analysis.get(self.space.metric, {}).get(self.space.mode)
 
@@ -151,9 +165,8 @@ class LiveView(Callback):
         return max(known, key=self.space.goodness, default=None)
 
     def _render(self) -> Group:
-        ended = self._count_ended()
+        ended, best = len(self.ended), self.best
         elapsed = time.monotonic() - self.started
-        best = self._best()
         counts = ", ".join(
             f"{sum(self._status(t) == status for t in self.trials)} {status}"
             for status in ("running", "finished", "pruned", "failed")
@@ -182,7 +195,7 @@ class LiveView(Callback):
         return Group(head, table)
 
     def _left(self, elapsed: float) -> str:
-        epochs, ended = sum(_epochs(trial) for trial in self.trials), self._count_ended()
+        epochs, ended = sum(_epochs(trial) for trial in self.trials), len(self.ended)
         if not epochs:
             return "time left: after the first epoch"
         running = [trial for trial in self.trials if self._status(trial) in ("running", "waiting")]
@@ -244,6 +257,7 @@ def print_result(
                 told = f"{trial['baseline']} did better, {better}, but is not among what was searched."
                 console.print(Text(told, style="yellow"), soft_wrap=True)
         _print_scores(console, result)
+    _print_reuse(console, result["reuse"])
     if result["pareto"]:
         names = [trial["name"] for trial in order if trial["trial_id"] in result["pareto"]]
         console.print(Text("\nBeaten by none in all objectives (Pareto)", style="bold"), ", ".join(names))
@@ -253,6 +267,17 @@ def print_result(
     console.print(Text("\nNext", style="bold"))
     for command in commands:
         console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _print_reuse(console: Console, reuse: Mapping[str, Any]) -> None:
+    """What the prefix store spared, and which trials went without it, and why."""
+    if not reuse:
+        return
+    told = f"{reuse['loaded']:,.0f} times an example came out of frozen stages ready, {reuse['computed']:,.0f} times it"
+    told += f" was computed for that; about {_clock(max(0.0, reuse['saved']))} of a core saved"
+    console.print(Text("\nReuse", style="bold"), told, soft_wrap=True, highlight=False)
+    for name, note in reuse["without"].items():
+        console.print(Text(f"  {name}: {note}", style="yellow"), soft_wrap=True)
 
 
 def _why_no_best(result: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import ray
 from matplotlib.figure import Figure
 from ray import tune
 
-from platform import recorder, tracking
+from platform import delivery, recorder
 from platform.recorder import DatasetFacts, StudyFacts, record_pictures
 from platform.tracking import Tracker, our_metrics
 
@@ -79,8 +79,7 @@ def study(tmp_path_factory):
     log_batch = mlflow.MlflowClient.log_batch
 
     def counted(self, run_id, metrics=(), params=(), tags=(), synchronous=None):
-        if metrics:
-            batches[run_id, metrics[0].step] += 1
+        batches.update({(run_id, step) for step in {metric.step for metric in metrics}})
         return log_batch(self, run_id, metrics, params, tags, synchronous)
 
     def learn(config: dict) -> None:  # defined here, it travels by value: workers cannot import a test file
@@ -117,7 +116,7 @@ def study(tmp_path_factory):
     undelivered = tracker.close()
     patch.undo()
     return SimpleNamespace(
-        uri=store(folder), folder=folder, undelivered=undelivered, error=tracker.last_error, batches=batches
+        uri=store(folder), folder=folder, undelivered=undelivered, error=tracker.delivery.last_error, batches=batches
     )
 
 
@@ -208,7 +207,7 @@ def test_a_resumed_study_goes_on_in_the_same_runs(tmp_path):
     trial = fake_trial(lr=0.1)
     play(second, trial, range(2, 4))
     second.on_trial_complete(0, [], trial)
-    assert second.close() == 0, second.last_error
+    assert second.close() == 0, second.delivery.last_error
     (parent,) = runs_of(uri, "study")
     (child,) = runs_of(uri, "trial")
     assert (parent.info.status, parent.data.params["trials"]) == ("FINISHED", "3")
@@ -238,7 +237,7 @@ def test_a_later_process_can_name_the_best(tmp_path):
 
     second = Tracker(facts(uri), status_of)
     second.log_best("t1", {"test/score": 0.5})
-    assert second.close() == 0, second.last_error
+    assert second.close() == 0, second.delivery.last_error
     (after,) = runs_of(uri, "trial")
     assert after.data.metrics["test/score"] == 0.5
     assert (after.info.status, after.info.end_time) == ("FINISHED", before.info.end_time)
@@ -252,7 +251,7 @@ def test_reports_and_weights_are_kept_with_the_best(tmp_path):
     play(tracker, fake_trial(), range(1, 2))
     files = [tmp_path / "report.txt", tmp_path / "weights"]
     tracker.log_best("t1", {"test/score": 0.5}, files=files, note="| a | table |")
-    assert tracker.close() == 0, tracker.last_error
+    assert tracker.close() == 0, tracker.delivery.last_error
     assert runs_of(store(tmp_path), "study")[0].data.tags["mlflow.note.content"] == "| a | table |"
     (run,) = runs_of(store(tmp_path), "trial")
     client = mlflow.MlflowClient(store(tmp_path))
@@ -285,23 +284,24 @@ def test_an_unreachable_server_neither_raises_nor_blocks():
     assert time.monotonic() - start < 0.5, "the search waited for MLflow"
     assert tracker.close(timeout=30) == 20 * 5 + 2
     assert time.monotonic() - start < 15
-    assert "127.0.0.1" in tracker.last_error
-    assert [record.kind for record in tracker.undelivered[:3]] == ["open", "trial_start", "epoch"]
+    assert "127.0.0.1" in tracker.delivery.last_error
+    assert [record.kind for record in tracker.delivery.undelivered[:3]] == ["open", "trial_start", "epoch"]
 
 
 def test_close_does_not_wait_longer_than_told(monkeypatch):
-    monkeypatch.setattr(recorder.Recorder, "deliver", lambda self, record: time.sleep(5))
+    monkeypatch.setattr(delivery, "PACE_S", 0.0)
+    monkeypatch.setattr(recorder.Recorder, "deliver", lambda self, records: time.sleep(5))
     tracker = Tracker(facts(DEAD_SERVER), status_of)
     play(tracker, fake_trial(), range(1, 4))
     start = time.monotonic()
     assert tracker.close(timeout=0.2) >= 4
     assert time.monotonic() - start < 2
-    assert "longer than 0.2 s" in tracker.last_error
+    assert "longer than 0.2 s" in tracker.delivery.last_error
 
 
 def test_a_start_that_was_lost_is_made_up_for(tmp_path, monkeypatch):
     """Every record says enough: when the server is back, the trial's run appears, with name and parameters."""
-    monkeypatch.setattr(tracking, "PATIENCE", 100)
+    monkeypatch.setattr(delivery, "PATIENCE", 100)
     opened = recorder.Recorder._open_store
     outages = iter([True, True, False])
 
@@ -328,7 +328,7 @@ def test_processes_may_open_one_new_store_at_a_time(tmp_path):
         "tracker = Tracker(study, str)\n"
         "tracker.setup()\n"
         "lost = tracker.close()\n"
-        "sys.exit(f'{lost} lost: {tracker.last_error}' if lost else 0)"
+        "sys.exit(f'{lost} lost: {tracker.delivery.last_error}' if lost else 0)"
     )
     processes = [
         subprocess.Popen(
@@ -358,7 +358,7 @@ def test_a_tracker_survives_the_pickling_that_restore_needs():
     tracker.setup()
     copy = pickle.loads(pickle.dumps(tracker))
     assert copy.study == tracker.study
-    assert copy.undelivered == []
+    assert copy.delivery.undelivered == []
 
 
 def test_our_metrics_leave_out_what_ray_adds():

@@ -128,6 +128,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         "baselines": [{"baseline": "from scratch", "test_metrics": {"test/map": 0.1}}],
         "references": {"chance": {}},
         "left_out": ["x must be there"],
+        "reuse": {"loaded": 5000, "computed": 700, "saved": 65, "without": {"trial 2": "without the store: no room"}},
     }
     told = console()
     view.print_result(told, result, {"study": "here"}, ["mlflow ui"])
@@ -140,6 +141,8 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
         assert row in scores
     assert "No reference beside it: x must be there" in text
+    assert "5,000 times an example came out of frozen stages ready, 700 times it was computed" in text
+    assert "trial 2: without the store: no room" in text
     assert "Beaten by none in all objectives (Pareto) trial 3" in text
 
 
@@ -156,7 +159,7 @@ def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
         "trial_id": "t", "name": "trial 1", "baseline": "", "status": status, "error": "", "config": {}, "metrics": {},
         "epochs": epochs, "seconds": 0.0,
     }  # fmt: skip
-    result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": []}
+    result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": [], "reuse": {}}
     told = console()
     view.print_result(told, result | {"out_of_time": out_of_time}, {}, [])
     assert why in told.export_text()
