@@ -16,6 +16,7 @@ from platform.features import Entry, Store, StoreError, layout_of
 from platform.freezing import Freezer
 from platform.prefix import Prefix, longest, stack
 from platform.reuse import Costs, decide, measure
+from platform.speed import Speed
 
 WITHOUT = "without the store"  # in a note: it failed
 
@@ -55,8 +56,11 @@ class Feed:
         kept: What the store spared so far.
     """
 
-    def __init__(self, model: nn.Module, freezer: Freezer, examples: Examples, store: Store | None) -> None:
+    def __init__(
+        self, model: nn.Module, freezer: Freezer, examples: Examples, store: Store | None, speed: Speed | None = None
+    ) -> None:
         self.model, self.freezer, self.examples, self.store = model, freezer, examples, store
+        self.speed = speed or Speed()
         self.notes: dict[str, str] = {}
         self.seconds, self.kept = 0.0, Kept()
         self.view: int | None = None
@@ -122,7 +126,7 @@ class Feed:
         if self.store is None or not cut or not len(self.examples.numbers(split)):
             self.notes[split] = "off" if self.store is None else "nothing is frozen"
             return
-        prefix = Prefix(self.model, self.freezer, self.examples, cut, split, view)
+        prefix = Prefix(self.model, self.freezer, self.examples, cut, split, view, self.speed)
         try:
             self.notes[split] = self._keep(prefix, split, uses, self.store)
         except StoreError as error:

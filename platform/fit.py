@@ -5,8 +5,10 @@ optimizer's groups never change; so a trial resumed at any epoch goes on exactly
 """
 
 import contextlib
+import gc
 import json
 import math
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,11 +23,12 @@ from torch import Tensor, nn
 
 from platform import checkpoints, schedules
 from platform.devices import device
-from platform.examples import Batch, Examples, Look
+from platform.examples import Batch, Examples, Look, whole
 from platform.features import Store
 from platform.feed import Feed
 from platform.freezing import Freezer, Freezing, Stage, parameter_groups
 from platform.reporters import Epoch, Reporter, ToRay
+from platform.speed import Speed, choose
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,30 @@ class Context:
     store: str = ""
     store_bytes: int = 0
     shelf: str = ""
+
+
+def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
+    """What a trainable does first: takes its configuration apart, and makes the process as if nothing had run in it.
+
+    Workers are reused: starting one takes longer than a short trial. What a trial may have left behind is undone:
+    seeds, threads, torch's modes, memory.
+
+    Returns:
+        What the study says, and the point that is tried.
+    """
+    context = Context(**config["context"])
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    torch.set_num_threads(context.threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    torch.manual_seed(context.seed)
+    np.random.seed(context.seed)
+    random.seed(context.seed)
+    return context, {key: value for key, value in config.items() if key != "context"}
 
 
 @dataclass(frozen=True)
@@ -133,11 +160,12 @@ def fit(
         NonFiniteLossError: The loss or its gradient is NaN or infinite.
         FrozenChangedError: A frozen tensor changed.
     """
-    torch.set_num_threads(context.threads)
-    # Convolutions on CPUs run faster over channels that lie side by side: 1.35 times for FCOS on MobileNetV2.
-    model.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device())
     freezer = Freezer(model, stages, freezing, context.epochs)
-    feed = Feed(model, freezer, examples, Store(Path(context.store), context.store_bytes) if context.store else None)
+    speed = _speed(model, freezer, examples, loss, batches)
+    speed.apply(model)
+    store = Store(Path(context.store), context.store_bytes) if context.store else None
+    feed = Feed(model, freezer, examples, store, speed)
     rates = {
         "lr_head": optimization.lr_head,
         "lr_backbone": optimization.lr_head * optimization.backbone_ratio,
@@ -168,7 +196,8 @@ def fit(
             for index, numbers in enumerate(batches(generator) if learning else ()):
                 step = epoch * steps_per_epoch + index
                 _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
-                parts = loss(model, feed.batch("train", numbers))
+                with speed.autocast():
+                    parts = loss(model, feed.batch("train", numbers))
                 for name, part in parts.items():
                     seen[name].append(float(part.detach()))
                 try:
@@ -179,7 +208,7 @@ def fit(
             train_seconds = time.monotonic() - started
 
             model.eval()
-            with torch.inference_mode():
+            with torch.inference_mode(), speed.autocast():
                 metrics = evaluate(model, partial(feed.batch, "val"))
             scores.append(metrics[context.metric] if context.mode == "max" else -metrics[context.metric])
             last = epoch + 1 == context.epochs or not freezer.will_learn()
@@ -196,11 +225,12 @@ def fit(
                 "time/train_seconds": train_seconds,
                 "time/epoch_seconds": time.monotonic() - started,
                 **feed.metrics(),
+                **_gpu_metrics(),
             }
             shelf = checkpoints.Shelf(Path(context.shelf), freezer.frozen_stages()) if context.shelf else None
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
             reporter.report(
-                Epoch(metrics, best == epoch, last, {"reuse": feed.note()}),
+                Epoch(metrics, best == epoch, last, {"reuse": feed.note(), "speed": speed.note}),
                 partial(
                     checkpoints.save,
                     model=model,
@@ -213,6 +243,21 @@ def fit(
             )
             if last:
                 return
+
+
+def _speed(
+    model: nn.Module,
+    freezer: Freezer,
+    examples: Examples,
+    loss: Callable[[nn.Module, Batch], dict[str, Tensor]],
+    batches: Callable[[np.random.Generator], Iterable[np.ndarray]],
+) -> Speed:
+    """What makes this model faster on this GPU; on a CPU, what is known to."""
+    if not torch.cuda.is_available() or not freezer.learns():
+        return Speed()
+    freezer.train()
+    batch = whole(examples, next(iter(batches(np.random.default_rng(0)))))
+    return choose(model, lambda model: loss(model, batch)["loss"])
 
 
 def _step(learning: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float) -> None:
@@ -230,6 +275,11 @@ def _step(learning: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, lo
     if not math.isfinite(norm := float(nn.utils.clip_grad_norm_(learning, clip_norm))):
         raise NonFiniteLossError(f"the gradient must be finite; its norm is {norm}")
     optimizer.step()
+
+
+def _gpu_metrics() -> dict[str, float]:
+    """The most memory that the trial had so far, in GiB: what `--gpus-per-trial` is derived from."""
+    return {"gpu/peak_gib": torch.cuda.max_memory_reserved() / 2**30} if torch.cuda.is_available() else {}
 
 
 def _factor(optimization: Optimization, step: int, steps: int) -> float:

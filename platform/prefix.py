@@ -20,6 +20,7 @@ from platform.devices import device_name
 from platform.examples import Examples, State
 from platform.features import FORMAT
 from platform.freezing import Freezer
+from platform.speed import Speed
 
 FILL_BATCH = 64  # examples that go through the frozen stages at a time
 LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "numpy", "pillow")
@@ -39,7 +40,14 @@ class Prefix:
     """
 
     def __init__(
-        self, model: nn.Module, freezer: Freezer, examples: Examples, cut: int, split: str, view: int | None
+        self,
+        model: nn.Module,
+        freezer: Freezer,
+        examples: Examples,
+        cut: int,
+        split: str,
+        view: int | None,
+        speed: Speed,
     ) -> None:
         """
         Raises:
@@ -49,7 +57,7 @@ class Prefix:
             rule = "only stages in eval mode can be kept: BatchNorm and dropout change what they compute"
             raise NotFrozenError(f"{rule}; {trained[0]} is in training mode")
         self.model: Any = model  # a Cuttable
-        self.freezer, self.examples, self.cut, self.view = freezer, examples, cut, view
+        self.freezer, self.examples, self.cut, self.view, self.speed = freezer, examples, cut, view, speed
         numbers = examples.numbers(split)
         lengths = examples.lengths(numbers)
         self.numbers = numbers if lengths is None else numbers[np.argsort(lengths, kind="stable")]
@@ -84,9 +92,11 @@ class Prefix:
         """
         beside = self.examples.beside(numbers)
         state = self.examples.inputs(numbers, self.view) if given is None else {**given, **beside}
-        with torch.inference_mode(), torch.random.fork_rng():
+        with torch.inference_mode(), torch.random.fork_rng(), self.speed.autocast():
             result = self.model.run(state, start, self.cut)
-        return {name: value for name, value in result.items() if name not in beside}
+        made = {name: value for name, value in result.items() if name not in beside}
+        # NumPy, and so the store, knows no bfloat16; float32 holds all its values.
+        return {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in made.items()}
 
     def chunks(self, rows: slice) -> list[np.ndarray]:
         """The rows of a slice, so many at a time as go through the stages at once."""
@@ -96,7 +106,7 @@ class Prefix:
         return {
             "format": FORMAT,
             "mode": "eval",
-            "dtype": "float32",
+            "speed": self.speed.options,
             "cut": cut,
             "weights": self.freezer.digest(cut),
             "model": self.model.cut_facts(cut),

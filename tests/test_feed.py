@@ -18,6 +18,7 @@ from platform.feed import Feed
 from platform.freezing import Freezer, Freezing, Stage
 from platform.prefix import NotFrozenError, Prefix
 from platform.reuse import Costs, decide
+from platform.speed import Speed
 
 STAGES = [Stage(name, (f"body.{number}",), True) for number, name in enumerate(("one", "two", "three"))]
 STAGES.append(Stage("head", ("head",)))
@@ -139,9 +140,8 @@ def _key(change: str) -> dict:
         model.cut_facts = lambda cut: {"kind": "another"}
     freezer = Freezer(model, STAGES, Freezing(depth), epochs=4)
     freezer.train()
-    return Prefix(
-        model, freezer, examples, depth, "val" if change == "split" else "train", 1 if change == "view" else None
-    ).facts()
+    split, view = "val" if change == "split" else "train", 1 if change == "view" else None
+    return Prefix(model, freezer, examples, depth, split, view, Speed()).facts()
 
 
 @pytest.mark.parametrize("change", ["weights", "buffers", "model", "data", "split", "view", "cut"])
@@ -165,6 +165,16 @@ def test_another_library_code_or_device_is_another_entry(name, value, monkeypatc
     assert features.key_of(_key("nothing")) != before
 
 
+def test_what_was_made_in_another_precision_is_another_entry_and_kept_as_float32(tmp_path):
+    feed = feed_of(tmp_path, Toy())
+    feed.prepare(0, 4)
+    feed.speed = Speed(("bfloat16",))
+    feed._parts.clear()
+    feed.prepare(0, 4)
+    assert feed.kept.computed == 2 * 24
+    assert feed.batch("train", np.arange(3)).state["x"].dtype == torch.float32
+
+
 def test_weights_beyond_the_cut_do_not_matter():
     before = _key("nothing")
     model = Toy()
@@ -172,7 +182,7 @@ def test_weights_beyond_the_cut_do_not_matter():
     model.head.weight.data += 1
     freezer = Freezer(model, STAGES, Freezing(3), epochs=4)  # deeper frozen, the same cut
     freezer.train()
-    assert Prefix(model, freezer, Numbers(), 2, "train", None).facts() == before
+    assert Prefix(model, freezer, Numbers(), 2, "train", None, Speed()).facts() == before
 
 
 def test_batch_norm_in_training_mode_cannot_enter(tmp_path):

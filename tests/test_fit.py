@@ -1,6 +1,7 @@
 """The training loop under a real Ray Tune, with a model of a few numbers."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from toys import Numbers
 
 from platform.examples import shuffled
-from platform.fit import Context, Optimization, fit
+from platform.fit import Context, Optimization, begin, fit
 from platform.freezing import Freezing, Stage
 from platform.reporters import ToFolder
 
@@ -79,6 +80,54 @@ def run(tmp_path, name, **config):
 @pytest.fixture(scope="module")
 def whole(ray_cluster, tmp_path_factory):
     return run(tmp_path_factory.mktemp("whole"), "whole")
+
+
+def messy(config):
+    """Trains as every trainable does; one of them leaves all behind that a process can be left with."""
+    import os
+    import random
+
+    context, point = begin(config)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+    noise = float(np.random.normal()) + random.random()
+    fit(
+        model,
+        [Stage("body", ("0",), True), Stage("head", ("2",))],
+        examples=Numbers(),
+        loss=lambda model, batch: {"loss": (model(batch.state["x"]) - noise).square().mean()},
+        batches=lambda generator: shuffled(np.arange(16), 8, generator),
+        steps_per_epoch=2,
+        evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean()), "val/process": os.getpid()},
+        freezing=Freezing(0),
+        optimization=Optimization(1e-2),
+        context=context,
+        card={"task": "toy", "threads": torch.get_num_threads()},
+    )
+    if point["leaves_a_mess"]:
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.use_deterministic_algorithms(True)
+        torch.set_num_threads(3)
+        torch.manual_seed(99)
+        np.random.seed(99)
+
+
+def test_a_worker_that_is_reused_is_as_good_as_new(ray_cluster, tmp_path):
+    tuner = tune.Tuner(
+        messy,
+        param_space={
+            "leaves_a_mess": tune.grid_search([False, True, False]),
+            "context": asdict(Context("toy", "", 0, 2, "val/score", "max")),
+        },
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=1),
+        run_config=RunConfig(name="reused", storage_path=str(tmp_path), verbose=0),
+    )
+    first, second, third = tuner.fit()
+    assert len({result.metrics["val/process"] for result in (first, second, third)}) == 1
+    cards = [json.loads((Path(r.checkpoint.path) / "model.json").read_text()) for r in (first, second, third)]
+    assert [card["threads"] for card in cards] == [1, 1, 1]
+    for other in (second, third):
+        assert all(torch.equal(weights(first)[name], value) for name, value in weights(other).items())
 
 
 def weights(result) -> dict:

@@ -81,7 +81,7 @@ from torch import nn
 
 from platform import checkpoints
 from platform.examples import Examples, shuffled
-from platform.fit import Context, Optimization, fit
+from platform.fit import Optimization, begin, fit
 from platform.freezing import Freezing, Stage
 from platform.task import Evaluation
 
@@ -119,8 +119,7 @@ def prepare(space, dataset, cache):
 
 
 def train(config):
-    context = Context(**config["context"])
-    torch.manual_seed(0)
+    context, point = begin(config)
     fit(
         build(),
         [Stage("body", ("body",), True), Stage("head", ("head",))],
@@ -129,8 +128,8 @@ def train(config):
         batches=lambda generator: shuffled(np.arange(40), 8, generator),
         steps_per_epoch=5,
         evaluate=lambda model, look: {"val/error": error(model)},
-        freezing=Freezing(config["freeze_depth"]),
-        optimization=Optimization(config["lr_head"]),
+        freezing=Freezing(point["freeze_depth"]),
+        optimization=Optimization.of(point),
         context=context,
         card={"task": "toy"},
     )

@@ -148,11 +148,10 @@ def prepare(space: "Space", dataset: "DigitDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function: pretraining, unless another trial did the same, then even against odd."""
-    from platform.fit import Context, Optimization, fit
+    from platform.fit import Optimization, begin, fit
     from platform.freezing import Freezing
 
-    context = Context(**config["context"])
-    point = {key: value for key, value in config.items() if key != "context"}
+    context, point = begin(config)
     data = _open(Path(context.data), device())
     pretrained = _pretrain(point, data, context)
     torch.manual_seed(context.seed)

@@ -176,12 +176,10 @@ def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Context, Optimization, fit
+    from platform.fit import Optimization, begin, fit
     from platform.freezing import Freezing
 
-    context = Context(**config["context"])
-    point = {key: value for key, value in config.items() if key != "context"}
-    torch.manual_seed(context.seed)
+    context, point = begin(config)
     file = _encoder_file(Path(context.data), point["backbone"], point["weights"])
     scratch = point["weights"] == "none"  # the file's are of no seed
     encoder = encoders.build(encoders.read_config(file) or {}) if scratch else encoders.load_file(file)

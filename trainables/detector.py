@@ -162,12 +162,10 @@ def prepare(space: "Space", dataset: "DetectionDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Context, Optimization, fit
+    from platform.fit import Optimization, begin, fit
     from platform.freezing import Freezing
 
-    context = Context(**config["context"])
-    point = {key: value for key, value in config.items() if key != "context"}
-    torch.manual_seed(context.seed)
+    context, point = begin(config)
     folder = Path(context.data) / str(point["image_size"])
     changes = {"strength": point["augment"], "flip": point["flip"]}
     views = point["views"] if any(changes.values()) else 0

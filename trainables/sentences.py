@@ -155,12 +155,10 @@ def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Context, Optimization, fit
+    from platform.fit import Optimization, begin, fit
     from platform.freezing import Freezing
 
-    context = Context(**config["context"])
-    point = {key: value for key, value in config.items() if key != "context"}
-    torch.manual_seed(context.seed)
+    context, point = begin(config)
     encoder, _ = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
     folder = _tokens_folder(Path(context.data), point["backbone"], point["max_tokens"])
     examples = Texts(open_arrays(folder), folder, device())
