@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import TrialState
 from ray import tune
 
+from platform import search
 from platform.search import OptunaSearcher, Scheduler
 from platform.space import Space
 
@@ -114,3 +115,24 @@ def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch():
     for last, status in ((True, "finished"), (False, "interrupted")):
         trial = SimpleNamespace(trial_id="a", last_result={"training_iteration": 1, "last": last})
         assert scheduler.status(trial, failed=False) == status
+
+
+def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, tmp_path):
+    monkeypatch.setattr(search, "REMEMBERED", 20)
+    monkeypatch.setattr(search, "OF_THEM_BEST", 5)
+    searcher = OptunaSearcher(space(baselines={}), seed=0)
+    searcher.suggest("long")
+    searcher.on_trial_result("long", {"val/map": 0.3, "training_iteration": 1})
+    for number in range(100):
+        searcher.suggest(f"t{number}")
+        run(searcher, f"t{number}", [0.1] * 3 + [0.99 if number == 7 else number / 1000])
+        assert len(searcher.study.trials) <= 41
+    searcher.save(str(tmp_path / "state"))
+    searcher.restore(str(tmp_path / "state"))
+    searcher.on_trial_complete("long", {"val/map": 0.4, "training_iteration": 2})
+    assert searcher.study.best_value == 0.99
+    [long] = [trial for trial in searcher.study.trials if trial.state == TrialState.PRUNED]
+    assert long.params == {"lr": 1e-2, "depth": 3}
+    assert long.intermediate_values == {1: 0.3, 2: 0.4}
+    newest = [trial.value for trial in searcher.study.trials if trial.value is not None]
+    assert {0.095, 0.096, 0.097, 0.098, 0.099} < set(newest)
