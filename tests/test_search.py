@@ -125,7 +125,7 @@ def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, tmp_path
     searcher.on_trial_result("long", {"val/map": 0.3, "training_iteration": 1})
     for number in range(100):
         searcher.suggest(f"t{number}")
-        run(searcher, f"t{number}", [0.1] * 3 + [0.99 if number == 7 else number / 1000])
+        run(searcher, f"t{number}", [0.1] * 3 + [0.99 if number == 7 else 0.2 + number / 1000])
         assert len(searcher.study.trials) <= 41
     searcher.save(str(tmp_path / "state"))
     searcher.restore(str(tmp_path / "state"))
@@ -135,4 +135,4 @@ def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, tmp_path
     assert long.params == {"lr": 1e-2, "depth": 3}
     assert long.intermediate_values == {1: 0.3, 2: 0.4}
     newest = [trial.value for trial in searcher.study.trials if trial.value is not None]
-    assert {0.095, 0.096, 0.097, 0.098, 0.099} < set(newest)
+    assert {0.295, 0.296, 0.297, 0.298, 0.299} < {round(value, 3) for value in newest}
