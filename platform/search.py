@@ -90,8 +90,11 @@ class OptunaSearcher(Searcher):
         study = optuna.create_study(direction=self.study.direction, sampler=self.study.sampler)
         study.add_trials([trial for trial in best if trial.number < newest[0].number] + newest)
         for key, trial in self.running.items():
-            params = {"params": trial.params, "distributions": trial.distributions}
-            study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, **params))
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
+                )
+            )
             again = optuna.trial.Trial(study, len(study.get_trials(deepcopy=False)) - 1)
             for epoch, score in enumerate(self.scores[key], start=1):
                 again.report(score, epoch)

@@ -66,7 +66,7 @@ def train(steps: int, seed: int) -> backbones.Backbone:
         for group in optimizer.param_groups:
             group["lr"] = PEAK_LR * schedules.factor("one_cycle", step / steps)
         images, targets = batch(rng, glyphs)
-        loss = sum(model(images, targets).values())
+        loss = sum(model({"images": torch.stack(images)}, targets).values())
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -1,0 +1,114 @@
+"""Two trials on two cores against one: how much more training gets done.
+
+python -m benchmarks.two_at_a_time
+
+The same trials, one thread each, as a study of one trial at a time and as one of two. Their scores must be equal.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import timing
+
+ROOT = Path(__file__).resolve().parent.parent
+TASK = "autoencoder"
+
+
+def main() -> None:
+    """Prints the table."""
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.two_at_a_time",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--trials", type=int, default=8)
+    p.add_argument("--epochs", type=int, default=20)
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--side", nargs=2, metavar=("CONCURRENT", "FOLDER"), help=argparse.SUPPRESS)
+    options = p.parse_args()
+    if options.side:
+        print(json.dumps(_study(int(options.side[0]), Path(options.side[1]), options)))
+        return
+    scores: dict[int, list[float]] = {}
+
+    def run(concurrent: int) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "benchmarks.two_at_a_time", "--side", str(concurrent), folder]
+            command += ["--trials", str(options.trials), "--epochs", str(options.epochs)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        told = json.loads(done.stdout.strip().splitlines()[-1])
+        scores[concurrent] = told["scores"]
+        print(f"{concurrent} at a time: {told['seconds']:.1f} s", file=sys.stderr)
+        return told["seconds"]
+
+    sides = {"one at a time": lambda: run(1), "two at a time": lambda: run(2)}
+    seconds = timing.interleaved(sides, options.repeats, warm_up=False)
+    if scores[1] != scores[2]:
+        raise SystemExit(f"the sides do not compute the same: {scores}")
+    one, two = seconds["one at a time"], seconds["two at a time"]
+    print(f"{options.trials} trials of {options.epochs} epochs, {TASK}; {timing.machine()}\n")
+    print(
+        timing.table(["side", "seconds"], [[name, timing.spread(values, digits=1)] for name, values in seconds.items()])
+    )
+    print(f"\nthroughput, two against one: {timing.spread(timing.ratios(one, two))}")
+
+
+def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    import os
+    import time
+    from dataclasses import replace
+
+    import ray
+    from rich.console import Console
+
+    from platform import cluster, study
+    from platform.plan import Request, make_plan
+
+    os.environ["PYTHONPATH"] = str(ROOT)
+    request = Request(
+        TASK,
+        "study",
+        str(folder),
+        "two",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        settings=("pretrain_epochs=0", "freeze_depth=0", "width=16", "augment=0.5", "batch_size=64"),
+        trials=options.trials,
+        epochs=options.epochs,
+        concurrent=concurrent,
+        cpus_per_trial=1,
+    )
+    plan = make_plan(request)
+    # All are baselines, which differ in one rate alone: the same trials whatever the order in which they end.
+    rates = {f"rate {number}": {"lr_head": 1e-3 + 1e-4 * number} for number in range(1, options.trials)}
+    plan = replace(plan, space=replace(plan.space, baselines=rates))
+    data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
+    request.folder.mkdir(parents=True)
+    cluster.quiet()
+    cluster.connect(plan.resources)
+    warm = [ray.remote(num_cpus=1)(_import).remote() for _ in range(2)]  # workers start before the clock does
+    ray.get(warm)
+    with (folder / "log.txt").open("w") as log:
+        started = time.perf_counter()
+        found = study.search(plan, data, Console(file=log, width=160))
+    seconds = time.perf_counter() - started
+    found.tracker.close()
+    scores = {record["name"]: record["metrics"]["val/loss"] for record in found.records}
+    return {"seconds": seconds, "scores": [scores[name] for name in sorted(scores)]}
+
+
+def _import() -> None:
+    import time
+
+    import trainables.autoencoder  # noqa: F401
+
+    time.sleep(2)
+
+
+if __name__ == "__main__":
+    main()
