@@ -1,0 +1,277 @@
+"""The four tasks as one writes them for stock Ray Tune: a PyTorch loop over a DataLoader, a checkpoint and a report an
+epoch, as in Ray's guide to hyperparameter tuning with PyTorch.
+
+The models, losses, learning-rate groups and schedules are the engine's own functions, so that both sides of a comparison
+train the same; all around them is plain. Every trial opens and decodes its data itself, batch by batch; frozen stages are
+frozen by `requires_grad` and `eval`, and run in each step.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from platform import schedules
+from platform.freezing import Freezing, Stage, parameter_groups
+
+
+def train(config: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], task: str, data: str, metric: str) -> None:
+    """One of the trials that a study ran, by its number: as many epochs of the same configuration."""
+    trial = trials[config["trial"]]
+    makers = {"classifier": classifier, "detector": detector, "autoencoder": autoencoder, "sentences": sentences}
+    makers[task](trial["config"], trial["epochs"], trial["budget"], Path(data), metric)
+
+
+def classifier(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Images opened, resized and augmented as they are asked for."""
+    from platform import encoders
+    from platform.data.image_arrays import open_arrays
+    from trainables.classifier import Network, class_weights
+
+    torch.manual_seed(0)
+    encoder = encoders.load(point["backbone"], point["weights"])
+    size = point["image_size"] or encoder.image_size
+    index = open_arrays(data / f"{size}-of-{round(size / encoder.crop)}")
+    s = point["augment"]
+    cut = [v2.Resize(round(size / encoder.crop), v2.InterpolationMode.BICUBIC), v2.CenterCrop(size)]
+    tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    moved = v2.RandomAffine(20 * s, (0.1 * s, 0.1 * s), (1 - 0.2 * s, 1 + 0.2 * s))
+    changes = [moved, v2.ColorJitter(0.4 * s, 0.4 * s, 0.4 * s)] if s else []
+
+    class Files(Dataset):
+        def __init__(self, split: str, transform: v2.Transform) -> None:
+            self.numbers, self.transform = index.split[split], transform
+
+        def __len__(self) -> int:
+            return len(self.numbers)
+
+        def __getitem__(self, row: int) -> tuple[Tensor, int]:
+            number = self.numbers[row]
+            image = Image.open(index.index["paths"][number]).convert("RGB")
+            return self.transform(image), int(index.labels[number])
+
+    model = Network(encoder, point, len(index.classes))
+    labels = index.labels[index.split["train"]]
+    weight = class_weights(labels, len(index.classes), point["class_weights"])
+    training = DataLoader(Files("train", v2.Compose([*cut, *changes, *tensor])), point["batch_size"], shuffle=True)
+    validation = DataLoader(Files("val", v2.Compose([*cut, *tensor])), 64)
+
+    def loss(batch: Any) -> Tensor:
+        return F.cross_entropy(model({"x": batch[0]}), batch[1], weight, label_smoothing=point["label_smoothing"])
+
+    def evaluate() -> float:
+        right = [model({"x": images}).argmax(1) == answers for images, answers in validation]
+        return float(torch.cat(right).float().mean())
+
+    _loop(model, model.stages(), training, loss, evaluate, point, epochs, budget, metric)
+
+
+def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Images opened, resized and augmented as they are asked for."""
+    from torchmetrics.detection import MeanAveragePrecision
+
+    from platform import detectors
+    from platform.data import images
+    from platform.data.detection_arrays import open_arrays
+    from trainables.detector import _augmentation, _build
+
+    torch.manual_seed(0)
+    index = open_arrays(data / str(point["image_size"]))
+    card = {"classes": index.classes, "canvas": index.canvas, "config": point}
+    model = _build(card, point["weights"])
+
+    class Files(Dataset):
+        def __init__(self, split: str, transform: v2.Transform | None) -> None:
+            self.numbers, self.transform = index.split[split], transform
+
+        def __len__(self) -> int:
+            return len(self.numbers)
+
+        def __getitem__(self, row: int) -> tuple[Tensor, dict[str, Tensor]]:
+            number = int(self.numbers[row])
+            array, _ = images.letterbox(Image.open(index.index["paths"][number]).convert("RGB"), *index.canvas)
+            target = index.target(number)
+            boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=index.canvas)  # type: ignore[call-overload]
+            seen = {"image": tv_tensors.Image(torch.from_numpy(array)), "boxes": boxes}
+            if self.transform:
+                seen = self.transform(seen)
+            kept, stays = v2.functional.sanitize_bounding_boxes(seen["boxes"], min_size=2, min_area=8)
+            changed = {"boxes": kept.as_subclass(Tensor), "labels": target["labels"][stays]}
+            return seen["image"].as_subclass(Tensor).float() / 255, changed
+
+    transform = _augmentation(point["augment"], point["flip"]) if point["augment"] or point["flip"] else None
+    collate = lambda batch: tuple(map(list, zip(*batch, strict=True)))  # noqa: E731
+    training = DataLoader(Files("train", transform), point["batch_size"], shuffle=True, collate_fn=collate)
+    validation = DataLoader(Files("val", None), 16, collate_fn=collate)
+
+    def loss(batch: Any) -> Tensor:
+        parts = model({"images": torch.stack(batch[0])}, batch[1])
+        return torch.stack([point[f"weight_{detectors.LOSS_PARTS[name]}"] * part for name, part in parts.items()]).sum()
+
+    def evaluate() -> float:
+        score = MeanAveragePrecision(backend="faster_coco_eval")
+        for inputs, targets in validation:
+            score.update(model({"images": torch.stack(inputs)}), targets)
+        return float(score.compute()["map"])
+
+    _loop(model, detectors.stages(), training, loss, evaluate, point, epochs, budget, metric)
+
+
+def autoencoder(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Pretraining in the trial itself, then the head."""
+    from platform import augment
+    from platform.autoencoders import Autoencoder, BinaryClassifier
+    from trainables.autoencoder import _build, _open, first_labelled
+
+    torch.manual_seed(0)
+    digits = _open(data, torch.device("cpu"))
+    images = torch.from_numpy(np.array(digits.images)).unsqueeze(1).float() / 255
+    odd = torch.from_numpy(np.array(digits.labels) % 2).float()
+    numbers, val = digits.split["train"], digits.split["val"]
+    model = _build(digits.size, point["width"], point["bottleneck"], point["dropout"], point["weights"])
+    if point["pretrain_epochs"]:
+        whole = Autoencoder(digits.size, point["width"], point["bottleneck"], point["dropout"])
+        optimizer, best, since = torch.optim.AdamW(whole.parameters(), lr=point["lr_pretrain"]), float("inf"), 0
+        for _ in range(point["pretrain_epochs"]):
+            whole.train()
+            for (batch,) in DataLoader(TensorDataset(images[numbers]), 64, shuffle=True):
+                value = F.mse_loss(whole(batch), batch)
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+            whole.eval()
+            with torch.no_grad():
+                error = float(F.mse_loss(whole(images[val]), images[val]))
+            best, since = (error, 0) if error < best else (best, since + 1)
+            if since >= point["patience"]:
+                break
+        model.encoder.load_state_dict(whole.encoder.state_dict())
+    labelled = first_labelled(digits.labels, numbers, point["label_fraction"], 0)
+    seen = np.resize(labelled, len(numbers))  # as many steps, whatever the labels
+    training = DataLoader(TensorDataset(images[seen], odd[seen]), point["batch_size"], shuffle=True)
+
+    def loss(batch: Any) -> Tensor:
+        pixels = augment.affine(batch[0], point["augment"], torch.rand(len(batch[0]), 4) * 2 - 1)
+        return F.binary_cross_entropy_with_logits(model({"x": pixels}), batch[1])
+
+    def evaluate() -> float:
+        return float(((model({"x": images[val]}) > 0).float() == odd[val]).float().mean())
+
+    _loop(model, BinaryClassifier.stages(), training, loss, evaluate, point, epochs, budget, metric)
+
+
+def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Texts tokenized at the start of the trial."""
+    from sklearn.metrics import f1_score
+
+    from platform import text_encoders
+    from platform.data.text_arrays import MISSING, open_arrays
+    from platform.multi_head import losses, weighted
+    from trainables.sentences import _build, _frozen_heads, _tokens_folder
+
+    torch.manual_seed(0)
+    index = open_arrays(_tokens_folder(data, point["backbone"], point["max_tokens"]))
+    encoder, tokenizer = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
+    tokens, mask = text_encoders.tokenize(tokenizer, index.texts, point["max_tokens"])
+    lengths, labels = mask.sum(1), torch.from_numpy(np.array(index.labels))
+    model = _build(encoder, point, index.classes)
+    fixed = {head: point[f"loss_weight_{head}"] for head in index.classes}
+
+    def collate(numbers: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        longest = int(lengths[numbers].max())
+        state = {
+            "tokens": torch.from_numpy(tokens[numbers, :longest]).long(),
+            "mask": torch.from_numpy(mask[numbers, :longest]).long(),
+        }
+        return state, labels[numbers]
+
+    training = DataLoader(index.split["train"].tolist(), point["batch_size"], shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+    validation = DataLoader(index.split["val"].tolist(), 64, collate_fn=collate)  # type: ignore[arg-type]
+
+    def loss(batch: Any) -> Tensor:
+        return weighted(losses(model(batch[0]), batch[1]), fixed, model.log_variances)
+
+    def evaluate() -> float:
+        answers: dict[str, list[np.ndarray]] = {head: [] for head in index.classes}
+        targets = []
+        for state, truth in validation:
+            targets.append(truth.numpy())
+            for head, logits in model(state).items():
+                answers[head].append(logits.argmax(1).numpy())
+        truth, scores = np.concatenate(targets), []
+        for column, head in enumerate(index.classes):
+            known = truth[:, column] != MISSING
+            scores.append(f1_score(truth[known, column], np.concatenate(answers[head])[known], average="macro"))
+        return float(np.mean(scores))
+
+    always = _frozen_heads(model, point)
+    depth = min(point["freeze_depth"], len(encoder.stages()))
+    point = {**point, "freeze_depth": depth}
+    _loop(model, model.stages(), training, loss, evaluate, point, epochs, budget, metric, always)
+
+
+def _loop(
+    model: nn.Module,
+    stages: Sequence[Stage],
+    batches: DataLoader,
+    loss: Callable[[Any], Tensor],
+    evaluate: Callable[[], float],
+    point: Mapping[str, Any],
+    epochs: int,
+    budget: int,
+    metric: str,
+    always: Sequence[str] = (),
+) -> None:
+    from ray import tune
+
+    rates = {"lr_head": point["lr_head"], "lr_backbone": point["lr_head"] * point["backbone_ratio"]}
+    groups = parameter_groups(
+        model, stages, weight_decay=point["weight_decay"], layer_decay=point["layer_decay"], **rates
+    )
+    optimizer = torch.optim.AdamW(groups)
+    freezing = Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"])
+    frozen, last_thaw, scores, step = freezing.depth, -1, list[float](), 0
+    for epoch in range(epochs):
+        due = freezing.frozen_at(epoch, budget, frozen, last_thaw, scores)
+        frozen, last_thaw = due, epoch if due < frozen else last_thaw
+        _set_modes(model, stages, frozen, always, point.get("batch_norm", "frozen"))
+        for batch in batches:
+            step += 1
+            factor = schedules.factor(point["schedule"], step / (budget * len(batches)), point["warmup"])
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+            value = loss(batch)
+            if not value.requires_grad:
+                continue
+            optimizer.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            scores.append(evaluate())
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save((model.state_dict(), optimizer.state_dict()), Path(folder) / "checkpoint.pt")
+            tune.report({metric: scores[-1]}, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _set_modes(model: nn.Module, stages: Sequence[Stage], frozen: int, always: Sequence[str], batch_norm: str) -> None:
+    model.train()
+    modules = dict(model.named_modules())
+    for number, stage in enumerate(stages):
+        is_frozen = number < frozen or stage.name in always
+        for prefix in stage.prefixes:
+            if prefix in modules:
+                modules[prefix].requires_grad_(not is_frozen).train(not is_frozen)
+                for child in modules[prefix].modules():
+                    if stage.backbone and batch_norm == "frozen" and isinstance(child, nn.modules.batchnorm._BatchNorm):
+                        child.eval()
