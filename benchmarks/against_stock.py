@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks import timing
 
@@ -136,7 +137,8 @@ def _stock(task: str, folder: Path) -> None:
     grid = tuner.fit()
     if grid.errors or len(grid) != len(trials):
         raise SystemExit(f"{len(grid)} of {len(trials)} trials, {len(grid.errors)} errors: {grid.errors[:1]}")
-    best = [grid[number].metrics_dataframe[metric].max() for number in range(len(grid))]
+    tables: list[Any] = [grid[number].metrics_dataframe for number in range(len(grid))]
+    best = [table[metric].max() for table in tables]
     (folder / "stock.json").write_text(json.dumps({"mean": float(statistics.mean(best))}))
 
 

@@ -1,9 +1,9 @@
 """The four tasks as one writes them for stock Ray Tune: a PyTorch loop over a DataLoader, a checkpoint and a report an
 epoch, as in Ray's guide to hyperparameter tuning with PyTorch.
 
-The models, losses, learning-rate groups and schedules are the engine's own functions, so that both sides of a comparison
-train the same; all around them is plain. Every trial opens and decodes its data itself, batch by batch; frozen stages are
-frozen by `requires_grad` and `eval`, and run in each step.
+The models, losses, learning-rate groups and schedules are the engine's own functions, so that both sides of a
+comparison train the same; all around them is plain. Every trial opens and decodes its data itself, batch by batch;
+frozen stages are frozen by `requires_grad` and `eval`, and run in each step.
 """
 
 import tempfile
@@ -183,15 +183,13 @@ def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, me
     encoder, tokenizer = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
     tokens, mask = text_encoders.tokenize(tokenizer, index.texts, point["max_tokens"])
     lengths, labels = mask.sum(1), torch.from_numpy(np.array(index.labels))
-    model = _build(encoder, point, index.classes)
+    model: Any = _build(encoder, point, index.classes)
     fixed = {head: point[f"loss_weight_{head}"] for head in index.classes}
 
     def collate(numbers: list[int]) -> tuple[dict[str, Tensor], Tensor]:
         longest = int(lengths[numbers].max())
-        state = {
-            "tokens": torch.from_numpy(tokens[numbers, :longest]).long(),
-            "mask": torch.from_numpy(mask[numbers, :longest]).long(),
-        }
+        arrays = {"tokens": tokens[numbers, :longest], "mask": mask[numbers, :longest]}
+        state = {name: torch.from_numpy(array).long() for name, array in arrays.items()}
         return state, labels[numbers]
 
     training = DataLoader(index.split["train"].tolist(), point["batch_size"], shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
