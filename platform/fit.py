@@ -6,6 +6,7 @@ optimizer's groups never change; so a trial resumed at any epoch goes on exactly
 
 import contextlib
 import gc
+import itertools
 import json
 import math
 import random
@@ -46,6 +47,7 @@ class Context:
         baseline: Name of the baseline that this trial is, if any.
         store: Folder of the prefix store, "" for none: every epoch then runs the frozen stages again.
         store_bytes: What it may hold.
+        steps: Train so many steps, report nothing and end; 0: a whole trial.
         shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
     """
 
@@ -60,6 +62,7 @@ class Context:
     store: str = ""
     store_bytes: int = 0
     shelf: str = ""
+    steps: int = 0
 
 
 def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
@@ -193,7 +196,8 @@ def fit(
             generator = np.random.default_rng((context.seed, epoch))
             seen: dict[str, list[float]] = defaultdict(list)
             learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            for index, numbers in enumerate(batches(generator) if learning else ()):
+            asked = itertools.islice(batches(generator) if learning else (), context.steps or None)
+            for index, numbers in enumerate(asked):
                 step = epoch * steps_per_epoch + index
                 _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
                 with speed.autocast():
@@ -205,6 +209,8 @@ def fit(
                 except NonFiniteLossError as error:
                     where = f"epoch {epoch + 1}, step {step + 1}, with {json.dumps(card.get('config', {}))}"
                     raise NonFiniteLossError(f"{error} at {where}") from None
+            if context.steps:
+                return
             train_seconds = time.monotonic() - started
 
             model.eval()

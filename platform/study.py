@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from rich.console import Console
 
-from platform import cluster, outcome
+from platform import cluster, outcome, packing
 from platform.cluster import ROOT
 from platform.features import capacity
 from platform.fit import Context
@@ -49,6 +49,8 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     if findings := plan.dataset.findings():
         (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
     cluster.connect(plan.resources)
+    if plan.resources.gpus and request.gpus_per_trial is None:
+        plan = _packed(plan, data, console)
 
     found = search(plan, data, console, resume)
     trials = sorted(found.records, key=lambda trial: trial["name"])
@@ -125,6 +127,19 @@ def search(plan: Plan, data: Path, console: Console, resume: bool = False) -> Se
     results = {Path(grid[i].path).name: grid[i] for i in range(len(grid))}
     records = [outcome.trial_record(janitor.trials[key], result, space, scheduler) for key, result in results.items()]
     return Search(records, results, tracker, janitor)
+
+
+def _packed(plan: Plan, data: Path, console: Console) -> Plan:
+    """As many trials on a GPU as have room, by what one of them takes."""
+    import torch
+
+    peak = packing.measure(plan.task, plan.space, data, plan.request.seed, plan.resources)
+    total = torch.cuda.get_device_properties(0).total_memory / 2**30
+    resources = packing.packed(plan.resources, peak, total)
+    console.print(
+        f"A trial takes up to {peak:.1f} of {total:.0f} GiB of a GPU: {resources.describe()}", highlight=False
+    )
+    return replace(plan, resources=resources)
 
 
 def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callback], resume: bool) -> tune.Tuner:

@@ -283,7 +283,7 @@ def _pretrain(point: Mapping[str, Any], data: Digits, context: "Context") -> Pat
     from platform.keys import key_of
     from platform.pretraining import once
 
-    if not point["pretrain_epochs"]:
+    if not point["pretrain_epochs"] or context.steps:  # a few steps say nothing of it
         return None
     keys = ("bottleneck", "width", "dropout", "weights", "pretrain_epochs", "lr_pretrain", "patience")
     facts: dict[str, Any] = {key: point[key] for key in keys} | {"seed": context.seed, "torch": torch.__version__}

@@ -1,0 +1,62 @@
+"""How many trials share a GPU: from the memory that the hungriest of them takes, measured, not guessed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from platform.cluster import Resources
+from platform.fit import Context
+from platform.space import DEPTH, Space
+
+STEPS = 3  # of the trial that is measured: by then the optimizer has its state
+MARGIN, CUDA_GIB = 1.25, 0.7  # on top of what was measured: evaluation and luck, and what CUDA takes for each process
+MOST = 8  # trials a GPU: more of them wait for each other
+
+
+def share(peak_gib: float, total_gib: float, cpus_a_gpu: int) -> float:
+    """The fraction of a GPU that a trial needs.
+
+    Args:
+        peak_gib: The most memory that a trial took.
+        total_gib: The GPU's.
+        cpus_a_gpu: CPU cores for each GPU: a trial needs one.
+    """
+    fit = int(total_gib / (peak_gib * MARGIN + CUDA_GIB))
+    return 1 / max(1, min(fit, cpus_a_gpu, MOST))
+
+
+def hungriest(space: Space) -> dict[str, Any]:
+    """The start with nothing frozen, and each choice among numbers (batch size, image size, width) at its largest."""
+    point = {**space.fixed, **space.start}
+    for key, domain in space.searched.items():
+        numbers = [value for value in getattr(domain, "categories", ()) if type(value) in (int, float)]
+        if numbers:
+            point[key] = max(numbers)
+    return point | ({DEPTH: 0} if DEPTH in point else {})
+
+
+def measure(task: Any, space: Space, data: Path, seed: int, resources: Resources) -> float:
+    """The most memory in GiB that the hungriest configuration takes on a GPU in a few steps."""
+    import ray
+
+    steps = {"steps": STEPS, "threads": resources.cpus_per_trial}
+    context = Context(task.__name__, str(data), seed, space.max_epochs, space.metric, space.mode, **steps)  # type: ignore[arg-type]
+    config = {**hungriest(space), "context": asdict(context)}
+    probe = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=min(1, resources.gpus), max_calls=1)(_peak)
+    return ray.get(probe.remote(task.train, config))
+
+
+def packed(resources: Resources, peak_gib: float, total_gib: float) -> Resources:
+    """As many trials at a time as fit, each with its share of a GPU and of the cores."""
+    gpus = share(peak_gib, total_gib, max(1, resources.cpus // max(1, resources.gpus)))
+    cpus = max(1, resources.cpus // max(1, int(resources.gpus / gpus)))
+    fitting = replace(resources, gpus_per_trial=gpus, cpus_per_trial=cpus)
+    return replace(fitting, concurrent=fitting.most_at_once())
+
+
+def _peak(train: Any, config: Mapping[str, Any]) -> float:
+    import torch
+
+    train(config)
+    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0
