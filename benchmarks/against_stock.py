@@ -110,7 +110,7 @@ def _stock(task: str, folder: Path) -> None:
 
     engine = json.loads((folder / "engine.json").read_text())
     places = (folder / "studies" / ".cache").iterdir()
-    kinds = {"detector": "detection-", "classifier": "images-", "autoencoder": "digits-", "sentences": "texts-"}
+    kinds = {"detector": "detection-", "classifier": "images-", "autoencoder": "digits-", "sentences": "tokens-"}
     [data] = [p for p in places if p.name.startswith(kinds[task]) and not p.name.endswith("-pretrained") and p.is_dir()]
     os.environ["PYTHONPATH"] = str(ROOT)
     ray.init(num_cpus=os.cpu_count(), log_to_driver=False)

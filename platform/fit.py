@@ -236,7 +236,7 @@ def fit(
             shelf = checkpoints.Shelf(Path(context.shelf), freezer.frozen_stages()) if context.shelf else None
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
             reporter.report(
-                Epoch(metrics, best == epoch, last, {"reuse": feed.note(), "speed": speed.note}),
+                Epoch(metrics, best == epoch, last, {"reuse": feed.note(), **speed.notes()}),
                 partial(
                     checkpoints.save,
                     model=model,

@@ -40,6 +40,10 @@ class Speed:
     options: tuple[str, ...] = ("channels_last",)
     note: str = ""
 
+    def notes(self) -> dict[str, str]:
+        """For the trial's record."""
+        return {"speed": self.note} if self.note else {}
+
     def apply(self, model: nn.Module) -> None:
         """Turns them on for a model, but for autocast."""
         if "channels_last" in self.options:

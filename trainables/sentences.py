@@ -141,7 +141,7 @@ def check(space: "Space", dataset: "TextDataset | None") -> list[Fault]:
 
 def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
     """Tokenizes the texts once for each tokenizer and length that the space can ask for."""
-    folder = cache / f"texts-{dataset.fingerprint[:16]}"
+    folder = cache / f"tokens-{dataset.fingerprint[:16]}"
     for name in space.values("backbone"):
         tokenizer = text_encoders.load_tokenizer(name)
         for most in space.values("max_tokens"):
@@ -232,10 +232,11 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     # The texts are the same in all folders, whatever the tokens.
     arrays = open_arrays(_tokens_folder(data, space.values("backbone")[0], space.values("max_tokens")[0]))
     metrics: dict[str, float] = {}
+    every = arrays.texts
     for column, head in enumerate(arrays.classes):
         rows = {split: arrays.split[split] for split in ("train", "test")}
         rows = {split: numbers[arrays.labels[numbers, column] != MISSING] for split, numbers in rows.items()}
-        texts = {split: [arrays.texts[number] for number in numbers] for split, numbers in rows.items()}
+        texts = {split: [every[number] for number in numbers] for split, numbers in rows.items()}
         predicted = bag_of_words.classify(texts["train"], arrays.labels[rows["train"], column], texts["test"])
         targets = arrays.labels[rows["test"], column]
         metrics |= scores.classification(targets, predicted, arrays.classes[head], f"test/{head}")

@@ -72,7 +72,7 @@ def open_arrays(folder: Path) -> ImageArrays:
     """Opens what `write` wrote; the images stay on disk."""
     return ImageArrays(
         images=np.load(folder / "images.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy"),
+        labels=np.load(folder / "labels.npy", mmap_mode="r"),
         index=json.loads((folder / "index.json").read_text()),
     )
 

@@ -3,7 +3,8 @@
 tokens.npy    (N, T) int32, padded at the end
 lengths.npy   (N,) int64, tokens of each text
 labels.npy    (N, H) int64, an index of each head's classes, MISSING where there is no label
-index.json    classes by head, splits, texts
+index.json    classes by head, splits
+texts.json    the texts themselves; trials need them not
 """
 
 import json
@@ -31,12 +32,14 @@ class TextArrays:
         lengths: (N,) int64.
         labels: (N, H) int64, a column for each head.
         index: The contents of index.json.
+        folder: Where they lie.
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray
     index: dict[str, Any]
+    folder: Path
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -45,7 +48,8 @@ class TextArrays:
 
     @property
     def texts(self) -> list[str]:
-        return self.index["texts"]
+        """All of them, read now."""
+        return json.loads((self.folder / "texts.json").read_text())
 
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
@@ -67,9 +71,10 @@ def open_arrays(folder: Path) -> TextArrays:
     """Opens what `write` wrote; the tokens stay on disk."""
     return TextArrays(
         tokens=np.load(folder / "tokens.npy", mmap_mode="r"),
-        lengths=np.load(folder / "lengths.npy"),
-        labels=np.load(folder / "labels.npy"),
+        lengths=np.load(folder / "lengths.npy", mmap_mode="r"),
+        labels=np.load(folder / "labels.npy", mmap_mode="r"),
         index=json.loads((folder / "index.json").read_text()),
+        folder=folder,
     )
 
 
@@ -87,13 +92,14 @@ def write(dataset: "TextDataset", tokens: np.ndarray, mask: np.ndarray, folder: 
     index = {
         "classes": {head: list(names) for head, names in dataset.classes.items()},
         "splits": [example.split for example in examples],
-        "texts": [example.text for example in examples],
     }
+    texts = [example.text for example in examples]
 
     def fill(partial: Path) -> None:
         np.save(partial / "tokens.npy", tokens.astype(np.int32))
         np.save(partial / "lengths.npy", mask.sum(axis=1).astype(np.int64))
         np.save(partial / "labels.npy", np.array(rows, np.int64))
         (partial / "index.json").write_text(json.dumps(index, ensure_ascii=False))
+        (partial / "texts.json").write_text(json.dumps(texts, ensure_ascii=False))
 
     write_once(folder, fill, 4 * tokens.size, "lower --set max_tokens")
