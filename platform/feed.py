@@ -135,12 +135,15 @@ class Feed:
 
     def _keep(self, prefix: Prefix, split: str, uses: float, store: Store) -> str:
         """Opens and fills the entry of a split, if that pays; says why."""
-        costs = store.remember(prefix.cost_facts(), lambda: measure(prefix, store))
+        facts = prefix.facts()
+        entry = store.find(facts)
+        if entry is None and uses <= 1:
+            return f"computed at cut {prefix.cut}: seen once"
+        costs = store.remember(prefix.cost_facts(), lambda: measure(prefix, store, uses))
         if "refused" in costs:
             return f"computed at cut {prefix.cut}: {costs['refused']}"
-        known, facts = Costs(**costs), prefix.facts()
-        entry = store.find(facts)
-        decision = decide(known, uses, is_there=entry is not None)
+        known = Costs(**costs)
+        decision = decide(known, len(prefix.numbers), uses, is_there=entry is not None)
         if not decision.keep:
             if entry:
                 entry.close()

@@ -16,8 +16,9 @@ import torch
 from platform.features import Store, layout_of
 from platform.prefix import FILL_BATCH, Prefix
 
-PROBE_SECONDS, PROBE_ROUNDS = 0.2, 3  # how long a measurement takes, about, and of how many the median is taken
-TOLERATED = 1.01  # keeping may cost the trial so much more than not keeping: other trials may find it there
+PROBE_SECONDS, PROBE_SHARE = 0.5, 0.01  # the most that measuring takes, about; and of all that there is to compute
+PROBE_ROUNDS = 3  # of which the median is taken
+OPENING = 0.02  # seconds to make, check and open an entry, however small
 
 
 @dataclass(frozen=True)
@@ -38,25 +39,30 @@ class Decision:
     reason: str
 
 
-def decide(costs: Costs, uses: float, is_there: bool = False) -> Decision:
-    """Whether keeping is quicker than computing an example at each use.
+def decide(costs: Costs, examples: int, uses: float, is_there: bool = False) -> Decision:
+    """Whether keeping is quicker than computing the examples at each use.
 
     Args:
         costs: Of an example.
-        uses: How often the trial is going to see each example at this cut.
-        is_there: Whether it is kept already.
+        examples: How many there are.
+        uses: How often the trial is going to see each of them at this cut.
+        is_there: Whether they are kept already.
     """
-    without = uses * costs.compute
-    kept = uses * costs.load if is_there else costs.compute + costs.write + (uses - 1) * costs.load
+    each = uses * costs.load if is_there else costs.compute + costs.write + (uses - 1) * costs.load
     told = f"{_ms(costs.compute)} to compute, {_ms(costs.load)} to load, {costs.bytes / 1024:.1f} KiB an example"
-    if kept <= without * TOLERATED:
+    if OPENING + examples * each <= examples * uses * costs.compute:
         return Decision(True, told)
     times = "once" if uses == 1 else f"{uses:g} times"
-    return Decision(False, f"cheaper than to keep for being seen {times} ({told}, {_ms(costs.write)} to write)")
+    return Decision(False, f"{examples} examples seen {times} ({told}, {_ms(costs.write)} to write)")
 
 
-def measure(prefix: Prefix, store: Store) -> dict[str, Any]:
+def measure(prefix: Prefix, store: Store, uses: float) -> dict[str, Any]:
     """The fields of `Costs`; or {"refused": why what the stages give cannot be kept}.
+
+    Args:
+        prefix: The stages, and the examples.
+        store: Where they would be kept.
+        uses: How often the trial is going to see each example: no more is measured than is in keeping with that.
 
     Raises:
         StoreError, OSError: The disk does not let us.
@@ -64,7 +70,9 @@ def measure(prefix: Prefix, store: Store) -> dict[str, Any]:
     few = prefix.numbers[:2]
     prefix.compute(few)  # the first is always slow
     once = _seconds(lambda: prefix.compute(few)) / len(few)
-    count = int(np.clip(PROBE_SECONDS / once, len(few), min(FILL_BATCH, len(prefix.numbers))))
+    budget = min(PROBE_SECONDS, PROBE_SHARE * once * len(prefix.numbers) * uses)
+    most = min(FILL_BATCH, len(prefix.numbers))
+    count = int(np.clip(budget / once / (PROBE_ROUNDS + 1), len(few), most))
     some = prefix.numbers[-count:]  # the longest, if they differ
     results: list[dict[str, torch.Tensor]] = []
     compute = []

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from toys import Numbers
 
-from platform import features, prefix, reuse
+from platform import features, prefix
+from platform import feed as feed_module
 from platform.examples import run_stages
 from platform.features import Store
 from platform.feed import Feed
 from platform.freezing import Freezer, Freezing, Stage
 from platform.prefix import NotFrozenError, Prefix
-from platform.reuse import Costs, decide
+from platform.reuse import Costs, Decision, decide
 from platform.speed import Speed
 
 STAGES = [Stage(name, (f"body.{number}",), True) for number, name in enumerate(("one", "two", "three"))]
@@ -59,7 +60,7 @@ def measured():
 @pytest.fixture(autouse=True)
 def _always_kept(monkeypatch, request):
     if "measured" not in request.fixturenames:
-        monkeypatch.setattr(reuse, "TOLERATED", float("inf"))
+        monkeypatch.setattr(feed_module, "decide", lambda *costs, **options: Decision(True, "told to"))
 
 
 def test_a_batch_holds_what_the_frozen_stages_make_of_it(tmp_path):
@@ -102,14 +103,23 @@ def test_a_deeper_cut_is_built_from_a_shallower_one(tmp_path):
 
 def test_a_thaw_moves_to_a_shallower_cut_and_then_to_none(tmp_path):
     feed = feed_of(tmp_path, Toy(), depth=2, unfreeze="gradual")
-    cuts = []
+    feed_of(tmp_path, Toy(), depth=1).prepare(0, 4)  # another trial has made that of the first stage
+    cuts, notes = [], []
     for epoch in range(4):
         feed.freezer.advance(epoch, [])
         feed.freezer.train()
         feed.prepare(epoch, feed.freezer.lasting(epoch))
         cuts.append((feed.batch("train", np.arange(4)).cut, feed.not_run, feed.freezer.lasting(epoch)))
+        notes.append(feed.note().partition(":")[0])
     assert cuts == [(2, 2, 2), (2, 2, 1), (1, 1, 1), (0, 0, 1)]
-    assert feed.note() == "nothing is frozen"
+    assert notes == ["kept at cut 2", "kept at cut 2", "kept at cut 1", "nothing is frozen"]
+
+
+def test_what_is_seen_once_is_not_kept(tmp_path):
+    feed = feed_of(tmp_path, Toy())
+    feed.prepare(3, 1)
+    assert feed.batch("train", np.arange(4)).cut == 0
+    assert feed.note() == "computed at cut 2: seen once"
 
 
 def test_views_are_drawn_once_while_stages_are_frozen(tmp_path):
@@ -227,19 +237,22 @@ def test_where_computing_is_cheaper_it_is_computed_and_said(tmp_path, measured):
     feed = feed_of(tmp_path, Wide())
     feed.prepare(0, 4)
     assert feed.batch("train", np.arange(4)).cut == 0
-    assert "computed at cut 2: cheaper than to keep" in feed.note()
+    assert "computed at cut 2: 16 examples seen 4 times (" in feed.note()
     slow = feed_of(tmp_path / "slow", Toy(slow=0.05))
     slow.prepare(0, 4)
     assert slow.batch("train", np.arange(4)).cut == 2
 
 
-def test_a_decision_weighs_all_uses(measured):
+def test_a_decision_weighs_all_uses():
     costs = Costs(compute=1.0, write=0.5, load=0.2, bytes=100)
-    assert not decide(costs, uses=1).keep
-    assert decide(costs, uses=2).keep
-    assert decide(costs, uses=1, is_there=True).keep
-    assert not decide(Costs(1.0, 0.0, 1.2, 100), uses=100, is_there=True).keep
-    assert decide(costs, 2).reason == "1e+03 ms to compute, 200 ms to load, 0.1 KiB an example"
+    assert not decide(costs, 10, uses=1).keep
+    assert decide(costs, 10, uses=2).keep
+    assert decide(costs, 10, uses=1, is_there=True).keep
+    assert not decide(Costs(1.0, 0.0, 1.2, 100), 10, uses=100, is_there=True).keep
+    assert decide(costs, 10, 2).reason == "1e+03 ms to compute, 200 ms to load, 0.1 KiB an example"
+    few, cheap = 5, Costs(compute=1e-4, write=1e-5, load=1e-6, bytes=100)
+    assert not decide(cheap, few, uses=10).keep, "an entry costs more to open than all there is to compute"
+    assert decide(cheap, 1000, uses=10).keep
 
 
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
@@ -256,12 +269,13 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from test_feed import Numbers, Toy, feed_of
-from platform import reuse
-reuse.TOLERATED = float("inf")
-feed = feed_of(Path(sys.argv[1]), Toy(), examples=Numbers(train=20_000))
+from platform import feed
+from platform.reuse import Decision
+feed.decide = lambda *costs, **options: Decision(True, "told to")
+mine = feed_of(Path(sys.argv[1]), Toy(), examples=Numbers(train=20_000))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # what a file may grow to: the system refuses the rest
-feed.prepare(0, 4)
-print(feed.batch("train", feed.examples.numbers("train")).cut, feed.note())
+mine.prepare(0, 4)
+print(mine.batch("train", mine.examples.numbers("train")).cut, mine.note())
 """
 
 
