@@ -86,7 +86,8 @@ def _row(case: str, repeats: int, scratch: Path) -> list[str]:
     if abs(losses[True] - losses[False]) > 1e-2 * abs(losses[False]):
         raise SystemExit(f"{case}: the sides do not compute the same: {losses}")
     planned, without = seconds["planned"], seconds["no reuse"]
-    decided = sorted({part.split(":")[0] for note in notes for part in note.split("; ")})
+    parts = [part.removeprefix("train: ").removeprefix("val: ") for note in notes for part in note.split("; ")]
+    decided = list(dict.fromkeys(part.split(":")[0] for part in parts))
     ratio = timing.spread(timing.ratios(without, planned))
     return [case, timing.spread(planned), timing.spread(without), ratio, ", ".join(decided)]
 
