@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ FORMAT = 1  # of what is on the disk
 BLOCKS, LEAST_ROWS = 64, 32  # at most so many blocks an entry; at least so many rows a block
 RESERVE = 1 << 30  # bytes of the disk that are left to checkpoints and records
 FACTS, LAYOUT, DONE, CLAIMS, USED = "facts.json", "layout.json", "done.jsonl", "claims", "used"
-PARTIAL = ".partial-"
+PARTIAL, PROBE = ".partial-", ".probe-"
+STALE = 3600  # seconds after which a probe was left by one that was killed
 
 Layout = Mapping[str, tuple[tuple[int, ...], str]]  # by name: the shape of a row as the model has it, and NumPy's type
 
@@ -145,7 +147,8 @@ class Store:
         return shutil.disk_usage(self.root).free - RESERVE
 
     def _make(self, folder: Path, facts: Mapping[str, Any], rows: int, layout: Layout) -> None:
-        for left in self.root.glob(f"{PARTIAL}*"):  # by one that was killed: we hold the lock
+        probes = [path for path in self.root.glob(f"{PROBE}*") if time.time() - path.stat().st_mtime > STALE]
+        for left in (*self.root.glob(f"{PARTIAL}*"), *probes):  # by one that was killed: we hold the lock
             shutil.rmtree(left, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.root))
         try:

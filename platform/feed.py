@@ -79,7 +79,7 @@ class Feed:
         started, views = time.monotonic(), self.examples.views
         self.view = None if not views else epoch % views if self.freezer.frozen else epoch
         if self.freezer.learns():
-            self._prepare("train", self.view, max(1.0, lasting / max(1, views)))
+            self._prepare("train", self.view, -(-lasting // max(1, views)))
         self._prepare("val", None, lasting)
         self.seconds = time.monotonic() - started
 
@@ -117,7 +117,7 @@ class Feed:
             return next(iter(self.notes.values()))
         return "; ".join(f"{split}: {text}" for split, text in self.notes.items())
 
-    def _prepare(self, split: str, view: int | None, uses: float) -> None:
+    def _prepare(self, split: str, view: int | None, uses: int) -> None:
         cut = min(self.freezer.frozen, getattr(self.model, "cuts", 0))
         before = self._parts.get(split)
         if before and (before.cut, before.view) == (cut, view):
@@ -133,7 +133,7 @@ class Feed:
             self._drop(split)
             self.notes[split] = f"computed at cut {cut}, {WITHOUT}: {error}"
 
-    def _keep(self, prefix: Prefix, split: str, uses: float, store: Store) -> str:
+    def _keep(self, prefix: Prefix, split: str, uses: int, store: Store) -> str:
         """Opens and fills the entry of a split, if that pays; says why."""
         facts = prefix.facts()
         entry = store.find(facts)
@@ -142,7 +142,10 @@ class Feed:
         costs = store.remember(prefix.cost_facts(), lambda: measure(prefix, store, uses))
         if "refused" in costs:
             return f"computed at cut {prefix.cut}: {costs['refused']}"
-        known = Costs(**costs)
+        try:
+            known = Costs(**costs)
+        except TypeError as error:
+            raise StoreError(f"what was measured is damaged; delete {store.root / 'measured'}") from error
         decision = decide(known, len(prefix.numbers), uses, is_there=entry is not None)
         if not decision.keep:
             if entry:

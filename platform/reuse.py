@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from platform.features import Store, layout_of
+from platform.features import PROBE, Store, layout_of
 from platform.prefix import FILL_BATCH, Prefix
 
 PROBE_SECONDS, PROBE_SHARE = 0.5, 0.01  # the most that measuring takes, about; and of all that there is to compute
@@ -39,7 +39,7 @@ class Decision:
     reason: str
 
 
-def decide(costs: Costs, examples: int, uses: float, is_there: bool = False) -> Decision:
+def decide(costs: Costs, examples: int, uses: int, is_there: bool = False) -> Decision:
     """Whether keeping is quicker than computing the examples at each use.
 
     Args:
@@ -52,11 +52,11 @@ def decide(costs: Costs, examples: int, uses: float, is_there: bool = False) -> 
     told = f"{_ms(costs.compute)} to compute, {_ms(costs.load)} to load, {costs.bytes / 1024:.1f} KiB an example"
     if OPENING + examples * each <= examples * uses * costs.compute:
         return Decision(True, told)
-    times = "once" if uses == 1 else f"{uses:g} times"
+    times = "once" if uses == 1 else f"{uses} times"
     return Decision(False, f"{examples} examples seen {times} ({told}, {_ms(costs.write)} to write)")
 
 
-def measure(prefix: Prefix, store: Store, uses: float) -> dict[str, Any]:
+def measure(prefix: Prefix, store: Store, uses: int) -> dict[str, Any]:
     """The fields of `Costs`; or {"refused": why what the stages give cannot be kept}.
 
     Args:
@@ -88,7 +88,7 @@ def measure(prefix: Prefix, store: Store, uses: float) -> dict[str, Any]:
         if not torch.allclose(own, alone[name], rtol=1e-3, atol=1e-4):
             return {"refused": f"the frozen stages' {name} depends on what else is in the batch"}
     store.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=store.root, prefix=".probe-") as scratch:
+    with tempfile.TemporaryDirectory(dir=store.root, prefix=PROBE) as scratch:
         entry = Store(Path(scratch), store.capacity).open({}, count, layout_of(results[0], prefix.longest))
         try:
             write = _seconds(lambda: entry.fill(lambda rows: {name: v[rows] for name, v in results[0].items()}))

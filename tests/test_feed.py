@@ -265,6 +265,16 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
         assert str(root) in feed.note()
 
 
+def test_damaged_measurements_are_told(tmp_path):
+    feed_of(tmp_path, Toy()).prepare(0, 4)
+    for file in tmp_path.glob("measured/*.json"):
+        file.write_text('{"compute": 1}')
+    feed = feed_of(tmp_path, Toy())
+    feed.prepare(0, 4)
+    assert feed.batch("train", np.arange(4)).cut == 0
+    assert "what was measured is damaged; delete" in feed.note()
+
+
 FULL = """
 import resource, sys
 from pathlib import Path
