@@ -109,7 +109,10 @@ def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, met
             return seen["image"].as_subclass(Tensor).float() / 255, changed
 
     transform = _augmentation(point["augment"], point["flip"]) if point["augment"] or point["flip"] else None
-    collate = lambda batch: tuple(map(list, zip(*batch, strict=True)))  # noqa: E731
+
+    def collate(batch: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Any], ...]:
+        return tuple(map(list, zip(*batch, strict=True)))
+
     training = DataLoader(Files("train", transform), point["batch_size"], shuffle=True, collate_fn=collate)
     validation = DataLoader(Files("val", None), 16, collate_fn=collate)
 

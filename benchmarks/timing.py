@@ -5,8 +5,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-Side = Callable[[], float | None]
-
 
 def interleaved(
     sides: Mapping[str, Callable[[], object]], repeats: int, warm_up: bool = True

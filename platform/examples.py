@@ -11,10 +11,15 @@ stages make of them can be kept; once nothing is frozen, in a new view each epoc
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
+
+from platform.errors import Fault
+
+if TYPE_CHECKING:
+    from platform.space import Space
 
 State = Mapping[str, Tensor]  # by name (n, …): what a model takes, or what came out of its first stages
 
@@ -83,6 +88,12 @@ class Cuttable(Protocol):
 
     def cut_facts(self, cut: int) -> dict[str, Any]:
         """All that the output of the first `cut` stages follows from, besides inputs and weights, as JSON."""
+
+
+def view_faults(space: "Space") -> list[Fault]:
+    """Numbers of views without which augmentation would be left out unsaid."""
+    rule, remedy = "views must be 1 or more", "Use --set augment=0 for images as they are."
+    return [Fault(rule, str(views), remedy) for views in space.values("views") if views < 1]
 
 
 def run_stages(sequence: nn.Sequential, x: Tensor, start: int, stop: int) -> Tensor:

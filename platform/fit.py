@@ -162,6 +162,7 @@ def fit(
     Raises:
         NonFiniteLossError: The loss or its gradient is NaN or infinite.
         FrozenChangedError: A frozen tensor changed.
+        NotFrozenError: A frozen stage is in training mode.
     """
     model.to(device())
     freezer = Freezer(model, stages, freezing, context.epochs)

@@ -81,7 +81,7 @@ class OptunaSearcher(Searcher):
 
     def _forget(self) -> None:
         """Goes on in a new Optuna study with the best trials and the newest: TPE's time to propose one grows with all
-        that it knows (60 ms at 1,000 trials, 350 at 10,000). MLflow and result.json keep all.
+        that it knows. MLflow and result.json keep all.
         """
         done = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
         complete = [trial for trial in done if trial.state == TrialState.COMPLETE]

@@ -131,8 +131,8 @@ def test_an_object_is_shown_once_as_its_likeliest_class():
 
 
 def test_what_a_space_cannot_ask_for_is_told_together(prepared):
-    space = SPACE.override(["architecture=yolo", "image_size=3", "channels=65", "backbone=vgg"])
-    assert len(detector.check(space, prepared[1])) == 4
+    space = SPACE.override(["architecture=yolo", "image_size=3", "channels=65", "backbone=vgg", "views=0"])
+    assert len(detector.check(space, prepared[1])) == 5
     [fault] = detector.check(SPACE.override(["weights=/no/such.pth"]), prepared[1])
     assert "DEFAULT" in fault.remedy
 

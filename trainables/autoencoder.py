@@ -24,7 +24,7 @@ from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_en
 from platform.data import images
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
-from platform.examples import Batch, Examples, Look, shuffled, steps, whole
+from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
 from platform.task import Evaluation, only_source
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "Di
 
 def check(space: "Space", dataset: "DigitDataset") -> list[Fault]:
     """Sizes and shares in their ranges, and weights that fit each encoder that the space can ask for."""
-    faults = []
+    faults = view_faults(space)
     ranges = {"bottleneck": (1, 4096), "width": (1, 512), "patience": (1, 10_000), "pretrain_epochs": (0, 10_000)}
     for key, (least, most) in ranges.items():
         for value in space.values(key):

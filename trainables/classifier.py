@@ -24,7 +24,7 @@ from platform.data.arrays import write_once
 from platform.data.image_arrays import ImageArrays, open_arrays, square, write
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
-from platform.examples import Batch, Examples, Look, State, run_stages, shuffled, steps, whole
+from platform.examples import Batch, Examples, Look, State, run_stages, shuffled, steps, view_faults, whole
 from platform.freezing import Stage
 from platform.keys import key_of, state_of
 from platform.task import Evaluation, only_source
@@ -142,7 +142,7 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "Im
 
 def check(space: "Space", dataset: "ImageDataset") -> list[Fault]:
     """Loads each encoder that the space can ask for, once."""
-    faults = []
+    faults = view_faults(space)
     for key, known in (("head_norm", heads.NORMS), ("class_weights", CLASS_WEIGHTS)):
         for value in space.values(key):
             if value not in known:

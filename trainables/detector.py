@@ -26,7 +26,7 @@ from platform.data import images
 from platform.data.detection_arrays import DetectionArrays, open_arrays, write_arrays
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
-from platform.examples import Batch, Examples, Look, shuffled, steps, whole
+from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
 from platform.task import Evaluation, only_source
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ class Scenes(Examples):
             seen["image"] = tv_tensors.Image(self.data.image(number))
         with torch.random.fork_rng(devices=[]):
             # torchvision's transforms draw from torch's own generator: what, depends on the example and the view alone.
-            torch.manual_seed(int(np.random.default_rng((self.seed, view, number)).integers(2**63)))
+            # Not torch.manual_seed, which would seed a GPU's generators as well, and dropout draws from those.
+            torch.default_generator.manual_seed(int(np.random.default_rng((self.seed, view, number)).integers(2**63)))
             seen = self.change(seen)
         boxes, stays = sanitize_bounding_boxes(seen["boxes"], min_size=LEAST_SIDE, min_area=LEAST_AREA)
         changed = {"boxes": boxes.as_subclass(Tensor), "labels": target["labels"][stays]}
@@ -142,6 +143,7 @@ def check(space: "Space", dataset: "DetectionDataset") -> list[Fault]:
     for channels in space.values("channels"):
         if channels < 32 or channels % 32:
             faults.append(Fault("channels must be a multiple of 32 (group norm)", str(channels), "Try 64 or 128."))
+    faults += view_faults(space)
     if not faults:
         for backbone in space.values("backbone"):
             for weights in space.values("weights"):
