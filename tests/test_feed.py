@@ -291,7 +291,8 @@ print(mine.batch("train", mine.examples.numbers("train")).cut, mine.note())
 
 def test_when_the_disk_refuses_it_is_done_without(tmp_path):
     here = Path(__file__).parent
-    command = [sys.executable, "-c", FULL, str(tmp_path / "store")]
+    # -B: a library imported under the limit would leave its bytecode cut short in the environment, for all who follow.
+    command = [sys.executable, "-B", "-c", FULL, str(tmp_path / "store")]
     done = subprocess.run(
         command, env={"PYTHONPATH": f"{here.parent}:{here}"}, capture_output=True, text=True, check=False
     )
