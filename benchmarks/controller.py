@@ -112,7 +112,6 @@ def _engine(trials: int, folder: Path) -> float:
     data = SimpleNamespace(name="none", fingerprint="0" * 64, findings=list, summary=dict, lines=dict)
     task = SimpleNamespace(train=train, INPUT="text", REQUIREMENTS=())
     plan = Plan(request, cast(Task, task), space, data, cluster.resources(1, 0, None))  # type: ignore[arg-type]
-    cluster.quiet()
     cluster.connect(plan.resources)
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,12 @@ def _study(folder: Path, options: argparse.Namespace, name: str) -> None:
 
     from rich.console import Console
 
-    from platform import study
+    from platform import cluster, study
 
-    plan = _plan(folder, options, name)
+    with ThreadPoolExecutor(1) as beside:  # as platform.tune does
+        planning = beside.submit(_plan, folder, options, name)
+        cluster.connect(cluster.resources())
+        plan = planning.result()
     if name == "prepare":
         plan.task.prepare(plan.space, plan.dataset, plan.request.cache)
         return

@@ -123,7 +123,6 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
     data = SimpleNamespace(name="none", fingerprint="0" * 64, findings=list, summary=dict, lines=dict)
     task = SimpleNamespace(train=train, INPUT="text", REQUIREMENTS=())
     plan = Plan(request, cast(Task, task), space, data, cluster.resources(1, 0, None))  # type: ignore[arg-type]
-    cluster.quiet()
     cluster.connect(plan.resources)
     if not uri:
         _switch_off()

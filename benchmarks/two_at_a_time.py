@@ -89,7 +89,6 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
     plan = replace(plan, space=replace(plan.space, baselines=rates))
     data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
     request.folder.mkdir(parents=True)
-    cluster.quiet()
     cluster.connect(plan.resources)
     warm = [ray.remote(num_cpus=1)(_import).remote() for _ in range(2)]  # workers start before the clock does
     ray.get(warm)

@@ -10,6 +10,7 @@
 Only open_clip's image tower is built and kept. What is not in the local cache needs the network.
 """
 
+import contextlib
 import json
 from collections import OrderedDict
 from pathlib import Path
@@ -83,11 +84,12 @@ def load(name: str, weights: str) -> Encoder:
     """
     file = Path(weights).expanduser()
     saved = read_config(file)
-    if name in backbones.NAMES:
-        encoder = _of_torchvision(name, "none" if saved else weights, backbones.crop(name, weights))
-    else:
-        source = clips.find(name, "none" if saved else weights)
-        encoder = _of_open_clip(clips.image_config(source), source.file)
+    with torch.device("meta") if saved else contextlib.nullcontext():  # of what is to be replaced, the shapes alone
+        if name in backbones.NAMES:
+            encoder = _of_torchvision(name, "none" if saved else weights, backbones.crop(name, weights))
+        else:
+            source = clips.find(name, "none" if saved else weights)
+            encoder = _of_open_clip(clips.image_config(source), source.file)
     if saved:
         _check_same(name, encoder.config, file, saved)
         encoder = load_file(file)

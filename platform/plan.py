@@ -92,6 +92,19 @@ def read_request(folder: Path) -> Request:
     return Request(**{**kept, "settings": tuple(kept["settings"]), "data": tuple(kept["data"])})
 
 
+def looks_right(request: Request, resume: bool) -> bool:
+    """Whether a request may pass, as far as can be told at once: for one that cannot, nothing need be made ready."""
+    others = [setting for setting in request.settings if split_setting(setting)[0] != DEPTH]
+    try:
+        task.space(request.task).override(others, **_budget(request))
+    except InputError:
+        return False
+    have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
+    places = all(":" in place or Path(place).exists() for place in request.data)
+    named = (request.folder / REQUEST).exists() == resume and not (resume and _is_done(request.folder))
+    return places and named and not _request_faults(request) and not have.faults()
+
+
 def make_plan(request: Request, resume: bool = False) -> Plan:
     """Checks everything before anything starts.
 
@@ -101,9 +114,7 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     task.check_name(request.task)
     faults = _request_faults(request)
     module, dataset = task.load(request.task), None
-    budget = {"max_epochs": request.epochs, "trials": request.trials}
-    given = {key: value for key, value in budget.items() if value is not None}
-    space, space_faults = space_of(module, request.task, request.settings, **given)
+    space, space_faults = space_of(module, request.task, request.settings, **_budget(request))
     faults += space_faults
     have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     faults += have.faults()
@@ -139,6 +150,11 @@ def resume_command(request: Request) -> str:
 def storage_option(request: Request) -> str:
     """What a command must be told to find a study, nothing where it is in the default place."""
     return "" if Path(request.storage) == Path("studies").resolve() else f" --storage {shlex.quote(request.storage)}"
+
+
+def _budget(request: Request) -> dict[str, int]:
+    asked = {"max_epochs": request.epochs, "trials": request.trials}
+    return {key: value for key, value in asked.items() if value is not None}
 
 
 def _is_done(folder: Path) -> bool:

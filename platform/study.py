@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from rich.console import Console
 
-from platform import cluster, outcome, packing
+from platform import outcome, packing
 from platform.cluster import ROOT
 from platform.features import capacity
 from platform.fit import Context
@@ -34,7 +34,7 @@ LIBRARIES = (
 
 
 def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
-    """Runs a study, or goes on with one.
+    """Runs a study on a Ray that is connected, or goes on with one.
 
     Returns:
         What --json writes. Where trials are left to do, result["interrupted"] says that it can go on, and
@@ -42,13 +42,11 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     """
     started = time.monotonic()
     request, space = plan.request, plan.space
-    cluster.quiet()
     request.folder.mkdir(parents=True, exist_ok=True)
     data = plan.task.prepare(space, plan.dataset, request.cache).resolve()
     (request.folder / REQUEST).write_text(json.dumps(asdict(request), indent=2))
     if findings := plan.dataset.findings():
         (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
-    cluster.connect(plan.resources)
     if plan.resources.gpus and request.gpus_per_trial is None:
         plan = _packed(plan, data, console)
 

@@ -14,6 +14,7 @@ import re
 import shlex
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -82,8 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if options.list:
         return _list(console)
-    from platform import study, task
-    from platform.plan import make_plan, resume_command
+    from platform import cluster, study, task
+    from platform.plan import looks_right, make_plan, resume_command
     from platform.view import print_error, print_plan, print_result
 
     faults = []
@@ -92,7 +93,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         task.check_name(options.task)
         request = _resumed(options) if options.resume else _request(options)
-        plan = make_plan(request, resume=options.resume)
+        with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to start, and so do the imports of a task
+            planning = beside.submit(make_plan, request, resume=options.resume)
+            if not options.dry_run and looks_right(request, options.resume):
+                cluster.connect(cluster.resources())
+            plan = planning.result()
     except InputError as error:
         faults = [*error.faults, *faults]
     if faults:
