@@ -4,13 +4,16 @@ python -m benchmarks.two_at_a_time
 
 The same trials, one thread each and nothing frozen, as a study of one trial at a time and as one of two. Their scores
 must be equal. Counted are the epochs a second from when each worker has told of its first one: workers start once.
+Beside it what the machine gives: the trainable in one process and in two, without Ray, recording or search.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from benchmarks import timing
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "classifier"
+SETTINGS = ("weights=none", "freeze_depth=0", "batch_norm=updated", "backbone_ratio=1", "augment=0.2")
 
 
 def main() -> None:
@@ -27,11 +31,15 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--trials", type=int, default=6)
+    p.add_argument("--trials", type=int, default=4)
     p.add_argument("--epochs", type=int, default=12)
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--side", nargs=2, metavar=("CONCURRENT", "FOLDER"), help=argparse.SUPPRESS)
+    p.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = p.parse_args()
+    if options.alone:
+        print(_alone(options))
+        return
     if options.side:
         print(json.dumps(_study(int(options.side[0]), Path(options.side[1]), options)))
         return
@@ -49,20 +57,40 @@ def main() -> None:
         print(f"{concurrent} at a time: {told['seconds']:.2f} s an epoch", file=sys.stderr)
         return told["seconds"]
 
-    sides = {"one at a time": lambda: run(1), "two at a time": lambda: run(2)}
+    def alone(processes: int) -> float:
+        from platform.cluster import MALLOC
+
+        command = [sys.executable, "-m", "benchmarks.two_at_a_time", "--alone", "--epochs", str(options.epochs)]
+        with ThreadPoolExecutor(processes) as pool:
+            told = pool.map(
+                lambda _: subprocess.run(
+                    command, cwd=ROOT, env=os.environ | MALLOC, capture_output=True, text=True, check=True
+                ),
+                range(processes),
+            )
+        seconds = 1 / sum(1 / float(done.stdout.split()[-1]) for done in told)
+        print(f"{processes} without the engine: {seconds:.2f} s an epoch", file=sys.stderr)
+        return seconds
+
+    sides = {
+        "one at a time": lambda: run(1),
+        "two at a time": lambda: run(2),
+        "one process, no engine": lambda: alone(1),
+        "two processes, no engine": lambda: alone(2),
+    }
     seconds = timing.interleaved(sides, options.repeats, warm_up=False)
     if scores[1] != scores[2]:
         raise SystemExit(f"the sides do not compute the same: {scores}")
-    one, two = seconds["one at a time"], seconds["two at a time"]
+    one, two, bare_one, bare_two = seconds.values()
     print(f"{options.trials} trials of {options.epochs} epochs, {TASK}; {timing.machine()}\n")
     print(
         timing.table(["side", "seconds an epoch"], [[name, timing.spread(values)] for name, values in seconds.items()])
     )
     print(f"\nthroughput, two against one: {timing.spread(timing.ratios(one, two))}")
+    print(f"without the engine: {timing.spread(timing.ratios(bare_one, bare_two))}")
 
 
 def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[str, object]:
-    import os
     import time
     from dataclasses import replace
 
@@ -78,7 +106,7 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
         str(folder),
         "two",
         f"sqlite:///{folder / 'mlflow.db'}",
-        settings=("weights=none", "freeze_depth=0", "batch_norm=updated", "backbone_ratio=1", "augment=0.2"),
+        settings=SETTINGS,
         trials=options.trials,
         epochs=options.epochs,
         concurrent=concurrent,
@@ -106,6 +134,32 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
     rate = (len(told) - 1 - first) / (told[-1][0] - told[first][0])
     scores = {record["name"]: record["metrics"]["val/loss"] for record in found.records}
     return {"seconds": 1 / rate, "scores": [scores[name] for name in sorted(scores)]}
+
+
+def _alone(options: argparse.Namespace) -> float:
+    """Seconds an epoch, from the first on."""
+    import time
+    from dataclasses import asdict
+
+    from platform import fit, task
+    from platform.plan import space_of
+    from platform.reporters import ToFolder
+
+    told: list[float] = []
+
+    class Reporter(ToFolder):
+        def report(self, epoch, save):
+            super().report(epoch, save)
+            told.append(time.perf_counter())
+
+    module = task.load(TASK)
+    space, _ = space_of(module, TASK, SETTINGS)
+    with tempfile.TemporaryDirectory() as folder:
+        data = module.prepare(space, module.read([], Path(folder), 0, space), Path(folder))
+        fit.ToRay = lambda: Reporter(Path(folder) / "trial")  # type: ignore[assignment, misc, return-value]
+        context = fit.Context(TASK, str(data), 0, options.epochs, space.metric, space.mode)
+        module.train({**space.fixed, **space.start, "context": asdict(context)})
+    return (told[-1] - told[0]) / (len(told) - 1)
 
 
 if __name__ == "__main__":

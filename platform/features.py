@@ -36,8 +36,9 @@ from torch import Tensor
 
 from platform.keys import key_of
 
-FORMAT = 1  # of what is on the disk
-BLOCKS, LEAST_ROWS = 64, 32  # at most so many blocks an entry; at least so many rows a block
+FORMAT = 2  # of what is on the disk
+BLOCKS, LEAST_ROWS = 64, 32  # at most so many blocks an entry; at least so many rows a block ...
+BLOCK_SECONDS, BLOCK_BYTES = 0.5, 1 << 26  # ... and more of what is quick to compute: claiming a block takes time too
 RESERVE = 1 << 30  # bytes of the disk that are left to checkpoints and records
 FACTS, LAYOUT, DONE, CLAIMS, USED = "facts.json", "layout.json", "done.jsonl", "claims", "used"
 PARTIAL, PROBE = ".partial-", ".probe-"
@@ -73,8 +74,14 @@ class Store:
         """
         self.root, self.capacity = root, capacity
 
-    def open(self, facts: Mapping[str, Any], rows: int, layout: Layout) -> "Entry":
+    def open(self, facts: Mapping[str, Any], rows: int, layout: Layout, row_seconds: float = 1.0) -> "Entry":
         """The entry of these facts, to be closed after use; made, empty, if it is not there.
+
+        Args:
+            facts: All that its content follows from.
+            rows: How many examples it is of.
+            layout: What a row is like.
+            row_seconds: What computing one takes, about.
 
         Raises:
             StoreError: There is no room for it, or the disk does not let us.
@@ -86,7 +93,7 @@ class Store:
                 if not _is_sound(folder, rows, layout):
                     shutil.rmtree(folder, ignore_errors=True)
                     self._make_room(_size(rows, layout))
-                    self._make(folder, facts, rows, layout)
+                    self._make(folder, facts, rows, layout, _block_rows(rows, layout, row_seconds))
                 return Entry(folder)
         except OSError as error:
             raise StoreError(f"{error.strerror or error}: {self.root}") from error
@@ -146,7 +153,7 @@ class Store:
     def _free(self) -> int:
         return shutil.disk_usage(self.root).free - RESERVE
 
-    def _make(self, folder: Path, facts: Mapping[str, Any], rows: int, layout: Layout) -> None:
+    def _make(self, folder: Path, facts: Mapping[str, Any], rows: int, layout: Layout, block_rows: int) -> None:
         probes = [path for path in self.root.glob(f"{PROBE}*") if time.time() - path.stat().st_mtime > STALE]
         for left in (*self.root.glob(f"{PARTIAL}*"), *probes):  # by one that was killed: we hold the lock
             shutil.rmtree(left, ignore_errors=True)
@@ -158,7 +165,7 @@ class Store:
             for name in (USED, DONE):
                 (partial / name).touch()
             (partial / FACTS).write_text(json.dumps(facts, indent=2))
-            (partial / LAYOUT).write_text(json.dumps(_describe(rows, layout)))
+            (partial / LAYOUT).write_text(json.dumps(_describe(rows, layout) | {"block_rows": block_rows}))
             partial.rename(folder)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
@@ -178,7 +185,7 @@ class Entry:
         written = json.loads((folder / LAYOUT).read_text())
         self.rows: int = written["rows"]
         self.tensors = {name: _Tensor(tuple(shape), np.dtype(dtype)) for name, shape, dtype in written["tensors"]}
-        self.block_rows = max(LEAST_ROWS, -(-self.rows // BLOCKS))
+        self.block_rows: int = written["block_rows"]
         self.altered: set[int] = set()
         self._used = (folder / USED).open("a")
         fcntl.flock(self._used, fcntl.LOCK_SH)
@@ -331,6 +338,12 @@ def _describe(rows: int, layout: Layout) -> dict[str, Any]:
     return {"rows": rows, "tensors": tensors}
 
 
+def _block_rows(rows: int, layout: Layout, row_seconds: float) -> int:
+    """How many rows are claimed at a time."""
+    quick = min(BLOCK_SECONDS / max(row_seconds, 1e-9), BLOCK_BYTES / max(1, _size(1, layout)), rows)
+    return max(LEAST_ROWS, -(-rows // BLOCKS), int(quick))
+
+
 def _size(rows: int, layout: Layout) -> int:
     return rows * sum(tensor.row_bytes for tensor in _on_disk(layout).values())
 
@@ -344,7 +357,8 @@ def _is_sound(folder: Path, rows: int, layout: Layout) -> bool:
         return False
     right = all(sizes[name] == rows * tensor.row_bytes for name, tensor in _on_disk(layout).items())
     others = all((folder / name).exists() for name in (USED, DONE, CLAIMS))
-    return right and others and written == _describe(rows, layout)
+    known = isinstance(written, dict) and _describe(rows, layout).items() <= written.items()
+    return right and others and known and written.get("block_rows", 0) > 0
 
 
 def _reserve(file: Path, size: int) -> None:

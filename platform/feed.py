@@ -156,7 +156,7 @@ class Feed:
         row_of[numbers] = np.arange(len(numbers))
         if entry is None:
             layout = layout_of(prefix.compute(numbers[:1]), prefix.longest)
-            entry = store.open(facts, len(numbers), layout)
+            entry = store.open(facts, len(numbers), layout, known.compute)
         self._parts[split] = _Part(entry, prefix.cut, prefix.view, known, row_of)
         if entry.missing():
             self._fill(prefix, entry, known, store)

@@ -61,6 +61,15 @@ def test_what_one_wrote_another_reads(store):
     second.close()
 
 
+def test_what_is_quick_to_compute_is_claimed_in_larger_blocks(store):
+    layout = {"x": ((1024,), "float32")}
+    taken = {seconds: store.open({"s": seconds}, 3000, layout, seconds).block_rows for seconds in (1.0, 1e-3, 0.0)}
+    assert taken == {1.0: 47, 1e-3: 500, 0.0: 3000}
+    assert store.open({"s": 0.0}, 3000, layout, 1.0).block_rows == 3000, "as the entry was made"
+    huge = store.open({"s": "large rows"}, 100, {"x": ((1 << 18,), "float32")}, 0.0)
+    assert huge.block_rows == 64
+
+
 def test_other_facts_are_another_entry(store):
     store.open({"a": 1}, ROWS, LAYOUT).fill(rows)
     assert store.find({"a": 2}) is None
