@@ -61,7 +61,8 @@ def test_what_one_wrote_another_reads(store):
     second.close()
 
 
-def test_what_is_quick_to_compute_is_claimed_in_larger_blocks(store):
+def test_what_is_quick_to_compute_is_claimed_in_larger_blocks(tmp_path):
+    store = Store(tmp_path, 10**9)
     layout = {"x": ((1024,), "float32")}
     taken = {seconds: store.open({"s": seconds}, 3000, layout, seconds).block_rows for seconds in (1.0, 1e-3, 0.0)}
     assert taken == {1.0: 47, 1e-3: 500, 0.0: 3000}

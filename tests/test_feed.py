@@ -166,7 +166,7 @@ def test_what_was_made_otherwise_is_never_used(change, tmp_path):
         ("_versions", lambda: {"torch": "0.1"}),
         ("_code_digest", lambda: "another"),
         ("device_name", lambda: "another device"),
-        ("FORMAT", 2),
+        ("FORMAT", features.FORMAT + 1),
     ],
 )
 def test_another_library_code_or_device_is_another_entry(name, value, monkeypatch):
