@@ -100,6 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
             plan = planning.result()
     except InputError as error:
         faults = [*error.faults, *faults]
+    except KeyboardInterrupt:
+        console.print("Interrupted before anything was started.")
+        return EXIT_INTERRUPTED
     if faults:
         print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
