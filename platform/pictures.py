@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, told apart by colour-blind readers too; without black, as photographs hold a lot of it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -15,7 +16,7 @@ DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
 
-def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figure:
+def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> "Figure":
     """The losses with their parts, and the scores, epoch by epoch; thaws are marked.
 
     Args:
@@ -27,7 +28,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figu
     keys = [key for key in history[0] if key.startswith(prefix) and "/loss" not in key and "_class/" not in key]
     scored = [key for key in keys if "/" not in key.removeprefix(prefix) or key.endswith(f"/{name}")]
     panels = 2 if scored else 1
-    figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
+    figure = _figure(4.5 * panels, 3.6)
     losses, scores = [*figure.subplots(1, panels, squeeze=False)[0], None][:2]
     epochs = range(1, len(history) + 1)
     parts = {key for row in history for key in row if key.startswith(("train/", prefix)) and "/loss" in key}
@@ -45,13 +46,13 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> Figu
         for epoch, (before, after) in enumerate(itertools.pairwise(frozen), start=2):
             if before != after:
                 axes.axvline(epoch - 0.5, color="grey", linestyle=":", linewidth=1)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.locator_params("x", integer=True)
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> Figure:
+def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figure":
     """What the best configuration is compared with: a dot a row, the best one's as a line through all.
 
     Args:
@@ -59,7 +60,7 @@ def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> Figure
         metric: The one that is drawn; rows without it are left out.
     """
     rows = {name: metrics[metric] for name, metrics in scores.items() if metric in metrics}
-    figure = Figure(figsize=(7, 1.2 + 0.34 * len(rows)), layout="constrained")
+    figure = _figure(7, 1.2 + 0.34 * len(rows))
     axes = figure.subplots()
     places = range(len(rows))[::-1]
     axes.axvline(next(iter(rows.values())), color=COLOURS[5], linewidth=1, linestyle=":")
@@ -77,7 +78,7 @@ def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> Figure
     return figure
 
 
-def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> Figure:
+def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> "Figure":
     """Vectors in two dimensions, coloured by class.
 
     Args:
@@ -85,7 +86,7 @@ def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: 
         classes: N names; no legend over 20 of them.
         title: What they are of.
     """
-    figure = Figure(figsize=(5 * len(points) + 1, 5), layout="constrained")
+    figure = _figure(5 * len(points) + 1, 5)
     figure.suptitle(title)
     names = sorted(set(classes))
     for axes, (method, places) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
@@ -102,7 +103,7 @@ def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: 
     return figure
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> "Figure":
     """Counts of (true, predicted) pairs, shaded by the share of the true class.
 
     Args:
@@ -111,7 +112,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> 
         title: What it is of.
     """
     side = 2.2 + 0.42 * min(len(classes), 30)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    figure = _figure(side + 0.6, side)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -125,14 +126,14 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> 
     return figure
 
 
-def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> Figure:
+def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
     """Precision against recall.
 
     Args:
         curves: For each class its precision at evenly spaced recalls from 0 to 1; no legend over 20 classes.
         title: What the curves are of.
     """
-    figure = Figure(figsize=(5.4, 4.4), layout="constrained")
+    figure = _figure(5.4, 4.4)
     axes = figure.subplots()
     for index, (name, precision) in enumerate(curves.items()):
         style: dict[str, Any] = {
@@ -227,6 +228,13 @@ def sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 320, gap: i
         row, column = divmod(index, columns)
         page.paste(picture, (gap + column * (cell + gap), gap + row * (height + gap)))
     return page
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty one, in inches. The trials' workers draw nothing, and are spared the import."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _fit(size: tuple[int, int], cell: int) -> tuple[int, int]:

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from rich.console import Console
@@ -34,7 +36,7 @@ LIBRARIES = (
 
 
 def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
-    """Runs a study on a Ray that is connected, or goes on with one.
+    """Runs a study on a Ray that is connected, or goes on with one. Ray is left when the search is over.
 
     Returns:
         What --json writes. Where trials are left to do, result["interrupted"] says that it can go on, and
@@ -51,6 +53,14 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
         plan = _packed(plan, data, console)
 
     found = search(plan, data, console, resume)
+    with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that the scoring can use
+        beside.submit(ray.shutdown)
+        return _conclude(plan, found, data, console, started)
+
+
+def _conclude(plan: Plan, found: "Search", data: Path, console: Console, started: float) -> dict[str, Any]:
+    """Scores the best trial on the test split, and writes down what came of the study."""
+    request, space = plan.request, plan.space
     trials = sorted(found.records, key=lambda trial: trial["name"])
     best = outcome.best_of(trials, space)
     out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget

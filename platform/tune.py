@@ -6,7 +6,9 @@ python -m platform.tune detector --set freeze_depth=0..3 --set lr_head=1e-3 --tr
 """
 
 import argparse
+import atexit
 import functools
+import gc
 import json
 import math
 import os
@@ -106,6 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     if faults:
         print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
+    gc.enable()  # see below
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
     about = {**_describe(plan.dataset), "frozen stages": _reuse(plan.request)}
     print_plan(console, title, plan.space, about, plan.resources.describe())
@@ -265,4 +268,9 @@ def _as_typed(request) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.disable()  # until all is imported: it would walk what the libraries have made over and over, for seconds
+    code = main()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Python would take two seconds more to take the libraries apart

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -220,7 +219,7 @@ def test(model: Detector, data: Path) -> Evaluation:
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
     numbers = arrays.split["test"][:SHEET_IMAGES]
     drawn = [_draw_test(arrays, n, d) for n, d in zip(numbers, detections[:SHEET_IMAGES], strict=True)]
-    figures: dict[str, Figure | Image.Image] = {
+    figures: dict[str, Any] = {
         "precision_recall.png": pictures.precision_recall(precision, title),
         "test_images.png": pictures.sheet(drawn, columns=4),
     }
