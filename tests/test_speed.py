@@ -19,8 +19,8 @@ class Slow(nn.Module):
         cast = torch.is_autocast_enabled("cpu")
         if cast and self.in_bfloat16 == "fails":
             raise RuntimeError("no such kernel")
-        wide = torch.rand(2, 2) if cast and self.in_bfloat16 != "slower" else torch.rand(1500, 1500)
-        wide.float().sin().exp().cos().sum()
+        side = {"slower": 2000, "faster": 2}.get(self.in_bfloat16, 1000) if cast else 1000
+        torch.rand(side, side).sin().exp().cos().sum()
         value = self.layer(x).float().square().mean()
         return value * 2 if cast and self.in_bfloat16 == "differs" else value
 
