@@ -54,8 +54,10 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
 
     found = search(plan, data, console, resume)
     with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that the scoring can use
-        beside.submit(ray.shutdown)
-        return _conclude(plan, found, data, console, started)
+        leaving = beside.submit(ray.shutdown)
+        result = _conclude(plan, found, data, console, started)
+        leaving.result()
+    return result
 
 
 def _conclude(plan: Plan, found: "Search", data: Path, console: Console, started: float) -> dict[str, Any]:

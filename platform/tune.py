@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     if faults:
         print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
-    gc.enable()  # see below
+    gc.enable()  # the imports are done
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
     about = {**_describe(plan.dataset), "frozen stages": _reuse(plan.request)}
     print_plan(console, title, plan.space, about, plan.resources.describe())
@@ -268,7 +268,7 @@ def _as_typed(request) -> str:
 
 
 if __name__ == "__main__":
-    gc.disable()  # until all is imported: it would walk what the libraries have made over and over, for seconds
+    gc.disable()  # while libraries are imported it would walk what they have made over and over, for seconds
     code = main()
     atexit._run_exitfuncs()
     sys.stdout.flush()
