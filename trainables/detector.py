@@ -221,7 +221,7 @@ def test(model: Detector, data: Path) -> Evaluation:
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
     numbers = arrays.split["test"][:SHEET_IMAGES]
     drawn = [_draw_test(arrays, n, d) for n, d in zip(numbers, detections[:SHEET_IMAGES], strict=True)]
-    figures: dict[str, "Figure | Image.Image"] = {
+    figures: dict[str, Figure | Image.Image] = {
         "precision_recall.png": pictures.precision_recall(precision, title),
         "test_images.png": pictures.sheet(drawn, columns=4),
     }
