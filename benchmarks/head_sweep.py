@@ -16,13 +16,14 @@ encoder is run once they take b + T·E·h.
 """
 
 import argparse
+import gc
 import json
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,11 @@ def main() -> None:
         _run("prepare", folder, options)  # decodes the images, for both sides
         sides = {name: lambda name=name: _run(name, folder, options) for name in ("ours", "plain")}
         seconds = timing.interleaved(sides, options.repeats, warm_up=False)
-        scores = {name: json.loads((folder / f"{name}.json").read_text())["scores"] for name in sides}
-        differ = max(abs(a - b) for a, b in zip(scores["ours"], scores["plain"], strict=True))
+        plain = json.loads((folder / "plain.json").read_text())
+        scores = [trial["metrics"]["val/accuracy"] for trial in _trials(folder, "ours")]
+        differ = max(abs(a - b) for a, b in zip(scores, plain["scores"], strict=True))
         if differ > 0.02:
             raise SystemExit(f"the sides do not compute the same: validation accuracies differ by {differ:.3f}")
-        plain = json.loads((folder / "plain.json").read_text())
         b, h = plain["encoder"], plain["head"]
         steps = options.trials * options.epochs
         formula = steps * (b + h) / (b + steps * h)
@@ -70,7 +71,7 @@ def main() -> None:
         told = [f"ours / plain: {timing.spread(timing.ratios(seconds['ours'], seconds['plain']), digits=3)}"]
         if options.sampled:
             sampled = _run("no-reuse", folder, options)
-            [epoch] = json.loads((folder / "no-reuse.json").read_text())["epoch_seconds"]
+            epoch = _trials(folder, "no-reuse")[0]["metrics"]["time/epoch_seconds"]
             without = sampled + epoch * (steps - options.sampled)
             rows.append([f"no reuse, from {options.sampled} of {steps} epochs", f"{without:.0f}"])
             gain = without / statistics.median(seconds["ours"])
@@ -116,55 +117,37 @@ def _write(folder: Path, count: int) -> None:
     encoders.save(encoders.load("ViT-B-32", "none"), folder / "encoder.safetensors")
 
 
-def _plan(folder: Path, options: argparse.Namespace, name: str) -> Any:
-    from platform.plan import Request, make_plan
-
-    fixed: dict[str, object] = {
-        "backbone": "ViT-B-32",
-        "weights": str(folder / "encoder.safetensors"),
-        "unfreeze": "never",
-    }
-    fixed |= {"freeze_depth": 14, "augment": 0.0, "head_layers": 1, "head_width": 128, "batch_size": 32}
-    request = Request(
-        task=TASK,
-        name=f"{name}-{time.time_ns()}",
-        storage=str(folder / "studies"),
-        experiment="sweep",
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        data=(str(folder / "data"),),
-        settings=tuple(f"{key}={value}" for key, value in fixed.items()),
-        trials=options.trials,
-        epochs=options.epochs,
-        concurrent=1,
-        cpus_per_trial=1,
-        no_reuse=name == "no-reuse",
-    )
-    plan = make_plan(request)
-    # Every trial to its end: both sides are to do the same work.
-    return replace(plan, space=replace(plan.space, grace_epochs=options.epochs, baselines={}))
-
-
 def _study(folder: Path, options: argparse.Namespace, name: str) -> None:
-    import shutil
+    """The shipped command; but every trial runs to its end and there are no baselines, so that both sides do the same
+    work, and nothing is left of earlier runs."""
+    gc.disable()  # as the command does before it imports anything large
 
-    from rich.console import Console
+    from platform import plan, tune
 
-    from platform import cluster, study
+    shipped = plan.make_plan
 
-    with ThreadPoolExecutor(1) as beside:  # as platform.tune does
-        planning = beside.submit(_plan, folder, options, name)
-        cluster.connect(cluster.resources())
-        plan = planning.result()
-    if name == "prepare":
-        plan.task.prepare(plan.space, plan.dataset, plan.request.cache)
-        return
-    if plan.request.store:
-        shutil.rmtree(plan.request.store, ignore_errors=True)
-    result = study.run(plan, Console(file=(folder / "log.txt").open("w")))
-    trials = sorted(result["trials"], key=lambda trial: trial["name"])
-    told = {"configs": [t["config"] for t in trials], "scores": [t["metrics"][result["metric"]] for t in trials]}
-    told["epoch_seconds"] = [t["metrics"]["time/epoch_seconds"] for t in trials]
-    (folder / f"{name}.json").write_text(json.dumps(told))
+    def every_trial_to_its_end(request: plan.Request, resume: bool = False) -> plan.Plan:
+        made = shipped(request, resume)
+        if made.request.store:
+            shutil.rmtree(made.request.store, ignore_errors=True)
+        if name == "prepare":
+            made.task.prepare(made.space, made.dataset, made.request.cache)
+        return replace(made, space=replace(made.space, grace_epochs=options.epochs, baselines={}))
+
+    plan.make_plan = every_trial_to_its_end
+    command = f"tune {TASK} --data {folder / 'data'} --storage {folder / 'studies'} --name {name}-{time.time_ns()}"
+    command += f" --tracking-uri sqlite:///{folder / 'mlflow.db'} --json {folder / name}.json"
+    command += f" --trials {options.trials} --epochs {options.epochs} --concurrent 1 --cpus-per-trial 1"
+    command += {"prepare": " --dry-run", "no-reuse": " --no-reuse"}.get(name, "")
+    command += f" --set backbone=ViT-B-32 --set weights={folder / 'encoder.safetensors'} --set unfreeze=never"
+    command += " --set freeze_depth=14 --set augment=0 --set head_layers=1 --set head_width=128 --set batch_size=32"
+    sys.argv = command.split()
+    tune.run()
+
+
+def _trials(folder: Path, name: str) -> list[dict[str, Any]]:
+    trials = json.loads((folder / f"{name}.json").read_text())["trials"]
+    return sorted(trials, key=lambda trial: trial["name"])
 
 
 def _plain(folder: Path, options: argparse.Namespace) -> None:
@@ -189,7 +172,7 @@ def _plain(folder: Path, options: argparse.Namespace) -> None:
     features, labels = torch.cat(parts).clone(), torch.from_numpy(data.labels)
     extracted = time.perf_counter()
     train, val, scores = data.split["train"], data.split["val"], []
-    for config in json.loads((folder / "ours.json").read_text())["configs"]:
+    for config in (trial["config"] for trial in _trials(folder, "ours")):
         torch.manual_seed(0)
         head = heads.mlp(features.shape[1], CLASSES, layers=1, width=128,
                          dropout=config["head_dropout"], norm=config["head_norm"])  # fmt: skip

@@ -19,6 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 EXIT_NO_SUCCESS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -267,10 +268,15 @@ def _as_typed(request) -> str:
     return shlex.join(words + [word for setting in request.settings for word in ("--set", setting)])
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command from the first import to the last: what a process does that does nothing else."""
     gc.disable()  # while libraries are imported it would walk what they have made over and over, for seconds
     code = main()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # Python would take two seconds more to take the libraries apart
+
+
+if __name__ == "__main__":
+    run()
