@@ -113,10 +113,9 @@ def _time(
     losses: dict[str, float] = {}
 
     def product(side: str) -> float:
-        reporter = ToFolder(Path(tempfile.mkdtemp(dir=scratch)))
-        fitting.ToRay = lambda: reporter  # type: ignore[assignment, misc, return-value]
-        module.train(dict(configs[side]))
-        last = reporter.history()[-1]
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        module.train({**configs[side], "context": {**configs[side]["context"], "folder": str(folder)}})
+        last = ToFolder(folder).history()[-1]
         losses[side] = last["train/loss"]
         return last["time/train_seconds"] / asked["steps_per_epoch"]
 

@@ -29,7 +29,7 @@ from platform.examples import Batch, Examples, Look, whole
 from platform.features import Store
 from platform.feed import Feed
 from platform.freezing import Freezer, Freezing, Stage, parameter_groups
-from platform.reporters import Epoch, Reporter, ToRay
+from platform.reporters import Epoch, Reporter, ToFolder, ToRay
 from platform.speed import Speed, choose
 
 
@@ -49,6 +49,7 @@ class Context:
         store: Folder of the prefix store, "" for none: every epoch then runs the frozen stages again.
         store_bytes: What it may hold.
         steps: Train so many steps, report nothing and end; 0: a whole trial.
+        folder: Where metrics and checkpoints go, for training without Ray; "": to Ray Tune.
         shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
     """
 
@@ -64,6 +65,7 @@ class Context:
     store_bytes: int = 0
     shelf: str = ""
     steps: int = 0
+    folder: str = ""
 
 
 def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
@@ -166,7 +168,7 @@ def fit(
         card: What the task's `load` needs to use the saved model; JSON.
         assets: A folder of files that `load` needs besides, a tokenizer say; kept with each checkpoint.
         patience: Epochs without a new best score after which to stop early; None: train to the end.
-        reporter: Where metrics and checkpoints go; None: to Ray Tune.
+        reporter: Where metrics and checkpoints go; None: where the context says.
 
     Raises:
         NonFiniteLossError: The loss or its gradient is NaN or infinite.
@@ -186,7 +188,7 @@ def fit(
     }
     groups = parameter_groups(model, stages, weight_decay=optimization.weight_decay, **rates)
     optimizer = torch.optim.AdamW(groups, fused=True)
-    reporter = reporter or ToRay()
+    reporter = reporter or (ToFolder(Path(context.folder)) if context.folder else ToRay())
     scores: list[float] = []  # after each epoch; greater is better
     first = 0
     state = reporter.restore(lambda folder: checkpoints.restore(folder, model, optimizer))

@@ -11,7 +11,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
-from platform import fit
 from platform.autoencoders import Autoencoder, BinaryClassifier, Encoder, load_encoder, save_encoder
 from platform.errors import InputError
 from platform.fit import Context
@@ -30,16 +29,15 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def train(data, tmp_path, monkeypatch):
+def train(data, tmp_path):
     """Trains a configuration into a folder in place of Ray; returns what was reported there."""
 
     def run(*settings, epochs=1, name="trial") -> ToFolder:
-        reporter = ToFolder(tmp_path / name)
-        monkeypatch.setattr(fit, "ToRay", lambda: reporter)
         space = SPACE.override([*TINY, *settings])
-        context = Context("autoencoder", str(data), 0, epochs, space.metric, space.mode)
+        folder = tmp_path / name
+        context = Context("autoencoder", str(data), 0, epochs, space.metric, space.mode, folder=str(folder))
         autoencoder.train({**space.fixed, **space.start, "context": asdict(context)})
-        return reporter
+        return ToFolder(folder)
 
     return run
 

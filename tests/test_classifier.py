@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from platform import encoders, fit
+from platform import encoders
 from platform.data import scenes
 from platform.fit import Context
 from platform.reporters import ToFolder
@@ -41,16 +41,15 @@ def data(dataset, space, tmp_path_factory):
 
 
 @pytest.fixture
-def train(data, space, tmp_path, monkeypatch):
+def train(data, space, tmp_path):
     """Trains a configuration into a folder in place of Ray."""
 
     def run(*settings, epochs=1, name="trial") -> ToFolder:
-        reporter = ToFolder(tmp_path / name)
-        monkeypatch.setattr(fit, "ToRay", lambda: reporter)
-        context = Context("classifier", str(data), 0, epochs, space.metric, space.mode)
+        folder = tmp_path / name
+        context = Context("classifier", str(data), 0, epochs, space.metric, space.mode, folder=str(folder))
         mine = space.override(settings)
         classifier.train({**mine.fixed, **mine.start, "context": asdict(context)})
-        return reporter
+        return ToFolder(folder)
 
     return run
 

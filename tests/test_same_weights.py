@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from platform import feed, fit, prefix, task
+from platform import feed, prefix, task
 from platform.data import blurbs, scenes
 from platform.fit import Context
 from platform.freezing import Freezer
@@ -69,19 +69,17 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def train(sources, cache, tmp_path, monkeypatch):
+def train(sources, cache, tmp_path):
     def run(name: str, settings: list[str], store: Path | None) -> tuple[dict, list[dict]]:
         module = task.load(name)
         space, faults = space_of(module, name, [*TINY[name], *settings], max_epochs=3)
         assert faults == []
         data = module.prepare(space, module.read(sources[name], cache, 0, space), cache)
-        reporter = ToFolder(tmp_path / ("kept" if store else "plain"))
-        monkeypatch.setattr(fit, "ToRay", lambda: reporter)
-        context = Context(
-            name, str(data), 0, 3, space.metric, space.mode, store=str(store) if store else "", store_bytes=10**9
-        )
+        folder = tmp_path / ("kept" if store else "plain")
+        kept = {"store": str(store), "store_bytes": 10**9} if store else {}
+        context = Context(name, str(data), 0, 3, space.metric, space.mode, folder=str(folder), **kept)
         module.train({**space.fixed, **space.start, "context": asdict(context)})
-        return load_file(reporter.folder / "epoch-3" / "model.safetensors"), reporter.history()
+        return load_file(folder / "epoch-3" / "model.safetensors"), ToFolder(folder).history()
 
     return run
 

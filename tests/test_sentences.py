@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from platform import fit, multi_head, saved_heads
+from platform import multi_head, saved_heads
 from platform.fit import Context
 from platform.reporters import ToFolder
 from search_spaces.sentences import SPACE
@@ -76,15 +76,14 @@ def data(dataset, space, tmp_path_factory):
 
 
 @pytest.fixture
-def train(data, space, tmp_path, monkeypatch):
+def train(data, space, tmp_path):
     """Trains a configuration into a folder in place of Ray."""
 
     def run(epochs=1, name="trial", prepared=data, **changes) -> ToFolder:
-        reporter = ToFolder(tmp_path / name)
-        monkeypatch.setattr(fit, "ToRay", lambda: reporter)
-        context = Context("sentences", str(prepared), 0, epochs, space.metric, space.mode)
+        folder = tmp_path / name
+        context = Context("sentences", str(prepared), 0, epochs, space.metric, space.mode, folder=str(folder))
         sentences.train({**space.fixed, **space.start, **changes, "context": asdict(context)})
-        return reporter
+        return ToFolder(folder)
 
     return run
 
