@@ -116,7 +116,7 @@ def _engine(trials: int, folder: Path) -> float:
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()
         found = study.search(plan, folder, Console(file=log, width=160))
-        undelivered = found.tracker.close()
+        undelivered = found.close("FINISHED")
     if undelivered or len(found.records) != trials:
         raise SystemExit(f"{len(found.records)} trials, {undelivered} records not delivered")
     return time.perf_counter() - started

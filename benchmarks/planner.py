@@ -72,7 +72,7 @@ def _row(case: str, repeats: int, scratch: Path) -> list[str]:
 
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             reporter = Reporter(Path(folder) / "trial")
-            fitting.ToRay = lambda: reporter  # type: ignore[assignment, misc, return-value]
+            fitting.ToFolder = lambda folder: reporter  # type: ignore[assignment, misc, return-value]
             store = {"store": f"{folder}/store", "store_bytes": 10**10} if reuse else {}
             context = Context(name, str(data), 0, epochs, space.metric, space.mode, **store)  # type: ignore[arg-type]
             started = time.perf_counter()

@@ -129,20 +129,20 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()
         found = study.search(plan, folder, Console(file=log, width=160))
-        undelivered = found.tracker.close()
+        undelivered = found.close("FINISHED")
     seconds = time.perf_counter() - started
     if undelivered:
-        raise SystemExit(f"{undelivered} records not delivered: {found.tracker.delivery.last_error}")
+        raise SystemExit(f"{undelivered} records not delivered: {found.delivery.last_error}")
     scores = sorted(record["metrics"]["val/score"] for record in found.records)
     return {"seconds": seconds, "scores": scores}
 
 
 def _switch_off() -> None:
-    """Records are taken and thrown away."""
+    """The journal is written, and goes nowhere."""
     from platform.delivery import Delivery
 
-    Delivery.put = lambda self, kind, **data: None  # type: ignore[method-assign, assignment]
-    Delivery.close = lambda self, timeout: 0  # type: ignore[method-assign, assignment]
+    Delivery.start = lambda self: None  # type: ignore[method-assign, assignment]
+    Delivery.close = lambda self, timeout=0.0: 0  # type: ignore[method-assign, assignment]
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from benchmarks import timing
 
@@ -91,7 +90,6 @@ def main() -> None:
 
 
 def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[str, object]:
-    import time
     from dataclasses import replace
 
     from rich.console import Console
@@ -119,17 +117,11 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
     data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
     request.folder.mkdir(parents=True)
     cluster.connect(plan.resources)
-    told: list[tuple[float, str]] = []
-
-    class Clock(study.LiveView):
-        def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-            told.append((time.perf_counter(), trial.trial_id))
-            super().on_trial_result(iteration, trials, trial, result, **info)
-
-    study.LiveView = Clock  # type: ignore[misc]
     with (folder / "log.txt").open("w") as log:
         found = study.search(plan, data, Console(file=log, width=160))
-    found.tracker.close()
+    found.close("FINISHED")
+    epochs = [event for event in found.ledger.events if event.kind == "epoch"]
+    told = [(event.time_ms / 1000, event.data["trial_id"]) for event in epochs]
     first = next(n for n in range(len(told)) if len({trial for _, trial in told[: n + 1]}) == concurrent)
     rate = (len(told) - 1 - first) / (told[-1][0] - told[first][0])
     scores = {record["name"]: record["metrics"]["val/loss"] for record in found.records}
@@ -152,12 +144,13 @@ def _alone(options: argparse.Namespace) -> float:
             super().report(epoch, save)
             told.append(time.perf_counter())
 
+    fit.ToFolder = Reporter  # type: ignore[misc]
     module = task.load(TASK)
     space, _ = space_of(module, TASK, SETTINGS)
     with tempfile.TemporaryDirectory() as folder:
         data = module.prepare(space, module.read([], Path(folder), 0, space), Path(folder))
-        fit.ToRay = lambda: Reporter(Path(folder) / "trial")  # type: ignore[assignment, misc, return-value]
-        context = fit.Context(TASK, str(data), 0, options.epochs, space.metric, space.mode)
+        trial = f"{folder}/trial"
+        context = fit.Context(TASK, str(data), 0, options.epochs, space.metric, space.mode, folder=trial)
         module.train({**space.fixed, **space.start, "context": asdict(context)})
     return (told[-1] - told[0]) / (len(told) - 1)
 

@@ -6,26 +6,42 @@
     optimizer.safetensors    the optimizer's state, by parameter name
     resume.json              where training stands: epoch, scores, freezing
     assets/                  files that belong to the model, a tokenizer say; not every task has them
+    manifest.json            a hash of each of these files, written last
 
-The model, its card and its assets serve by themselves; the rest is only for going on.
+The model, its card and its assets serve by themselves; the rest is only for going on. A checkpoint is written whole or
+not at all, and read only as it was written.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import shutil
+import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+import xxhash
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 MODEL, CARD, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.safetensors", "resume.json"
-ASSETS, FROZEN = "assets", "frozen.json"
+ASSETS, FROZEN, MANIFEST = "assets", "frozen.json", "manifest.json"
+EPOCH, PARTIAL = "epoch-", ".partial-"  # beginnings of folders' names
+NEWEST = 2  # checkpoints of a trial that are kept besides the best: should one be damaged, there is one before
+
+
+class DamagedError(Exception):
+    """A checkpoint is not as it was written, and in what."""
+
+
+class DiskFullError(OSError):
+    """There is no room for a checkpoint; those before are whole."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +141,13 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def export(folder: Path, target: Path) -> None:
-    """Copies the model of a checkpoint, without what only resuming needs; each file whole or not at all."""
+    """Copies the model of a checkpoint, without what only resuming needs; each file whole or not at all.
+
+    Raises:
+        DamagedError: The checkpoint is not as it was written.
+    """
+    if (folder / MANIFEST).exists():
+        verify(folder)
     target.mkdir(parents=True, exist_ok=True)
     save_file(read_state(folder), target / f".{MODEL}.partial")
     shutil.copyfile(folder / CARD, target / f".{CARD}.partial")
@@ -136,14 +158,140 @@ def export(folder: Path, target: Path) -> None:
 
 
 def _shelve(folder: Path, digest: str, state: dict[str, torch.Tensor]) -> str:
-    """Writes a frozen stage, unless another trial has; returns its file."""
-    file = folder / f"{digest}.safetensors"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{digest}-{uuid.uuid4().hex}"
-        save_file(state, partial)
-        partial.replace(file)
+    """Writes a frozen stage, unless another trial has; returns its file, whose name ends with a hash of its bytes."""
+    if there := sorted(folder.glob(f"{digest}-*.safetensors")):
+        return str(there[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{digest}-{uuid.uuid4().hex}"
+    save_file(state, partial)
+    file = folder / f"{digest}-{_hash(partial)}.safetensors"
+    partial.replace(file)
     return str(file)
+
+
+class Checkpoints:
+    """A trial's, in a folder: the newest, and that of the best epoch.
+
+    Attributes:
+        notes: What was wrong with those that were passed over.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notes: list[str] = []
+
+    def add(self, epoch: int, best: bool, write: Callable[[Path], None]) -> Path:
+        """Writes the checkpoint of an epoch, whole or not at all, and deletes those that are no longer needed.
+
+        Args:
+            epoch: The epoch, from 1.
+            best: Whether no epoch before was better.
+            write: Writes the files into the folder that it is given.
+
+        Raises:
+            DiskFullError: There is no room.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.glob(f"{PARTIAL}*"):  # of an attempt that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        self._prune()
+        partial, target = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.folder)), self.path(epoch)
+        try:
+            write(partial)
+            seal(partial, best=best)
+            partial.chmod(0o755)
+            if target.exists():  # of an attempt before, whose word of it was lost
+                shutil.rmtree(target)
+            partial.rename(target)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not _is_no_room(error):
+                raise
+            text = f"no room for the checkpoint of epoch {epoch} in {self.folder}; the one before is whole"
+            raise DiskFullError(errno.ENOSPC, text) from error
+        return target
+
+    def path(self, epoch: int) -> Path:
+        """Where the checkpoint of an epoch is, if there is one."""
+        return self.folder / f"{EPOCH}{epoch}"
+
+    def epochs(self) -> list[int]:
+        """Of which there are checkpoints, in order."""
+        return sorted(int(path.name.removeprefix(EPOCH)) for path in self.folder.glob(f"{EPOCH}*"))
+
+    def newest(self, known: int | None = None) -> Path | None:
+        """The newest that is as it was written, None where there is none.
+
+        Args:
+            known: The newest epoch that the study knows of: what was computed after it has not happened.
+        """
+        for epoch in reversed(self.epochs()):
+            if known is None or epoch <= known:
+                try:
+                    verify(self.path(epoch))
+                    return self.path(epoch)
+                except DamagedError as error:
+                    self.notes.append(f"the checkpoint of epoch {epoch} is damaged ({error})")
+        return None
+
+    def forget(self) -> None:
+        """Deletes all, and the folder if nothing else is in it."""
+        for path in [*self.folder.glob(f"{EPOCH}*"), *self.folder.glob(f"{PARTIAL}*")]:
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _prune(self) -> None:
+        epochs = self.epochs()
+        best = [epoch for epoch in epochs if _is_best(self.path(epoch))][-1:]
+        for epoch in set(epochs) - set(epochs[-NEWEST:]) - set(best):
+            shutil.rmtree(self.path(epoch))
+
+
+def seal(folder: Path, **facts: Any) -> None:
+    """Writes the manifest of a folder: a hash of each file, and what else is to be known of it."""
+    files = {str(path.relative_to(folder)): _hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    (folder / MANIFEST).write_text(json.dumps({"files": files, **facts}, indent=2))
+
+
+def verify(folder: Path) -> None:
+    """Reads a checkpoint's files, and the frozen stages that it names.
+
+    Raises:
+        DamagedError: One is missing or is not as it was written.
+    """
+    try:
+        expected = json.loads((folder / MANIFEST).read_text())["files"]
+        changed = [name for name, mark in expected.items() if _hash(folder / name) != mark]
+        shelved = json.loads((folder / FROZEN).read_text()) if FROZEN in expected and FROZEN not in changed else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+    for name in shelved:
+        if not Path(name).exists():
+            changed.append(Path(name).name)
+        elif not Path(name).stem.endswith(_hash(Path(name))):
+            Path(name).rename(Path(name).with_suffix(".damaged"))  # so that it is written anew
+            changed.append(Path(name).name)
+    if changed:
+        raise DamagedError(f"{', '.join(changed)}: not as written")
+
+
+def _is_no_room(error: Exception) -> bool:
+    """Whether the disk is full; safetensors tells of it in words alone."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
+
+
+def _is_best(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text()).get("best"))
+    except (OSError, ValueError):
+        return False
+
+
+def _hash(path: Path) -> str:
+    """Of a file's bytes; against accidents, not against an attacker."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def file_hash(path: Path) -> str:

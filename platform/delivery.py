@@ -1,125 +1,159 @@
-"""Brings records to MLflow from a background thread, a few seconds' worth at a time.
+"""Brings a study's journal to MLflow, from a background thread, a few seconds' worth at a time.
 
-The search never waits for MLflow, nor dies of it: what could not be delivered is kept and told.
+The search never waits for MLflow, nor dies of it. The journal is on the disk already, so that nothing is lost while
+MLflow is away: a file beside it holds how much of it has arrived, and delivery goes on from there, in this process or
+a later one, in order. What arrives twice is recorded once.
 """
 
-import contextlib
-import queue
+import json
 import threading
-import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
-from platform.recorder import Record, Recorder, StudyFacts
+from platform.journal import Event
+from platform.ledger import OF_A_TRIAL
+from platform.recorder import OF_THE_STUDY, Recorder, StudyFacts, is_refusal, set_environment
 
+DELIVERED = "delivered.json"
 PACE_S = 3.0  # what comes within it goes together: each call costs time of the cores that train
-PATIENCE = 3  # failures in a row after which records go straight to `undelivered` ...
-PAUSE_S = 30.0  # ... but for one attempt each PAUSE_S seconds, in case the server is back
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # before what failed is tried again: the first time, and at most
 
 
 class Delivery:
-    """A queue and the thread that empties it.
+    """The thread that follows a journal.
 
     Attributes:
-        undelivered: Records that did not reach MLflow, in order.
-        last_error: Why the latest of them did not, or "".
+        last_error: Why the latest event that MLflow did not take was not taken, or "".
+        refused: Events that MLflow will never take.
     """
 
-    def __init__(self, study: StudyFacts) -> None:
-        self.study = study
-        self.undelivered: list[Record] = []
+    def __init__(self, study: StudyFacts, events: Sequence[Event], folder: Path) -> None:
+        """
+        Args:
+            study: Whose.
+            events: The journal's, a list that grows.
+            folder: Where is kept how much of it has arrived.
+        """
+        set_environment()  # here already: MLflow reads its log level once, when Ray or we import it first
+        self.study, self.events, self.file = study, events, folder / DELIVERED
         self.last_error = ""
-        self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._hurry = threading.Event()
-        self._in_hand: list[list[Record]] = []  # taken from the queue, the first on its way
+        self.refused: list[Event] = []
+        self._position = self._delivered()  # all before have arrived
+        self._left = 0  # of the batch that begins there
+        self._news, self._hurry = threading.Event(), threading.Event()
         self._attempts = 0
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
 
-    def put(self, kind: str, **data: Any) -> None:
-        """Takes a record, and returns at once."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
-            self._thread.start()
-        self._queue.put(Record(kind, int(time.time() * 1000), data))
+    def start(self) -> None:
+        """Begins."""
+        self._news.set()
+        self._thread.start()
 
-    def close(self, timeout: float) -> int:
-        """Waits for what is queued, as long as it moves on.
+    def told(self, event: Event) -> None:
+        """There is something new. Returns at once."""
+        self._news.set()
+
+    def close(self, timeout: float = 120.0) -> int:
+        """Waits for what is left, as long as it moves on.
 
         Args:
             timeout: Seconds without an attempt to deliver anything after which to stop waiting.
 
         Returns:
-            How many records did not reach MLflow.
+            How many events did not reach MLflow.
         """
-        assert self._thread is not None, "the last record is put before"
         self._hurry.set()
-        self._queue.put(None)
+        self._news.set()
         before = -1
         while self._thread.is_alive() and before != self._attempts:
             before = self._attempts
             self._thread.join(timeout)
         if self._thread.is_alive():
             self.last_error = self.last_error or f"MLflow took longer than {timeout:g} s"
-            self.undelivered += [*(record for group in self._in_hand for record in group), *self._drain()]
-        return len(self.undelivered)
+        return self.undelivered
 
-    def _drain(self) -> list[Record]:
-        """All that is queued, but for the word that no more will come."""
-        records, ended = [], False
-        with contextlib.suppress(queue.Empty):
-            while True:
-                record = self._queue.get_nowait()
-                ended |= record is None
-                records += [] if record is None else [record]
-        if ended:
-            self._queue.put(None)
-        return records
+    @property
+    def undelivered(self) -> int:
+        """How many events have not arrived."""
+        return self._left + len(self.refused)
+
+    def _delivered(self) -> int:
+        """How many events an earlier process has delivered, 0 where that is not known: they then go once more."""
+        try:
+            told = json.loads(self.file.read_text())
+            return int(told["events"]) if told["to"] == self.study.tracking_uri else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
 
     def _run(self) -> None:
         """The thread's whole life. Nothing may escape from it."""
         recorder = Recorder(self.study)
-        failures, retry_at = 0, 0.0
-        while (record := self._queue.get()) is not None:
+        recorder.learn(self.events[: self._position])
+        while True:
+            self._news.wait()
             self._hurry.wait(PACE_S)
-            self._in_hand = grouped([record, *self._drain()])
-            while self._in_hand:
-                self._attempts += 1
-                if failures >= PATIENCE and time.monotonic() < retry_at:
-                    self.undelivered += self._in_hand[0]
-                elif self._deliver(recorder, self._in_hand[0]):
-                    failures = 0
-                else:
-                    failures, retry_at = failures + 1, time.monotonic() + PAUSE_S
-                self._in_hand.pop(0)
-        # What was lost gets another chance at the end, in order; at the first failure the server counts as gone.
-        left, self.undelivered = grouped(self.undelivered), []
-        for number, group in enumerate(left):
-            self._attempts += 1
-            if not self._deliver(recorder, group):
-                self.undelivered += [record for later in left[number + 1 :] for record in later]
+            self._news.clear()
+            last = self._hurry.is_set()
+            end = len(self.events)
+            if not self._batch(recorder, self.events[self._position : end]):
+                self._left += sum(map(len, grouped(self.events[end:])))
+                return
+            if end > self._position:
+                self._position = end
+                self._note()
+            if last and end == len(self.events):
                 return
 
-    def _deliver(self, recorder: Recorder, group: Sequence[Record]) -> bool:
+    def _batch(self, recorder: Recorder, events: Sequence[Event]) -> bool:
+        """Delivers events; stops at one that does not arrive only if the study is over."""
+        recorder.learn(events)
+        groups = grouped(events)
+        self._left = sum(map(len, groups))
+        for group in groups:
+            pause = PAUSE_S
+            while not self._deliver(recorder, group):
+                if self._hurry.is_set():
+                    return False
+                self._hurry.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            self._left -= len(group)
+        return True
+
+    def _deliver(self, recorder: Recorder, group: Sequence[Event]) -> bool:
+        """Whether a group is done with."""
+        self._attempts += 1
         try:
             recorder.deliver(group)
         except Exception as error:  # MLflow raises of all kinds
-            self.undelivered += group
             self.last_error = f"{group[0].kind}: {type(error).__name__}: {error}"
-            return False
+            if not is_refusal(error):
+                return False
+            self.refused += group
         return True
 
+    def _note(self) -> None:
+        try:
+            partial = self.file.with_suffix(".partial")
+            partial.write_text(json.dumps({"events": self._position, "to": self.study.tracking_uri}))
+            partial.replace(self.file)
+        except OSError:  # the disk is full, say: it goes once more the next time
+            pass
 
-def grouped(records: Sequence[Record]) -> list[list[Record]]:
-    """Records of one trial together, as far as no record of the whole study lies between them."""
-    groups: list[list[Record]] = []
-    of_trial: dict[str, list[Record]] = {}
-    for record in records:
-        if record.kind not in Recorder.OF_A_TRIAL:
-            groups.append([record])
-            of_trial = {}
-        elif mine := of_trial.get(record.data["trial_id"]):
-            mine.append(record)
+
+def grouped(events: Sequence[Event]) -> list[list[Event]]:
+    """Events of one trial together, as far as no event of the whole study lies between them; those without a call of
+    their own are left out.
+    """
+    groups: list[list[Event]] = []
+    of_trial: dict[str, list[Event]] = {}
+    for event in events:
+        if event.kind not in OF_A_TRIAL:
+            if event.kind in OF_THE_STUDY:
+                groups.append([event])
+                of_trial = {}
+        elif mine := of_trial.get(event.data["trial_id"]):
+            mine.append(event)
         else:
-            of_trial[record.data["trial_id"]] = mine = [record]
+            of_trial[event.data["trial_id"]] = mine = [event]
             groups.append(mine)
     return groups

@@ -49,7 +49,10 @@ class Context:
         store: Folder of the prefix store, "" for none: every epoch then runs the frozen stages again.
         store_bytes: What it may hold.
         steps: Train so many steps, report nothing and end; 0: a whole trial.
-        folder: Where metrics and checkpoints go, for training without Ray; "": to Ray Tune.
+        trial: The trial's id in its study, "" for training without Ray.
+        folder: Where checkpoints go, and for training without Ray the metrics.
+        known: How many epochs of the trial its study knows: it goes on after them.
+        gpus: The share of a GPU that the trial has.
         shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
     """
 
@@ -65,7 +68,10 @@ class Context:
     store_bytes: int = 0
     shelf: str = ""
     steps: int = 0
+    trial: str = ""
     folder: str = ""
+    known: int = 0
+    gpus: float = 0.0
 
 
 def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
@@ -129,7 +135,7 @@ class Optimization:
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient became NaN or infinite; the trial ends there."""
+    """The loss, its gradient or the score became NaN or infinite; the trial ends there."""
 
 
 def fit(
@@ -188,10 +194,11 @@ def fit(
     }
     groups = parameter_groups(model, stages, weight_decay=optimization.weight_decay, **rates)
     optimizer = torch.optim.AdamW(groups, fused=True)
-    reporter = reporter or (ToFolder(Path(context.folder)) if context.folder else ToRay())
+    place = Path(context.folder)
+    reporter = reporter or (ToRay(place, context.known) if context.trial else ToFolder(place))
     scores: list[float] = []  # after each epoch; greater is better
     first = 0
-    state = reporter.restore(lambda folder: checkpoints.restore(folder, model, optimizer))
+    state = None if context.steps else reporter.restore(lambda place: checkpoints.restore(place, model, optimizer))
     if state:
         first, scores = state["epoch"], state["scores"]
         freezer.restore(state["freezing"])
@@ -228,10 +235,12 @@ def fit(
             model.eval()
             with torch.inference_mode(), speed.autocast():
                 metrics = evaluate(model, partial(feed.batch, "val"))
-            scores.append(metrics[context.metric] if context.mode == "max" else -metrics[context.metric])
+            if not math.isfinite(score := metrics[context.metric]):
+                where = f"after epoch {epoch + 1}, with {json.dumps(card.get('config', {}))}"
+                raise NonFiniteLossError(f"the score must be finite; {context.metric} is {score} {where}")
+            scores.append(score if context.mode == "max" else -score)
             last = epoch + 1 == context.epochs or not freezer.will_learn()
-            best = scores.index(max(scores))
-            last |= patience is not None and epoch - best >= patience
+            last |= patience is not None and epoch - scores.index(max(scores)) >= patience
             freezer.verify(beyond=0 if last else feed.not_run)
             # The mean over the batches that have the part: not every batch need have a label for it.
             for name, values in seen.items():
@@ -248,7 +257,7 @@ def fit(
             shelf = checkpoints.Shelf(Path(context.shelf), freezer.frozen_stages()) if context.shelf else None
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
             reporter.report(
-                Epoch(metrics, best == epoch, last, {"reuse": feed.note(), **speed.notes()}),
+                Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, {"reuse": feed.note(), **speed.notes()}),
                 partial(
                     checkpoints.save,
                     model=model,

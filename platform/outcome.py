@@ -7,39 +7,42 @@ from pathlib import Path
 from typing import Any
 
 from platform import checkpoints, pictures
-from platform.errors import InputError
+from platform.checkpoints import Checkpoints, DamagedError
+from platform.errors import Fault, InputError
 from platform.feed import WITHOUT
+from platform.ledger import Trial
 from platform.plan import Plan
-from platform.reporters import NOTES
-from platform.search import Scheduler
 from platform.space import Space
 from platform.task import PER_CLASS, Evaluation
-from platform.tracking import baseline_of, our_metrics, trial_name
 
 BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
 REUSE = ("loaded", "computed", "saved")  # of platform.feed.Kept
 TABLE_COLUMNS = 6  # what MLflow shows of a table without scrolling
 
 
-def trial_record(trial: Any, result: Any, space: Space, scheduler: Scheduler) -> dict[str, Any]:
+def trial_record(trial: Trial, space: Space) -> dict[str, Any]:
     """A trial as it stands in result.json."""
-    last = trial.last_result or {}
-    kept = trial.run_metadata.checkpoint_manager.best_checkpoint_result
-    # All of the best epoch, whose weights are kept.
-    metrics = our_metrics(kept.metrics if kept else result.metrics or {})
+    best, last = trial.best_epoch(space), (trial.metrics or [{}])[-1]
     return {
-        "trial_id": trial.trial_id,
-        "name": trial_name(trial),
-        "baseline": baseline_of(trial),
-        "status": scheduler.status(trial, failed=trial.status == "ERROR"),
-        "error": str(result.error).strip().splitlines()[-1] if result.error else "",
-        "config": {key: value for key, value in trial.config.items() if key != "context"},
-        "metrics": metrics,
-        "epochs": int(last.get("training_iteration", 0)),
-        "notes": dict(last.get(NOTES) or {}),
+        "trial_id": trial.id,
+        "name": trial.name,
+        "baseline": trial.baseline,
+        "status": trial.status if trial.is_done else "interrupted",
+        "error": _reason(trial.error) if trial.status == "failed" else "",
+        "config": trial.config,
+        # All of the best epoch, whose weights are kept.
+        "metrics": trial.metrics[best - 1] if best else last,
+        "epochs": trial.epochs,
+        "attempts": trial.attempts,
+        "notes": trial.notes,
         "reuse": {key: last[f"reuse/{key}"] for key in REUSE if f"reuse/{key}" in last},
-        "seconds": round(float(last.get("time_total_s", 0.0)), 2),
+        "seconds": round(trial.seconds, 2),
     }
+
+
+def _reason(error: str) -> str:
+    """The last line of what was raised."""
+    return (error.strip().splitlines() or ["no reason was told"])[-1]
 
 
 def reuse_of(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -105,7 +108,7 @@ class Judgement:
 
 
 def judge(
-    plan: Plan, trials: list[dict[str, Any]], best: dict[str, Any], found: Mapping[str, Any], data: Path
+    plan: Plan, trials: list[dict[str, Any]], best: dict[str, Any], found: Mapping[str, Trial], data: Path
 ) -> Judgement:
     """Scores the best trial and the baselines on the test split; saves the best one's model, pictures and reports.
 
@@ -113,7 +116,7 @@ def judge(
         plan: The study's.
         trials: Their records.
         best: The best one's.
-        found: Ray's result of each trial, by id.
+        found: What is known of each trial, by id.
         data: The prepared data.
     """
     folder, winner, metric = plan.request.folder / BEST, found[best["trial_id"]], plan.space.metric
@@ -135,7 +138,7 @@ def judge(
 
     compared = {"best": crowned["test_metrics"], **{b["baseline"]: b["test_metrics"] for b in baselines}, **references}
     figures: dict[str, Any] = {
-        "learning_curves.png": pictures.learning_curves(winner.metrics_dataframe.to_dict("records"), metric),
+        "learning_curves.png": pictures.learning_curves(winner.metrics, metric),
         "comparison.png": pictures.comparison(compared, metric.replace("val/", "test/", 1)),
         **evaluation.figures,
     }
@@ -164,12 +167,20 @@ def _table(compared: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [["", *titles], ["---"] * (len(keys) + 1), *rows])
 
 
-def _score(plan: Plan, trial: Any, folder: Path, data: Path) -> tuple[Any, Evaluation]:
-    """Saves the model of a trial's best epoch into a folder, and scores it on the test split."""
+def _score(plan: Plan, trial: Trial, folder: Path, data: Path) -> tuple[Any, Evaluation]:
+    """Saves the model of a trial's best epoch into a folder, and scores it on the test split.
+
+    Raises:
+        InputError: The checkpoint is not as it was written.
+    """
     import torch
 
-    with trial.get_best_checkpoint(plan.space.metric, plan.space.mode).as_directory() as checkpoint:
-        checkpoints.export(Path(checkpoint), folder)
+    checkpoint = Checkpoints(plan.request.folder_of(trial.id)).path(trial.best_epoch(plan.space) or 0)
+    try:
+        checkpoints.export(checkpoint, folder)
+    except (DamagedError, OSError) as error:
+        remedy = "Restore it from a copy and --resume, or start a new study."
+        raise InputError(Fault(f"the best checkpoint of {trial.name} must be whole", str(error), remedy)) from error
     torch.set_num_threads(plan.resources.cpus)
     model = plan.task.load(folder)
     return model, plan.task.test(model, data)

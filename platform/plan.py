@@ -1,28 +1,30 @@
 """What a study is asked for, and the check that it can be done, before anything starts."""
 
-import json
 import os
 import re
 import shlex
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
-from platform import cluster, task
+from filelock import FileLock, Timeout
+
+from platform import cluster, journal, task
 from platform.cluster import Resources
 from platform.errors import Fault, InputError
-from platform.space import DEPTH, Space, split_setting
+from platform.space import DEPTH, Space, show, split_setting
 from platform.task import Dataset, Task
 
-REQUEST, RESULT = "study.json", "result.json"
+JOURNAL, RESULT, TRIALS, LOCK = "journal.log", "result.json", "trials", ".lock"  # in a study's folder
 ROOM = 1 << 30  # bytes that must be free to start: a few checkpoints and the records
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, as it is kept in the study's folder for resuming.
+    """What the user asked for; the study's journal begins with it.
 
     Attributes:
         no_reuse: Whether frozen stages are run again in each epoch.
@@ -55,6 +57,10 @@ class Request:
         """Everything of the study but MLflow's records."""
         return Path(self.storage) / self.name
 
+    def folder_of(self, trial_id: str) -> Path:
+        """A trial's checkpoints."""
+        return self.folder / TRIALS / trial_id
+
     @property
     def cache(self) -> Path:
         """What studies share: decoded data, and what frozen stages made of it."""
@@ -81,15 +87,29 @@ def read_request(folder: Path) -> Request:
     """What an earlier study was asked for.
 
     Raises:
-        InputError: There is no such study.
+        InputError: There is no such study, or it is someone else's, or its journal is damaged.
     """
-    try:
-        kept = json.loads((folder / REQUEST).read_text())
-    except (OSError, ValueError) as error:
-        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{REQUEST}"))
+    if not (folder / JOURNAL).is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{JOURNAL}"))
         remedy = f"Studies there: {', '.join(known)}." if known else "Start one without --resume."
-        raise InputError(Fault("--resume needs a study of that name", str(folder), remedy)) from error
+        raise InputError(Fault("--resume needs a study of that name", str(folder), remedy))
+    for place in (folder, folder / JOURNAL):
+        if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():
+            rule, remedy = "--resume needs a study of one's own", "Copy the folder, if its owner is to be trusted."
+            raise InputError(Fault(rule, f"{place} belongs to user {place.stat().st_uid}", remedy))
+    kept = _events(folder)[0].data["request"]
     return Request(**{**kept, "settings": tuple(kept["settings"]), "data": tuple(kept["data"])})
+
+
+def lock(request: Request) -> FileLock:
+    """Held by the process that works on a study; the system gives it back when the process dies."""
+    return FileLock(request.folder / LOCK)
+
+
+def busy(request: Request) -> Fault:
+    """What is told where another process works on a study."""
+    remedy = "Wait for it, or stop it; for another study choose another --name."
+    return Fault("one process at a time works on a study", f"{request.name} is being worked on", remedy)
 
 
 def looks_right(request: Request, resume: bool) -> bool:
@@ -101,7 +121,7 @@ def looks_right(request: Request, resume: bool) -> bool:
         return False
     have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     places = all(":" in place or Path(place).exists() for place in request.data)
-    named = (request.folder / REQUEST).exists() == resume and not (resume and _is_done(request.folder))
+    named = (request.folder / JOURNAL).exists() == resume and not (resume and _is_done(request.folder))
     return places and named and not _request_faults(request) and not have.faults()
 
 
@@ -121,10 +141,14 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     if resume and _is_done(request.folder):
         remedy = f"Search longer in a new study: --trials {2 * space.trials}."
         faults.append(Fault("--resume needs a study that was interrupted", f"{request.name}: all done", remedy))
-    if (request.folder / REQUEST).exists() and not resume:
+    if resume and not space_faults:
+        faults += _other_space(space, _events(request.folder)[0].data["space"])
+    if (request.folder / JOURNAL).exists() and not resume:
         go_on = "" if _is_done(request.folder) else f" Or go on with it: {resume_command(request)}"
         remedy = f"Choose another --name.{go_on}"
         faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
+    elif resume and _is_busy(request):
+        faults.append(busy(request))
     storage_faults = _storage_faults(Path(request.storage))
     faults += storage_faults
     if not storage_faults:
@@ -147,6 +171,11 @@ def resume_command(request: Request) -> str:
     return f"python -m platform.tune {request.task} --resume --name {request.name}{storage_option(request)}"
 
 
+def deliver_command(request: Request) -> str:
+    """What to type to bring to MLflow what has not arrived there."""
+    return f"python -m platform.deliver {request.name}{storage_option(request)}"
+
+
 def storage_option(request: Request) -> str:
     """What a command must be told to find a study, nothing where it is in the default place."""
     return "" if Path(request.storage) == Path("studies").resolve() else f" --storage {shlex.quote(request.storage)}"
@@ -158,7 +187,47 @@ def _budget(request: Request) -> dict[str, int]:
 
 
 def _is_done(folder: Path) -> bool:
-    return (folder / RESULT).exists() and not json.loads((folder / RESULT).read_text())["interrupted"]
+    last = _events(folder)[-1]
+    return last.kind == "close" and last.data["status"] != "KILLED"
+
+
+def _is_busy(request: Request) -> bool:
+    try:
+        with lock(request).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def _events(folder: Path) -> list[journal.Event]:
+    """What a study's journal holds; it is asked for several times, and can be long.
+
+    Raises:
+        InputError: The journal is damaged, or empty.
+    """
+    return _read(folder / JOURNAL, (folder / JOURNAL).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(file: Path, changed_ns: int) -> list[journal.Event]:
+    if events := journal.read(file):
+        return events
+    remedy = f"It was stopped before anything was done: delete {file.parent} and start anew."
+    raise InputError(Fault("a study's journal must say what was asked for", f"{file}: nothing", remedy))
+
+
+def _other_space(space: Space, before: Mapping[str, str]) -> list[Fault]:
+    """What a study would search now that it did not before: its file was changed in between."""
+    now = describe(space)
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    rule, remedy = "--resume needs the space that the study began with", "Restore its file, or start a new study."
+    return [Fault(rule, f"{key}: {before.get(key)} then, {now.get(key)} now", remedy) for key in changed]
+
+
+def describe(space: Space) -> dict[str, str]:
+    """A space and its budget in words, to tell whether it is another one."""
+    budget = {key: str(getattr(space, key)) for key in ("trials", "max_epochs", "grace_epochs", "metric", "mode")}
+    return {**budget, **{key: show(value) for key, value in space.params.items()}}
 
 
 def space_of(module: Task, name: str, settings: Sequence[str], **budget: int) -> tuple[Space, list[Fault]]:

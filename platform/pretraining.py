@@ -30,5 +30,5 @@ def once(folder: Path, train: Callable[[ToFolder], None]) -> bool:
         reporter = ToFolder(folder)
         train(reporter)
         (folder / DONE).write_text(json.dumps({"epochs": len(reporter.history())}))
-        reporter.forget_checkpoints()
+        reporter.checkpoints.forget()
         return False

@@ -1,7 +1,7 @@
 """What MLflow holds of a study, and how one record gets there.
 
 A parent run per study, a child run per trial with all that is new of it in one call, the best model. This file alone
-imports mlflow for writing; `tracking.py` says what is recorded and when, `delivery.py` when it is sent.
+imports mlflow for writing; `delivery.py` says when it is sent.
 """
 
 import contextlib
@@ -15,12 +15,15 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from platform.journal import Event
+from platform.ledger import OF_A_TRIAL
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +32,7 @@ PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
 COLUMN = {"image": "path", "text": "text"}  # of a model's input, by what the input is
 REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision")  # of any model
+OF_THE_STUDY = ("open", "best", "close")  # events
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with MLflow's own 7 retries one call to a dead server takes 244 s
@@ -66,7 +70,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What is known of a study before its first trial. Plain values only: Ray pickles its callbacks.
+    """What is known of a study before its first trial. Plain values only: its journal begins with them.
 
     Attributes:
         tracking_uri: MLflow's store, e.g. "sqlite:////abs/mlflow.db" or "http://host:5000".
@@ -103,44 +107,51 @@ class StudyFacts:
     code_paths: Sequence[Path] = (ROOT / "platform", ROOT / "trainables")
 
 
-@dataclass(frozen=True)
-class Record:
-    """One thing to tell MLflow, complete in itself: delivered later, it says the same."""
+def facts_as_json(study: StudyFacts) -> dict[str, Any]:
+    """What is known of a study, for its journal."""
+    return json.loads(json.dumps(asdict(study), default=str))
 
-    kind: str  # one of Recorder.OF_A_TRIAL, or the method of Recorder that delivers it
-    time_ms: int
-    data: dict[str, Any]
+
+def facts_from_json(told: Mapping[str, Any]) -> StudyFacts:
+    """What `facts_as_json` wrote down."""
+    dataset = DatasetFacts(**told["dataset"]) if told["dataset"] else None
+    paths = {key: [Path(path) for path in told[key]] for key in ("files", "code_paths")}
+    return StudyFacts(**{**told, **paths, "dataset": dataset})
 
 
 class Recorder:
-    """Talks to MLflow. Finds what an earlier process left, by tags."""
-
-    OF_A_TRIAL = ("trial_start", "epoch", "trial_end")
+    """Talks to MLflow. Finds what an earlier process left, by tags: what is told twice is there once."""
 
     def __init__(self, study: StudyFacts) -> None:
         self.study = study
         self.client: Any = None
         self.experiment_id = ""
         self.parent_id = ""
-        self.starts: dict[str, Record] = {}  # by trial: should the start be lost, the next record makes up for it
+        self.proposed: dict[str, Event] = {}  # by trial
         self.runs: dict[str, str] = {}  # trial → run
-        self.ended: set[str] = set()  # trials
         self.is_new = False  # nothing of the study was there before
         self.attempted: set[str] = set()  # trials whose run may have been created
         self.steps: dict[str, set[int]] = {}  # run → epochs recorded
         self.tags: dict[str, dict[str, str]] = {}  # run → what was said last
 
-    def deliver(self, records: Sequence[Record]) -> None:
-        """Sends one record, or several of one trial in their order; raises if MLflow did not take them."""
-        first = records[0]
-        self.starts |= {record.data["trial_id"]: record for record in records if record.kind == "trial_start"}
+    def learn(self, events: Iterable[Event]) -> None:
+        """Takes note of what was proposed: a trial gets a run once it begins."""
+        self.proposed |= {event.data["trial_id"]: event for event in events if event.kind == "trial"}
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Sends one event, or several of one trial in their order; raises if MLflow did not take them."""
+        first = events[0]
         if not self.parent_id:
             self._open_store()
             self._open_parent(first.time_ms)
-        if first.kind in self.OF_A_TRIAL:
-            self._trial(first.data["trial_id"], records)
+        if first.kind in OF_A_TRIAL:
+            self._trial(first.data["trial_id"], events)
+        elif first.kind == "open":
+            self.client.update_run(self.parent_id, status="RUNNING")
+        elif first.kind == "best":
+            self._best(first.time_ms, **first.data)
         else:
-            getattr(self, f"_{first.kind}")(first.time_ms, **first.data)
+            self.client.set_terminated(self.parent_id, first.data["status"], first.time_ms)
 
     def pictures(
         self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], figures: Mapping[str, Path]
@@ -182,8 +193,6 @@ class Recorder:
             run = self._create({"kind": "study"}, study.name, time_ms)
             for file in study.files:
                 self.client.log_artifact(run.info.run_id, str(file))
-        else:
-            self.client.update_run(run.info.run_id, status="RUNNING")
         params = {"task": study.task, "metric": study.metric, "mode": study.mode, "max_epochs": study.max_epochs}
         self._complete(run, params | dict(study.params))
         self.parent_id = run.info.run_id
@@ -194,13 +203,11 @@ class Recorder:
             # An attempt that failed may have created it all the same.
             run = None if self.is_new and trial_id not in self.attempted else self._find(key)
             self.attempted.add(trial_id)
-            if start := self.starts.get(trial_id):
-                if run is None:
-                    tags = key | {"mlflow.parentRunId": self.parent_id, "status": "running"}
-                    run = self._create(tags, start.data["name"], start.time_ms)
-                self._complete(run, start.data["params"])
+            proposed = self.proposed[trial_id]
             if run is None:
-                raise LookupError(f"trial {trial_id} never started, so it has no run")
+                tags = key | {"mlflow.parentRunId": self.parent_id, "status": "running"}
+                run = self._create(tags, f"trial {trial_id}", proposed.time_ms)
+            self._complete(run, proposed.data["config"])
             self.steps[run.info.run_id] = self._steps_of(run)
             self.tags[run.info.run_id] = dict(run.data.tags)
             self.runs[trial_id] = run.info.run_id
@@ -256,62 +263,69 @@ class Recorder:
             if figures:
                 self.client.log_artifacts(run_id, folder, "figures")
 
-    # One method per kind of record.
-
-    def _open(self, time_ms: int) -> None:
-        """Nothing left to do: every first record opens the study."""
-
-    def _trial(self, trial_id: str, records: Sequence[Record]) -> None:
-        """What happened to a trial. Of one that goes on, what is recorded already is left out."""
+    def _trial(self, trial_id: str, events: Sequence[Event]) -> None:
+        """What happened to a trial. What is recorded already is left out."""
         run_id = self._run_of(trial_id)
         told: list[tuple[Mapping[str, float], int, int]] = []
         tags, end = dict[str, str](), None
-        for record in records:
-            if record.kind == "trial_start" and trial_id not in self.ended:  # else it was lost, and comes late
+        for event in events:
+            end = None
+            if event.kind == "trial_start":
                 tags["status"] = "running"
-            elif record.kind == "epoch":
-                tags |= record.data["notes"]
-                if record.data["step"] not in self.steps[run_id]:
-                    told.append((record.data["metrics"], record.time_ms, record.data["step"]))
-            elif record.kind == "trial_end":
-                tags |= record.data["tags"]
-                end = record.time_ms
+            elif event.kind == "epoch":
+                tags |= event.data["notes"]
+                if event.data["step"] not in self.steps[run_id]:
+                    told.append((event.data["metrics"], event.time_ms, event.data["step"]))
+            elif event.kind == "attempt_failed":
+                tags["error_of_an_attempt"] = event.data["error"]
+            else:
+                tags |= {"status": event.data["status"]}
+                tags |= {"error": event.data["error"]} if event.data["error"] else {}
+                end = event.time_ms
         known = self.tags[run_id]
-        new = {key: value for key, value in tags.items() if known.get(key) != value}
+        new = {key: value[-TAG_CHARACTERS:] for key, value in tags.items()}
+        new = {key: value for key, value in new.items() if known.get(key) != value}
         self._log(run_id, told, new)
         self.steps[run_id] |= {step for _, _, step in told}
+        known |= new
         if end is not None:
             self.client.set_terminated(run_id, RUN_STATUS[tags["status"]], end)
-            self.ended.add(trial_id)
         elif "status" in new:  # it was interrupted, and goes on
             self.client.update_run(run_id, status="RUNNING")
-        known |= new
 
     def _best(
         self,
         time_ms: int,
         trial_id: str,
-        metrics: dict[str, float],
-        model_dir: Path | None,
-        figures: dict[str, Any],
-        files: list[Path],
+        metrics: Mapping[str, float],
+        model_dir: str | None,
+        figures: Mapping[str, str],
+        files: Sequence[str],
         note: str,
     ) -> None:
+        """What came of the study: test metrics on the best trial's run and the parent, figures and the model."""
         run_id = self._run_of(trial_id)
         for target in (run_id, self.parent_id):
-            self._log_metrics(target, metrics, time_ms, step=0)
+            there = self.client.get_run(target).data.metrics
+            new = {key: value for key, value in metrics.items() if key not in there}
+            self._log_metrics(target, new, time_ms, step=0)
         self.client.set_tag(self.parent_id, "best_trial_id", trial_id)
         self.client.set_tag(self.parent_id, "best_run_id", run_id)
         if note:
             self.client.set_tag(self.parent_id, "mlflow.note.content", note)  # shown as the run's description
-        self._log_figures(run_id, figures)
-        for file in files:
+        self._log_figures(run_id, {name: Path(file) for name, file in figures.items()})
+        for file in map(Path, files):
             if file.is_dir():
                 self.client.log_artifacts(run_id, str(file), f"files/{file.name}")
             else:
                 self.client.log_artifact(run_id, str(file), "files")
-        if model_dir is not None:
-            self._log_model(run_id, model_dir)
+        if model_dir is not None and not self._has_model(run_id):
+            self._log_model(run_id, Path(model_dir))
+
+    def _has_model(self, run_id: str) -> bool:
+        """Whether an earlier process logged the model whole."""
+        found = self.client.search_logged_models([self.experiment_id], f"source_run_id = '{run_id}'")
+        return any(model.status == "READY" for model in found)
 
     def _log_model(self, run_id: str, model_dir: Path) -> None:
         """Logs the folder as an MLflow model of the best run.
@@ -344,9 +358,6 @@ class Recorder:
             pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *self.study.requirements})],
         )
 
-    def _close(self, time_ms: int, status: str) -> None:
-        self.client.set_terminated(self.parent_id, status, time_ms)
-
 
 def record_pictures(
     tracking_uri: str,
@@ -368,6 +379,18 @@ def record_pictures(
     except Exception as error:  # MLflow raises of all kinds; the pictures are on the disk already
         return f"Not recorded in MLflow at {tracking_uri}: {type(error).__name__}: {error}"
     return ""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether MLflow will never take what it was sent, as far as can be told; else it is tried again."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+        return 400 <= status < 500 and status not in (401, 403, 408, 429)
+    if isinstance(error, OSError):  # a connection, or a file that is gone
+        return isinstance(error, FileNotFoundError)
+    return isinstance(error, LookupError | TypeError | ValueError | AttributeError)  # a fault of our own
 
 
 def artifact_location(tracking_uri: str, experiment: str) -> str | None:

@@ -1,8 +1,6 @@
 """Where an epoch's metrics and checkpoint go: to Ray Tune, or to a folder where a stage is trained ahead of a trial."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +9,12 @@ from typing import Any, Protocol
 from ray import tune
 
 from platform import checkpoints
+from platform.checkpoints import Checkpoints
 
 BEST, HISTORY = "best", "history.json"
-LAST, NOTES = "last", "notes"  # keys of a result: whether the trial has nothing left to do; what is to be said of it
+# Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it.
+EPOCH, LAST, NOTES = "epoch", "last", "notes"
+RESUMED = "resumed"  # a subject of notes
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Epoch:
     """What is to be told of an epoch.
 
     Attributes:
+        number: From 1.
         metrics: By name.
-        best: Whether it is the best so far.
+        best: Whether no epoch before was better.
         last: Whether the trial has nothing left to do.
         notes: In words, by subject.
     """
 
+    number: int
     metrics: dict[str, float]
     best: bool
     last: bool
@@ -44,61 +47,51 @@ class Reporter(Protocol):
 
 
 class ToRay:
-    """Reports to the trial's Ray Tune session; LAST tells a trial that is done from one that was stopped."""
+    """Keeps a trial's checkpoints in its folder and reports its metrics to its Ray Tune session."""
+
+    def __init__(self, folder: Path, known: int) -> None:
+        """
+        Args:
+            folder: The trial's.
+            known: How many epochs of the trial the study knows.
+        """
+        self.checkpoints, self.known = Checkpoints(folder), known
+        self.note = ""
 
     def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
-        checkpoint = tune.get_checkpoint()
-        if checkpoint is None:
-            return None
-        with checkpoint.as_directory() as folder:
-            return load(Path(folder))
+        newest = self.checkpoints.newest(self.known)
+        if self.checkpoints.notes:
+            where = f"went on from {newest.name}" if newest else "began anew"
+            self.note = f"{'; '.join(self.checkpoints.notes)}; {where}"
+        return load(newest) if newest else None
 
     def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            save(Path(folder))
-            checkpoint = tune.Checkpoint.from_directory(folder)
-            tune.report({**epoch.metrics, LAST: epoch.last, NOTES: dict(epoch.notes)}, checkpoint=checkpoint)
+        self.checkpoints.add(epoch.number, epoch.best, save)
+        notes = {**epoch.notes, **({RESUMED: self.note} if self.note else {})}
+        tune.report({**epoch.metrics, EPOCH: epoch.number, LAST: epoch.last, NOTES: notes})
 
 
 class ToFolder:
-    """Keeps the newest checkpoint (epoch-N), the best epoch's model (best) and the metrics so far (history.json)."""
+    """Keeps the newest checkpoints (epoch-N), the best epoch's model (best) and the metrics so far (history.json)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.checkpoints = Checkpoints(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
     def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
-        checkpoints = self._checkpoints()
-        return load(checkpoints[-1]) if checkpoints else None
+        newest = self.checkpoints.newest(len(self.history()))
+        return load(newest) if newest else None
 
     def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
-        before = self._checkpoints()
-        number = _number(before[-1]) + 1 if before else 1
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.folder))
-        save(partial)
+        written = self.checkpoints.add(epoch.number, epoch.best, save)
         if epoch.best:
-            checkpoints.export(partial, self.folder / BEST)
-        # The history first: a checkpoint without its epoch's line would leave a gap that no one fills.
-        history = [*self.history()[: number - 1], epoch.metrics]
+            checkpoints.export(written, self.folder / BEST)
+        history = [*self.history()[: epoch.number - 1], epoch.metrics]
         (self.folder / f".{HISTORY}").write_text(json.dumps(history))
         (self.folder / f".{HISTORY}").replace(self.folder / HISTORY)
-        partial.rename(self.folder / f"epoch-{number}")
-        for old in before:
-            shutil.rmtree(old)
 
     def history(self) -> list[dict[str, float]]:
         """The metrics of each epoch so far."""
         path = self.folder / HISTORY
         return json.loads(path.read_text()) if path.exists() else []
-
-    def forget_checkpoints(self) -> None:
-        """Deletes what only going on needs, once nothing is left to do."""
-        for folder in [*self._checkpoints(), *self.folder.glob(".partial-*")]:
-            shutil.rmtree(folder)
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*"), key=_number)
-
-
-def _number(folder: Path) -> int:
-    return int(folder.name.partition("-")[2])

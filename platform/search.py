@@ -1,167 +1,157 @@
-"""What proposes a study's configurations, and what ends a trial early.
+"""What happens next in a study: which trial is begun, which is cut, which is tried again. Knows neither Ray nor MLflow.
 
-Optuna's TPE proposes; ASHA stops. Both differ from what Ray ships in what they are told: the sampler hears of a stopped
-trial as pruned, with the scores it had on the way, and of a failed one as failed; a baseline is proposed once, trained
-to its full budget, and kept from the sampler: few are points of the space.
+The first point comes first, then the baselines: they are trained to their full budget and kept from the sampler, since
+few are points of the space. Everything is decided from the ledger, so that a study which was killed goes on as if it
+had not been.
 """
 
-import pickle
+import re
+from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import optuna
-from optuna.trial import TrialState
-from ray.tune import Callback
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
-from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
-
-from platform.reporters import LAST
+from platform.asha import Asha
+from platform.ledger import Ledger, Trial
+from platform.sampler import Sampler
 from platform.space import Space
-from platform.tracking import baseline_of
 
-REDUCTION = 3  # ASHA keeps the best third at each rung (Li et al. 2020)
-REMEMBERED, OF_THEM_BEST = 300, 50  # trials that the sampler goes by once there are twice as many; the rest the newest
-
-
-class OptunaSearcher(Searcher):
-    """Optuna's ask and tell behind Ray's interface."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        super().__init__(metric=space.metric, mode=space.mode)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.max_epochs = space.max_epochs
-        self.distributions = OptunaSearch.convert_search_space(dict(space.searched))
-        self.baselines = dict(space.baseline_configs())
-        # A third of a small study is drawn at random before TPE has anything to go by; never more than its default 10.
-        random_trials = max(3, min(10, space.trials // 3))
-        self.study = optuna.create_study(
-            direction="maximize" if space.mode == "max" else "minimize",
-            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=random_trials),
-        )
-        self.study.enqueue_trial(dict(space.start))
-        self.running: dict[str, optuna.Trial] = {}
-        self.scores: dict[str, list[float]] = {}
-        self.asked = 0
-
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The first point, then the baselines, then what Optuna proposes."""
-        self.asked += 1
-        if self.asked > 1 and self.baselines:
-            name = next(iter(self.baselines))
-            return {**self.baselines.pop(name), "context": {"baseline": name}}
-        if len(self.study.get_trials(deepcopy=False)) > 2 * REMEMBERED:
-            self._forget()
-        trial = self.study.ask(self.distributions)
-        self.running[trial_id], self.scores[trial_id] = trial, []
-        return dict(trial.params)
-
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        if trial_id in self.running:
-            score, epoch = float(result[self.metric]), int(result["training_iteration"])
-            self.running[trial_id].report(score, epoch)
-            self.scores[trial_id].append(score)
-
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        trial, scores = self.running.pop(trial_id, None), self.scores.pop(trial_id, [])
-        if trial is None:
-            return
-        if result and self.metric in result and int(result["training_iteration"]) > len(scores):
-            # Ray hands a trial's last result to this method alone.
-            scores.append(float(result[self.metric]))
-            trial.report(scores[-1], int(result["training_iteration"]))
-        if error or not scores:
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif len(scores) < self.max_epochs and not (result or {}).get(LAST):
-            self.study.tell(trial, state=TrialState.PRUNED)
-        else:
-            # A trial is worth its best epoch, since that is the one whose weights are kept.
-            self.study.tell(trial, max(scores) if self.mode == "max" else min(scores))
-
-    def _forget(self) -> None:
-        """Goes on in a new Optuna study with the best trials and the newest: TPE's time to propose one grows with all
-        that it knows. MLflow and result.json keep all.
-        """
-        done = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
-        complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
-        best = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=self.mode == "max")[:OF_THEM_BEST]
-        newest = done[len(best) - REMEMBERED :]
-        study = optuna.create_study(direction=self.study.direction, sampler=self.study.sampler)
-        study.add_trials([trial for trial in best if trial.number < newest[0].number] + newest)
-        for key, trial in self.running.items():
-            study.add_trial(
-                optuna.trial.create_trial(
-                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
-                )
-            )
-            again = optuna.trial.Trial(study, len(study.get_trials(deepcopy=False)) - 1)
-            for epoch, score in enumerate(self.scores[key], start=1):
-                again.report(score, epoch)
-            self.running[key] = again
-        self.study = study
-
-    def save(self, checkpoint_path: str) -> None:
-        Path(checkpoint_path).write_bytes(pickle.dumps(self.__dict__))
-
-    def restore(self, checkpoint_path: str) -> None:
-        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+ATTEMPTS = 3  # in a row without a finished epoch, then a trial has failed
+HOPELESS = ("NonFiniteLossError", "FrozenChangedError", "NotFrozenError")  # would come again
+OUT_OF_MEMORY, DISK_FULL = "OutOfMemoryError", "DiskFullError"
+ENDED_EARLY = "it ended before its last epoch without saying why"
 
 
-class Scheduler(AsyncHyperBandScheduler):
-    """ASHA (Li et al. 2020), which leaves the baselines alone.
+class Search:
+    """Decides, and writes down what was decided before it is acted upon.
 
     Attributes:
-        pruned: The trials that it cut.
+        stopped: Why no more is begun although trials are left, "" if nothing is in the way.
     """
 
-    def __init__(self, space: Space) -> None:
-        self.pruned: set[str] = set()
-        self.max_epochs = space.max_epochs
-        super().__init__(
-            time_attr="training_iteration",
-            metric=space.metric,
-            mode=space.mode,
-            max_t=space.max_epochs,
-            grace_period=space.grace_epochs,
-            reduction_factor=REDUCTION,
-        )
+    def __init__(self, space: Space, seed: int, ledger: Ledger, gpus: float = 0.0) -> None:
+        """
+        Args:
+            space: What is searched.
+            seed: Of what is proposed.
+            ledger: What happened so far.
+            gpus: The share of a GPU that a trial gets.
+        """
+        self.space, self.ledger, self.gpus = space, ledger, gpus
+        self.stopped = ""
+        self.baselines = dict(space.baseline_configs())
+        self.asha, self._cut = Asha(space), set[str]()
+        epochs: dict[str, int] = {}
+        for event in ledger.events:
+            if event.kind == "epoch":
+                trial_id = event.data["trial_id"]
+                epochs[trial_id] = epochs.get(trial_id, 0) + 1
+                self._judge(ledger.trials[trial_id], epochs[trial_id])
+        known = list(ledger.trials.values())
+        for trial in known:
+            self.baselines.pop(trial.baseline, None)
+        self.sampler = Sampler(space, seed, [trial for trial in known if not trial.baseline])
+        self._queue = deque(trial for trial in known if not trial.is_done)
+        for trial in list(self._queue):  # killed between its last epoch and the word of it
+            if self._is_over(trial):
+                self._queue.remove(trial)
+                self.ended(trial)
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if baseline_of(trial):
-            return TrialScheduler.CONTINUE
-        decision = super().on_trial_result(tune_controller, trial, result)
-        if decision == TrialScheduler.STOP:
-            self.pruned.add(trial.trial_id)
-        return decision
+    @property
+    def is_over(self) -> bool:
+        """Whether all trials are done."""
+        proposed = self.ledger.trials.values()
+        return len(proposed) >= self.space.trials and all(trial.is_done for trial in proposed)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if not baseline_of(trial):
-            super().on_trial_complete(tune_controller, trial, result)
+    def next(self) -> Trial | None:
+        """The trial to begin or to go on with; None where there is none now."""
+        if self._queue:
+            return self._queue.popleft()
+        number = len(self.ledger.trials) + 1
+        if number > self.space.trials or self.stopped:
+            return None
+        trial_id, baseline = f"{number:03d}", ""
+        if number > 1 and self.baselines:
+            baseline = next(iter(self.baselines))
+            config = self.baselines.pop(baseline)
+        else:
+            config = {**self.space.fixed, **self.sampler.ask(trial_id)}
+        self.ledger.tell("trial", trial_id=trial_id, config=config, baseline=baseline)
+        return self.ledger.trials[trial_id]
 
-    def status(self, trial: Any, failed: bool) -> str:
-        """How a trial ended.
+    def started(self, trial: Trial) -> None:
+        """An attempt at a trial began."""
+        self.ledger.tell("trial_start", trial_id=trial.id)
+
+    def epoch(
+        self, trial: Trial, step: int, metrics: Mapping[str, float], notes: Mapping[str, str], last: bool = False
+    ) -> bool:
+        """A trial finished an epoch.
+
+        Args:
+            trial: The trial.
+            step: The epoch, from 1. One that is known already is passed over: an attempt began further back.
+            metrics: Its metrics.
+            notes: What is to be said of the trial.
+            last: Whether nothing is left to do.
 
         Returns:
-            "failed", "finished" (nothing was left to do), "pruned" (cut as one of the worse), or "interrupted" (by the
-            user or the time budget).
+            Whether the trial goes on.
         """
-        if failed:
-            return "failed"
-        result = trial.last_result or {}
-        if result.get(LAST) or int(result.get("training_iteration", 0)) >= self.max_epochs:
-            return "finished"
-        return "pruned" if trial.trial_id in self.pruned else "interrupted"
+        if step > trial.epochs:
+            told = {"metrics": dict(metrics), "notes": dict(notes), "last": last}
+            self.ledger.tell("epoch", trial_id=trial.id, step=step, **told)
+            if not trial.baseline:
+                self.sampler.report(trial.id, step, metrics[self.space.metric])
+            self._judge(trial, step)
+        return not self._is_over(trial)
+
+    def ended(self, trial: Trial) -> None:
+        """A trial ended by itself, or because it was told to."""
+        if not self._is_over(trial):
+            self._end(trial, "failed", ENDED_EARLY)
+        elif trial.last or trial.epochs >= self.space.max_epochs:
+            self._end(trial, "finished")
+        else:
+            self._end(trial, "pruned")
+
+    def failed(self, trial: Trial, error: str) -> None:
+        """An attempt at a trial ended in an error: it is tried again, unless that has no hope.
+
+        Args:
+            trial: The trial.
+            error: The end of what was raised.
+        """
+        gpus = self.gpus if trial.gpus is None else trial.gpus
+        if _names(error, DISK_FULL):
+            self.stopped = self.stopped or error.strip().splitlines()[-1]
+            self.ledger.tell("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus)
+        elif _names(error, *HOPELESS) or trial.failures + 1 >= ATTEMPTS or (_names(error, OUT_OF_MEMORY) and gpus >= 1):
+            self._end(trial, "failed", error)
+        else:
+            # Alone on a GPU, a trial has all of its memory: the next step up.
+            more = min(1.0, 2 * gpus) if _names(error, OUT_OF_MEMORY) else trial.gpus
+            self.ledger.tell("attempt_failed", trial_id=trial.id, error=error, gpus=more)
+            self._queue.append(trial)
+
+    def interrupted(self) -> None:
+        """The process ends: what was running will be gone on with."""
+        for trial in list(self.ledger.trials.values()):
+            if trial.status == "running" or (trial.attempts and not trial.is_done):
+                self.ledger.tell("trial_end", trial_id=trial.id, status="interrupted", error="")
+
+    def _end(self, trial: Trial, status: str, error: str = "") -> None:
+        self.ledger.tell("trial_end", trial_id=trial.id, status=status, error=error)
+        if not trial.baseline:
+            self.sampler.tell(trial)
+
+    def _judge(self, trial: Trial, epoch: int) -> None:
+        score = trial.metrics[epoch - 1][self.space.metric]
+        if not trial.baseline and self.asha.cuts(trial.id, epoch, score):
+            self._cut.add(trial.id)
+
+    def _is_over(self, trial: Trial) -> bool:
+        return trial.last or trial.epochs >= self.space.max_epochs or trial.id in self._cut
 
 
-class SchedulerState(Callback):
-    """Carries the scheduler over a restart: Ray keeps the state of callbacks and searcher, but not of schedulers."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self.scheduler = scheduler
-
-    def get_state(self) -> dict[str, Any]:
-        return dict(self.scheduler.__dict__)
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.scheduler.__dict__.update(state)
+def _names(error: str, *classes: str) -> bool:
+    """Whether what was raised is of a class, by the line that a traceback tells it with."""
+    return re.search(rf"^[\w.]*\b({'|'.join(classes)})\b", error, re.MULTILINE) is not None

@@ -1,32 +1,38 @@
 """One study: space + trainable → Ray Tuner (Optuna, ASHA, callbacks) → result."""
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
+from filelock import Timeout
 from rich.console import Console
 
-from platform import outcome, packing
+from platform import outcome, packing, recorder, tuner
 from platform.cluster import ROOT
+from platform.delivery import Delivery
+from platform.errors import InputError
 from platform.features import capacity
 from platform.fit import Context
 from platform.janitor import Janitor
+from platform.journal import Event, Journal
+from platform.ledger import Ledger, Trial
 from platform.outcome import BEST
-from platform.plan import REQUEST, RESULT, Plan
+from platform.plan import JOURNAL, RESULT, Plan, busy, describe, lock
 from platform.recorder import DatasetFacts, StudyFacts
-from platform.search import OptunaSearcher, Scheduler, SchedulerState
+from platform.search import Search
 from platform.space import show
-from platform.tracking import Tracker
+from platform.tuner import our_metrics
 from platform.view import LiveView
 
 FINDINGS, FROZEN = "data_findings.txt", "frozen"
@@ -39,49 +45,88 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     """Runs a study on a Ray that is connected, or goes on with one. Ray is left when the search is over.
 
     Returns:
-        What --json writes. Where trials are left to do, result["interrupted"] says that it can go on, and
-        result["out_of_time"] that its time was up.
+        What --json writes. Where trials are left to do, result["interrupted"] says that it can go on,
+        result["stopped"] why it had to stop, and result["out_of_time"] that its time was up.
+
+    Raises:
+        InputError: Another process works on it, its state is damaged, or the best checkpoint is.
     """
     started = time.monotonic()
-    request, space = plan.request, plan.space
+    request = plan.request
     request.folder.mkdir(parents=True, exist_ok=True)
-    data = plan.task.prepare(space, plan.dataset, request.cache).resolve()
-    (request.folder / REQUEST).write_text(json.dumps(asdict(request), indent=2))
-    if findings := plan.dataset.findings():
-        (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
-    if plan.resources.gpus and request.gpus_per_trial is None:
-        plan = _packed(plan, data, console)
-
-    found = search(plan, data, console, resume)
-    with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that the scoring can use
-        leaving = beside.submit(ray.shutdown)
-        result = _conclude(plan, found, data, console, started)
-        leaving.result()
+    try:
+        with lock(request).acquire(blocking=False):
+            if not resume and (request.folder / JOURNAL).exists():  # another process was faster
+                raise InputError(busy(request))
+            data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
+            if findings := plan.dataset.findings():
+                (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
+            if plan.resources.gpus and request.gpus_per_trial is None:
+                plan = _packed(plan, data, console)
+            found = search(plan, data, console)
+            with ThreadPoolExecutor(
+                1
+            ) as beside:  # Ray takes seconds to stop, and holds memory that the scoring can use
+                leaving = beside.submit(ray.shutdown)
+                result = _conclude(plan, found, data, console, started)
+                leaving.result()
+    except Timeout:
+        raise InputError(busy(request)) from None
     return result
 
 
-def _conclude(plan: Plan, found: "Search", data: Path, console: Console, started: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Found:
+    """What a search has come to.
+
+    Attributes:
+        ledger: Its trials.
+        records: Each trial's, as in result.json.
+        delivery: Its records are still being delivered.
+        janitor: What it left to delete.
+        stopped: Why it had to stop, "" if nothing was in the way.
+        seconds: What earlier processes have worked on it.
+    """
+
+    ledger: Ledger
+    records: list[dict[str, Any]]
+    delivery: Delivery
+    janitor: Janitor
+    stopped: str
+    seconds: float
+
+    def close(self, status: str) -> int:
+        """Ends the work on the study; returns how many events did not reach MLflow."""
+        self.ledger.tell("close", status=status)
+        undelivered = self.delivery.close()
+        self.ledger.journal.close()
+        return undelivered
+
+
+def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: float) -> dict[str, Any]:
     """Scores the best trial on the test split, and writes down what came of the study."""
     request, space = plan.request, plan.space
-    trials = sorted(found.records, key=lambda trial: trial["name"])
+    trials = found.records
     best = outcome.best_of(trials, space)
-    out_of_time = request.time_budget is not None and time.monotonic() - started >= request.time_budget
+    spent = found.seconds + time.monotonic() - started
+    out_of_time = request.time_budget is not None and spent >= request.time_budget and not found.stopped
     left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
     interrupted = left and not out_of_time
     judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": []}
     if best is not None and not interrupted:
         console.print("Scoring the best trial on the test split …")
-        judgement = outcome.judge(plan, trials, best, found.results, data)
+        judgement = outcome.judge(plan, trials, best, found.ledger.trials, data)
         judged = {key: getattr(judgement, key) for key in judged}
-        found.tracker.log_best(
-            best["trial_id"],
-            judgement.best["test_metrics"],
-            model_dir=request.folder / BEST,
-            figures=judgement.figures,
-            files=judgement.files,
+        found.ledger.tell(
+            "best",
+            trial_id=best["trial_id"],
+            metrics=our_metrics(judgement.best["test_metrics"]),
+            model_dir=str(request.folder / BEST),
+            figures={name: str(file) for name, file in judgement.figures.items()},
+            files=[str(file) for file in judgement.files],
             note=judgement.note,
         )
-    undelivered = found.tracker.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
+    undelivered = found.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
     result = {
         "study": request.name,
         "task": request.task,
@@ -92,51 +137,86 @@ def _conclude(plan: Plan, found: "Search", data: Path, console: Console, started
         "trials": trials,
         "reuse": outcome.reuse_of(trials),
         "interrupted": interrupted,
+        "stopped": found.stopped,
         "out_of_time": left and out_of_time,
         "undelivered": undelivered,
-        "undelivered_reason": found.tracker.delivery.last_error if undelivered else "",
+        "undelivered_reason": found.delivery.last_error if undelivered else "",
         "seconds": round(time.monotonic() - started, 1),
     }
-    (request.folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False))
+    partial_file = request.folder / f".{RESULT}"
+    partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
+    partial_file.replace(request.folder / RESULT)
     if judged["best"]:
         found.janitor.forget_all_but(judged["best"]["trial_id"])
     return result
 
 
-@dataclass(frozen=True)
-class Search:
-    """What a search has come to.
+def search(plan: Plan, data: Path, console: Console) -> Found:
+    """Runs the trials of a study on a Ray that is connected, until all are done, time is up or the user stops it.
 
-    Attributes:
-        records: Each trial's, as in result.json.
-        results: Ray's result of each trial, by id.
-        tracker: Its records are still being delivered.
-        janitor: What it left to delete.
+    Raises:
+        InputError: Its journal is damaged.
     """
-
-    records: list[dict[str, Any]]
-    results: dict[str, Any]
-    tracker: Tracker
-    janitor: Janitor
-
-
-def search(plan: Plan, data: Path, console: Console, resume: bool = False) -> Search:
-    """Runs the trials of a study on a Ray that is connected, until all are done, time is up or the user stops it."""
     request, space = plan.request, plan.space
-    scheduler = Scheduler(space)
-    tracker = Tracker(_facts(plan), scheduler.status)
-    view = LiveView(space, console, request.time_budget, scheduler.status)
-    janitor = Janitor(space, scheduler.status)
-    tuner = _tuner(plan, data, scheduler, [SchedulerState(scheduler), tracker, view, janitor], resume)
+    ledger = Ledger(Journal(request.folder / JOURNAL))
+    before = _seconds(ledger.events)
+    if not ledger.events:
+        facts = recorder.facts_as_json(_facts(plan))
+        ledger.tell("study", request=asdict(request), space=describe(space), facts=facts)
+    ledger.tell("open")
+    delivery = Delivery(recorder.facts_from_json(ledger.events[0].data["facts"]), ledger.events, request.folder)
+    view = LiveView(space, ledger, console, request.time_budget)
+    janitor = Janitor(space, ledger, request.folder_of)
+    ledger.listeners += [delivery.told, view.told, janitor.told]
+    decides = Search(space, request.seed, ledger, plan.resources.gpus_per_trial)
+    delivery.start()
+    left = None if request.time_budget is None else max(1.0, request.time_budget - before)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        grid = tuner.fit()
+        view.open()
+        if not decides.is_over:
+            resources = plan.resources
+            places = (request.folder, resources.cpus_per_trial, resources.concurrent)
+            tuner.run(decides, plan.task.train, partial(_context, plan, data), *places, left, view.tick)
     finally:
         view.close()
         signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
-    results = {Path(grid[i].path).name: grid[i] for i in range(len(grid))}
-    records = [outcome.trial_record(janitor.trials[key], result, space, scheduler) for key, result in results.items()]
-    return Search(records, results, tracker, janitor)
+    decides.interrupted()
+    records = [outcome.trial_record(trial, space) for trial in ledger.trials.values()]
+    return Found(ledger, records, delivery, janitor, decides.stopped, before)
+
+
+def _context(plan: Plan, data: Path, trial: Trial) -> dict[str, Any]:
+    """What an attempt at a trial is told besides its configuration."""
+    request, space, resources = plan.request, plan.space, plan.resources
+    context = Context(
+        task=request.task,
+        data=str(data),
+        seed=request.seed,
+        epochs=space.max_epochs,
+        metric=space.metric,
+        mode=space.mode,
+        threads=resources.cpus_per_trial,
+        baseline=trial.baseline,
+        store=str(request.store or ""),
+        store_bytes=capacity(request.store, request.store_gb) if request.store else 0,
+        shelf=str(request.folder / FROZEN),
+        trial=trial.id,
+        folder=str(request.folder_of(trial.id)),
+        known=trial.epochs,
+        gpus=resources.gpus_per_trial if trial.gpus is None else trial.gpus,
+    )
+    return asdict(context)
+
+
+def _seconds(events: Sequence[Event]) -> float:
+    """What the processes that left these events have worked."""
+    total, began = 0.0, 0
+    for event, after in itertools.zip_longest(events, events[1:]):
+        began = event.time_ms if event.kind == "open" else began
+        if began and (after is None or after.kind == "open"):
+            total += (event.time_ms - began) / 1000
+    return total
 
 
 def _packed(plan: Plan, data: Path, console: Console) -> Plan:
@@ -150,53 +230,6 @@ def _packed(plan: Plan, data: Path, console: Console) -> Plan:
         f"A trial takes up to {peak:.1f} of {total:.0f} GiB of a GPU: {resources.describe()}", highlight=False
     )
     return replace(plan, resources=resources)
-
-
-def _tuner(plan: Plan, data: Path, scheduler: Scheduler, callbacks: list[Callback], resume: bool) -> tune.Tuner:
-    """Ray's tuner for a study: a new one, or the one that was interrupted."""
-    request, space, resources = plan.request, plan.space, plan.resources
-    trainable = tune.with_resources(plan.task.train, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial})
-    if resume and tune.Tuner.can_restore(str(request.folder)):
-        tuner = tune.Tuner.restore(str(request.folder), trainable, resume_unfinished=True)
-        # What Ray restored are copies; these are the ones whose state is restored and whose word `run` takes.
-        tuner._local_tuner._run_config.callbacks = callbacks  # type: ignore[union-attr]
-        tuner._local_tuner._tune_config.scheduler = scheduler  # type: ignore[union-attr]
-        return tuner
-    context = Context(
-        task=request.task,
-        data=str(data),
-        seed=request.seed,
-        epochs=space.max_epochs,
-        metric=space.metric,
-        mode=space.mode,
-        threads=resources.cpus_per_trial,
-        store=str(request.store or ""),
-        store_bytes=capacity(request.store, request.store_gb) if request.store else 0,
-        shelf=str(request.folder / FROZEN),
-    )
-    return tune.Tuner(
-        trainable,
-        param_space={**space.fixed, "context": asdict(context)},
-        tune_config=tune.TuneConfig(
-            search_alg=OptunaSearcher(space, request.seed),
-            scheduler=scheduler,
-            num_samples=space.trials,
-            max_concurrent_trials=resources.concurrent,
-            reuse_actors=True,  # starting a worker and importing torch costs more than a short trial
-            time_budget_s=request.time_budget,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=RunConfig(
-            name=request.name,
-            storage_path=request.storage,
-            callbacks=callbacks,
-            verbose=0,
-            failure_config=FailureConfig(max_failures=0),
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=1, checkpoint_score_attribute=space.metric, checkpoint_score_order=space.mode
-            ),
-        ),
-    )
 
 
 def _facts(plan: Plan) -> StudyFacts:

@@ -14,7 +14,9 @@ import math
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -74,10 +76,12 @@ _finite.__name__ = "finite number"  # as argparse calls it when it refuses
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = parser().parse_args(arguments)
+    _stop_on_sigterm()
     _usual_uri()
     if not options.list and not options.task:
         parser().error("name a task, or --list them")
     from rich.console import Console
+    from rich.markup import escape
 
     # Ray, torch and MLflow take seconds to import: only now, when --help and wrong options are past.
     from platform.errors import Fault, InputError
@@ -87,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         return _list(console)
     from platform import cluster, study, task
-    from platform.plan import looks_right, make_plan, resume_command
+    from platform.plan import deliver_command, looks_right, make_plan, resume_command
     from platform.view import print_error, print_plan, print_result
 
     faults = []
@@ -100,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             planning = beside.submit(make_plan, request, resume=options.resume)
             if not options.dry_run and looks_right(request, options.resume):
                 cluster.connect(cluster.resources())
+                _stop_on_sigterm()  # Ray's own would end the process with nothing said
             plan = planning.result()
     except InputError as error:
         faults = [*error.faults, *faults]
@@ -125,6 +130,10 @@ def main(arguments: list[str] | None = None) -> int:
         result = {"interrupted": True}
     if options.json and "trials" in result:
         Path(options.json).write_text(json.dumps(result, indent=2, ensure_ascii=False))
+    if result.get("stopped"):
+        console.print(f"[red]Stopped:[/] {escape(result['stopped'])}", soft_wrap=True)
+        console.print(f"To go on, once that is mended: [bold]{resume_command(request)}[/]", soft_wrap=True)
+        return EXIT_NO_SUCCESS
     if result["interrupted"]:
         console.print(f"Interrupted. To go on: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_INTERRUPTED
@@ -132,7 +141,14 @@ def main(arguments: list[str] | None = None) -> int:
     if result["undelivered"]:
         console.print(f"[red]{result['undelivered']} records did not reach MLflow at {request.tracking_uri}:[/]")
         console.print(result["undelivered_reason"], markup=False, soft_wrap=True)
+        console.print(f"They are kept. To deliver them: [bold]{deliver_command(request)}[/]", soft_wrap=True)
     return 0 if result["best"] else EXIT_NO_SUCCESS
+
+
+def _stop_on_sigterm() -> None:
+    """What ends a process politely is heard as Ctrl-C is."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
 
 
 @functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
@@ -171,7 +187,8 @@ def _request(options: argparse.Namespace):
 def _resumed(options: argparse.Namespace):
     """What the study was asked for at first: nothing but the place and the name may be given again."""
     from platform.errors import Fault, InputError
-    from platform.plan import REQUEST, read_request
+    from platform.journal import first
+    from platform.plan import JOURNAL, read_request
 
     default = vars(parser().parse_args([options.task]))
     again = {"resume", "name", "storage", "json", "dry_run"}
@@ -181,7 +198,8 @@ def _resumed(options: argparse.Namespace):
         rule = "--resume goes on with what the study was asked for at first"
         raise InputError(Fault(rule, names, "Leave these out, or start a new study."))
     storage = Path(options.storage).resolve()
-    mine = [p for p in storage.glob(f"*/{REQUEST}") if json.loads(p.read_text()).get("task") == options.task]
+    begun = {path: first(path) for path in storage.glob(f"*/{JOURNAL}")}
+    mine = [path for path, study in begun.items() if study and study.data["request"]["task"] == options.task]
     if not options.name and not mine:
         rule = "--resume needs an earlier study of the task"
         raise InputError(Fault(rule, f"none of {options.task} in {storage}", "Start one without --resume."))

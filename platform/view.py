@@ -2,10 +2,9 @@
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray.tune import Callback
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -13,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from platform.errors import InputError
+from platform.journal import Event
+from platform.ledger import Ledger, Trial
+from platform.reporters import RESUMED
 from platform.space import Space, show
 from platform.task import PER_CLASS
-from platform.tracking import baseline_of, trial_name
 
 SHOWN_TRIALS = 12
 LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
@@ -59,62 +60,46 @@ def print_plan(console: Console, title: str, space: Space, data: Mapping[str, st
     console.print(grid)
 
 
-class LiveView(Callback):
+class LiveView:
     """Shows the study while it runs: a table that redraws itself in a terminal; elsewhere a line per ended trial, and
     one a minute.
     """
 
-    def __init__(
-        self, space: Space, console: Console, time_budget: float | None, status_of: Callable[[Any, bool], str]
-    ) -> None:
-        self.space, self.console, self.time_budget, self.status_of = space, console, time_budget, status_of
+    def __init__(self, space: Space, ledger: Ledger, console: Console, time_budget: float | None) -> None:
+        self.space, self.ledger, self.console, self.time_budget = space, ledger, console, time_budget
         self.started = self.last_line = time.monotonic()
-        self.trials: list[Any] = []
-        self.ended: set[str] = set()  # Ray marks a trial as ended only after it told us
-        self.failed: set[str] = set()
-        self.best: float | None = None
-        self.caught_up = False
+        self.ended = sum(trial.is_done for trial in ledger.trials.values())
+        self.before = sum(trial.epochs for trial in ledger.trials.values())  # of a process before
+        self.best = self._best()
         self.live: Live | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles its callbacks with the study; a terminal is not for keeping.
-        return {**self.__dict__, "console": None, "live": None, "trials": [], "caught_up": False}
-
-    def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
-        self.started = self.last_line = time.monotonic()
+    def open(self) -> None:
+        """Begins to show."""
         if self.console.is_terminal:
             self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
             self.live.start()
 
-    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.trials = list(trials)
-        if not self.caught_up:  # with what a process before has done
-            self.caught_up = True
-            self.ended |= {other.trial_id for other in trials if other.is_finished()}
-            self.best = self._best()
+    def told(self, event: Event) -> None:
+        """Something happened."""
+        if event.kind not in ("epoch", "trial_end", "attempt_failed"):
+            return
+        trial = self.ledger.trials[event.data["trial_id"]]
+        if event.kind == "attempt_failed":
+            reason = (event.data["error"].strip().splitlines() or [""])[-1]
+            self._line(f"{trial.name}  failed and will be tried again: {reason}")
+        elif event.kind == "epoch":
+            self._note_score(trial)
+        elif trial.is_done:
+            self._ended(trial)
 
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self._note_score(trial)
-
-    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+    def tick(self) -> None:
+        """Time has passed."""
         if self.live or time.monotonic() - self.last_line < LINE_EVERY:
             return
-        self.trials = list(trials)
-        running = [f"{trial_name(t)} {self._progress(t)}" for t in self.trials if self._status(t) == "running"]
+        trials = self.ledger.trials.values()
+        running = [f"{trial.name} {self._progress(trial)}" for trial in trials if trial.status == "running"]
         elapsed = time.monotonic() - self.started
         self._line(f"running: {', '.join(running) or 'none'}  {_clock(elapsed)} so far, {self._left(elapsed)}")
-
-    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._ended(trials, trial)
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.failed.add(trial.trial_id)
-        self.trials = list(trials)
-        self.best = self._best()  # which may have been this one's
-        self._ended(trials, trial)
-
-    def on_experiment_end(self, trials: list, **info: Any) -> None:
-        self.close()
 
     def close(self) -> None:
         """Takes the live table off the terminal."""
@@ -122,72 +107,61 @@ class LiveView(Callback):
             self.live.stop()
             self.live = None
 
-    def _note_score(self, trial: Any) -> None:
-        known = [score for score in (self.best, self._score(trial)) if score is not None]
+    def _note_score(self, trial: Trial) -> None:
+        known = [score for score in (self.best, trial.best_score(self.space)) if score is not None]
         if known and self._may_win(trial):
             self.best = max(known, key=self.space.goodness)
 
-    def _ended(self, trials: list, trial: Any) -> None:
-        self.trials = list(trials)
-        self._note_score(trial)
-        self.ended.add(trial.trial_id)
+    def _ended(self, trial: Trial) -> None:
+        self.ended += 1
+        if trial.status == "failed":
+            self.best = self._best()  # which may have been this one's
         if not self.live:
-            ended, score, best = len(self.ended), self._score(trial), self.best
+            score, best = trial.best_score(self.space), self.best
             self._line(
-                f"{trial_name(trial)}  {self._status(trial):9s} {_epochs(trial):3d} epochs  "
-                f"{self.space.metric} {_number(score):8s} best {_number(best):8s} {ended}/{self.space.trials} trials"
+                f"{trial.name}  {trial.status:9s} {trial.epochs:3d} epochs  "
+                f"{self.space.metric} {_number(score):8s} best {_number(best):8s} "
+                f"{self.ended}/{self.space.trials} trials"
             )
 
     def _line(self, text: str) -> None:
         self.last_line = time.monotonic()
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    def _progress(self, trial: Any) -> str:
-        return f"{_epochs(trial)}/{self.space.max_epochs}"
+    def _progress(self, trial: Trial) -> str:
+        return f"{trial.epochs}/{self.space.max_epochs}"
 
-    def _status(self, trial: Any) -> str:
-        if trial.trial_id in self.ended or trial.is_finished():
-            return self.status_of(trial, self._has_failed(trial))
-        return "running" if trial.status == "RUNNING" else "waiting"
-
-    def _has_failed(self, trial: Any) -> bool:
-        return trial.trial_id in self.failed or trial.status == "ERROR"
-
-    def _may_win(self, trial: Any) -> bool:
-        return not self._has_failed(trial) and self.space.may_win(trial.config, baseline_of(trial))
-
-    def _score(self, trial: Any) -> float | None:
-        return trial.metric_analysis.get(self.space.metric, {}).get(self.space.mode)
+    def _may_win(self, trial: Trial) -> bool:
+        return trial.status != "failed" and self.space.may_win(trial.config, trial.baseline)
 
     def _best(self) -> float | None:
-        scores = [self._score(trial) for trial in self.trials if self._may_win(trial)]
+        scores = [trial.best_score(self.space) for trial in self.ledger.trials.values() if self._may_win(trial)]
         known = [score for score in scores if score is not None]
         return max(known, key=self.space.goodness, default=None)
 
     def _render(self) -> Group:
-        ended, best = len(self.ended), self.best
+        trials, best = list(self.ledger.trials.values()), self.best
         elapsed = time.monotonic() - self.started
         counts = ", ".join(
-            f"{sum(self._status(t) == status for t in self.trials)} {status}"
+            f"{sum(trial.status == status for trial in trials)} {status}"
             for status in ("running", "finished", "pruned", "failed")
         )
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(f"{ended} of {self.space.trials} trials", style="bold"),
-            ProgressBar(self.space.trials, ended, width=24),
+            Text(f"{self.ended} of {self.space.trials} trials", style="bold"),
+            ProgressBar(self.space.trials, self.ended, width=24),
             counts,
         )
         head.add_row(f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._left(elapsed))
         table = Table(
             "trial", "", "epochs", self.space.metric, *list(self.space.searched)[:4], box=None, pad_edge=False
         )
-        newest = self.trials[-SHOWN_TRIALS:]
-        for trial in newest:
-            status, score = self._status(trial), self._score(trial)
+        for trial in trials[-SHOWN_TRIALS:]:
+            score = trial.best_score(self.space)
             mark = " ←" if score is not None and score == best and self._may_win(trial) else ""
             table.add_row(
-                trial_name(trial) + (f" ({b})" if (b := baseline_of(trial)) else ""),
-                Text(status, style=STATUS_STYLE[status]),
+                trial.name + (f" ({trial.baseline})" if trial.baseline else ""),
+                Text(trial.status, style=STATUS_STYLE[trial.status]),
                 self._progress(trial),
                 _number(score) + mark,
                 *[_number(trial.config.get(key)) for key in list(self.space.searched)[:4]],
@@ -195,18 +169,19 @@ class LiveView(Callback):
         return Group(head, table)
 
     def _left(self, elapsed: float) -> str:
-        epochs, ended = sum(_epochs(trial) for trial in self.trials), len(self.ended)
-        if not epochs:
+        trials = list(self.ledger.trials.values())
+        epochs = sum(trial.epochs for trial in trials)
+        if (now := epochs - self.before) <= 0:
             return "time left: after the first epoch"
-        running = [trial for trial in self.trials if self._status(trial) in ("running", "waiting")]
+        running = [trial for trial in trials if not trial.is_done]
         # Until a trial has ended nothing is known of how many are cut: none, then.
-        per_trial = (epochs - sum(_epochs(t) for t in running)) / ended if ended else self.space.max_epochs
-        to_do = sum(max(0.0, per_trial - _epochs(t)) for t in running)
-        to_do += (self.space.trials - ended - len(running)) * per_trial
-        left = to_do * elapsed / epochs
+        per_trial = (epochs - sum(t.epochs for t in running)) / self.ended if self.ended else self.space.max_epochs
+        to_do = sum(max(0.0, per_trial - t.epochs) for t in running)
+        to_do += (self.space.trials - self.ended - len(running)) * per_trial
+        left = to_do * elapsed / now
         if self.time_budget:
             left = min(left, max(0.0, self.time_budget - elapsed))
-        return f"{'about' if ended else 'up to about'} {_clock(left)} left"
+        return f"{'about' if self.ended else 'up to about'} {_clock(left)} left"
 
 
 def print_result(
@@ -245,6 +220,8 @@ def print_result(
     for trial in order:
         if trial["status"] == "failed":
             console.print(Text(f"{trial['name']} failed: {trial['error']}", style="red"), soft_wrap=True)
+        elif RESUMED in trial["notes"]:
+            console.print(Text(f"{trial['name']}: {trial['notes'][RESUMED]}", style="yellow"), soft_wrap=True)
     if best is None:
         console.print(Text(_why_no_best(result), style="red"), soft_wrap=True)
     else:
@@ -320,10 +297,6 @@ def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, f
     score = trial["metrics"].get(metric)
     missing = score is None or trial["status"] == "failed"
     return missing, 0.0 if missing else (-score if mode == "max" else score)
-
-
-def _epochs(trial: Any) -> int:
-    return int((trial.last_result or {}).get("training_iteration", 0))
 
 
 def _count(number: int, what: str) -> str:

@@ -1,11 +1,13 @@
 """What can be told of a request at once."""
 
-import json
+import os
 from dataclasses import replace
 
 import pytest
 
-from platform.plan import REQUEST, RESULT, Request, looks_right
+from platform.errors import InputError
+from platform.journal import Journal
+from platform.plan import JOURNAL, Request, lock, looks_right, make_plan, read_request
 
 
 @pytest.fixture
@@ -27,11 +29,73 @@ def test_what_is_plainly_wrong_makes_nothing_ready(request_of, changes):
     assert not looks_right(request_of(**changes), resume=False)
 
 
+def journal(folder, *events: tuple[str, dict]) -> None:
+    folder.mkdir(exist_ok=True)
+    journal = Journal(folder / JOURNAL)
+    for kind, data in events:
+        journal.append(kind, data)
+    journal.close()
+
+
 def test_a_name_is_new_or_gone_on_with(request_of, tmp_path):
     assert not looks_right(request_of(), resume=True)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / REQUEST).write_text("{}")
+    journal(tmp_path / "mine", ("study", {}))
     assert not looks_right(request_of(), resume=False)
     assert looks_right(request_of(), resume=True)
-    (tmp_path / "mine" / RESULT).write_text(json.dumps({"interrupted": False}))
+    journal(tmp_path / "mine", ("close", {"status": "KILLED"}))
+    assert looks_right(request_of(), resume=True)
+    journal(tmp_path / "mine", ("close", {"status": "FINISHED"}))
     assert not looks_right(request_of(), resume=True)
+
+
+def begun(request, space: dict[str, str] | None = None) -> None:
+    from platform.plan import describe, space_of
+    from platform.task import load
+
+    now = describe(space_of(load("classifier"), "classifier", request.settings)[0])
+    told = {"request": {**vars(request)}, "space": {**now, **(space or {})}}
+    journal(request.folder, ("study", told))
+
+
+def faults_of(request) -> str:
+    with pytest.raises(InputError) as refused:
+        make_plan(request, resume=True)
+    return str(refused.value)
+
+
+def test_a_study_goes_on_only_with_what_it_was_begun_with(request_of, tmp_path):
+    request = request_of(settings=("image_size=32",))
+    begun(request, {"lr_head": "1..2", "gone": "x"})
+    told = faults_of(replace(request, fingerprint="other data"))
+    assert "lr_head: 1..2 then, " in told
+    assert "gone: x then, None now" in told
+    assert "--resume needs the data that the study began with" in told
+    assert read_request(request.folder) == request
+
+
+def test_one_process_at_a_time(request_of):
+    request = request_of(settings=("image_size=32",))
+    begun(request)
+    with lock(request):
+        assert "mine is being worked on" in faults_of(request)
+
+
+def test_a_damaged_journal_is_refused(request_of):
+    request = request_of()
+    begun(request)
+    file = request.folder / JOURNAL
+    file.write_bytes(file.read_bytes().replace(b"mine", b"yours"))
+    with pytest.raises(InputError, match="line 1"):
+        read_request(request.folder)
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match="start anew"):
+        read_request(request.folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_the_folder_of_another_user_is_refused(request_of):
+    request = request_of()
+    begun(request)
+    os.chown(request.folder / JOURNAL, 12345, -1)
+    with pytest.raises(InputError, match="one's own"):
+        read_request(request.folder)

@@ -11,8 +11,9 @@ import mlflow
 import pytest
 
 import platform
+from platform.delivery import Delivery
+from platform.journal import Event
 from platform.recorder import StudyFacts
-from platform.tracking import Tracker
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,13 +56,18 @@ def logged(tmp_path_factory):
     (folder / "model" / "weights.json").write_text(json.dumps({"times": 2}))
     uri = f"sqlite:///{folder}/mlflow.db"
     code_paths = (ROOT / "platform", folder / "trainables")
-    tracker = Tracker(
-        StudyFacts(uri, "toys", "study", "1234", "toy", "val/score", "max", 1, code_paths=code_paths), str
-    )
-    trial = SimpleNamespace(trial_id="t1", experiment_tag="1", config={"lr": 0.1}, last_result={}, error_file=None)
-    tracker.on_trial_start(0, [], trial)
-    tracker.log_best("t1", {"test/score": 0.5}, model_dir=folder / "model")
-    assert tracker.close() == 0, tracker.last_error
+    facts = StudyFacts(uri, "toys", "study", "1234", "toy", "val/score", "max", 1, code_paths=code_paths)
+    best = {"metrics": {"test/score": 0.5}, "model_dir": str(folder / "model"), "figures": {}, "files": [], "note": ""}
+    events = [
+        Event("open", 1, {}),
+        Event("trial", 2, {"trial_id": "t1", "config": {"lr": 0.1}, "baseline": ""}),
+        Event("trial_start", 3, {"trial_id": "t1"}),
+        Event("best", 4, {"trial_id": "t1", **best}),
+        Event("best", 5, {"trial_id": "t1", **best}),  # once more after a restart: one model all the same
+    ]
+    delivery = Delivery(facts, events, folder)
+    delivery.start()
+    assert delivery.close() == 0, delivery.last_error
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("toys")
     (model,) = client.search_logged_models([experiment.experiment_id])

@@ -1,13 +1,20 @@
+"""What a study decides, and that it decides the same after it was killed at any moment."""
+
 import warnings
-from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.trial import TrialState
 from ray import tune
 
-from platform import search
-from platform.search import OptunaSearcher, Scheduler
+from platform import sampler
+from platform.journal import Journal
+from platform.ledger import Ledger
+from platform.search import ATTEMPTS, Search
 from platform.space import Space
+
+RAISED = "Traceback (most recent call last):\n  File …\n{}"
 
 
 def space(**changes) -> Space:
@@ -33,106 +40,228 @@ def _quiet():
         yield
 
 
-def run(searcher: OptunaSearcher, trial: str, scores: list[float], error: bool = False) -> None:
-    for epoch, score in enumerate(scores, start=1):
-        result = {"val/map": score, "training_iteration": epoch}
-        if epoch < len(scores) or error:
-            searcher.on_trial_result(trial, result)
-    searcher.on_trial_complete(trial, None if error else result, error=error)
+@pytest.fixture
+def begin(tmp_path):
+    """Begins a search, or goes on with it."""
+
+    def search(seed: int = 0, gpus: float = 0.0, **changes) -> Search:
+        ledger = Ledger(Journal(tmp_path / "journal"))
+        ledger.tell("open")
+        return Search(space(**changes), seed, ledger, gpus)
+
+    return search
 
 
-def test_the_start_comes_first_then_the_baselines():
-    searcher = OptunaSearcher(space(), seed=0)
-    assert searcher.suggest("a") == {"lr": 1e-2, "depth": 3}
-    baseline = searcher.suggest("b")
-    assert baseline == {"lr": 1e-2, "depth": 0, "weights": "none", "context": {"baseline": "scratch"}}
-    assert set(searcher.suggest("c")) == {"lr", "depth"}
+def play(search: Search, scores: list[float], last: bool = False) -> str:
+    """The next trial with these scores, until it is told to stop; how it ended."""
+    trial = search.next()
+    search.started(trial)
+    for step, score in enumerate(scores, start=1):
+        if not search.epoch(trial, step, {"val/map": score}, {}, last and step == len(scores)):
+            break
+    search.ended(trial)
+    return trial.status
 
 
-def test_optuna_is_told_how_each_trial_ended():
-    searcher = OptunaSearcher(space(), seed=0)
-    for trial in "abcd":
-        searcher.suggest(trial)
-    run(searcher, "a", [0.1, 0.4, 0.3, 0.2])
-    run(searcher, "b", [0.9] * 4)  # the baseline
-    run(searcher, "c", [0.1, 0.2])
-    run(searcher, "d", [0.3], error=True)
-    told = searcher.study.trials
-    assert [trial.state for trial in told] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
-    assert told[0].value == 0.4  # the best epoch
-    assert told[0].intermediate_values == {1: 0.1, 2: 0.4, 3: 0.3, 4: 0.2}
-    assert told[1].intermediate_values == {1: 0.1, 2: 0.2}
+def told(search: Search) -> list:
+    return search.sampler.study.trials
 
 
-def test_a_saved_searcher_goes_on_as_if_never_stopped(tmp_path):
-    one, other = OptunaSearcher(space(), seed=3), OptunaSearcher(space(), seed=99)
-    for trial in "abc":
-        one.suggest(trial)
-        run(one, trial, [0.1, 0.2, 0.3, 0.4])
-    one.save(str(tmp_path / "searcher"))
-    other.restore(str(tmp_path / "searcher"))
-    assert [one.suggest(str(i)) for i in range(5)] == [other.suggest(str(i)) for i in range(5)]
+def test_the_start_comes_first_then_the_baselines(begin):
+    search = begin()
+    first, baseline, third = search.next(), search.next(), search.next()
+    assert first.config == {"lr": 1e-2, "depth": 3, "weights": "starter"}
+    assert (baseline.baseline, baseline.config) == ("scratch", {"lr": 1e-2, "depth": 0, "weights": "none"})
+    assert (third.baseline, set(third.config)) == ("", {"lr", "depth", "weights"})
+    assert [trial.id for trial in (first, baseline, third)] == ["001", "002", "003"]
 
 
-def test_a_space_with_nothing_to_search_still_runs():
-    searcher = OptunaSearcher(space(params={"weights": "starter"}, start={}, baselines={}), seed=0)
-    assert searcher.suggest("a") == {}
+def test_optuna_is_told_how_each_trial_ended(begin):
+    search = begin()
+    assert play(search, [0.5, 0.6, 0.4, 0.3]) == "finished"
+    assert play(search, [0.9] * 4) == "finished"  # the baseline
+    assert play(search, [0.1]) == "pruned"
+    trial = search.next()
+    search.started(trial)
+    search.epoch(trial, 1, {"val/map": 0.55}, {})
+    search.failed(trial, RAISED.format("platform.fit.NonFiniteLossError: the loss must be finite"))
+    assert [trial.state for trial in told(search)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert told(search)[0].value == 0.6  # the best epoch
+    assert told(search)[0].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.4, 4: 0.3}
+    assert told(search)[1].intermediate_values == {1: 0.1}
 
 
-class FakeTrial:
-    def __init__(self, name: str, baseline: str = "") -> None:
-        self.trial_id, self.config, self.last_result = (
-            name,
-            {"context": {"baseline": baseline}},
-            {"training_iteration": 1},
-        )
+def test_asha_cuts_the_worse_but_never_a_baseline(begin):
+    search = begin()
+    assert play(search, [0.9] * 4) == "finished"
+    assert play(search, [0.0] * 4) == "finished"
+    assert play(search, [0.95, 0.95, 0.1]) == "pruned"
+    assert {rung: len(scores) for rung, scores in search.asha.rungs.items()} == {1: 2, 3: 2}
 
 
-def test_asha_stops_the_worse_but_never_a_baseline():
-    scheduler = Scheduler(space())
-    good, bad, baseline = FakeTrial("good"), FakeTrial("bad"), FakeTrial("base", "scratch")
-    for trial in (good, bad, baseline):
-        scheduler.on_trial_add(None, trial)
-    decide = {
-        name: scheduler.on_trial_result(None, trial, {"training_iteration": 1, "val/map": score})
-        for name, trial, score in (("good", good, 0.9), ("bad", bad, 0.1), ("baseline", baseline, 0.0))
-    }
-    status = {trial.trial_id: scheduler.status(trial, failed=False) for trial in (good, bad)}
-    assert status == {"good": "interrupted", "bad": "pruned"}
-    assert scheduler.status(bad, failed=True) == "failed"
-    bad.last_result = {"training_iteration": 4}
-    assert scheduler.status(bad, failed=False) == "finished"
-    assert decide == {"good": "CONTINUE", "bad": "STOP", "baseline": "CONTINUE"}
+def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch(begin):
+    search = begin()
+    assert play(search, [0.3], last=True) == "finished"
+    [only] = told(search)
+    assert (only.state, only.value) == (TrialState.COMPLETE, 0.3)
 
 
-def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch():
-    searcher = OptunaSearcher(space(), seed=0)
-    searcher.suggest("a")
-    searcher.on_trial_complete("a", {"val/map": 0.3, "training_iteration": 1, "last": True})
-    [told] = searcher.study.trials
-    assert (told.state, told.value) == (TrialState.COMPLETE, 0.3)
-    scheduler = Scheduler(space())
-    for last, status in ((True, "finished"), (False, "interrupted")):
-        trial = SimpleNamespace(trial_id="a", last_result={"training_iteration": 1, "last": last})
-        assert scheduler.status(trial, failed=False) == status
+def test_an_epoch_told_twice_counts_once(begin):
+    search = begin()
+    trial = search.next()
+    search.started(trial)
+    for step, score in [(1, 0.1), (2, 0.2), (1, 0.9), (2, 0.9), (3, 0.3)]:
+        search.epoch(trial, step, {"val/map": score}, {})
+    assert trial.scores("val/map") == [0.1, 0.2, 0.3]
 
 
-def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, tmp_path):
-    monkeypatch.setattr(search, "REMEMBERED", 20)
-    monkeypatch.setattr(search, "OF_THEM_BEST", 5)
-    searcher = OptunaSearcher(space(baselines={}), seed=0)
-    searcher.suggest("long")
-    searcher.on_trial_result("long", {"val/map": 0.3, "training_iteration": 1})
+def test_what_fails_is_tried_again_and_given_up_after_failing_in_a_row(begin):
+    search = begin(trials=1, baselines={})
+    trial = search.next()
+    for number in range(ATTEMPTS + 1):
+        search.started(trial)
+        if number == 1:
+            search.epoch(trial, 1, {"val/map": 0.5}, {})  # it got further: the count begins anew
+        search.failed(trial, RAISED.format(f"RuntimeError: attempt {number}"))
+        assert (search.next() is trial) == (number < ATTEMPTS)
+    assert (trial.status, trial.attempts, trial.epochs) == ("failed", ATTEMPTS + 1, 1)
+    assert trial.error.endswith("attempt 3")
+    assert told(search)[0].state == TrialState.FAIL
+    assert search.is_over
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["platform.fit.NonFiniteLossError: it is nan", "platform.freezing.FrozenChangedError: stem.weight did"],
+)
+def test_what_would_come_again_is_not_tried_again(begin, error):
+    search = begin()
+    trial = search.next()
+    search.started(trial)
+    search.failed(trial, RAISED.format(error))
+    assert trial.status == "failed"
+    assert search.next() is not trial
+
+
+def test_a_gpu_out_of_memory_is_tried_with_a_larger_share(begin):
+    search = begin(gpus=0.3)
+    trial = search.next()
+    error = RAISED.format("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.")
+    for share in (0.6, 1.0):
+        search.started(trial)
+        search.failed(trial, error)
+        assert (search.next(), trial.gpus) == (trial, share)
+    search.started(trial)
+    search.failed(trial, error)
+    assert trial.status == "failed", "there is no more than a whole one"
+
+
+def test_a_full_disk_stops_the_study_and_fails_no_trial(begin):
+    search = begin()
+    trial = search.next()
+    search.started(trial)
+    search.failed(trial, RAISED.format("platform.checkpoints.DiskFullError: [Errno 28] no room for the checkpoint"))
+    assert "no room" in search.stopped
+    assert search.next() is None
+    assert not trial.is_done
+    again = begin()
+    assert not again.stopped
+    assert again.next().id == trial.id
+
+
+def test_a_trial_that_ends_without_a_word_has_failed(begin):
+    search = begin()
+    trial = search.next()
+    search.started(trial)
+    search.ended(trial)
+    assert (trial.status, "without saying why" in trial.error) == ("failed", True)
+
+
+def test_a_space_with_nothing_to_search_still_runs(begin):
+    search = begin(params={"weights": "starter"}, start={}, baselines={})
+    assert search.next().config == {"weights": "starter"}
+
+
+def test_an_interrupted_study_says_so_and_goes_on_with_what_was_running(begin):
+    search = begin()
+    play(search, [0.5] * 4)
+    trial = search.next()
+    search.started(trial)
+    search.epoch(trial, 1, {"val/map": 0.2}, {})
+    search.interrupted()
+    assert trial.status == "interrupted"
+    again = begin()
+    trial = again.next()
+    assert (trial.id, trial.epochs, trial.status) == ("002", 1, "waiting")
+    assert again.next().id == "003"
+
+
+def curve(config: dict, epoch: int) -> float:
+    return epoch / 10 - abs(config["lr"] - 0.02) * 10 - 0.05 * config["depth"]
+
+
+class KilledError(Exception):
+    pass
+
+
+def simulate(folder, kills: set[int], **changes) -> list[tuple]:
+    """A whole study, one trial at a time, that is killed after the events of these numbers and goes on."""
+    for _ in range(len(kills) + 1):
+        ledger = Ledger(Journal(folder / "journal"))
+
+        def count(event, ledger=ledger):
+            if len(ledger.events) in kills:
+                kills.remove(len(ledger.events))
+                raise KilledError
+
+        ledger.listeners.append(count)
+        try:
+            ledger.tell("open")
+            search = Search(space(trials=12, **changes), 0, ledger)
+            while trial := search.next():
+                search.started(trial)
+                goes_on, fails = True, int(trial.id) % 5 == 0
+                while goes_on:
+                    epoch = trial.epochs + 1
+                    if fails and epoch == 2:
+                        search.failed(trial, RAISED.format("NonFiniteLossError: nan"))
+                        break
+                    goes_on = search.epoch(trial, epoch, {"val/map": curve(trial.config, epoch)}, {})
+                if not trial.is_done and not goes_on:
+                    search.ended(trial)
+            assert search.is_over
+        except KilledError:
+            continue
+        states = [(t.state, t.intermediate_values, t.value, t.params) for t in told(search)]
+        trials = [(t.id, t.config, t.status, t.metrics) for t in ledger.trials.values()]
+        return [trials, sorted(states, key=repr), search.asha.rungs]
+    raise AssertionError("it was killed more often than told")
+
+
+@settings(max_examples=25, deadline=None)
+@given(kills=st.sets(st.integers(1, 60), max_size=6))
+def test_a_study_killed_anywhere_ends_as_if_it_had_not_been(tmp_path_factory, kills):
+    """The same configurations, cuts, scores; Optuna knows the same, and so do ASHA's rungs."""
+    whole = simulate(tmp_path_factory.mktemp("whole"), set())
+    assert simulate(tmp_path_factory.mktemp("killed"), set(kills)) == whole
+    assert {status for _, _, status, _ in whole[0]} == {"finished", "pruned", "failed"}
+
+
+def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, begin):
+    monkeypatch.setattr(sampler, "REMEMBERED", 20)
+    monkeypatch.setattr(sampler, "OF_THEM_BEST", 5)
+    search = begin(baselines={}, trials=200, grace_epochs=4)
+    long = search.next()
+    search.started(long)
+    search.epoch(long, 1, {"val/map": 0.3}, {})
     for number in range(100):
-        searcher.suggest(f"t{number}")
-        run(searcher, f"t{number}", [0.1] * 3 + [0.99 if number == 7 else 0.2 + number / 1000])
-        assert len(searcher.study.trials) <= 41
-    searcher.save(str(tmp_path / "state"))
-    searcher.restore(str(tmp_path / "state"))
-    searcher.on_trial_complete("long", {"val/map": 0.4, "training_iteration": 2})
-    assert searcher.study.best_value == 0.99
-    [long] = [trial for trial in searcher.study.trials if trial.state == TrialState.PRUNED]
-    assert long.params == {"lr": 1e-2, "depth": 3}
-    assert long.intermediate_values == {1: 0.3, 2: 0.4}
-    newest = [trial.value for trial in searcher.study.trials if trial.value is not None]
+        play(search, [0.1] * 3 + [0.99 if number == 7 else 0.2 + number / 1000])
+        assert len(told(search)) <= 41
+    search.epoch(long, 2, {"val/map": 0.4}, {})
+    search.failed(long, "NonFiniteLossError")
+    assert search.sampler.study.best_value == 0.99
+    [known] = [trial for trial in told(search) if trial.state == TrialState.FAIL]
+    assert known.params == {"lr": 1e-2, "depth": 3}
+    assert known.intermediate_values == {1: 0.3, 2: 0.4}
+    newest = [trial.value for trial in told(search) if trial.value is not None]
     assert {0.295, 0.296, 0.297, 0.298, 0.299} < {round(value, 3) for value in newest}

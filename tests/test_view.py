@@ -1,7 +1,6 @@
 """What is told in a terminal, read back from a recorded console."""
 
 import io
-from types import SimpleNamespace
 
 import pytest
 from ray import tune
@@ -9,6 +8,8 @@ from rich.console import Console
 
 from platform import view
 from platform.errors import Fault, InputError
+from platform.journal import Journal
+from platform.ledger import Ledger
 from platform.space import Space
 
 SPACE = Space(
@@ -27,33 +28,39 @@ def console() -> Console:
     return Console(record=True, width=140, force_terminal=False, file=io.StringIO())
 
 
-def trial(number: int, epochs: int, best: float, baseline: str = "", status: str = "RUNNING") -> SimpleNamespace:
-    return SimpleNamespace(
-        status=status,
-        is_finished=lambda: status in ("TERMINATED", "ERROR"),
-        trial_id=f"t{number}",
-        experiment_tag=str(number),
-        config={"lr": 0.01 * number, "weights": "starter", "context": {"baseline": baseline}},
-        last_result={"training_iteration": epochs},
-        metric_analysis={"val/map": {"max": best}},
-    )
+class Study:
+    """A ledger with trials that a live view looks at."""
+
+    def __init__(self, folder, told: Console | None = None, budget: float | None = None) -> None:
+        self.console = told or console()
+        self.ledger = Ledger(Journal(folder / "journal"))
+        self.live = view.LiveView(SPACE, self.ledger, self.console, budget)
+        self.ledger.listeners.append(self.live.told)
+
+    def trial(self, number: int, epochs: int, best: float, status: str = "", baseline: str = "") -> None:
+        trial_id = f"{number:03d}"
+        config = {"lr": 0.01 * number, "weights": "starter"}
+        self.ledger.tell("trial", trial_id=trial_id, config=config, baseline=baseline)
+        self.ledger.tell("trial_start", trial_id=trial_id)
+        for step in range(1, epochs + 1):
+            self.ledger.tell("epoch", trial_id=trial_id, step=step, metrics={"val/map": best}, notes={}, last=step == 4)
+        if status:
+            self.ledger.tell("trial_end", trial_id=trial_id, status=status, error="RuntimeError: x")
 
 
-def ended(trial, failed: bool) -> str:
-    return "failed" if failed else "finished" if trial.last_result["training_iteration"] == 4 else "pruned"
-
-
-def test_the_live_view_tells_counts_best_and_time_left():
-    live = view.LiveView(SPACE, console(), None, ended)
-    done, cut, broken, running = trial(1, 4, 0.5), trial(2, 1, 0.1), trial(3, 1, 0.9), trial(4, 2, 0.4, "from scratch")
-    every = [done, cut, broken, running]
-    live.on_trial_start(0, every, running)
-    live.on_trial_complete(0, every, done)
-    live.on_trial_complete(0, every, cut)
-    live.on_trial_error(0, every, broken)
+def rendered(live: view.LiveView) -> str:
     told = console()
     told.print(live._render())
-    text = told.export_text()
+    return told.export_text()
+
+
+def test_the_live_view_tells_counts_best_and_time_left(tmp_path):
+    study = Study(tmp_path)
+    study.trial(1, 4, 0.5, "finished")
+    study.trial(2, 1, 0.1, "pruned")
+    study.trial(3, 1, 0.9, "failed")
+    study.trial(4, 2, 0.4, baseline="from scratch")
+    text = rendered(study.live)
     for part in ("3 of 5 trials", "1 running, 1 finished, 1 pruned, 1 failed", "best val/map 0.500", "left"):
         assert part in text
     [best] = [line for line in text.splitlines() if "←" in line]
@@ -61,42 +68,44 @@ def test_the_live_view_tells_counts_best_and_time_left():
     assert "trial 004 (from scratch)" in text
 
 
-def test_a_resumed_study_counts_what_ended_before():
-    live = view.LiveView(SPACE, console(), None, ended)
-    before, running, waiting = (
-        trial(1, 4, 0.5, status="TERMINATED"),
-        trial(2, 1, 0.1),
-        trial(3, 2, 0.3, status="PENDING"),
-    )
-    live.on_trial_start(0, [before, running, waiting], running)
-    told = console()
-    told.print(live._render())
-    text = told.export_text()
+def test_a_resumed_study_counts_what_ended_before(tmp_path):
+    before = Study(tmp_path)
+    before.trial(1, 4, 0.5, "finished")
+    before.trial(2, 1, 0.1)
+    study = Study(tmp_path)
+    study.ledger.tell("open")
+    study.trial(3, 2, 0.3)
+    text = rendered(study.live)
     assert "1 of 5 trials" in text
     assert "best val/map 0.500" in text
     assert "waiting" in text
 
 
-def test_without_a_terminal_each_ended_trial_is_a_line():
-    told = console()
-    live = view.LiveView(SPACE, told, None, ended)
-    live.setup()
-    done = trial(1, 4, 0.5)
-    live.on_trial_complete(0, [done], done)
-    assert told.export_text() == "trial 001  finished    4 epochs  val/map 0.500    best 0.500    1/5 trials\n"
+def test_without_a_terminal_each_ended_trial_is_a_line(tmp_path):
+    study = Study(tmp_path)
+    study.live.open()
+    study.trial(1, 4, 0.5, "finished")
+    assert study.console.export_text() == "trial 001  finished    4 epochs  val/map 0.500    best 0.500    1/5 trials\n"
 
 
-def test_without_a_terminal_a_long_trial_is_heard_of_once_a_minute(monkeypatch):
-    told = console()
-    live = view.LiveView(SPACE, told, None, ended)
-    now = live.started
+def test_what_is_tried_again_is_told(tmp_path):
+    study = Study(tmp_path)
+    study.trial(1, 1, 0.5)
+    study.ledger.tell("attempt_failed", trial_id="001", error="Traceback\nValueError: [no] luck", gpus=None)
+    assert study.console.export_text() == "trial 001  failed and will be tried again: ValueError: [no] luck\n"
+
+
+def test_without_a_terminal_a_long_trial_is_heard_of_once_a_minute(tmp_path, monkeypatch):
+    study = Study(tmp_path)
+    now = study.live.started
     monkeypatch.setattr(view.time, "monotonic", lambda: now)
-    live.setup()
-    first, second = trial(1, 2, 0.5), trial(2, 1, 0.4)
+    study.live.open()
+    study.trial(1, 2, 0.5)
+    study.trial(2, 1, 0.4)
     for _ in range(5):
         now += 30
-        live.on_step_end(0, [first, second])
-    assert told.export_text().splitlines() == [
+        study.live.tick()
+    assert study.console.export_text().splitlines() == [
         "running: trial 001 2/4, trial 002 1/4  1:00 so far, up to about 5:40 left",
         "running: trial 001 2/4, trial 002 1/4  2:00 so far, up to about 11:20 left",
     ]
@@ -119,6 +128,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         return {
             "trial_id": f"t{number}", "name": f"trial {number}", "baseline": "", "status": state, "error": error,
             "config": {"lr": number / 100}, "metrics": metrics, "epochs": 4, "seconds": 1.0,
+            "notes": {"resumed": "the checkpoint of epoch 3 is damaged; went on from epoch-2"} if number == 2 else {},
         }  # fmt: skip
 
     trials = [record(1, "failed", 0.9, "the loss was NaN"), record(2, "pruned", 0.1), record(3, "finished", 0.5)]
@@ -135,7 +145,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     text = told.export_text()
     order = [line.split()[1] for line in text.splitlines() if line.startswith("trial ")][1:]
     assert order[:3] == ["3", "2", "1"]
-    for part in ("trial 1 failed: the loss was NaN", "mlflow ui"):
+    for part in ("trial 1 failed: the loss was NaN", "mlflow ui", "trial 2: the checkpoint of epoch 3 is damaged"):
         assert part in text
     scores = [line.split() for line in text.splitlines()]
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
@@ -157,7 +167,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
 def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
     trial = {
         "trial_id": "t", "name": "trial 1", "baseline": "", "status": status, "error": "", "config": {}, "metrics": {},
-        "epochs": epochs, "seconds": 0.0,
+        "epochs": epochs, "seconds": 0.0, "notes": {},
     }  # fmt: skip
     result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": [], "reuse": {}}
     told = console()

@@ -1,0 +1,61 @@
+"""Bring to MLflow what has not arrived there while a study ran: its journal holds all of it.
+
+python -m platform.deliver STUDY                                  to where the study was to be recorded
+python -m platform.deliver STUDY --tracking-uri http://host:5000  to another MLflow
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+EXIT_UNDELIVERED, EXIT_BAD_INPUT = 1, 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = argparse.ArgumentParser(
+        prog="python -m platform.deliver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("study", help="its name")
+    p.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
+    p.add_argument("--tracking-uri", metavar="URI", help="of another MLflow (default: the study's)")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    from filelock import Timeout
+    from rich.console import Console
+
+    from platform import journal, recorder
+    from platform.delivery import Delivery
+    from platform.errors import InputError
+    from platform.plan import JOURNAL, busy, lock, read_request
+
+    folder = Path(options.storage).resolve() / options.study
+    try:
+        request = read_request(folder)
+        with lock(request).acquire(blocking=False):
+            events = journal.read(folder / JOURNAL)
+            facts = recorder.facts_from_json(events[0].data["facts"])
+            delivery = Delivery(replace(facts, tracking_uri=options.tracking_uri or facts.tracking_uri), events, folder)
+            delivery.start()
+            undelivered = delivery.close()
+    except (InputError, Timeout) as error:
+        faults = error.faults if isinstance(error, InputError) else (busy(request),)
+        for fault in faults:
+            print(fault, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    console = Console()
+    if undelivered:
+        console.print(f"{undelivered} of {len(events)} records did not reach {delivery.study.tracking_uri}:")
+        console.print(delivery.last_error, markup=False, soft_wrap=True)
+        return EXIT_UNDELIVERED
+    console.print(f"All of {options.study} is in MLflow at {delivery.study.tracking_uri}.", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

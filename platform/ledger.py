@@ -1,0 +1,152 @@
+"""What is known of a study's trials: all of it follows from the journal, event by event.
+
+study           what was asked for; the first event
+open            a process began to work on it
+trial           a configuration was proposed
+trial_start     an attempt at it began
+epoch           a trial finished an epoch
+attempt_failed  an attempt ended in an error; another one follows
+trial_end       a trial is over: finished, pruned or failed; or interrupted, to be gone on with
+best            what came of the study
+close           a process ended its work on it
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from platform.journal import Event, Journal
+from platform.space import Space
+
+DONE = ("finished", "pruned", "failed")  # of a trial's status; the others: waiting, running, interrupted
+
+
+@dataclass
+class Trial:
+    """A trial as far as it has come.
+
+    Attributes:
+        id: Its running number in the study, e.g. "007".
+        config: The point that is tried.
+        baseline: The name of the baseline that it is, "" for none.
+        gpus: The share of a GPU that it gets, None for what all get.
+        status: waiting, running, finished (nothing was left to do), pruned (cut as one of the worse), failed, or
+            interrupted (by the user or the time budget).
+        metrics: Of each epoch so far.
+        notes: What is to be said of it, by subject.
+        last: Whether it has said that nothing is left to do.
+        error: Why its last attempt failed.
+        attempts: How often it was begun.
+        failures: How many attempts in a row have failed without an epoch in between.
+        seconds: What all its attempts took.
+    """
+
+    id: str
+    config: dict[str, Any]
+    baseline: str = ""
+    gpus: float | None = None
+    status: str = "waiting"
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    last: bool = False
+    error: str = ""
+    attempts: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    since_ms: int = 0
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        return f"trial {self.id}"
+
+    @property
+    def epochs(self) -> int:
+        """Finished ones."""
+        return len(self.metrics)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing will be added to it."""
+        return self.status in DONE
+
+    def scores(self, metric: str) -> list[float]:
+        """A metric of each epoch, NaN where an epoch lacks it."""
+        return [metrics.get(metric, math.nan) for metrics in self.metrics]
+
+    def best_epoch(self, space: Space) -> int | None:
+        """The epoch with the best score, from 1; of equal ones the last, whose weights saw the most."""
+        known = [(n, s) for n, s in enumerate(self.scores(space.metric), start=1) if not math.isnan(s)]
+        return max(known, key=lambda each: (space.goodness(each[1]), each[0]), default=(None, 0.0))[0]
+
+    def best_score(self, space: Space) -> float | None:
+        """The best epoch's."""
+        epoch = self.best_epoch(space)
+        return None if epoch is None else self.metrics[epoch - 1][space.metric]
+
+
+class Ledger:
+    """The trials of a study, and the journal that they follow from.
+
+    Attributes:
+        trials: By id, in the order in which they were proposed.
+        listeners: Called with each new event, once it is written and the trials are up to date.
+    """
+
+    def __init__(self, journal: Journal, listeners: Iterable[Callable[[Event], None]] = ()) -> None:
+        self.journal = journal
+        self.listeners = list(listeners)
+        self.trials: dict[str, Trial] = {}
+        for event in journal.events:
+            self._apply(event)
+
+    @property
+    def events(self) -> list[Event]:
+        """All so far; grows."""
+        return self.journal.events
+
+    def tell(self, kind: str, **data: Any) -> None:
+        """Writes down what happened.
+
+        Raises:
+            OSError: The disk did not take it: it has not happened.
+        """
+        event = self.journal.append(kind, data)
+        self._apply(event)
+        for listener in self.listeners:
+            listener(event)
+
+    def _apply(self, event: Event) -> None:
+        if event.kind == "open":
+            for trial in self.trials.values():
+                if not trial.is_done:  # the process that ran it is gone
+                    trial.status = "waiting"
+        elif event.kind == "trial":
+            trial = Trial(event.data["trial_id"], event.data["config"], event.data["baseline"])
+            self.trials[trial.id] = trial
+        elif event.kind in OF_A_TRIAL:
+            _of_a_trial(self.trials[event.data["trial_id"]], event.kind, event.time_ms, event.data)
+
+
+OF_A_TRIAL = ("trial_start", "epoch", "attempt_failed", "trial_end")
+
+
+def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) -> None:
+    if kind == "trial_start":
+        trial.status, trial.attempts, trial.since_ms = "running", trial.attempts + 1, time_ms
+        return
+    if trial.since_ms:
+        trial.seconds += (time_ms - trial.since_ms) / 1000
+    trial.since_ms = time_ms
+    if kind == "epoch":
+        trial.metrics.append(data["metrics"])
+        trial.notes |= data["notes"]
+        trial.last, trial.failures = data["last"], 0
+        return
+    trial.since_ms = 0
+    trial.error = data.get("error", "")
+    if kind == "attempt_failed":
+        trial.status, trial.failures, trial.gpus = "waiting", trial.failures + 1, data["gpus"]
+    else:
+        trial.status = data["status"]

@@ -1,0 +1,182 @@
+"""Ray Tune runs the trials that a search decides on. Each attempt at a trial is a trial of Ray's; what happens to it is
+told to the search, whose word Ray takes. What Ray keeps of its own is not gone back to.
+"""
+
+import numbers
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, PlacementGroupFactory, RunConfig, Stopper
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from platform.ledger import Trial
+from platform.reporters import EPOCH, LAST, NOTES
+from platform.search import Search
+
+ERROR_LINES = 20
+RAYS = ".ray"  # a folder of a study: what Ray writes of its own
+
+
+class _NotKept:
+    """Ray pickles what it is given into its folder; a search is not for that."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Proposer(_NotKept, Searcher):
+    """Asks the search for the next attempt."""
+
+    def __init__(self, search: Search, context_of: Callable[[Trial], Mapping[str, Any]]) -> None:
+        """
+        Args:
+            search: Decides.
+            context_of: What an attempt at a trial is told besides its configuration.
+        """
+        super().__init__(metric=search.space.metric, mode=search.space.mode)
+        self.search, self.context_of = search, context_of
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if self.search.is_over or self.search.stopped:
+            return Searcher.FINISHED  # type: ignore[return-value]  # as Ray has it
+        trial = self.search.next()
+        return {**trial.config, "context": self.context_of(trial)} if trial else None
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """The callback is told."""
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()  # Ray wants a file
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a study goes on from its journal")
+
+
+class Judge(_NotKept, FIFOScheduler):
+    """Tells the search of each epoch, and Ray whether the trial goes on."""
+
+    def __init__(self, search: Search) -> None:
+        super().__init__()
+        self.search = search
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        step = int(result.get(EPOCH, result["training_iteration"]))
+        notes = {key.removeprefix(f"{NOTES}/"): text for key, text in result.items() if key.startswith(f"{NOTES}/")}
+        goes_on = self.search.epoch(_ours(self.search, trial), step, our_metrics(result), notes, bool(result.get(LAST)))
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+
+class Watch(_NotKept, Callback):
+    """Tells the search how attempts begin and end."""
+
+    def __init__(self, search: Search, tick: Callable[[], None]) -> None:
+        """
+        Args:
+            search: Is told.
+            tick: Called after each step of Ray's.
+        """
+        self.search, self.tick = search, tick
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.search.started(_ours(self.search, trial))
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.search.ended(_ours(self.search, trial))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.search.failed(_ours(self.search, trial), _error_of(trial))
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        self.tick()
+
+
+class Stop(_NotKept, Stopper):
+    """Ends all attempts where the study cannot go on."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self.search.stopped)
+
+
+def run(
+    search: Search,
+    train: Callable[[dict[str, Any]], None],
+    context_of: Callable[[Trial], Mapping[str, Any]],
+    folder: Path,
+    cpus: float,
+    concurrent: int,
+    seconds: float | None,
+    tick: Callable[[], None],
+) -> None:
+    """Runs trials on a Ray that is connected until all are done, time is up, or the process is told to stop.
+
+    Args:
+        search: Decides.
+        train: The trainable.
+        context_of: What an attempt at a trial is told; its "gpus" is the share of a GPU that it gets.
+        folder: The study's.
+        cpus: Cores of a trial.
+        concurrent: Trials at a time.
+        seconds: After which to stop, None for no limit.
+        tick: Called all the time.
+    """
+
+    def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
+        return PlacementGroupFactory([{"CPU": cpus, "GPU": config["context"]["gpus"]}])
+
+    shutil.rmtree(folder / RAYS, ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(train, resources),
+        param_space={"context": {}},
+        tune_config=tune.TuneConfig(
+            search_alg=Proposer(search, context_of),
+            scheduler=Judge(search),
+            num_samples=-1,  # the search says when it is over
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,  # starting a worker and importing torch costs more than a short trial
+            time_budget_s=seconds,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=RunConfig(
+            name=RAYS,
+            storage_path=str(folder),
+            callbacks=[Watch(search, tick)],
+            stop=Stop(search),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(folder / RAYS, ignore_errors=True)
+
+
+def our_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """The task's metrics in a Ray result, without what Ray adds (pid, timestamps, config)."""
+    return {
+        # A metric named after a class can hold anything, e.g. "val/ap/H&M"; one such key would fail the whole batch.
+        re.sub(r"[^\w\-. :/]", "_", key): float(value)
+        for key, value in result.items()
+        if "/" in key and not key.startswith(("config/", f"{NOTES}/"))
+        if isinstance(value, numbers.Real) and not isinstance(value, bool)
+    }
+
+
+def _ours(search: Search, trial: Any) -> Trial:
+    return search.ledger.trials[trial.config["context"]["trial"]]
+
+
+def _error_of(trial: Any) -> str:
+    """The last lines of what an attempt raised."""
+    text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else "no error file was written"
+    return "\n".join(text.rstrip().splitlines()[-ERROR_LINES:])
