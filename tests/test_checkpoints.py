@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from toys import Numbers
 
 from platform import checkpoints
+from platform.checkpoints import Checkpoints, DamagedError, DiskFullError
 from platform.examples import shuffled
 from platform.fit import Context, Optimization, fit
 from platform.freezing import Freezing, Stage
@@ -87,13 +90,70 @@ def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shelf, stop_
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_a_shelved_stage_that_is_gone_or_altered_is_told(tmp_path, shelf):
-    folder = train(tmp_path / "a", replace(CONTEXT, shelf=str(shelf))).folder / "epoch-4"
-    file = shelf / json.loads((folder / "frozen.json").read_text())[0].rpartition("/")[2]
+@pytest.mark.parametrize("damage", ["gone", "altered"])
+def test_a_shelved_stage_that_is_not_as_it_was_written_is_made_anew(tmp_path, shelf, damage):
+    context = replace(CONTEXT, shelf=str(shelf))
+    folder = train(tmp_path / "a", context).folder / "epoch-4"
+    expected = load_file(folder / "model.safetensors")
+    file = Path(json.loads((folder / "frozen.json").read_text())[0])
     kept = file.read_bytes()
-    file.unlink()
-    with pytest.raises(FileNotFoundError, match=file.name):
-        checkpoints.load_model(folder, build())
-    file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
-    with pytest.raises(RuntimeError, match="frozen tensors must not change"):
-        train(tmp_path / "a", replace(CONTEXT, shelf=str(shelf), epochs=5))
+    file.unlink() if damage == "gone" else file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(DamagedError, match=file.name):
+        checkpoints.export(folder, tmp_path / "exported")
+    train(tmp_path / "a", context)
+    assert file.read_bytes() == kept
+    assert all(torch.equal(value, load_file(folder / "model.safetensors")[key]) for key, value in expected.items())
+
+
+def files(folder) -> list:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_checkpoint_is_used_only_as_it_was_written(tmp_path, shelf, number):
+    """Whatever is cut, altered or gone, the one before is used; and the end is the same."""
+    whole = load_file(train(tmp_path / "whole").folder / "epoch-4" / "model.safetensors")
+    for damage in (lambda f: f.write_bytes(f.read_bytes()[:-1]), lambda f: f.write_bytes(b"{}"), lambda f: f.unlink()):
+        folder = tmp_path / str(damage)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, stop_at=4)
+        newest = Checkpoints(folder)
+        assert newest.newest() == folder / "epoch-3"
+        if number < len(files(folder / "epoch-3")):
+            damage(files(folder / "epoch-3")[number])
+            assert newest.newest() == folder / "epoch-2"
+            assert "epoch 3 is damaged" in newest.notes[0]
+        train(folder)
+        found = load_file(folder / "epoch-4" / "model.safetensors")
+        assert all(torch.equal(value, found[key]) for key, value in whole.items())
+
+
+def test_what_the_study_does_not_know_of_has_not_happened(tmp_path):
+    train(tmp_path)
+    assert Checkpoints(tmp_path).newest(known=3) == tmp_path / "epoch-3"
+    assert Checkpoints(tmp_path).newest(known=0) is None
+
+
+def test_the_best_and_the_newest_are_kept(tmp_path):
+    kept = Checkpoints(tmp_path)
+    (tmp_path / ".partial-of-one-that-was-killed").mkdir()
+    for epoch in range(1, 8):
+        kept.add(epoch, epoch in (1, 3), lambda folder: (folder / "x").write_text("x"))
+    assert kept.epochs() == [3, 5, 6, 7]
+    assert not list(tmp_path.glob(".partial-*"))
+    kept.forget()
+    assert not tmp_path.exists()
+
+
+def test_one_that_cannot_be_written_leaves_nothing(tmp_path):
+    kept = Checkpoints(tmp_path)
+    kept.add(1, True, lambda folder: (folder / "x").write_text("x"))
+
+    def full(folder):
+        (folder / "y").write_text("y")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(DiskFullError, match="no room for the checkpoint of epoch 2"):
+        kept.add(2, True, full)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
+    assert kept.newest() == tmp_path / "epoch-1"

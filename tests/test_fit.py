@@ -1,85 +1,59 @@
 """The training loop under a real Ray Tune, with a model of a few numbers."""
 
 import json
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from ray import tune
-from ray.tune import CheckpointConfig, RunConfig
+from ray.tune import RunConfig
 from safetensors.torch import load_file
 from torch import nn
 from toys import Numbers
 
 from platform.examples import shuffled
-from platform.fit import Context, Optimization, begin, fit
+from platform.fit import Context, NonFiniteLossError, Optimization, begin, fit
 from platform.freezing import Freezing, Stage
 from platform.reporters import ToFolder
 
 EPOCHS = 4
 
 
-def train(config):
-    """Four epochs of two steps; config["dies_at"] ends the process at the start of that epoch, once."""
+def train(folder, factor=1.0, score=1.0) -> ToFolder:
+    """Four epochs of two steps."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)),
         nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
         nn.Linear(4, 1),
     )
-    marker = Path(config["marker"])
-
-    examples, epochs = Numbers(), iter(range(EPOCHS))
-    if marker.exists():  # the second time
-        epochs = iter(range(config["dies_at"], EPOCHS))
-
-    def batches(generator):
-        if next(epochs) == config["dies_at"] and not marker.exists():
-            marker.touch()
-            raise RuntimeError("killed")
-        return shuffled(examples.numbers("train"), 8, generator)
+    examples, reporter = Numbers(), ToFolder(folder)
 
     def loss(model, batch):
         value = (model(batch.state["x"]).squeeze() - batch.state["x"].sum(1)).square().mean()
-        return {"loss": value * config["factor"], "error": value}
+        return {"loss": value * factor, "error": value}
 
     fit(
         model,
         [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
         examples=examples,
         loss=loss,
-        batches=batches,
+        batches=lambda generator: shuffled(examples.numbers("train"), 8, generator),
         steps_per_epoch=2,
-        evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean())},
+        evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean()) * score},
         freezing=Freezing(2, "gradual", thaw_at=0.5, batch_norm="updated"),
         optimization=Optimization(lr_head=1e-2, schedule="cosine", warmup=0.1),
         context=Context("toy", "", 0, EPOCHS, "val/score", "max"),
-        card={"task": "toy"},
+        card={"task": "toy", "config": {"lr_head": 1e-2}},
+        reporter=reporter,
     )
-
-
-def run(tmp_path, name, **config):
-    config = {"marker": str(tmp_path / name), "dies_at": -1, "factor": 1.0, **config}
-    tuner = tune.Tuner(
-        train,
-        param_space=config,
-        run_config=RunConfig(
-            name=name,
-            storage_path=str(tmp_path / "studies"),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=int(config["dies_at"] >= 0)),
-            checkpoint_config=CheckpointConfig(num_to_keep=EPOCHS),
-        ),
-    )
-    [result] = list(tuner.fit())
-    return result
+    return reporter
 
 
 @pytest.fixture(scope="module")
-def whole(ray_cluster, tmp_path_factory):
-    return run(tmp_path_factory.mktemp("whole"), "whole")
+def whole(tmp_path_factory) -> ToFolder:
+    return train(tmp_path_factory.mktemp("whole"))
 
 
 def messy(config):
@@ -88,6 +62,7 @@ def messy(config):
     import random
 
     context, point = begin(config)
+    context = replace(context, folder=f"{context.folder}/{point['number']}")
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 1))
     noise = float(np.random.normal()) + random.random()
     fit(
@@ -103,7 +78,7 @@ def messy(config):
         context=context,
         card={"task": "toy", "threads": torch.get_num_threads()},
     )
-    if point["leaves_a_mess"]:
+    if point["number"] == 1:
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.use_deterministic_algorithms(True)
@@ -116,53 +91,48 @@ def test_a_worker_that_is_reused_is_as_good_as_new(ray_cluster, tmp_path):
     tuner = tune.Tuner(
         messy,
         param_space={
-            "leaves_a_mess": tune.grid_search([False, True, False]),
-            "context": asdict(Context("toy", "", 0, 2, "val/score", "max")),
+            "number": tune.grid_search([0, 1, 2]),
+            "context": asdict(Context("toy", "", 0, 2, "val/score", "max", trial="1", folder=str(tmp_path))),
         },
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=1),
         run_config=RunConfig(name="reused", storage_path=str(tmp_path), verbose=0),
     )
     first, second, third = tuner.fit()
     assert len({result.metrics["val/process"] for result in (first, second, third)}) == 1
-    cards = [json.loads((Path(r.checkpoint.path) / "model.json").read_text()) for r in (first, second, third)]
-    assert [card["threads"] for card in cards] == [1, 1, 1]
-    for other in (second, third):
-        assert all(torch.equal(weights(first)[name], value) for name, value in weights(other).items())
-
-
-def weights(result) -> dict:
-    return load_file(Path(result.checkpoint.path) / "model.safetensors")
+    folders = [tmp_path / str(number) / "epoch-2" for number in range(3)]
+    assert [json.loads((folder / "model.json").read_text())["threads"] for folder in folders] == [1, 1, 1]
+    expected = load_file(folders[0] / "model.safetensors")
+    for other in folders[1:]:
+        found = load_file(other / "model.safetensors")
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_reports_each_epoch_with_its_parts(whole):
-    frame = whole.metrics_dataframe
-    assert frame["training_iteration"].tolist() == [1, 2, 3, 4]
-    assert frame["train/frozen_stages"].tolist() == [2, 2, 1, 0]
-    assert frame["train/loss"].tolist() == frame["train/loss_error"].tolist()
+    history = whole.history()
+    assert [epoch["train/frozen_stages"] for epoch in history] == [2, 2, 1, 0]
+    assert [epoch["train/loss"] for epoch in history] == [epoch["train/loss_error"] for epoch in history]
 
 
 def test_a_checkpoint_is_safetensors_and_visible_json(whole):
-    folder = Path(whole.checkpoint.path)
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    assert names == {"model.safetensors", "model.json", "optimizer.safetensors", "resume.json"}
+    folder = whole.folder / "epoch-4"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.safetensors", "model.json", "optimizer.safetensors", "resume.json", "manifest.json"}
     resume = json.loads((folder / "resume.json").read_text())
     assert resume["epoch"] == EPOCHS
     assert len(resume["scores"]) == EPOCHS
     assert resume["freezing"]["thaws"] == [[2, 1], [3, 0]]
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])  # before, at and after the first thaw
-def test_a_resumed_trial_ends_with_the_same_weights(whole, tmp_path, epoch):
-    resumed = run(tmp_path, "resumed", dies_at=epoch)
-    assert (tmp_path / "resumed").exists()
-    assert resumed.metrics["training_iteration"] == EPOCHS
-    expected, found = weights(whole), weights(resumed)
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
-
-
-def test_a_nan_fails_the_trial_with_its_step(ray_cluster, tmp_path):
-    result = run(tmp_path, "nan", factor=float("nan"))
-    assert "epoch 1, step 1" in str(result.error)
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"factor": float("nan")}, "the loss must be finite; it is nan at epoch 1, step 1, with .*lr_head"),
+        ({"score": float("inf")}, "the score must be finite; val/score is -?inf after epoch 1, with .*lr_head"),
+    ],
+)
+def test_what_is_not_finite_ends_the_trial_and_says_where(tmp_path, changes, told):
+    with pytest.raises(NonFiniteLossError, match=told):
+        train(tmp_path, **changes)
 
 
 def without_ray(folder, freezing: Freezing, assets=None) -> tuple[ToFolder, nn.Module]:

@@ -52,7 +52,8 @@ def test_one_tiny_trial_runs_through_ray_and_its_model_is_used(name, ray_cluster
     assert {"train", "val", "test"} <= dataset.lines().keys()
     json.dumps(dataset.summary())
     data = module.prepare(space, dataset, cache)
-    context = Context(name, str(data.resolve()), 0, 1, space.metric, space.mode)
+    trial = {"trial": "001", "folder": str(tmp_path / "001")}
+    context = Context(name, str(data.resolve()), 0, 1, space.metric, space.mode, **trial)
     tuner = tune.Tuner(
         module.train,
         param_space={**space.fixed, **space.start, "context": asdict(context)},
@@ -61,7 +62,7 @@ def test_one_tiny_trial_runs_through_ray_and_its_model_is_used(name, ray_cluster
     [result] = list(tuner.fit())
     assert result.error is None
     assert space.metric in result.metrics
-    model = module.load(Path(result.checkpoint.path))
+    model = module.load(tmp_path / "001" / "epoch-1")
     evaluation = module.test(model, data)
     assert space.metric.replace("val/", "test/") in evaluation.metrics
     assert evaluation.figures

@@ -89,7 +89,7 @@ def test_the_result_is_complete(study):
 
 def test_only_the_best_trial_keeps_its_checkpoints(study):
     folder, _, result = study
-    kept = {path.parent.parent.name for path in (folder / "tiny").glob("*/checkpoint_*/model.safetensors")}
+    kept = {path.parent.parent.name for path in (folder / "tiny").glob("trials/*/epoch-*/model.safetensors")}
     assert kept == {result["best"]["trial_id"]}
     assert [baseline["baseline"] for baseline in result["baselines"]] == ["from scratch"]
     assert "test/map" in result["baselines"][0]["test_metrics"]
@@ -163,7 +163,7 @@ def test_a_study_out_of_time_still_has_a_best(tmp_path, scenes_folder):
     assert result["out_of_time"]
     assert result["best"]["test_metrics"]
     assert "interrupted" in {trial["status"] for trial in result["trials"]}
-    kept = {path.parent.parent.name for path in (tmp_path / "short").glob("*/checkpoint_*/model.safetensors")}
+    kept = {path.parent.parent.name for path in (tmp_path / "short").glob("trials/*/epoch-*/model.safetensors")}
     assert kept == {result["best"]["trial_id"]}
 
 
@@ -188,7 +188,7 @@ def test_an_interrupted_study_goes_on(tmp_path, scenes_folder, capsys):
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("cut/*/checkpoint_*/model.safetensors")):
+    while not list(tmp_path.glob("cut/trials/*/epoch-*/model.safetensors")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)

@@ -1,0 +1,139 @@
+"""A search under a real Ray Tune whose workers fail in every way: what can be gone on with is, the rest is told."""
+
+import os
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ray import tune
+from safetensors.torch import load_file
+from toy_trainable import EPOCHS, train
+
+from platform import tuner
+from platform.checkpoints import Checkpoints, verify
+from platform.fit import Context
+from platform.journal import Journal
+from platform.ledger import Ledger
+from platform.search import ATTEMPTS, Search
+from platform.space import Space
+
+ROOT = Path(__file__).parent.parent
+FAULTS = ("throws once", "throws always", "killed", "nan", "damaged", "no memory")
+
+
+def run(folder: Path, where: Path, gpus: float = 0.5, **changes) -> Search:
+    """The trials of a space, one for each fault; all but for their faults are the same."""
+    params = {"fault": tune.choice(["none", *FAULTS])}
+    asked = {"baselines": {fault: {"fault": fault} for fault in FAULTS}, "trials": 1 + len(FAULTS), **changes}
+    params |= {key: asked.pop(key) for key in ("wide",) if key in asked}
+    budget = {"max_epochs": EPOCHS, "grace_epochs": EPOCHS, "start": {"fault": "none"}}
+    space = Space(params, "val/score", "max", **budget, **asked)
+    ledger = Ledger(Journal(folder / "journal"))
+    ledger.tell("open")
+    search = Search(space, 0, ledger, gpus)
+
+    def context_of(trial) -> dict:
+        share = gpus if trial.gpus is None else trial.gpus
+        told = {"trial": trial.id, "folder": str(where / trial.id), "known": trial.epochs, "gpus": share}
+        return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shelf=str(where / "frozen"), **told))
+
+    tuner.run(search, train, context_of, folder, 1, 2, None, lambda: None)
+    return search
+
+
+@pytest.fixture(scope="module")
+def ray_with_gpu():
+    import ray
+
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    # A GPU in name only: its shares are what is looked at.
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def study(ray_with_gpu, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    search = run(folder, folder / "trials")
+    return folder / "trials", {trial.config["fault"]: trial for trial in search.ledger.trials.values()}
+
+
+def test_every_trial_ends_as_it_must(study):
+    _, trials = study
+    found = {fault: (trial.status, trial.epochs, trial.attempts) for fault, trial in trials.items()}
+    assert found == {
+        "none": ("finished", 4, 1),
+        "throws once": ("finished", 4, 2),
+        "throws always": ("failed", 2, ATTEMPTS),
+        "killed": ("finished", 4, 2),
+        "damaged": ("finished", 4, 2),
+        "no memory": ("finished", 4, 2),
+        "nan": ("failed", 0, 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("throws always", "RuntimeError: bad luck"),
+        ("nan", "NonFiniteLossError: the loss must be finite; it is nan at epoch 1, step 1"),
+    ],
+)
+def test_why_it_failed_is_told(study, fault, told):
+    assert told in study[1][fault].error
+
+
+@pytest.mark.parametrize("fault", ["throws once", "killed", "damaged", "no memory"])
+def test_what_was_gone_on_with_ends_with_the_same_weights(study, fault):
+    """Killed at the thaw: the second of four epochs was done, the third thaws a stage."""
+    folder, trials = study
+    assert trials[fault].scores("val/score") == trials["none"].scores("val/score")
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        expected, found = (load_file(folder / trials[key].id / "epoch-4" / name) for key in ("none", fault))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_used(study):
+    _, trials = study
+    told = trials["damaged"].notes["resumed"]
+    assert told == ("the checkpoint of epoch 2 is damaged (model.safetensors: not as written); went on from epoch-1")
+    assert "resumed" not in trials["killed"].notes
+
+
+def test_a_larger_share_of_the_gpu_was_given(study):
+    assert study[1]["no memory"].gpus == 1.0
+
+
+def test_only_what_going_on_and_the_best_need_is_kept(study):
+    folder, trials = study
+    kept = Checkpoints(folder / trials["none"].id)
+    best = int(np.argmax(trials["none"].scores("val/score"))) + 1
+    assert set(kept.epochs()) == {2, 3, 4} | {best}
+    assert not list(kept.folder.glob(".partial-*"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a small disk")
+def test_a_full_disk_stops_the_study_and_leaves_the_checkpoint_before(ray_with_gpu, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+    try:
+        few = {"baselines": {}, "trials": 1, "wide": 20_000}
+        search = run(tmp_path, disk, **few)
+        [trial] = search.ledger.trials.values()
+        assert "no room for the checkpoint of epoch" in search.stopped
+        assert not trial.is_done
+        assert 1 <= trial.epochs < EPOCHS
+        verify(disk / trial.id / f"epoch-{trial.epochs}")
+        search.ledger.journal.close()
+        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        again = run(tmp_path, disk, **few)
+        [trial] = again.ledger.trials.values()
+        assert (trial.status, trial.epochs) == ("finished", EPOCHS)
+    finally:
+        subprocess.run(["umount", disk], check=False)
