@@ -1,6 +1,7 @@
 """What tests share: one thread for torch, one small Ray, and a tiny detection data set."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ def scenes_folder(tmp_path_factory) -> Path:
 
     root = tmp_path_factory.mktemp("scenes") / "data"
     return scenes.write(root, seed=1, counts={"train": 24, "val": 8, "test": 8}, size=64)
+
+
+@pytest.fixture
+def toy_project(tmp_path) -> Path:
+    """This project with a fifth task, "toy", which trains a few numbers in no time; --set pause=… makes it slower."""
+    for folder in ("platform", "trainables", "search_spaces"):
+        (tmp_path / folder).mkdir()
+        for file in (ROOT / folder).glob("*"):
+            (tmp_path / folder / file.name).symlink_to(file)
+    shutil.copy(ROOT / "tests" / "toy_task" / "trainable.py", tmp_path / "trainables" / "toy.py")
+    shutil.copy(ROOT / "tests" / "toy_task" / "space.py", tmp_path / "search_spaces" / "toy.py")
+    return tmp_path

@@ -1,6 +1,7 @@
 """Every task that is shipped: its space is sound and one tiny trial runs; and a new task is two files."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -73,118 +74,23 @@ def test_one_tiny_trial_runs_through_ray_and_its_model_is_used(name, ray_cluster
         assert all(0 <= value <= 1 for value in metrics.values())
 
 
-TOY = '''
-"""Guess a number: the fifth task."""
-
-import numpy as np
-import torch
-from torch import nn
-
-from platform import checkpoints
-from platform.examples import Examples, shuffled
-from platform.fit import Optimization, begin, fit
-from platform.freezing import Freezing, Stage
-from platform.task import Evaluation
-
-INPUT, REQUIREMENTS = "text", ()
-
-
-class Ones(Examples):
-    def numbers(self, split): return np.arange(40)
-    def inputs(self, numbers, view): return {"x": torch.ones(len(numbers), 1)}
-
-
-class Numbers:
-    name, fingerprint = "numbers", "0" * 64
-    def findings(self): return []
-    def summary(self): return {}
-    def lines(self): return {"numbers": "two"}
-
-
-def build():
-    return nn.ModuleDict({"body": nn.Linear(1, 4), "head": nn.Linear(4, 1)})
-
-
-def error(model):
-    return float((model["head"](model["body"](torch.ones(1, 1))) - 3).square().mean())
-
-
-def depth(space): return 1
-def read(sources, cache, seed, space): return Numbers()
-def check(space, dataset): return []
-
-
-def prepare(space, dataset, cache):
-    (cache / "numbers").mkdir(parents=True, exist_ok=True)
-    return cache / "numbers"
-
-
-def train(config):
-    context, point = begin(config)
-    fit(
-        build(),
-        [Stage("body", ("body",), True), Stage("head", ("head",))],
-        examples=Ones(),
-        loss=lambda model, batch: {"loss": (model["head"](model["body"](batch.state["x"])) - 3).square().mean()},
-        batches=lambda generator: shuffled(np.arange(40), 8, generator),
-        steps_per_epoch=5,
-        evaluate=lambda model, look: {"val/error": error(model)},
-        freezing=Freezing(point["freeze_depth"]),
-        optimization=Optimization.of(point),
-        context=context,
-        card={"task": "toy"},
-    )
-
-
-def load(folder):
-    model = build()
-    checkpoints.load_model(folder, model)
-    return model
-
-
-def test(model, data): return Evaluation({"test/error": error(model)})
-def references(space, data): return {"zero": {"test/error": 9.0}}
-def export(model, data, folder): pass
-
-
-def predict(model, inputs):
-    return [{"text": text, "number": float(model["head"](model["body"](torch.ones(1, 1))))} for text in inputs]
-'''
-
-TOY_SPACE = """
-from ray import tune
-
-from platform.space import Space
-
-SPACE = Space(
-    params={"freeze_depth": tune.randint(0, 2), "lr_head": tune.loguniform(1e-2, 1e-1)},
-    metric="val/error", mode="min", max_epochs=3, grace_epochs=1, trials=3, depth=1,
-    start={"freeze_depth": 0, "lr_head": 5e-2}, baselines={"frozen": {"freeze_depth": 1}},
-)
-"""
-
-
-def test_a_fifth_task_is_two_files(tmp_path):
-    for folder in ("platform", "trainables", "search_spaces"):
-        (tmp_path / folder).mkdir()
-        for file in (ROOT / folder).glob("*"):
-            (tmp_path / folder / file.name).symlink_to(file)
-    (tmp_path / "trainables" / "toy.py").write_text(TOY)
+def test_a_fifth_task_is_two_files(toy_project):
+    (toy_project / "search_spaces" / "toy.py").unlink()
 
     def ran(*arguments: str) -> str:
         command = [sys.executable, "-m", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(command, cwd=toy_project, capture_output=True, text=True, timeout=200, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     assert "trainables/toy.py misses search_spaces/toy.py" in ran("platform.tune", "--list")
-    (tmp_path / "search_spaces" / "toy.py").write_text(TOY_SPACE)
+    shutil.copy(ROOT / "tests" / "toy_task" / "space.py", toy_project / "search_spaces" / "toy.py")
     listed = ran("platform.tune", "--list").splitlines()
     assert any(line.split()[:3] == ["toy", "val/error", "(min),"] for line in listed)
     assert {line.split()[0] for line in listed} == {*TASKS, "toy"}
 
     told = ran("platform.tune", "toy", "--name", "first", "--json", "out.json")
-    result = json.loads((tmp_path / "out.json").read_text())
+    result = json.loads((toy_project / "out.json").read_text())
     assert len(result["trials"]) == 3
     assert result["best"]["test_metrics"]["test/error"] == pytest.approx(result["best"]["metrics"]["val/error"])
     assert "frozen" in told

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -178,48 +176,6 @@ def _for_seconds(seconds: float, folder: Path, data: Path) -> subprocess.Complet
 def test_a_finished_study_has_nothing_to_resume(study, capsys):
     folder, _, _ = study
     assert "all done" in refused(capsys, "detector", "--storage", str(folder), "--name", "tiny", "--resume")
-
-
-def test_an_interrupted_study_goes_on(tmp_path, scenes_folder, capsys):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    command = [
-        sys.executable, "-m", "platform.tune", "detector", "--data", str(scenes_folder), "--storage", str(tmp_path),
-        "--name", "cut", "--tracking-uri", uri, "--trials", "2", "--epochs", "5", *TINY,
-    ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("cut/trials/*/epoch-*/model.safetensors")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=180)
-    assert process.returncode == 130, out
-    assert "--resume --name cut" in out
-    before = json.loads((tmp_path / "cut" / "result.json").read_text())["trials"]
-    assert "interrupted" in {trial["status"] for trial in before}
-    assert "--resume --name cut" in refused(capsys, "detector", "--name", "cut", "--storage", str(tmp_path))
-
-    told = tune("detector", "--resume", "--name", "cut", "--storage", str(tmp_path))
-    assert told.returncode == 0, told.stdout + told.stderr
-    after = json.loads((tmp_path / "cut" / "result.json").read_text())["trials"]
-    assert len(after) == 2
-    assert {trial["trial_id"] for trial in before} <= {trial["trial_id"] for trial in after}
-    assert {trial["status"] for trial in after} <= {"finished", "pruned"}
-    for trial in recorded(uri):
-        epochs = next(t["epochs"] for t in after if t["trial_id"] == trial["id"])
-        assert trial["steps"] == list(range(1, epochs + 1)), "an epoch is lost or twice there"
-
-
-def recorded(uri: str) -> list[dict]:
-    """The trials that MLflow holds, with the epochs of their scores."""
-    import mlflow
-
-    client = mlflow.MlflowClient(uri)
-    runs = client.search_runs([client.get_experiment_by_name("detector").experiment_id], "tags.kind = 'trial'")
-    history = {run.info.run_id: client.get_metric_history(run.info.run_id, "val/map") for run in runs}
-    return [
-        {"id": run.data.tags["trial_id"], "steps": [metric.step for metric in history[run.info.run_id]]} for run in runs
-    ]
 
 
 def test_predict_draws_boxes_and_prints_json(study, scenes_folder, tmp_path):

@@ -1,0 +1,105 @@
+"""Guess a number: the fifth task."""
+
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from platform import checkpoints
+from platform.examples import Examples, shuffled
+from platform.fit import Optimization, begin, fit
+from platform.freezing import Freezing, Stage
+from platform.task import Evaluation
+
+INPUT, REQUIREMENTS = "text", ()
+
+
+class Ones(Examples):
+    def numbers(self, split):
+        return np.arange(40)
+
+    def inputs(self, numbers, view):
+        return {"x": torch.ones(len(numbers), 1)}
+
+
+class Numbers:
+    name, fingerprint = "numbers", "0" * 64
+
+    def findings(self):
+        return []
+
+    def summary(self):
+        return {}
+
+    def lines(self):
+        return {"numbers": "two"}
+
+
+def build():
+    return nn.ModuleDict({"body": nn.Linear(1, 4), "head": nn.Linear(4, 1)})
+
+
+def error(model):
+    return float((model["head"](model["body"](torch.ones(1, 1))) - 3).square().mean())
+
+
+def depth(space):
+    return 1
+
+
+def read(sources, cache, seed, space):
+    return Numbers()
+
+
+def check(space, dataset):
+    return []
+
+
+def prepare(space, dataset, cache):
+    (cache / "numbers").mkdir(parents=True, exist_ok=True)
+    return cache / "numbers"
+
+
+def train(config):
+    context, point = begin(config)
+
+    def evaluate(model, look):
+        time.sleep(point["pause"])
+        return {"val/error": error(model)}
+
+    fit(
+        build(),
+        [Stage("body", ("body",), True), Stage("head", ("head",))],
+        examples=Ones(),
+        loss=lambda model, batch: {"loss": (model["head"](model["body"](batch.state["x"])) - 3).square().mean()},
+        batches=lambda generator: shuffled(np.arange(40), 8, generator),
+        steps_per_epoch=5,
+        evaluate=evaluate,
+        freezing=Freezing(point["freeze_depth"]),
+        optimization=Optimization.of(point),
+        context=context,
+        card={"task": "toy"},
+    )
+
+
+def load(folder):
+    model = build()
+    checkpoints.load_model(folder, model)
+    return model
+
+
+def test(model, data):
+    return Evaluation({"test/error": error(model)})
+
+
+def references(space, data):
+    return {"zero": {"test/error": 9.0}}
+
+
+def export(model, data, folder):
+    pass
+
+
+def predict(model, inputs):
+    return [{"text": text, "number": float(model["head"](model["body"](torch.ones(1, 1))))} for text in inputs]
