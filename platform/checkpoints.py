@@ -223,15 +223,18 @@ class Checkpoints:
         """The newest that is as it was written, None where there is none.
 
         Args:
-            known: The newest epoch that the study knows of: what was computed after it has not happened.
+            known: The newest epoch that the study knows of: what was computed after it has not happened, and is
+                deleted.
         """
         for epoch in reversed(self.epochs()):
-            if known is None or epoch <= known:
-                try:
-                    verify(self.path(epoch))
-                    return self.path(epoch)
-                except DamagedError as error:
-                    self.notes.append(f"the checkpoint of epoch {epoch} is damaged ({error})")
+            if known is not None and epoch > known:
+                shutil.rmtree(self.path(epoch))
+                continue
+            try:
+                verify(self.path(epoch))
+                return self.path(epoch)
+            except DamagedError as error:
+                self.notes.append(f"the checkpoint of epoch {epoch} is damaged ({error})")
         return None
 
     def forget(self) -> None:

@@ -1,7 +1,10 @@
 """Where a study runs: ray.init, what a trial may use, and the checks that the machine has it."""
 
+import contextlib
 import logging
 import os
+import secrets
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +104,31 @@ def connect(have: Resources) -> None:
         os.environ |= theirs
         # Without "local" Ray would join whatever cluster was once started on this machine.
         settings |= {"address": "local", "num_cpus": have.cpus, "num_gpus": have.gpus}
+        _keep_token_secret()
     ray.init(**settings)
+
+
+def _keep_token_secret() -> None:
+    """Makes the token that Ray asks every process for, readable by its owner alone: Ray would write it for all to read.
+
+    Where the user's own folder cannot be written, the token is for this Ray only.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return
+    file = Path.home() / ".ray" / "auth_token"
+    try:
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=file.parent) as whole:  # for its owner alone from the start
+                whole.write(secrets.token_hex(32))
+                whole.flush()
+                with contextlib.suppress(FileExistsError):  # another study was faster
+                    os.link(whole.name, file)
+        if file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+    except OSError:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _quiet() -> None:

@@ -31,11 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     from platform import journal, recorder
     from platform.delivery import Delivery
-    from platform.errors import InputError
-    from platform.plan import JOURNAL, busy, lock, read_request
+    from platform.errors import InputError, raise_if_any
+    from platform.plan import JOURNAL, address_faults, busy, lock, read_request
 
     folder = Path(options.storage).resolve() / options.study
     try:
+        raise_if_any(address_faults(options.tracking_uri or ""))
         request = read_request(folder)
         with lock(request).acquire(blocking=False):
             events = journal.read(folder / JOURNAL)

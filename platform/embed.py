@@ -86,8 +86,12 @@ def _draw_data(options: argparse.Namespace) -> int:
 
     from platform import pictures
     from platform.embeddings import project, silhouette
+    from platform.errors import raise_if_any
+    from platform.plan import address_faults
     from platform.recorder import record_pictures
 
+    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    raise_if_any(address_faults(uri))
     module, model, stage, space = _model(options)
     cache = Path(options.storage).resolve() / ".cache"
     dataset = module.read([Path(place) for place in options.data], cache, options.seed, space)
@@ -109,7 +113,6 @@ def _draw_data(options: argparse.Namespace) -> int:
         figures[file.stem] = file
         print(f"{title}, {len(mine)} examples: {file}")
     np.save(folder / "embeddings.npy", vectors)
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     params = {"stage": stage, "model": options.model, "split": options.split, "examples": len(chosen)}
     params |= {"data": " ".join(options.data) or "embedded", "seed": options.seed, "set": json.dumps(options.settings)}
     name = f"embeddings of {dataset.name} after {stage}"

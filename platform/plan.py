@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -266,6 +267,7 @@ def _request_faults(request: Request) -> list[Fault]:
         faults.append(Fault(rule, repr(request.name), "It is a folder in --storage."))
     if not 0 <= request.seed < 2**32:
         faults.append(Fault("--seed must lie in 0..4294967295", str(request.seed), "Use --seed 0."))
+    faults += address_faults(request.tracking_uri)
     if request.time_budget is not None and not request.time_budget > 0:
         rule = "--time-budget must be positive seconds"
         faults.append(Fault(rule, f"{request.time_budget:g}", "Leave it out: none."))
@@ -273,6 +275,16 @@ def _request_faults(request: Request) -> list[Fault]:
         rule = "--store-gb must be positive"
         faults.append(Fault(rule, f"{request.store_gb:g}", "Leave it out, or use --no-reuse to keep nothing."))
     return faults
+
+
+def address_faults(uri: str) -> list[Fault]:
+    """What is wrong with the address of MLflow."""
+    parts = urlsplit(uri)
+    if not parts.password and "password" not in parse_qs(parts.query):
+        return []
+    rule = "MLflow's address must hold no password: it is recorded and shown"
+    remedy = "Put it into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; a database's into its own file."
+    return [Fault(rule, "--tracking-uri with one", remedy)]
 
 
 def _storage_faults(storage: Path) -> list[Fault]:

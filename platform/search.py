@@ -8,6 +8,7 @@ had not been.
 import re
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 from platform.asha import Asha
 from platform.ledger import Ledger, Trial
@@ -74,12 +75,12 @@ class Search:
             config = self.baselines.pop(baseline)
         else:
             config = {**self.space.fixed, **self.sampler.ask(trial_id)}
-        self.ledger.tell("trial", trial_id=trial_id, config=config, baseline=baseline)
-        return self.ledger.trials[trial_id]
+        told = self._tell("trial", trial_id=trial_id, config=config, baseline=baseline)
+        return self.ledger.trials[trial_id] if told else None
 
     def started(self, trial: Trial) -> None:
         """An attempt at a trial began."""
-        self.ledger.tell("trial_start", trial_id=trial.id)
+        self._tell("trial_start", trial_id=trial.id)
 
     def epoch(
         self, trial: Trial, step: int, metrics: Mapping[str, float], notes: Mapping[str, str], last: bool = False
@@ -98,7 +99,8 @@ class Search:
         """
         if step > trial.epochs:
             told = {"metrics": dict(metrics), "notes": dict(notes), "last": last}
-            self.ledger.tell("epoch", trial_id=trial.id, step=step, **told)
+            if not self._tell("epoch", trial_id=trial.id, step=step, **told):
+                return False
             if not trial.baseline:
                 self.sampler.report(trial.id, step, metrics[self.space.metric])
             self._judge(trial, step)
@@ -106,6 +108,8 @@ class Search:
 
     def ended(self, trial: Trial) -> None:
         """A trial ended by itself, or because it was told to."""
+        if self.stopped:  # and so had to end
+            return
         if not self._is_over(trial):
             self._end(trial, "failed", ENDED_EARLY)
         elif trial.last or trial.epochs >= self.space.max_epochs:
@@ -123,25 +127,33 @@ class Search:
         gpus = self.gpus if trial.gpus is None else trial.gpus
         if _names(error, DISK_FULL):
             self.stopped = self.stopped or error.strip().splitlines()[-1]
-            self.ledger.tell("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus)
+            self._tell("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus)
         elif _names(error, *HOPELESS) or trial.failures + 1 >= ATTEMPTS or (_names(error, OUT_OF_MEMORY) and gpus >= 1):
             self._end(trial, "failed", error)
         else:
             # Alone on a GPU, a trial has all of its memory: the next step up.
             more = min(1.0, 2 * gpus) if _names(error, OUT_OF_MEMORY) else trial.gpus
-            self.ledger.tell("attempt_failed", trial_id=trial.id, error=error, gpus=more)
+            self._tell("attempt_failed", trial_id=trial.id, error=error, gpus=more)
             self._queue.append(trial)
 
     def interrupted(self) -> None:
         """The process ends: what was running will be gone on with."""
         for trial in list(self.ledger.trials.values()):
             if trial.status == "running" or (trial.attempts and not trial.is_done):
-                self.ledger.tell("trial_end", trial_id=trial.id, status="interrupted", error="")
+                self._tell("trial_end", trial_id=trial.id, status="interrupted", error="")
 
     def _end(self, trial: Trial, status: str, error: str = "") -> None:
-        self.ledger.tell("trial_end", trial_id=trial.id, status=status, error=error)
-        if not trial.baseline:
+        if self._tell("trial_end", trial_id=trial.id, status=status, error=error) and not trial.baseline:
             self.sampler.tell(trial)
+
+    def _tell(self, kind: str, **data: Any) -> bool:
+        """Writes down what happened; where that fails it has not, and the study stops."""
+        try:
+            self.ledger.tell(kind, **data)
+            return True
+        except OSError as error:
+            self.stopped = self.stopped or f"the journal cannot be written: {error.strerror}"
+            return False
 
     def _judge(self, trial: Trial, epoch: int) -> None:
         score = trial.metrics[epoch - 1][self.space.metric]

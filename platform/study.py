@@ -1,5 +1,6 @@
 """One study: space + trainable → Ray Tuner (Optuna, ASHA, callbacks) → result."""
 
+import contextlib
 import itertools
 import json
 import signal
@@ -19,6 +20,7 @@ from filelock import Timeout
 from rich.console import Console
 
 from platform import outcome, packing, recorder, tuner
+from platform.checkpoints import Checkpoints
 from platform.cluster import ROOT
 from platform.delivery import Delivery
 from platform.errors import InputError
@@ -28,7 +30,7 @@ from platform.janitor import Janitor
 from platform.journal import Event, Journal
 from platform.ledger import Ledger, Trial
 from platform.outcome import BEST
-from platform.plan import JOURNAL, RESULT, Plan, busy, describe, lock
+from platform.plan import JOURNAL, RESULT, TRIALS, Plan, Request, busy, describe, lock
 from platform.recorder import DatasetFacts, StudyFacts
 from platform.search import Search
 from platform.space import show
@@ -97,9 +99,11 @@ class Found:
 
     def close(self, status: str) -> int:
         """Ends the work on the study; returns how many events did not reach MLflow."""
-        self.ledger.tell("close", status=status)
+        with contextlib.suppress(OSError):  # where it cannot be written, there is something left to do
+            self.ledger.tell("close", status=status)
         undelivered = self.delivery.close()
-        self.ledger.journal.close()
+        with contextlib.suppress(OSError):
+            self.ledger.journal.close()
         return undelivered
 
 
@@ -163,6 +167,8 @@ def search(plan: Plan, data: Path, console: Console) -> Found:
     if not ledger.events:
         facts = recorder.facts_as_json(_facts(plan))
         ledger.tell("study", request=asdict(request), space=describe(space), facts=facts)
+    for line in _lost(ledger, request):
+        console.print(f"[yellow]{line}[/]", soft_wrap=True)
     ledger.tell("open")
     delivery = Delivery(recorder.facts_from_json(ledger.events[0].data["facts"]), ledger.events, request.folder)
     view = LiveView(space, ledger, console, request.time_budget)
@@ -207,6 +213,18 @@ def _context(plan: Plan, data: Path, trial: Trial) -> dict[str, Any]:
         gpus=resources.gpus_per_trial if trial.gpus is None else trial.gpus,
     )
     return asdict(context)
+
+
+def _lost(ledger: Ledger, request: Request) -> list[str]:
+    """What was done that the journal does not know of, after a power failure, say; it will be done again."""
+    lost = ["The last line of the journal was torn; what it told is done again."] if ledger.journal.torn else []
+    for folder in sorted((request.folder / TRIALS).glob("*")):
+        known = ledger.trials[folder.name].epochs if folder.name in ledger.trials else -1
+        newest = max(Checkpoints(folder).epochs(), default=0)
+        if newest > known + 1:  # one more: the process was killed before it heard of it
+            what = f"trial {folder.name} has a checkpoint of epoch {newest}, of which it knows {max(0, known)}"
+            lost.append(f"The journal has lost its end: {what}. What it does not know is done again.")
+    return lost
 
 
 def _seconds(events: Sequence[Event]) -> float:

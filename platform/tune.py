@@ -7,6 +7,7 @@ python -m platform.tune detector --set freeze_depth=0..3 --set lr_head=1e-3 --tr
 
 import argparse
 import atexit
+import errno
 import functools
 import gc
 import json
@@ -126,6 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        result = {"stopped": f"{error.filename or request.folder}: {error.strerror}"}
     except KeyboardInterrupt:  # after the search; during it Ray ends the trials and returns
         result = {"interrupted": True}
     if options.json and "trials" in result:

@@ -131,6 +131,7 @@ def test_a_checkpoint_is_used_only_as_it_was_written(tmp_path, shelf, number):
 def test_what_the_study_does_not_know_of_has_not_happened(tmp_path):
     train(tmp_path)
     assert Checkpoints(tmp_path).newest(known=3) == tmp_path / "epoch-3"
+    assert Checkpoints(tmp_path).epochs()[-1] == 3, "it would be taken for the newest later on"
     assert Checkpoints(tmp_path).newest(known=0) is None
 
 

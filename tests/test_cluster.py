@@ -1,9 +1,14 @@
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from platform import cluster
 from platform.cluster import Resources
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,64 @@ def test_all_cores_work_by_default():
     have = cluster.resources(None, 0.0, None)
     assert (have.cpus, have.cpus_per_trial, have.concurrent, have.faults()) == (cores, 1, cores, [])
     assert cluster.resources(cores, 0.0, None).concurrent == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_token_is_readable_by_its_owner_alone(tmp_path, monkeypatch, there):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # so that it is as it was in the end
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    file = tmp_path / ".ray" / "auth_token"
+    if there:  # as Ray itself writes it
+        file.parent.mkdir()
+        file.write_text("0" * 64)
+        file.chmod(0o644)
+    cluster._keep_token_secret()
+    assert (file.stat().st_mode & 0o777, len(file.read_text())) == (0o600, 64)
+    assert list(file.parent.iterdir()) == [file]
+    token = file.read_text()
+    cluster._keep_token_secret()
+    assert file.read_text() == token
+
+
+def test_where_the_home_cannot_be_written_the_token_is_for_this_ray(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # so that it is as it was in the end
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    (tmp_path / "home").write_text("a file")
+    cluster._keep_token_secret()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+STUDY = """
+import os, subprocess, sys
+from pathlib import Path
+
+import ray
+
+from platform import cluster
+
+cluster.connect(cluster.Resources(1, 0, 1, 0.0, 1))
+address = ray.get_runtime_context().gcs_address
+for token in ((Path.home() / ".ray" / "auth_token").read_text(), "f" * 64):
+    environment = {**os.environ, "RAY_AUTH_TOKEN": token}
+    told = subprocess.run([sys.executable, sys.argv[1], address], env=environment, capture_output=True, text=True)
+    print(told.returncode, told.stdout.strip(), "uthent" in told.stderr)
+"""
+CLIENT = """
+import sys
+
+import ray
+
+ray.init(sys.argv[1], logging_level="ERROR")
+print(ray.cluster_resources()["CPU"])
+"""
+
+
+def test_who_has_no_token_is_turned_away(tmp_path):
+    """From a study's Ray, on a machine with other users."""
+    (tmp_path / "client.py").write_text(CLIENT)
+    command = [sys.executable, "-c", STUDY, str(tmp_path / "client.py")]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["0 1.0 False", "1  True"], done.stdout + done.stderr

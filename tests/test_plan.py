@@ -57,6 +57,14 @@ def begun(request, space: dict[str, str] | None = None) -> None:
     journal(request.folder, ("study", told))
 
 
+@pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "postgresql://h/db?user=me&password=secret"])
+def test_a_password_is_neither_kept_nor_shown(request_of, uri):
+    with pytest.raises(InputError) as refused:
+        make_plan(request_of(tracking_uri=uri, settings=("image_size=32",)))
+    assert "must hold no password" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
 def faults_of(request) -> str:
     with pytest.raises(InputError) as refused:
         make_plan(request, resume=True)

@@ -1,5 +1,6 @@
 """What a study decides, and that it decides the same after it was killed at any moment."""
 
+import errno
 import warnings
 
 import pytest
@@ -167,6 +168,21 @@ def test_a_full_disk_stops_the_study_and_fails_no_trial(begin):
     again = begin()
     assert not again.stopped
     assert again.next().id == trial.id
+
+
+def test_a_journal_that_cannot_be_written_stops_the_study(begin, monkeypatch):
+    search = begin()
+    trial = search.next()
+    search.started(trial)
+
+    def full(kind, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(search.ledger.journal, "append", full)
+    assert not search.epoch(trial, 1, {"val/map": 0.5}, {}), "what is not written down has not happened"
+    search.ended(trial)
+    assert (search.stopped, search.next()) == ("the journal cannot be written: No space left on device", None)
+    assert (trial.epochs, trial.is_done) == (0, False)
 
 
 def test_a_trial_that_ends_without_a_word_has_failed(begin):
