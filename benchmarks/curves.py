@@ -1,4 +1,4 @@
-"""Records learning curves: random points of a task's space, each trained to its full budget, for what simulates a search.
+"""Records learning curves: random points of a task's space, each trained to its full budget, to simulate searches on.
 
 python -m benchmarks.curves classifier --trials 150 --out benchmarks/curves/classifier.json
 
@@ -37,8 +37,9 @@ def main() -> None:
         plan = make_plan(Request(options.task, "curves", folder, "curves", uri, **asked))  # type: ignore[arg-type]
         generator = np.random.default_rng(0)
         # As baselines: they are trained to the end, and the sampler does not see them.
+        searched = plan.space.searched.items()
         points = {
-            str(number): {key: _plain(domain.sample(random_state=generator)) for key, domain in plan.space.searched.items()}
+            str(number): {key: _plain(domain.sample(random_state=generator)) for key, domain in searched}
             for number in range(options.trials - 1)
         }
         plan = replace(plan, space=replace(plan.space, baselines=points))

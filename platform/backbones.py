@@ -15,6 +15,8 @@ Weights are a torchvision name ("DEFAULT", "IMAGENET1K_V1", …: fetched and cac
 """
 
 import itertools
+import os
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from platform.data.files import is_file, unpacked_limit
 from platform.errors import Fault, InputError
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -32,6 +35,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 STARTERS = Path(__file__).parent.parent / "starters"
 
 _MOBILENET_CUTS = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
+_SHOWN = 60  # characters of a name
 _CLASSIFIER = ("classifier.", "fc.")  # the parts of a whole torchvision model that a backbone leaves out
 
 
@@ -119,9 +123,8 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
                 Fault("a starter is shipped for some backbones only", name, f"Shipped: {shipped}. Or name a file.")
             )
         return {key: value.float() for key, value in load_file(path).items()}
-    path = Path(weights).expanduser()
-    if path.is_file():
-        return _read_file(path)
+    if (path := local_file(weights)) is not None:
+        return read_file(path)
     available = torchvision.models.get_model_weights(name)
     if weights not in available.__members__:
         names = ", ".join(available.__members__)
@@ -142,20 +145,44 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def local_file(text: str) -> Path | None:
+    """The file that a text names, ~ for the user's folder; None if it names none."""
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 (no error on any name)
+    return path if is_file(path) else None
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, without running anything that it brings.
+
+    Raises:
+        InputError: It is neither safetensors nor a state dict that consists of tensors alone.
+    """
     try:
         if path.suffix == ".safetensors":
-            return {key: value.float() for key, value in load_file(path).items()}
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > unpacked_limit(path):
+                raise ValueError(f"an archive that unpacks to {unpacked >> 20} MiB")
         state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state) if isinstance(state, dict) else state
+        if not isinstance(state, dict):
+            raise TypeError(f"a {type(state).__name__}")
+        if strange := [key for key, value in state.items() if not (isinstance(key, str) and _is_plain(value))]:
+            raise TypeError(f"no tensor is {str(strange[0])[:_SHOWN]!r}")
     except Exception as error:  # every reader raises its own kind; all mean that the file is not what it should be
-        raise InputError(
-            Fault(
-                "a weights file must be safetensors or a state dict without pickled code",
-                f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}",
-                "Save it with safetensors.torch.save_file(model.state_dict(), path).",
-            )
-        ) from error
-    return state.get("state_dict", state) if isinstance(state, dict) else {}
+        rule = "a weights file must be safetensors or a state dict without pickled code"
+        found = f"{path}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        remedy = "Save it with safetensors.torch.save_file(model.state_dict(), path)."
+        raise InputError(Fault(rule, found, remedy)) from error
+    return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a tensor with numbers in it that a parameter can take."""
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return plain and not value.is_quantized
 
 
 def _load_state(model: nn.Module, name: str, weights: str, state: dict[str, Tensor]) -> None:

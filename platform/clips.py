@@ -8,13 +8,14 @@ import difflib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from platform import backbones
+from platform.data.files import is_folder
 from platform.errors import Fault, InputError
 
 ROOT = Path(__file__).parent.parent
@@ -75,12 +76,13 @@ def load_image_tower(tower: nn.Module, file: Path) -> None:
         InputError: The file is no checkpoint without pickled code, or does not fit.
     """
     from open_clip.convert import convert_state_dict
-    from open_clip.factory import load_state_dict
 
+    # Not by open_clip's own reader: what makes torch.load stumble, it loads again without weights_only.
+    state = {key.removeprefix("module."): value for key, value in backbones.read_file(file).items()}
     model = nn.Module()
     model.visual = tower
     try:
-        state = convert_state_dict(model, load_state_dict(str(file), weights_only=True))  # type: ignore[arg-type]
+        state = convert_state_dict(model, state)  # type: ignore[arg-type]
         visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
     except Exception as error:  # every reader raises its own kind; all mean that the file is not what it should be
         raise InputError(
@@ -101,7 +103,8 @@ def load_image_tower(tower: nn.Module, file: Path) -> None:
 
 def _find_own(name: str, weights: str) -> Source:
     """A model that brings its own configuration, in a folder or on the hub."""
-    if weights not in ("DEFAULT", "none") and not Path(weights).expanduser().is_file():
+    file = None if weights == "none" else backbones.local_file(weights)
+    if file is None and weights not in ("DEFAULT", "none"):
         rule = f"the weights of {name} must be DEFAULT, none or a file"
         raise InputError(Fault(rule, repr(weights), "Use DEFAULT, the model's own."))
     hub = name.startswith(HUB)
@@ -111,13 +114,15 @@ def _find_own(name: str, weights: str) -> Source:
         model, preprocess = content["model_cfg"], content.get("preprocess_cfg", {})
         if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(model):
             raise KeyError("embed_dim, vision_cfg or text_cfg")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(isinstance(part, dict) for part in (model["vision_cfg"], model["text_cfg"], preprocess)):
+            raise TypeError("vision_cfg, text_cfg or preprocess_cfg is no object")
+        source = _source(f"{FOLDER}{folder}", model, preprocess, None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         rule = f"the model's folder must hold {_CONFIG} with model_cfg, as open_clip writes it"
         raise InputError(Fault(rule, f"{folder}: {first_line(error)}", "Check the folder.")) from error
-    file = None if weights == "none" else Path(weights).expanduser()
     if weights == "DEFAULT":
         file = fetch(name.removeprefix(HUB), _checkpoint_names()) if hub else _checkpoint(folder)
-    return _source(f"{FOLDER}{folder}", model, preprocess, file)
+    return replace(source, file=file)
 
 
 def _find_known(name: str, weights: str) -> Source:
@@ -132,9 +137,9 @@ def _find_known(name: str, weights: str) -> Source:
         rule = f"an encoder must be of torchvision, an open_clip architecture, {HUB}ORG/MODEL or {FOLDER}FOLDER"
         raise InputError(Fault(rule, repr(name), f"Close: {', '.join(close)}."))
     model = open_clip.get_model_config(name)
-    path = Path(weights).expanduser()
-    if weights == "none" or path.is_file():
-        return _source(name, model, {}, None if weights == "none" else path)
+    path = None if weights == "none" else backbones.local_file(weights)
+    if weights == "none" or path is not None:
+        return _source(name, model, {}, path)
     tag = get_pretrained_cfg(name, weights)
     if not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "no tags"
@@ -150,7 +155,16 @@ def _source(name: str, model: dict[str, Any], preprocess: dict[str, Any], file: 
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     mean, std = preprocess.get("mean") or OPENAI_DATASET_MEAN, preprocess.get("std") or OPENAI_DATASET_STD
-    return Source(name, model, tuple(mean), tuple(std), file)
+    text = model["text_cfg"]
+    if text.get("hf_tokenizer_name"):  # what a configuration asks for is handed to transformers as it is
+        options = {**(text.get("tokenizer_kwargs") or {}), "trust_remote_code": False}
+        model = {**model, "text_cfg": {**text, "tokenizer_kwargs": options}}
+    return Source(name, model, _colours(mean), _colours(std), file)
+
+
+def _colours(values: Sequence[float]) -> tuple[float, ...]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def folder_of(name: str) -> Path:
@@ -159,9 +173,9 @@ def folder_of(name: str) -> Path:
     Raises:
         InputError: There is none.
     """
-    given = Path(name.removeprefix(FOLDER)).expanduser()
+    given = Path(os.path.expanduser(name.removeprefix(FOLDER)))  # noqa: PTH111 (no error on any name)
     places = list(dict.fromkeys([Path.cwd() / given, ROOT / given]))  # an absolute path stays as it is
-    found = [place for place in places if place.is_dir()]
+    found = [place for place in places if is_folder(place)]
     if not found:
         looked = " and ".join(str(place) for place in places)
         raise InputError(Fault("the model's folder must exist", f"no {looked}", "Check the path."))

@@ -104,11 +104,11 @@ def connect(have: Resources) -> None:
         os.environ |= theirs
         # Without "local" Ray would join whatever cluster was once started on this machine.
         settings |= {"address": "local", "num_cpus": have.cpus, "num_gpus": have.gpus}
-        _keep_token_secret()
+        keep_token_secret()
     ray.init(**settings)
 
 
-def _keep_token_secret() -> None:
+def keep_token_secret() -> None:
     """Makes the token that Ray asks every process for, readable by its owner alone: Ray would write it for all to read.
 
     Where the user's own folder cannot be written, the token is for this Ray only.

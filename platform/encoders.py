@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from platform import backbones, clips, towers
+from platform.data.files import is_file
 from platform.errors import Fault, InputError
 from platform.freezing import Stage
 
@@ -82,15 +83,15 @@ def load(name: str, weights: str) -> Encoder:
         InputError: The encoder is unknown or of a kind that cannot be staged, or its weights cannot be found, cannot be
             fetched, or do not fit.
     """
-    file = Path(weights).expanduser()
-    saved = read_config(file)
+    file = backbones.local_file(weights)
+    saved = read_config(file) if file else None
     with torch.device("meta") if saved else contextlib.nullcontext():  # of what is to be replaced, the shapes alone
         if name in backbones.NAMES:
             encoder = _of_torchvision(name, "none" if saved else weights, backbones.crop(name, weights))
         else:
             source = clips.find(name, "none" if saved else weights)
             encoder = _of_open_clip(clips.image_config(source), source.file)
-    if saved:
+    if saved and file:
         _check_same(name, encoder.config, file, saved)
         encoder = load_file(file)
     return encoder
@@ -125,7 +126,7 @@ def load_file(path: Path) -> Encoder:
     """An encoder that `save` wrote.
 
     Raises:
-        InputError: The file is something else.
+        InputError: The file is something else, or its weights are not those of its configuration.
     """
     config = read_config(path)
     if config is None:
@@ -135,6 +136,11 @@ def load_file(path: Path) -> Encoder:
     state = load_tensors(path)
     with torch.device("meta"):  # weights that are drawn only to be written over take longer than all the rest
         encoder = build(config)
+    shapes = {name: value.shape for name, value in encoder.state_dict().items()}
+    wrong = [name for name in {**shapes, **state} if name not in state or state[name].shape != shapes.get(name)]
+    if wrong:  # before room is made for what a configuration may claim
+        rule, found = "a saved encoder's weights must be those of its configuration", f"{path}: another {wrong[0]}"
+        raise InputError(Fault(rule, found, "Give what platform.encoders.save wrote."))
     if state.keys() >= {name for name, _ in (*encoder.named_parameters(), *encoder.named_buffers())}:
         # Copied: the file's tensors are not aligned as convolutions want them.
         encoder.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
@@ -145,15 +151,30 @@ def load_file(path: Path) -> Encoder:
 
 
 def read_config(path: Path) -> dict[str, Any] | None:
-    """The configuration in a file that `save` wrote; None if it is another file, or none."""
-    if not path.is_file():
+    """The configuration in a file that `save` wrote; None if it is another file, or none.
+
+    Raises:
+        InputError: It says that it is one, and not how it is built.
+    """
+    if not is_file(path):
         return None
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(_METADATA)
-    except SafetensorError:
+    except (OSError, SafetensorError):
         return None
-    return None if text is None else json.loads(text)
+    if text is None:
+        return None
+    try:
+        config = json.loads(text)
+        crop, means, deviations = config.get("crop", 1.0), *(list(map(float, config[k])) for k in ("mean", "std"))
+        if not (0 < crop <= 1 and len(means) == len(deviations) == 3 and all(deviations)):
+            raise ValueError(f"crop {crop}, mean {means}, std {deviations}")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        found = f"{path}: {type(error).__name__}: {error}"
+        rule, remedy = "a saved encoder must say how it is built", "Give what platform.encoders.save wrote."
+        raise InputError(Fault(rule, found, remedy)) from error
+    return config
 
 
 def _of_torchvision(name: str, weights: str, crop: float) -> Encoder:

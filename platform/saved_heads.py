@@ -42,10 +42,19 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         told = json.loads(metadata["heads"])
         if missing := set(TOLD) - told.keys():
             raise KeyError(", ".join(sorted(missing)))
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        _check(told)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
         rule = "heads must be 'new' or a study's weights/heads.safetensors"
         raise InputError(Fault(rule, f"{file}: {error}", "Check the path.")) from error
     return told, state
+
+
+def _check(told: Mapping[str, Any]) -> None:
+    classes, layers = told["classes"], told["layers"]
+    words = all(isinstance(name, str) for names in classes.values() for name in list(names))
+    sizes = [*(layers[head] for head in classes), *(told[key] for key in ("width", "hidden", "stages"))]
+    if not (words and all(type(size) is int and size >= 0 for size in sizes) and isinstance(told["pooling"], str)):
+        raise ValueError("other kinds of values than a study writes")
 
 
 def load(model: MultiHead, file: Path) -> None:

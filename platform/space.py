@@ -116,11 +116,11 @@ class Space:
             key, separator, text = split_setting(setting)
             try:
                 if not separator or not text:
-                    raise _fault("--set wants key=value", setting, "Write e.g. --set lr_head=1e-3.")
+                    raise _fault("--set wants key=value", setting or "nothing", "Write e.g. --set lr_head=1e-3.")
                 if key not in params:
                     near = difflib.get_close_matches(key, params, n=1)
                     remedy = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(params))}."
-                    raise _fault("--set wants a parameter of the space", key, remedy)
+                    raise _fault("--set wants a parameter of the space", key or "no name", remedy)
                 params[key] = _parse(key, text, self.params[key])
             except InputError as error:
                 faults += error.faults
@@ -263,6 +263,11 @@ def _literal(text: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+    if isinstance(value, int):
+        try:
+            float(value)
+        except OverflowError:  # nothing could reckon with it, and Python would not even write it out
+            return text
     return value if isinstance(value, bool | int | float | str) else text
 
 

@@ -46,11 +46,11 @@ def test_the_token_is_readable_by_its_owner_alone(tmp_path, monkeypatch, there):
         file.parent.mkdir()
         file.write_text("0" * 64)
         file.chmod(0o644)
-    cluster._keep_token_secret()
+    cluster.keep_token_secret()
     assert (file.stat().st_mode & 0o777, len(file.read_text())) == (0o600, 64)
     assert list(file.parent.iterdir()) == [file]
     token = file.read_text()
-    cluster._keep_token_secret()
+    cluster.keep_token_secret()
     assert file.read_text() == token
 
 
@@ -59,7 +59,7 @@ def test_where_the_home_cannot_be_written_the_token_is_for_this_ray(tmp_path, mo
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # so that it is as it was in the end
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     (tmp_path / "home").write_text("a file")
-    cluster._keep_token_secret()
+    cluster.keep_token_secret()
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 

@@ -21,10 +21,10 @@ from platform.search import ATTEMPTS, Search
 from platform.space import Space
 
 ROOT = Path(__file__).parent.parent
-FAULTS = ("throws once", "throws always", "killed", "nan", "damaged", "no memory")
+FAULTS = ("throws once", "throws always", "killed", "nan", "damaged", "node gone", "no memory")
 
 
-def run(folder: Path, where: Path, gpus: float = 0.5, **changes) -> Search:
+def run(folder: Path, where: Path, tick=lambda: None, gpus: float = 0.5, **changes) -> Search:
     """The trials of a space, one for each fault; all but for their faults are the same."""
     params = {"fault": tune.choice(["none", *FAULTS])}
     asked = {"baselines": {fault: {"fault": fault} for fault in FAULTS}, "trials": 1 + len(FAULTS), **changes}
@@ -40,25 +40,40 @@ def run(folder: Path, where: Path, gpus: float = 0.5, **changes) -> Search:
         told = {"trial": trial.id, "folder": str(where / trial.id), "known": trial.epochs, "gpus": share}
         return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shelf=str(where / "frozen"), **told))
 
-    tuner.run(search, train, context_of, folder, 1, 2, None, lambda: None)
+    tuner.run(search, train, context_of, folder, 1, 2, None, tick)
     return search
 
 
 @pytest.fixture(scope="module")
-def ray_with_gpu():
+def nodes():
+    """Two nodes, each of a core and a GPU in name only: its shares are what is looked at."""
     import ray
+    from ray.cluster_utils import Cluster
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    # A GPU in name only: its shares are what is looked at.
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, num_gpus=1)
+    ray.init(cluster.address, log_to_driver=False)
+    yield cluster
     ray.shutdown()
+    cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
-def study(ray_with_gpu, tmp_path_factory):
+def study(nodes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    search = run(folder, folder / "trials")
+    marker = folder / "trials" / "node gone.marker"
+
+    def strike() -> None:
+        """Takes the node away on which the trial waits for it, and brings another."""
+        if marker.exists() and (told := marker.read_text()):
+            marker.write_text("")
+            [node] = [n for n in nodes.worker_nodes if n.all_processes["raylet"][0].process.pid == int(told)]
+            nodes.remove_node(node, allow_graceful=False)
+            nodes.add_node(num_cpus=1, num_gpus=1)
+
+    search = run(folder, folder / "trials", strike)
     return folder / "trials", {trial.config["fault"]: trial for trial in search.ledger.trials.values()}
 
 
@@ -71,6 +86,7 @@ def test_every_trial_ends_as_it_must(study):
         "throws always": ("failed", 2, ATTEMPTS),
         "killed": ("finished", 4, 2),
         "damaged": ("finished", 4, 2),
+        "node gone": ("finished", 4, 2),
         "no memory": ("finished", 4, 2),
         "nan": ("failed", 0, 1),
     }
@@ -87,7 +103,7 @@ def test_why_it_failed_is_told(study, fault, told):
     assert told in study[1][fault].error
 
 
-@pytest.mark.parametrize("fault", ["throws once", "killed", "damaged", "no memory"])
+@pytest.mark.parametrize("fault", ["throws once", "killed", "damaged", "node gone", "no memory"])
 def test_what_was_gone_on_with_ends_with_the_same_weights(study, fault):
     """Killed at the thaw: the second of four epochs was done, the third thaws a stage."""
     folder, trials = study
@@ -118,7 +134,7 @@ def test_only_what_going_on_and_the_best_need_is_kept(study):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a small disk")
-def test_a_full_disk_stops_the_study_and_leaves_the_checkpoint_before(ray_with_gpu, tmp_path):
+def test_a_full_disk_stops_the_study_and_leaves_the_checkpoint_before(nodes, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)

@@ -63,7 +63,9 @@ def read(root: Path) -> RawDataset:
 
 def _files(root: Path) -> Iterator[Path]:
     folders = [root, root / "annotations", *(folder for folder, _ in split_folders(root))]
-    found = [file for folder in folders for file in sorted(folder.glob("*.json")) if _looks_like_coco(file)]
+    # A pipe of such a name would never end.
+    files = [file for folder in folders for file in sorted(folder.glob("*.json")) if is_file(file)]
+    found = [file for file in files if _looks_like_coco(file)]
     # The original COCO puts captions_*.json and person_keypoints_*.json of the same images beside them.
     yield from [file for file in found if file.name.startswith("instances")] or found
 

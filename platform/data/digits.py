@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from platform.data.files import is_file, unpacked_limit
 from platform.data.splits import SPLITS
 from platform.errors import Fault, InputError
 
@@ -159,7 +160,7 @@ def _read_pair(folder: Path, names: tuple[str, str]) -> tuple[np.ndarray, np.nda
 def _find(folder: Path, name: str) -> Path:
     for place in _FOLDERS:
         for file in (folder / place / name, folder / place / f"{name}.gz"):
-            if file.is_file():
+            if is_file(file):
                 return file
     found = f"no {name} or {name}.gz in {folder}"
     remedy = f"Give the folder of the four files, or, where there is a network, --data {FETCH}."
@@ -168,15 +169,22 @@ def _find(folder: Path, name: str) -> Path:
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An idx file: two zero bytes, element type, number of dimensions, their sizes as big-endian integers, elements."""
+    packed = path.suffix == ".gz"
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zero, kind, number = struct.unpack_from(">HBB", content)
-        sizes = struct.unpack_from(f">{dimensions}I", content, 4)
-        if (zero, kind, number) != (0, _UNSIGNED_BYTE, dimensions):
-            raise ValueError(f"it starts with {content[:4].hex()}, not with 00000{_UNSIGNED_BYTE:x}{dimensions:02x}")
-        elements = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-        if math.prod(sizes) != len(elements) or not len(elements):
-            raise ValueError(f"its header announces {math.prod(sizes):,} bytes, and {len(elements):,} follow")
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(4 + 4 * dimensions)
+            zero, kind, number = struct.unpack_from(">HBB", head)
+            sizes = struct.unpack_from(f">{dimensions}I", head, 4)
+            if (zero, kind, number) != (0, _UNSIGNED_BYTE, dimensions):
+                raise ValueError(f"it starts with {head[:4].hex()}, not with 00000{_UNSIGNED_BYTE:x}{dimensions:02x}")
+            announced = math.prod(sizes)
+            most = unpacked_limit(path) if packed else path.stat().st_size
+            if announced > most:  # before room is made for it
+                raise ValueError(f"its header announces {announced:,} bytes, and it can hold {most:,}")
+            elements = np.frombuffer(file.read(announced + 1), np.uint8)
+        if announced != len(elements) or not announced:
+            more = "more" if len(elements) > announced else f"{len(elements):,}"
+            raise ValueError(f"its header announces {announced:,} bytes, and {more} follow")
         return elements.reshape(sizes)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         rule = f"an idx file must hold unsigned bytes in {dimensions} dimension{'s' * (dimensions > 1)}, whole"

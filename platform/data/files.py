@@ -18,6 +18,7 @@ _SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
+_UNPACKED_LEAST, _UNPACKED_RATIO = 2**26, 100  # bytes of a packed file's content, and times its size
 
 
 def absolute(root: Path) -> Path:
@@ -65,6 +66,16 @@ def inside(root: Path, base: Path, text: str) -> Path | None:
 def is_file(path: Path) -> bool:
     """Whether this is a file; False, not an error, for names no file can have (too long, a zero byte)."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises on such names)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder; False, not an error, for names no folder can have."""
+    return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises on such names)
+
+
+def unpacked_limit(file: Path) -> int:
+    """Returns how many bytes a packed file may hold: more than data does, and far less than a bomb of its size."""
+    return max(_UNPACKED_LEAST, _UNPACKED_RATIO * file.stat().st_size)
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -8,15 +8,21 @@ guesses, and the guess is told, as it can be wrong.
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from charset_normalizer import from_bytes
 
+from platform.data.files import unpacked_limit
 from platform.data.findings import Repair
 from platform.errors import Fault, InputError, raise_if_any
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
 
 DELIMITERS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
 PARQUET = (".parquet", ".pq")
@@ -34,6 +40,8 @@ _MARKS = {
 _WESTERN = "cp1252"  # Windows' Latin-1, by far the most frequent, taken where it is hardly less likely than the best
 _HARDLY_LESS = (0.02, 0.1)  # in charset-normalizer's measures of chaos and coherence, both from 0 to 1
 _TOLD = 5  # lines that a fault names
+_BATCH = 1024  # rows of a Parquet file that are unpacked at a time
+_ROW = 100  # bytes that a row takes at least, once it is one of Python's
 
 
 @dataclass(frozen=True)
@@ -118,13 +126,13 @@ def _decode(data: bytes, name: str, encoding: str) -> tuple[str, tuple[str, ...]
 def _decode_as(data: bytes, name: str, encoding: str) -> str:
     try:
         return data.decode(encoding)
-    except LookupError as error:
-        rule = f"the encoding must be {DETECT} or one that Python knows"
-        raise InputError(Fault(rule, repr(encoding), "Try utf-8, cp1252, utf-16 …")) from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"{data[error.start : error.start + 4]!r} in {name} line {line}"
         raise InputError(Fault(f"a text file must be {encoding} throughout", found, "Give its encoding.")) from error
+    except (LookupError, ValueError) as error:  # a name that no encoding can have, or one that reads nothing
+        rule = f"the encoding must be {DETECT} or one that Python knows"
+        raise InputError(Fault(rule, repr(encoding), "Try utf-8, cp1252, utf-16 …")) from error
 
 
 def _parse(text: str, name: str, delimiters: str, needed: str) -> tuple[list[str], list[int], list[list[str]]]:
@@ -171,31 +179,51 @@ def _header_faults(header: Sequence[str], name: str, needed: str) -> list[Fault]
             f"{', '.join(header[:10]) or 'nothing'} in {name}",
         )
         return [Fault(rule, found, "Write the columns' names in the first line.")]
-    twice = sorted({column for column in header if header.count(column) > 1})
-    rule, found = "the columns of a data file must have different names", f"{', '.join(twice)} twice in {name}"
+    twice = sorted(column for column, times in Counter(header).items() if times > 1)
+    rule, found = "the columns of a data file must have different names", f"{', '.join(twice[:10])} twice in {name}"
     return [Fault(rule, found, "Rename one.")] if twice else []
 
 
 def _read_parquet(file: Path, name: str, wanted: Sequence[str]) -> Table:
     import pyarrow
-    import pyarrow.compute
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(file).read()
-    except pyarrow.ArrowException as error:
-        found = f"{name}: {str(error).splitlines()[0]}"
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            raise_if_any(_header_faults(_names(opened.schema_arrow.names), name, wanted[0]))
+            return _take_columns(_unpack(opened, name, unpacked_limit(file)), name, wanted)
+    # What is in the bytes is looked at late: names and texts that are no UTF-8, dates that no calendar has.
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        found = f"{name}: {next(iter(str(error).splitlines()), type(error).__name__)}"
         raise InputError(Fault("a Parquet file must be whole", found, "Write it again.")) from error
-    header = _names(table.column_names)
-    faults = _header_faults(header, name, wanted[0])
+
+
+def _unpack(opened: "pyarrow.parquet.ParquetFile", name: str, most: int) -> "pyarrow.Table":
+    """The whole table, a few rows at a time: a value that is repeated takes no room in the file, and does here."""
+    import pyarrow
+
+    parts, held = [], 0
+    for part in opened.iter_batches(batch_size=_BATCH):
+        parts.append(part)
+        held += part.nbytes + _ROW * len(part)
+        if held > most:
+            rule, found = "a Parquet file must not hold many times its size", f"more than {most >> 20} MiB in {name}"
+            raise InputError(Fault(rule, found, "Save the table as CSV, if it is meant."))
+    return pyarrow.Table.from_batches(parts, opened.schema_arrow)
+
+
+def _take_columns(table: "pyarrow.Table", name: str, wanted: Sequence[str]) -> Table:
+    from pyarrow import types
+
+    faults = []
     columns: dict[str, list[str | None]] = {}
     others = {}
-    for column, values in zip(header, table.columns, strict=True):
-        kind = values.type.value_type if pyarrow.types.is_dictionary(values.type) else values.type
-        string = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+    for column, values in zip(_names(table.column_names), table.columns, strict=True):
+        kind = values.type.value_type if types.is_dictionary(values.type) else values.type
+        string = types.is_string(kind) or types.is_large_string(kind)
         if column not in wanted:
-            others[column] = min(MANY, len(values.unique())) if not pyarrow.types.is_nested(kind) else MANY
-        elif string or (column != wanted[0] and (pyarrow.types.is_primitive(kind))):
+            others[column] = min(MANY, len(values.unique())) if not types.is_nested(kind) else MANY
+        elif string or (column != wanted[0] and (types.is_primitive(kind))):
             columns[column] = [_string(value) for value in values.to_pylist()]
         else:
             rule = f"the column {column} must hold {'text' if column == wanted[0] else 'text or numbers'}"

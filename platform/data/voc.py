@@ -17,6 +17,7 @@ LAYOUT = "Pascal VOC"
 NEEDS = "Annotations/*.xml with JPEGImages/, or *.xml beside the images"
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_DIGITS = 9  # of an image's side; Python does not read numbers of thousands
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ def read(root: Path) -> RawDataset:
     images: list[RawImage] = []
     repairs: list[Repair] = []
     root = absolute(root)
-    lists = _lists(root)
+    lists = _lists(root, repairs)
     found: set[Path] = set()
     told: set[Path] = set()
     for folder in _folders(root):
         beside = [path for base in folder.images for path in image_files(base)]
         by_stem = {path.stem: path for path in reversed(beside)}
         found.update(beside)
-        for file in sorted(folder.annotations.glob("*.xml")):
+        for file in _annotation_files(folder.annotations):
             splits: list[str | None] = [*lists.pop(file.stem, [])] or [folder.split]
             try:
                 path, boxes, size = _read_file(root, folder, by_stem, file, repairs)
@@ -109,7 +110,8 @@ def _box(entry: Element, where: str) -> RawBox:
 
 def _size(annotation: Element) -> tuple[int, int] | None:
     width, height = (annotation.findtext(f"size/{side}", "").strip() for side in ("width", "height"))
-    return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
+    readable = all(side.isdecimal() and len(side) <= _DIGITS for side in (width, height))
+    return (int(width), int(height)) if readable else None
 
 
 def _folders(root: Path) -> list[_Folder]:
@@ -122,11 +124,22 @@ def _folders(root: Path) -> list[_Folder]:
 
 
 def _has_annotations(folder: Path) -> bool:
-    files = [file for file in sorted(folder.glob("*.xml")) if file.is_file()]
-    return any(folder.name == "Annotations" or b"<annotation" in file.read_bytes() for file in files)
+    return any(folder.name == "Annotations" or _speaks_of_annotation(file) for file in _annotation_files(folder))
 
 
-def _lists(root: Path) -> dict[str, list[str]]:
+def _annotation_files(folder: Path) -> list[Path]:
+    """Returns the XML files in a folder; a pipe of such a name would never end."""
+    return [file for file in sorted(folder.glob("*.xml")) if is_file(file)]
+
+
+def _speaks_of_annotation(file: Path) -> bool:
+    try:
+        return b"<annotation" in file.read_bytes()
+    except OSError:  # told by who reads it
+        return True
+
+
+def _lists(root: Path, repairs: list[Repair]) -> dict[str, list[str]]:
     """Returns the splits that ImageSets/Main gives to each stem, mostly one."""
     main = root / "ImageSets" / "Main"
     # VOC's trainval is train and val together; it stands in where only the two are given as one.
@@ -135,7 +148,11 @@ def _lists(root: Path) -> dict[str, list[str]]:
         files["train"] = main / "trainval.txt"
     splits: defaultdict[str, list[str]] = defaultdict(list)
     for split, file in files.items():
-        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else []
+        try:
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else []
+        except OSError as error:
+            repairs.append(Repair(Kind.UNREADABLE_FILE, place(root, file, f"({error.strerror})")))
+            continue
         for stem in dict.fromkeys(_stem(line) for line in lines if line.strip()):
             splits[stem].append(split)
     return splits

@@ -15,6 +15,7 @@ from platform.data.files import (
     image_files_below,
     inside,
     is_file,
+    is_folder,
     place,
     printable,
     split_folders,
@@ -31,6 +32,7 @@ NEEDS = (
 )
 
 _NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
+_DEEPEST = 64  # folders that a file may lie in below the root
 _NOT_LABELS = frozenset({"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"})
 
 
@@ -40,6 +42,18 @@ class _Source:
 
     files: tuple[Path, ...]
     split: str | None
+
+
+class _Plain(yaml.BaseLoader):
+    """The plainest of the safe loaders: all values are text, so a class named "no" or "1e3" keeps its name."""
+
+
+def _refuse(loader: _Plain, suffix: str, node: yaml.Node) -> Any:
+    raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not for data", node.start_mark)
+
+
+for _prefix in ("!", "tag:yaml.org,2002:python/"):  # BaseLoader makes text of them, and that would become a class
+    _Plain.add_multi_constructor(_prefix, _refuse)
 
 
 def recognise(root: Path) -> bool:
@@ -76,12 +90,7 @@ def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repair
         width, height = size(path)
     except ImageFault:
         return  # the image is left out, and told, where all images are decoded
-    try:
-        lines = _text(label).splitlines()
-    except OSError as error:
-        repairs.append(Repair(Kind.UNREADABLE_FILE, place(root, label, f"({error.strerror})")))
-        return
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(root, label, repairs), start=1):
         where = place(root, label, f"line {number}")
         if not line.strip():
             continue
@@ -117,11 +126,10 @@ def _settings(root: Path, repairs: list[Repair]) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        # The plainest of the safe loaders: all values are text, so that a class named "no" or "1e3" keeps its name.
-        settings = yaml.load(_text(file), Loader=yaml.BaseLoader)
+        settings = yaml.load(_text(file), Loader=_Plain)
         if not isinstance(settings, dict):
             raise ValueError("no mapping at the top")
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         repairs.append(Repair(Kind.UNREADABLE_FILE, place(root, file, f"({' '.join(str(error).split())})")))
         return {}
     return {key: value for key, value in settings.items() if isinstance(key, str)}
@@ -129,15 +137,23 @@ def _settings(root: Path, repairs: list[Repair]) -> dict[str, Any]:
 
 def _yaml_file(root: Path) -> Path | None:
     files = sorted(file for file in root.iterdir() if file.suffix in {".yaml", ".yml"} and file.is_file())
-    files = [file for file in files if file.stem == "data" or re.search(r"^\s*names\s*:", _text(file), re.MULTILINE)]
+    files = [file for file in files if file.stem == "data" or _has_names(file)]
     return min(files, key=lambda file: file.stem != "data", default=None)
+
+
+def _has_names(file: Path) -> bool:
+    try:
+        # Of blanks only those of one line: \s would begin anew on each of many empty lines.
+        return re.search(r"^[ \t]*names[ \t]*:", _text(file), re.MULTILINE) is not None
+    except OSError:
+        return False
 
 
 def _names(root: Path, settings: dict[str, Any], repairs: list[Repair]) -> dict[int, str]:
     given = settings.get("names")
     if not isinstance(given, list | dict):
         file = next((root / name for name in _NAME_LISTS if (root / name).is_file()), None)
-        given = [line for line in _text(file).splitlines() if line.strip()] if file else []
+        given = [line for line in _lines(root, file, repairs) if line.strip()] if file else []
     names = {}
     for index, name in given.items() if isinstance(given, dict) else enumerate(given):
         try:
@@ -159,7 +175,7 @@ def _given_sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) 
             target = _find(root, f"{base}/{text}") or _find(root, text)
             if target is None:
                 repairs.append(Repair(Kind.MISSING_FOLDER, printable(f"data.yaml {split}: {text}")))
-            elif target.is_dir():
+            elif is_folder(target):
                 sources.append(_Source(tuple(image_files_below(target)), split))
             else:
                 sources.append(_Source(tuple(_listed_files(root, target, repairs)), split))
@@ -185,7 +201,7 @@ def _usual_sources(root: Path) -> list[_Source]:
 
 
 def _listed_files(root: Path, file: Path, repairs: list[Repair]) -> Iterable[Path]:
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+    for number, line in enumerate(_lines(root, file, repairs), start=1):
         path = _find(root, line.strip()) if line.strip() else None
         if path is not None and path.suffix.lower() in SUFFIXES and is_file(path):
             yield path
@@ -195,11 +211,19 @@ def _listed_files(root: Path, file: Path, repairs: list[Repair]) -> Iterable[Pat
 
 def _find(root: Path, text: str) -> Path | None:
     """Returns the longest tail of a path that exists inside the root, or None."""
-    parts = PurePosixPath(text.replace("\\", "/")).parts
+    parts = PurePosixPath(text.replace("\\", "/")).parts[-_DEEPEST:]
     tails = (inside(root, root, "/".join(parts[start:])) for start in range(len(parts)))
     return next(
-        (path for path in tails if path is not None and path != root and (is_file(path) or path.is_dir())), None
+        (path for path in tails if path is not None and path != root and (is_file(path) or is_folder(path))), None
     )
+
+
+def _lines(root: Path, file: Path, repairs: list[Repair]) -> list[str]:
+    try:
+        return _text(file).splitlines()
+    except OSError as error:
+        repairs.append(Repair(Kind.UNREADABLE_FILE, place(root, file, f"({error.strerror})")))
+        return []
 
 
 def _text(file: Path) -> str:
