@@ -58,7 +58,8 @@ def main() -> None:
     p.add_argument("--epochs", type=int, default=12)
     p.add_argument("--seed", type=int, default=None, help="of the faults and their moments")
     options = p.parse_args()
-    keep_token_secret()  # before Ray is imported: it looks once
+    keep_token_secret()
+    os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported: it looks once
     seed = time.time_ns() % 2**32 if options.seed is None else options.seed
     faults = {name: FAULTS[name] for name in (options.faults.split(",") if options.faults else FAULTS)}
     ended = {}

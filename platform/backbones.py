@@ -123,8 +123,8 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
                 Fault("a starter is shipped for some backbones only", name, f"Shipped: {shipped}. Or name a file.")
             )
         return {key: value.float() for key, value in load_file(path).items()}
-    if (path := local_file(weights)) is not None:
-        return read_file(path)
+    if file := local_file(weights):
+        return read_file(file)
     available = torchvision.models.get_model_weights(name)
     if weights not in available.__members__:
         names = ", ".join(available.__members__)
@@ -181,8 +181,9 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 def _is_plain(value: object) -> bool:
     """Whether this is a tensor with numbers in it that a parameter can take."""
-    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    return plain and not value.is_quantized
+    if not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
 def _load_state(model: nn.Module, name: str, weights: str, state: dict[str, Tensor]) -> None:

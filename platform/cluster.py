@@ -113,8 +113,8 @@ def keep_token_secret() -> None:
 
     Where the user's own folder cannot be written, the token is for this Ray only.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if os.environ["RAY_AUTH_MODE"] != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+    # Nothing is said here of RAY_AUTH_MODE: a Ray that starts asks for the token where that is not set.
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         return
     file = Path.home() / ".ray" / "auth_token"
     try:

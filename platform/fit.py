@@ -255,9 +255,10 @@ def fit(
                 **_gpu_metrics(),
             }
             shelf = checkpoints.Shelf(Path(context.shelf), freezer.frozen_stages()) if context.shelf else None
+            notes = {"reuse": feed.note(), **speed.notes()}
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
             reporter.report(
-                Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, {"reuse": feed.note(), **speed.notes()}),
+                Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, freezer.first_thaw, notes),
                 partial(
                     checkpoints.save,
                     model=model,

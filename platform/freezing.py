@@ -82,6 +82,13 @@ class Freezing:
         )
         return max(0, frozen - 1) if stands_still else frozen
 
+    def first_thaw(self, epochs: int) -> int | None:
+        """How many of a budget's epochs are trained before anything thaws, at the least; None if nothing ever does."""
+        if self.unfreeze == "never" or not self.depth:
+            return None
+        first = math.ceil(self.thaw_at * epochs) + (PLATEAU_PATIENCE if self.unfreeze == "on_plateau" else 0)
+        return first if first < epochs else None
+
     def lasting(self, epoch: int, epochs: int, frozen: int) -> int:
         """For how many epochs, with this one, as many stages stay frozen; on_plateau may end it earlier.
 
@@ -224,6 +231,11 @@ class Freezer:
             raise FrozenChangedError(
                 f"frozen tensors must not change; {changed[0]} did ({len(changed)} of {len(self._hashes)} in all)"
             )
+
+    @property
+    def first_thaw(self) -> int | None:
+        """How many epochs are trained before anything thaws, at the least; None if nothing ever does."""
+        return self.freezing.first_thaw(self.epochs)
 
     def learns(self) -> bool:
         """Whether anything is trained now."""

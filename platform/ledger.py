@@ -35,6 +35,7 @@ class Trial:
             interrupted (by the user or the time budget).
         metrics: Of each epoch so far.
         notes: What is to be said of it, by subject.
+        thaw: How many epochs it trains before its first thaw, None if it has none.
         last: Whether it has said that nothing is left to do.
         error: Why its last attempt failed.
         attempts: How often it was begun.
@@ -49,6 +50,7 @@ class Trial:
     status: str = "waiting"
     metrics: list[dict[str, float]] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    thaw: int | None = None
     last: bool = False
     error: str = ""
     attempts: int = 0
@@ -142,7 +144,7 @@ def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) 
     if kind == "epoch":
         trial.metrics.append(data["metrics"])
         trial.notes |= data["notes"]
-        trial.last, trial.failures = data["last"], 0
+        trial.last, trial.thaw, trial.failures = data["last"], data.get("thaw"), 0
         return
     trial.since_ms = 0
     trial.error = data.get("error", "")

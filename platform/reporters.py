@@ -12,8 +12,8 @@ from platform import checkpoints
 from platform.checkpoints import Checkpoints
 
 BEST, HISTORY = "best", "history.json"
-# Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it.
-EPOCH, LAST, NOTES = "epoch", "last", "notes"
+# Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it; its first thaw.
+EPOCH, LAST, NOTES, THAW = "epoch", "last", "notes", "thaw"
 RESUMED = "resumed"  # a subject of notes
 
 
@@ -26,6 +26,7 @@ class Epoch:
         metrics: By name.
         best: Whether no epoch before was better.
         last: Whether the trial has nothing left to do.
+        thaw: How many epochs the trial trains before its first thaw, None if it has none.
         notes: In words, by subject.
     """
 
@@ -33,6 +34,7 @@ class Epoch:
     metrics: dict[str, float]
     best: bool
     last: bool
+    thaw: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,7 +70,7 @@ class ToRay:
     def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
         self.checkpoints.add(epoch.number, epoch.best, save)
         notes = {**epoch.notes, **({RESUMED: self.note} if self.note else {})}
-        tune.report({**epoch.metrics, EPOCH: epoch.number, LAST: epoch.last, NOTES: notes})
+        tune.report({**epoch.metrics, EPOCH: epoch.number, LAST: epoch.last, THAW: epoch.thaw, NOTES: notes})
 
 
 class ToFolder:

@@ -83,7 +83,13 @@ class Search:
         self._tell("trial_start", trial_id=trial.id)
 
     def epoch(
-        self, trial: Trial, step: int, metrics: Mapping[str, float], notes: Mapping[str, str], last: bool = False
+        self,
+        trial: Trial,
+        step: int,
+        metrics: Mapping[str, float],
+        notes: Mapping[str, str],
+        last: bool = False,
+        thaw: int | None = None,
     ) -> bool:
         """A trial finished an epoch.
 
@@ -93,12 +99,13 @@ class Search:
             metrics: Its metrics.
             notes: What is to be said of the trial.
             last: Whether nothing is left to do.
+            thaw: How many epochs it trains before its first thaw, None if it has none.
 
         Returns:
             Whether the trial goes on.
         """
         if step > trial.epochs:
-            told = {"metrics": dict(metrics), "notes": dict(notes), "last": last}
+            told = {"metrics": dict(metrics), "notes": dict(notes), "last": last, "thaw": thaw}
             if not self._tell("epoch", trial_id=trial.id, step=step, **told):
                 return False
             if not trial.baseline:
@@ -157,7 +164,7 @@ class Search:
 
     def _judge(self, trial: Trial, epoch: int) -> None:
         score = trial.metrics[epoch - 1][self.space.metric]
-        if not trial.baseline and self.asha.cuts(trial.id, epoch, score):
+        if not trial.baseline and self.asha.cuts(trial.id, epoch, score, trial.thaw):
             self._cut.add(trial.id)
 
     def _is_over(self, trial: Trial) -> bool:

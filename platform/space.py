@@ -16,6 +16,8 @@ from platform.errors import Fault, InputError
 
 DEPTH = "freeze_depth"
 
+_LONGEST = 200  # characters of a value that a fault shows
+
 
 @dataclass(frozen=True)
 class Space:
@@ -191,7 +193,8 @@ def _scale(domain: Domain) -> str:
 
 
 def _fault(rule: str, value: str, remedy: str) -> InputError:
-    return InputError(Fault(rule, value, remedy))
+    told = value.encode("utf-8", "backslashreplace").decode()  # bytes of a command line that are no UTF-8
+    return InputError(Fault(rule, told if len(told) <= _LONGEST else f"{told[:_LONGEST]}…", remedy))
 
 
 def _holds(domain: Any, value: Any) -> bool:

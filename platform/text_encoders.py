@@ -154,7 +154,8 @@ def build(config: dict[str, Any]) -> TextEncoder:
     """The architecture that `TextEncoder.config` described, with random weights, in eval mode; needs no network."""
     options = {key: value for key, value in config.items() if key != "model_type"}
     known = AutoConfig.for_model(config["model_type"], **options)
-    return _staged(AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False), str(config["model_type"]), -1)
+    body = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False)
+    return _staged(body, str(config["model_type"]), -1)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

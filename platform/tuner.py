@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from platform.ledger import Trial
-from platform.reporters import EPOCH, LAST, NOTES
+from platform.reporters import EPOCH, LAST, NOTES, THAW
 from platform.search import Search
 
 ERROR_LINES = 20
@@ -67,7 +67,8 @@ class Judge(_NotKept, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         step = int(result.get(EPOCH, result["training_iteration"]))
         notes = {key.removeprefix(f"{NOTES}/"): text for key, text in result.items() if key.startswith(f"{NOTES}/")}
-        goes_on = self.search.epoch(_ours(self.search, trial), step, our_metrics(result), notes, bool(result.get(LAST)))
+        last, thaw = bool(result.get(LAST)), result.get(THAW)
+        goes_on = self.search.epoch(_ours(self.search, trial), step, our_metrics(result), notes, last, thaw)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 

@@ -1,0 +1,141 @@
+"""Does it pay that ASHA waits for a trial's thaw? Searches simulated on recorded learning curves, with and without.
+
+python -m benchmarks.thaw                                   on the curves in benchmarks/curves
+python -m benchmarks.curves TASK --out FILE                 records others
+
+A search meets the recorded configurations in random order, two at a time, and cuts them as `platform.asha` decides. How
+many epochs it trains until it first sees a score that only the best 10, 5 or 2 % of the configurations reach at their
+best, and how good its best is in the end; each seed is another order, the same for both sides.
+"""
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarks import timing
+from platform.asha import Asha
+from platform.freezing import Freezing
+from platform.space import Space
+
+CURVES = Path(__file__).parent / "curves"
+TOP = (0.10, 0.05, 0.02)
+WORKERS = 2
+
+
+def main() -> None:
+    """Prints a table for each file."""
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.thaw", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("files", nargs="*", type=Path, default=sorted(CURVES.glob("*.json")))
+    p.add_argument("--seeds", type=int, default=500)
+    p.add_argument("--trials", type=int, default=30, help="configurations that a search meets")
+    options = p.parse_args()
+    for file in options.files:
+        curves = Curves.read(file)
+        late = sum(thaw is not None and thaw > curves.space.grace_epochs for thaw in curves.thaws)
+        print(f"\n{file.stem}: {len(curves.scores)} configurations, of which {late} thaw after the first rung; ")
+        print(f"searches of {options.trials}, {options.seeds} seeds\n")
+        sides: dict[str, list[int | None]] = {"as published": [None] * len(curves.thaws)}
+        sides["waits for the thaw"] = curves.thaws
+        found = {name: [search(curves, thaws, seed, options.trials) for seed in range(options.seeds)]
+                 for name, thaws in sides.items()}  # fmt: skip
+        budget = round(float(np.mean([outcome.epochs for outcome in found["as published"]])))
+        spent = {name: np.array([search(curves, thaws, seed, len(curves.scores)).best_after(budget)
+                 for seed in range(options.seeds)]) for name, thaws in sides.items()}  # fmt: skip
+        reached = [f"epochs to the best {share:.0%}" for share in TOP]
+        header = ["ASHA", "epochs in all", "best in the end", f"best after {budget} epochs", *reached]
+        rows = [[name, *_row(curves, found[name], spent[name])] for name in sides]
+        print(timing.table(header, rows))
+        ends = {name: np.array([outcome.best for outcome in outcomes]) for name, outcomes in found.items()}
+        print(f"\ngain in the best, of as many trials: {_gain(ends)}; of as many epochs: {_gain(spent)}")
+
+
+def _gain(bests: dict[str, np.ndarray]) -> str:
+    """The mean difference over the seeds, with its interval."""
+    plain, waits = bests.values()
+    interval = stats.bootstrap((waits - plain,), np.mean, random_state=0).confidence_interval
+    return f"{np.mean(waits - plain):+.4f} (95 %: {interval.low:+.4f} to {interval.high:+.4f})"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What was recorded of a task.
+
+    Attributes:
+        space: Its budget, metric and mode.
+        scores: Of each configuration, after each epoch.
+        thaws: Of each, the epochs before its first thaw.
+    """
+
+    space: Space
+    scores: list[list[float]]
+    thaws: list[int | None]
+
+    @classmethod
+    def read(cls, file: Path) -> "Curves":
+        told = json.loads(file.read_text())
+        budget = {key: told[key] for key in ("metric", "mode", "max_epochs", "grace_epochs")}
+        configs = [curve["config"] for curve in told["curves"]]
+        thaws = [
+            Freezing(c["freeze_depth"], c["unfreeze"], c["thaw_at"]).first_thaw(told["max_epochs"]) for c in configs
+        ]
+        space = Space(params={}, start={}, trials=len(configs), **budget)
+        return cls(space, [curve["scores"] for curve in told["curves"]], thaws)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search came to: its best, the epochs it trained, and after how many each better score was seen."""
+
+    best: float
+    epochs: int
+    seen: list[tuple[int, float]]
+
+    def best_after(self, epochs: int) -> float:
+        """The best score that was seen within so many epochs."""
+        return max(good for when, good in self.seen if when <= epochs)
+
+
+def search(curves: Curves, thaws: list[int | None], seed: int, trials: int) -> Outcome:
+    """A search through some of the configurations, in an order of its own."""
+    asha = Asha(curves.space)
+    waiting = np.random.default_rng(seed).permutation(len(curves.scores))[:trials].tolist()
+    running: dict[int, int] = {}
+    seen: list[tuple[int, float]] = []
+    epochs = 0
+    while waiting or running:
+        while waiting and len(running) < WORKERS:
+            running[waiting.pop(0)] = 0
+        for number in list(running):
+            running[number] += 1
+            epochs += 1
+            epoch, score = running[number], curves.scores[number][running[number] - 1]
+            good = curves.space.goodness(score)
+            if not seen or good > seen[-1][1]:
+                seen.append((epochs, good))
+            if epoch >= curves.space.max_epochs or asha.cuts(str(number), epoch, score, thaws[number]):
+                del running[number]
+    return Outcome(seen[-1][1], epochs, seen)
+
+
+def _row(curves: Curves, outcomes: list[Outcome], spent: np.ndarray) -> list[str]:
+    bests = sorted((max(map(curves.space.goodness, scores)) for scores in curves.scores), reverse=True)
+    row: list[Any] = [f"{np.mean([o.epochs for o in outcomes]):.0f}", f"{np.mean([o.best for o in outcomes]):.4f}"]
+    row.append(f"{np.mean(spent):.4f}")
+    for share in TOP:
+        target = bests[max(0, math.ceil(share * len(bests)) - 1)]
+        needed = [next((epochs for epochs, good in o.seen if good >= target), math.inf) for o in outcomes]
+        middle, reached = float(np.median(needed)), np.mean(np.isfinite(needed))
+        row.append(f"{middle:.0f} ({reached:.0%} reach it)" if math.isfinite(middle) else f"– ({reached:.0%})")
+    return row
+
+
+if __name__ == "__main__":
+    main()
