@@ -154,6 +154,7 @@ def build(config: dict[str, Any]) -> TextEncoder:
     """The architecture that `TextEncoder.config` described, with random weights, in eval mode; needs no network."""
     options = {key: value for key, value in config.items() if key != "model_type"}
     known = AutoConfig.for_model(config["model_type"], **options)
+    _refuse_kernel(str(config["model_type"]), known)
     body = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False)
     return _staged(body, str(config["model_type"]), -1)
 
@@ -237,6 +238,7 @@ def _read_config(name: str) -> PretrainedConfig:
         InputError: There is none, or it is not of an encoder whose layers can be frozen one by one.
     """
     config = _fetch(AutoConfig.from_pretrained, name, "a configuration (config.json)")
+    _refuse_kernel(name, config)
     rule, remedy = "the text encoder must be a stack of layers of its own weights", f"Use one of {_KINDS}."
     if hasattr(config, "num_hidden_groups"):
         found = f"{name} ({config.model_type}), whose layers share their weights and cannot be frozen one by one"
@@ -248,6 +250,17 @@ def _read_config(name: str) -> PretrainedConfig:
         found = f"{name} ({config.model_type}: {str(error).splitlines()[0] if str(error) else type(error).__name__})"
         raise InputError(Fault(rule, found, remedy)) from error
     return config
+
+
+def _refuse_kernel(name: str, config: PretrainedConfig) -> None:
+    """
+    Raises:
+        InputError: The configuration names a repository whose code transformers would fetch and run for the attention.
+    """
+    asked = str(getattr(config, "_attn_implementation", None))
+    if "/" in asked:
+        rule, remedy = "the text encoder must bring no code", "Remove attn_implementation from config.json."
+        raise InputError(Fault(rule, f"the kernel {asked} for {name}", remedy))
 
 
 def _layers_path(body: nn.Module) -> str:

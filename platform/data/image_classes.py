@@ -11,7 +11,7 @@ from typing import Any
 
 from platform.data import image_folders, image_table, images
 from platform.data.arrays import in_threads
-from platform.data.files import absolute, folder_faults
+from platform.data.files import absolute, folder_faults, is_file
 from platform.data.findings import Findings, Repair, counted, leaks, told
 from platform.data.image_labels import Kind, Labelled, Labels, folders, visible
 from platform.data.splits import SPLITS, complete
@@ -145,7 +145,7 @@ def read(source: Path, seed: int) -> ImageDataset:
 
 
 def _read_layout(source: Path) -> Labels:
-    if source.suffix.lower() == image_table.SUFFIX and source.is_file():
+    if source.suffix.lower() == image_table.SUFFIX and is_file(source):
         return image_table.read(source)
     raise_if_any(folder_faults(source, f"the data must be {NEEDS}"))
     files = [path for path in visible(source) if path.suffix.lower() == image_table.SUFFIX and path.is_file()]

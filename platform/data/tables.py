@@ -202,14 +202,17 @@ def _unpack(opened: "pyarrow.parquet.ParquetFile", name: str, most: int) -> "pya
     """The whole table, a few rows at a time: a value that is repeated takes no room in the file, and does here."""
     import pyarrow
 
+    given = opened.schema_arrow
+    kinds = [kind.value_type if pyarrow.types.is_dictionary(kind) else kind for kind in given.types]
+    plain = pyarrow.schema(list(zip(given.names, kinds, strict=True)))
     parts, held = [], 0
     for part in opened.iter_batches(batch_size=_BATCH):
-        parts.append(part)
-        held += part.nbytes + _ROW * len(part)
+        parts.append(part.cast(plain))
+        held += parts[-1].nbytes + _ROW * len(part)
         if held > most:
             rule, found = "a Parquet file must not hold many times its size", f"more than {most >> 20} MiB in {name}"
             raise InputError(Fault(rule, found, "Save the table as CSV, if it is meant."))
-    return pyarrow.Table.from_batches(parts, opened.schema_arrow)
+    return pyarrow.Table.from_batches(parts, plain)
 
 
 def _take_columns(table: "pyarrow.Table", name: str, wanted: Sequence[str]) -> Table:
@@ -219,7 +222,7 @@ def _take_columns(table: "pyarrow.Table", name: str, wanted: Sequence[str]) -> T
     columns: dict[str, list[str | None]] = {}
     others = {}
     for column, values in zip(_names(table.column_names), table.columns, strict=True):
-        kind = values.type.value_type if types.is_dictionary(values.type) else values.type
+        kind = values.type
         string = types.is_string(kind) or types.is_large_string(kind)
         if column not in wanted:
             others[column] = min(MANY, len(values.unique())) if not types.is_nested(kind) else MANY

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.data import tables
-from platform.data.files import absolute, place, printable, split_of
+from platform.data.files import absolute, is_file, is_folder, place, printable, split_of
 from platform.data.findings import Findings, Repair, counted, leaks, told
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError, raise_if_any
@@ -190,12 +190,12 @@ def _files(sources: Sequence[Path]) -> dict[Path, str]:
     known = ", ".join(tables.SUFFIXES)
     for source in sources:
         rule = f"the data must be files or folders of files that end in {known}"
-        if source.is_dir():
+        if is_folder(source):
             inside = [path for path in sorted(source.iterdir()) if _is_data(path)]
             files |= {path: place(source.parent, path) for path in inside if path not in files}
             if not inside:
                 faults.append(Fault(rule, f"none in {source}", "Put them there."))
-        elif not source.is_file():
+        elif not is_file(source):
             faults.append(Fault(rule, f"no {source}", "Check the path."))
         elif source.suffix.lower() not in tables.SUFFIXES:
             faults.append(Fault(rule, str(source), "Convert it."))
