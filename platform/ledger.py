@@ -37,7 +37,8 @@ class Trial:
         notes: What is to be said of it, by subject.
         thaw: How many epochs it trains before its first thaw, None if it has none.
         last: Whether it has said that nothing is left to do.
-        error: Why its last attempt failed.
+        error: Why it failed.
+        retried: Why attempts failed after which it was tried again.
         attempts: How often it was begun.
         failures: How many attempts in a row have failed without an epoch in between.
         seconds: What all its attempts took.
@@ -53,6 +54,7 @@ class Trial:
     thaw: int | None = None
     last: bool = False
     error: str = ""
+    retried: list[str] = field(default_factory=list)
     attempts: int = 0
     failures: int = 0
     seconds: float = 0.0
@@ -147,8 +149,8 @@ def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) 
         trial.last, trial.thaw, trial.failures = data["last"], data.get("thaw"), 0
         return
     trial.since_ms = 0
-    trial.error = data.get("error", "")
     if kind == "attempt_failed":
+        trial.retried.append(data["error"])
         trial.status, trial.failures, trial.gpus = "waiting", trial.failures + 1, data["gpus"]
     else:
-        trial.status = data["status"]
+        trial.status, trial.error = data["status"], data["error"]

@@ -34,6 +34,7 @@ def trial_record(trial: Trial, space: Space) -> dict[str, Any]:
         "metrics": trial.metrics[best - 1] if best else last,
         "epochs": trial.epochs,
         "attempts": trial.attempts,
+        "retried": [_reason(error) for error in trial.retried],
         "notes": trial.notes,
         "reuse": {key: last[f"reuse/{key}"] for key in REUSE if f"reuse/{key}" in last},
         "seconds": round(trial.seconds, 2),

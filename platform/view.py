@@ -220,7 +220,10 @@ def print_result(
     for trial in order:
         if trial["status"] == "failed":
             console.print(Text(f"{trial['name']} failed: {trial['error']}", style="red"), soft_wrap=True)
-        elif RESUMED in trial["notes"]:
+        for reason in dict.fromkeys(trial["retried"]):
+            count = _count(trial["retried"].count(reason), "time")
+            console.print(Text(f"{trial['name']} was tried again, {count}: {reason}", style="yellow"), soft_wrap=True)
+        if RESUMED in trial["notes"]:
             console.print(Text(f"{trial['name']}: {trial['notes'][RESUMED]}", style="yellow"), soft_wrap=True)
     if best is None:
         console.print(Text(_why_no_best(result), style="red"), soft_wrap=True)

@@ -129,6 +129,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
             "trial_id": f"t{number}", "name": f"trial {number}", "baseline": "", "status": state, "error": error,
             "config": {"lr": number / 100}, "metrics": metrics, "epochs": 4, "seconds": 1.0,
             "notes": {"resumed": "the checkpoint of epoch 3 is damaged; went on from epoch-2"} if number == 2 else {},
+            "retried": ["a worker died"] * 2 if number == 2 else [],
         }  # fmt: skip
 
     trials = [record(1, "failed", 0.9, "the loss was NaN"), record(2, "pruned", 0.1), record(3, "finished", 0.5)]
@@ -145,7 +146,8 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     text = told.export_text()
     order = [line.split()[1] for line in text.splitlines() if line.startswith("trial ")][1:]
     assert order[:3] == ["3", "2", "1"]
-    for part in ("trial 1 failed: the loss was NaN", "mlflow ui", "trial 2: the checkpoint of epoch 3 is damaged"):
+    for part in ("trial 1 failed: the loss was NaN", "mlflow ui", "trial 2: the checkpoint of epoch 3 is damaged",
+                 "trial 2 was tried again, 2 times: a worker died"):  # fmt: skip
         assert part in text
     scores = [line.split() for line in text.splitlines()]
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
@@ -167,7 +169,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
 def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
     trial = {
         "trial_id": "t", "name": "trial 1", "baseline": "", "status": status, "error": "", "config": {}, "metrics": {},
-        "epochs": epochs, "seconds": 0.0, "notes": {},
+        "epochs": epochs, "seconds": 0.0, "notes": {}, "retried": [],
     }  # fmt: skip
     result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": [], "reuse": {}}
     told = console()
