@@ -66,9 +66,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             if plan.resources.gpus and request.gpus_per_trial is None:
                 plan = _packed(plan, data, console)
             found = search(plan, data, console)
-            with ThreadPoolExecutor(
-                1
-            ) as beside:  # Ray takes seconds to stop, and holds memory that the scoring can use
+            with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that scoring needs
                 leaving = beside.submit(ray.shutdown)
                 result = _conclude(plan, found, data, console, started)
                 leaving.result()

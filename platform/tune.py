@@ -82,7 +82,6 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.list and not options.task:
         parser().error("name a task, or --list them")
     from rich.console import Console
-    from rich.markup import escape
 
     # Ray, torch and MLflow take seconds to import: only now, when --help and wrong options are past.
     from platform.errors import Fault, InputError
@@ -92,8 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         return _list(console)
     from platform import cluster, study, task
-    from platform.plan import deliver_command, looks_right, make_plan, resume_command
-    from platform.view import print_error, print_plan, print_result
+    from platform.plan import looks_right, make_plan
+    from platform.view import print_error, print_plan
 
     faults = []
     if options.json and (Path(options.json).is_dir() or not Path(options.json).resolve().parent.is_dir()):
@@ -135,10 +134,23 @@ def main(arguments: list[str] | None = None) -> int:
         result = {"interrupted": True}
     if options.json and "trials" in result:
         Path(options.json).write_text(json.dumps(result, indent=2, ensure_ascii=False))
+    return _tell(console, request, result)
+
+
+def _tell(console, request, result) -> int:
+    """What came of a study, and what to type next; returns the exit code."""
+    from rich.markup import escape
+
+    from platform.plan import JOURNAL, deliver_command, resume_command
+    from platform.view import print_result
+
     if result.get("stopped"):
         console.print(f"[red]Stopped:[/] {escape(result['stopped'])}", soft_wrap=True)
         console.print(f"To go on, once that is mended: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_NO_SUCCESS
+    if result["interrupted"] and not (request.folder / JOURNAL).exists():
+        console.print("Interrupted before anything was started.")
+        return EXIT_INTERRUPTED
     if result["interrupted"]:
         console.print(f"Interrupted. To go on: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_INTERRUPTED
