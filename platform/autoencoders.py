@@ -133,7 +133,10 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
         )
         asked = ", ".join(f"{key}={value}" for key, value in wanted.items())
         raise InputError(Fault(f"the weights must fit an encoder of {asked}", f"{path} of {found}", remedy))
-    encoder.load_state_dict(state)
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:  # it says that it is one, and is not
+        raise InputError(Fault(rule, f"{path}: {error}", "Name one of a study's weights/*.safetensors.")) from error
 
 
 def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

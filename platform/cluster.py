@@ -93,7 +93,7 @@ def connect(have: Resources) -> None:
 
     if ray.is_initialized():  # for an earlier study of this process
         return
-    _quiet()
+    quiet()
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     # Workers inherit the environment of a Ray started here, and are told it by a Ray that runs already.
     search_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -131,8 +131,11 @@ def keep_token_secret() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def _quiet() -> None:
-    """Keeps Ray's chatter out of the live view; what matters reaches the user through the study."""
+def quiet() -> None:
+    """Keeps Ray's chatter out of the live view; what matters reaches the user through the study.
+
+    Best called before Ray is imported: some of it is read only then.
+    """
     for key, value in {
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -141,8 +144,10 @@ def _quiet() -> None:
         "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of no GPU sees none
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(key, value)
     # A failed trial's reason is told in the view, the table and MLflow; Ray would print its traceback in between.
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

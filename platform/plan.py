@@ -255,8 +255,11 @@ def absolute_paths(setting: str) -> str:
 
 def _absolute(value: str) -> str:
     scheme, colon, path = value.rpartition(":")  # local-dir:FOLDER, as open_clip writes it
-    is_model = (Path(path) / "config.json").is_file()  # a folder may well be called as an option is
-    is_path = Path(path).is_file() or is_model or ("/" in path and Path(path).is_dir())
+    try:
+        is_model = (Path(path) / "config.json").is_file()  # a folder may well be called as an option is
+        is_path = Path(path).is_file() or is_model or ("/" in path and Path(path).is_dir())
+    except (OSError, ValueError):  # what no file can be called
+        return value
     return scheme + colon + str(Path(path).resolve()) if is_path else value
 
 

@@ -90,7 +90,10 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if options.list:
         return _list(console)
-    from platform import cluster, study, task
+    from platform import cluster
+
+    cluster.quiet()
+    from platform import study, task
     from platform.plan import looks_right, make_plan
     from platform.view import print_error, print_plan
 

@@ -19,6 +19,12 @@ from platform.reporters import EPOCH, LAST, NOTES, THAW
 from platform.search import Search
 
 ERROR_LINES = 20
+# What Ray tells of in many words.
+DIED = {
+    "because its worker process has died": "its process died: killed from outside, for want of memory, or crashed",
+    "because its node has died": "its node went away",
+    "is temporarily unavailable": "its node could no longer be reached",
+}
 RAYS = ".ray"  # a folder of a study: what Ray writes of its own
 
 
@@ -178,6 +184,7 @@ def _ours(search: Search, trial: Any) -> Trial:
 
 
 def _error_of(trial: Any) -> str:
-    """The last lines of what an attempt raised."""
+    """The last lines of what an attempt raised; the last of them says why in a few words."""
     text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else "no error file was written"
-    return "\n".join(text.rstrip().splitlines()[-ERROR_LINES:])
+    told = [why for what, why in DIED.items() if what in text]
+    return "\n".join([*text.rstrip().splitlines()[-ERROR_LINES:], *told])

@@ -121,6 +121,14 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(study):
     assert "resumed" not in trials["killed"].notes
 
 
+def test_what_killed_an_attempt_is_told_in_a_few_words(study):
+    _, trials = study
+    told = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "killed", "node gone")}
+    assert told["throws once"] == "RuntimeError: bad luck"
+    assert told["killed"] == "its process died: killed from outside, for want of memory, or crashed"
+    assert told["node gone"] in ("its node went away", "its node could no longer be reached")
+
+
 def test_a_larger_share_of_the_gpu_was_given(study):
     assert study[1]["no memory"].gpus == 1.0
 
