@@ -2,8 +2,8 @@
 2020; the variant that stops and never pauses, as Ray Tune's AsyncHyperBandScheduler has it).
 
 It differs in one thing. A trial that thaws after the first rung would be judged on its frozen phase alone; so it is
-judged first when it has trained for as long after its thaw as any trial has before the first rung. What that gains is
-measured on recorded learning curves: benchmarks/thaw.py.
+judged first when it has trained a few epochs after its thaw. What that gains, and costs, is measured on recorded
+learning curves: benchmarks/thaw.py.
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from platform.space import Space
 
 REDUCTION = 3  # the best third goes on at each rung
+AFTER_THAW = 2  # epochs that a trial trains after its thaw before it is judged
 
 
 class Asha:
@@ -38,11 +39,11 @@ class Asha:
             thaw: How many epochs it trains before its first thaw, None if it has none.
         """
         mine, rung = self.space.goodness(score), self.rungs.get(epoch)
-        ripe = (thaw or 0) + self.space.grace_epochs
+        ripe = max(self.space.grace_epochs, thaw + AFTER_THAW if thaw else 0)
         if epoch < ripe:
             return False
         if rung is None:
-            if not thaw or epoch != ripe:
+            if epoch != ripe or not self.rungs:
                 return False
             # Against the rung below; but it is no measure for others, who had fewer epochs there.
             others = list(self.rungs[max(below for below in self.rungs if below < epoch)].values())

@@ -160,3 +160,21 @@ def test_every_detector_falls_into_its_stages_and_learns(architecture, backbone)
             halves = net(net.run(images, 0, cut), None, cut)
             for one, other in zip(whole, halves, strict=True):
                 assert all(torch.equal(value, other[key]) for key, value in one.items()), cut
+
+
+@pytest.mark.parametrize(
+    ("freezing", "expected"),
+    [
+        (Freezing(2, "never"), None),
+        (Freezing(0, "at_once", 0.5), None),
+        (Freezing(2, "at_once", 0.5), 5),
+        (Freezing(2, "gradual", 0.41), 5),
+        (Freezing(2, "on_plateau", 0.5), 7),
+        (Freezing(2, "on_plateau", 0.9), None),
+    ],
+)
+def test_the_first_thaw_of_ten_epochs(freezing, expected):
+    assert freezing.first_thaw(10) == expected
+    if freezing.unfreeze in ("at_once", "gradual"):  # it is as told
+        frozen = [freezing.frozen_at(epoch, 10, freezing.depth, -1, ()) for epoch in range(10)]
+        assert next((n for n, count in enumerate(frozen) if count < freezing.depth), None) == expected

@@ -100,6 +100,28 @@ def test_asha_cuts_the_worse_but_never_a_baseline(begin):
     assert {rung: len(scores) for rung, scores in search.asha.rungs.items()} == {1: 2, 3: 2}
 
 
+def test_asha_waits_for_a_thaw(begin):
+    """With rungs at 1, 3 and 9 of 12 epochs: the worst trial is cut at once, or two epochs after its thaw."""
+    for thaw, last in ((None, 1), (0, 1), (1, 3), (2, 4), (5, 7), (7, 9), (8, 10), (11, 12)):
+        search = begin(max_epochs=12, trials=99, baselines={})
+        for _ in range(3):
+            trial = search.next()
+            search.started(trial)
+            while search.epoch(trial, trial.epochs + 1, {"val/map": 0.5}, {}) and trial.epochs < 12:
+                pass
+            search.ended(trial)
+        before = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
+        trial = search.next()
+        search.started(trial)
+        while search.epoch(trial, trial.epochs + 1, {"val/map": 0.1}, {}, thaw=thaw):
+            pass
+        assert trial.epochs == last, thaw
+        after = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
+        # It counts only for those who had as many epochs.
+        assert {rung for rung in after if after[rung] > before[rung]} == ({last} & {1, 3, 9}), thaw
+        search.ended(trial)
+
+
 def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch(begin):
     search = begin()
     assert play(search, [0.3], last=True) == "finished"
