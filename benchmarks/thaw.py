@@ -39,7 +39,7 @@ def main() -> None:
     options = p.parse_args()
     for file in options.files:
         curves = Curves.read(file)
-        late = sum(thaw is not None and thaw > curves.space.grace_epochs for thaw in curves.thaws)
+        late = sum(map(curves.is_late, range(len(curves.thaws))))
         print(f"\n{file.stem}: {len(curves.scores)} configurations, of which {late} thaw after the first rung; ")
         print(f"searches of {options.trials}, {options.seeds} seeds\n")
         sides: dict[str, list[int | None]] = {"as published": [None] * len(curves.thaws)}
@@ -53,8 +53,11 @@ def main() -> None:
         header = ["ASHA", "epochs in all", "best in the end", f"best after {budget} epochs", *reached]
         rows = [[name, *_row(curves, found[name], spent[name])] for name in sides]
         print(timing.table(header, rows))
+        for name, outcomes in found.items():
+            share = sum(outcome.unthawed for outcome in outcomes) / sum(outcome.late for outcome in outcomes)
+            print(f"\n{name}: {share:.0%} of those that thaw late were cut before", end="")
         ends = {name: np.array([outcome.best for outcome in outcomes]) for name, outcomes in found.items()}
-        print(f"\ngain in the best, of as many trials: {_gain(ends)}; of as many epochs: {_gain(spent)}")
+        print(f"\n\ngain in the best, of as many trials: {_gain(ends)}; of as many epochs: {_gain(spent)}")
 
 
 def _gain(bests: dict[str, np.ndarray]) -> str:
@@ -78,6 +81,10 @@ class Curves:
     scores: list[list[float]]
     thaws: list[int | None]
 
+    def is_late(self, number: int) -> bool:
+        """Whether a configuration thaws after the first rung."""
+        return (self.thaws[number] or 0) > self.space.grace_epochs
+
     @classmethod
     def read(cls, file: Path) -> "Curves":
         told = json.loads(file.read_text())
@@ -92,11 +99,21 @@ class Curves:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search came to: its best, the epochs it trained, and after how many each better score was seen."""
+    """What a search came to.
+
+    Attributes:
+        best: Its best score.
+        epochs: How many it trained.
+        seen: Each better score, and after how many epochs it was seen.
+        late: Trials that were to thaw after the first rung.
+        unthawed: Those of them that were cut before.
+    """
 
     best: float
     epochs: int
     seen: list[tuple[int, float]]
+    late: int
+    unthawed: int
 
     def best_after(self, epochs: int) -> float:
         """The best score that was seen within so many epochs."""
@@ -109,7 +126,7 @@ def search(curves: Curves, thaws: list[int | None], seed: int, trials: int) -> O
     waiting = np.random.default_rng(seed).permutation(len(curves.scores))[:trials].tolist()
     running: dict[int, int] = {}
     seen: list[tuple[int, float]] = []
-    epochs = 0
+    epochs = late = unthawed = 0
     while waiting or running:
         while waiting and len(running) < WORKERS:
             running[waiting.pop(0)] = 0
@@ -122,7 +139,9 @@ def search(curves: Curves, thaws: list[int | None], seed: int, trials: int) -> O
                 seen.append((epochs, good))
             if epoch >= curves.space.max_epochs or asha.cuts(str(number), epoch, score, thaws[number]):
                 del running[number]
-    return Outcome(seen[-1][1], epochs, seen)
+                if curves.is_late(number):
+                    late, unthawed = late + 1, unthawed + (epoch <= (curves.thaws[number] or 0))
+    return Outcome(seen[-1][1], epochs, seen, late, unthawed)
 
 
 def _row(curves: Curves, outcomes: list[Outcome], spent: np.ndarray) -> list[str]:
