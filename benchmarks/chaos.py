@@ -283,8 +283,7 @@ def _workers() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
-            title = process.cmdline()[0]
-            if title.startswith("ray::") and "IDLE" not in title:
+            if process.cmdline()[0].startswith("ray::ImplicitFunc"):  # as Ray calls a trainable; others are its own
                 found.append(process)
     return found
 

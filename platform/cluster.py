@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from platform.errors import Fault
+from platform.errors import Fault, InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 # glibc gives large blocks back to the system, which clears each page anew when the next batch asks for them: that took
@@ -88,6 +88,9 @@ def connect(have: Resources) -> None:
     """Starts Ray on this machine, or joins the cluster that RAY_ADDRESS names; once in a process.
 
     Workers find our packages.
+
+    Raises:
+        InputError: The cluster does not answer.
     """
     import ray
 
@@ -105,7 +108,11 @@ def connect(have: Resources) -> None:
         # Without "local" Ray would join whatever cluster was once started on this machine.
         settings |= {"address": "local", "num_cpus": have.cpus, "num_gpus": have.gpus}
         keep_token_secret()
-    ray.init(**settings)
+    try:
+        ray.init(**settings)
+    except ConnectionError as error:
+        rule, remedy = "the cluster that RAY_ADDRESS names must answer", "Start it, or unset RAY_ADDRESS: this machine."
+        raise InputError(Fault(rule, f"{os.environ.get('RAY_ADDRESS')}: {error}", remedy)) from error
 
 
 def keep_token_secret() -> None:
