@@ -168,27 +168,27 @@ def test_resume_refuses_what_it_would_ignore(study, capsys):
     assert "--set, --trials" in refused(capsys, *again, "--trials", "9", "--set", "x=1")
 
 
-def test_a_study_out_of_time_still_has_a_best(tmp_path, scenes_folder):
-    seconds = 15  # a busy machine may need more of them for an epoch, and is told so
-    while (told := _for_seconds(seconds, tmp_path, scenes_folder)).returncode == 1 and seconds < 200:
+def test_a_study_out_of_time_still_has_a_best(toy_project):
+    seconds = 12  # a busy machine may need more of them for an epoch, and is told so
+    while (told := _for_seconds(seconds, toy_project)).returncode == 1 and seconds < 200:
         assert "Time was up before an epoch ended" in told.stdout, told.stdout + told.stderr
         seconds *= 2
     assert told.returncode == 0, told.stdout + told.stderr
     assert f"--time-budget {2.0 * seconds}" in told.stdout
-    result = json.loads((tmp_path / "short" / "result.json").read_text())
+    folder = toy_project / "studies" / "short"
+    result = json.loads((folder / "result.json").read_text())
     assert result["out_of_time"]
     assert result["best"]["test_metrics"]
     assert "interrupted" in {trial["status"] for trial in result["trials"]}
-    kept = {path.parent.parent.name for path in (tmp_path / "short").glob("trials/*/epoch-*/model.safetensors")}
+    kept = {path.parent.parent.name for path in folder.glob("trials/*/epoch-*/model.safetensors")}
     assert kept == {result["best"]["trial_id"]}
 
 
-def _for_seconds(seconds: float, folder: Path, data: Path) -> subprocess.CompletedProcess:
-    shutil.rmtree(folder / "short", ignore_errors=True)
-    return tune(
-        "detector", "--data", str(data), "--storage", str(folder), "--name", "short", "--trials", "50",
-        "--epochs", "40", "--time-budget", str(seconds), "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", *TINY,
-    )  # fmt: skip
+def _for_seconds(seconds: float, project: Path) -> subprocess.CompletedProcess:
+    shutil.rmtree(project / "studies" / "short", ignore_errors=True)
+    command = [sys.executable, "-m", "platform.tune", "toy", "--name", "short", "--trials", "50", "--epochs", "40"]
+    command += ["--time-budget", str(seconds), "--set", "pause=0.5"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_a_finished_study_has_nothing_to_resume(study, capsys):

@@ -21,7 +21,7 @@ from platform.search import ATTEMPTS, Search
 from platform.space import Space
 
 ROOT = Path(__file__).parent.parent
-FAULTS = ("throws once", "throws always", "killed", "nan", "damaged", "node gone", "no memory")
+FAULTS = ("throws once", "throws always", "nan", "damaged", "node gone", "no memory")
 
 
 def run(folder: Path, where: Path, tick=lambda: None, gpus: float = 0.5, **changes) -> Search:
@@ -84,7 +84,6 @@ def test_every_trial_ends_as_it_must(study):
         "none": ("finished", 4, 1),
         "throws once": ("finished", 4, 2),
         "throws always": ("failed", 2, ATTEMPTS),
-        "killed": ("finished", 4, 2),
         "damaged": ("finished", 4, 2),
         "node gone": ("finished", 4, 2),
         "no memory": ("finished", 4, 2),
@@ -103,7 +102,7 @@ def test_why_it_failed_is_told(study, fault, told):
     assert told in study[1][fault].error
 
 
-@pytest.mark.parametrize("fault", ["throws once", "killed", "damaged", "node gone", "no memory"])
+@pytest.mark.parametrize("fault", ["throws once", "damaged", "node gone", "no memory"])
 def test_what_was_gone_on_with_ends_with_the_same_weights(study, fault):
     """Killed at the thaw: the second of four epochs was done, the third thaws a stage."""
     folder, trials = study
@@ -118,14 +117,14 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(study):
     _, trials = study
     told = trials["damaged"].notes["resumed"]
     assert told == ("the checkpoint of epoch 2 is damaged (model.safetensors: not as written); went on from epoch-1")
-    assert "resumed" not in trials["killed"].notes
+    assert "resumed" not in trials["node gone"].notes
 
 
 def test_what_killed_an_attempt_is_told_in_a_few_words(study):
     _, trials = study
-    told = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "killed", "node gone")}
+    told = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "damaged", "node gone")}
     assert told["throws once"] == "RuntimeError: bad luck"
-    assert told["killed"] == "its process died: killed from outside, for want of memory, or crashed"
+    assert told["damaged"] == "its process died: killed from outside, for want of memory, or crashed"
     assert told["node gone"] in ("its node went away", "its node could no longer be reached")
 
 

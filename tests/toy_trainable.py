@@ -46,10 +46,9 @@ def train(config):
                 time.sleep(600)
             if fault in ("throws once", "throws always"):
                 raise RuntimeError("bad luck")
-            if fault in ("killed", "damaged"):
-                if fault == "damaged":
-                    file = folder / "epoch-2" / "model.safetensors"
-                    file.write_bytes(file.read_bytes()[:-1] + b"x")
+            if fault == "damaged":
+                file = folder / "epoch-2" / "model.safetensors"
+                file.write_bytes(file.read_bytes()[:-1] + b"x")
                 os.kill(os.getpid(), signal.SIGKILL)
         if fault == "no memory" and context.gpus < 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
