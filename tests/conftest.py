@@ -24,7 +24,8 @@ def ray_cluster():
 
     # Workers import our packages, and the test files whose functions they are sent.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # "local": not that of another process which runs tests at the same time.
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
