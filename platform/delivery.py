@@ -39,7 +39,7 @@ class Delivery:
         self.last_error = ""
         self.refused: list[Event] = []
         self._position = self._delivered()  # all before have arrived
-        self._left = 0  # of the batch that begins there
+        self._done = 0  # events of the batch that begins there
         self._news, self._hurry = threading.Event(), threading.Event()
         self._attempts = 0
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -74,8 +74,8 @@ class Delivery:
 
     @property
     def undelivered(self) -> int:
-        """How many events have not arrived."""
-        return self._left + len(self.refused)
+        """How many events have not arrived, or never will."""
+        return _count(grouped(self.events[self._position :])) - self._done + len(self.refused)
 
     def _delivered(self) -> int:
         """How many events an earlier process has delivered, 0 where that is not known: they then go once more."""
@@ -96,10 +96,9 @@ class Delivery:
             last = self._hurry.is_set()
             end = len(self.events)
             if not self._batch(recorder, self.events[self._position : end]):
-                self._left += sum(map(len, grouped(self.events[end:])))
                 return
             if end > self._position:
-                self._position = end
+                self._position, self._done = end, 0
                 self._note()
             if last and end == len(self.events):
                 return
@@ -107,16 +106,14 @@ class Delivery:
     def _batch(self, recorder: Recorder, events: Sequence[Event]) -> bool:
         """Delivers events; stops at one that does not arrive only if the study is over."""
         recorder.learn(events)
-        groups = grouped(events)
-        self._left = sum(map(len, groups))
-        for group in groups:
+        for group in grouped(events):
             pause = PAUSE_S
             while not self._deliver(recorder, group):
                 if self._hurry.is_set():
                     return False
                 self._hurry.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
-            self._left -= len(group)
+            self._done += len(group)
         return True
 
     def _deliver(self, recorder: Recorder, group: Sequence[Event]) -> bool:
@@ -128,7 +125,9 @@ class Delivery:
             self.last_error = f"{group[0].kind}: {type(error).__name__}: {error}"
             if not is_refusal(error):
                 return False
-            self.refused += group
+            if len(group) > 1:  # one of them is to blame
+                return all(self._deliver(recorder, [event]) for event in group)
+            self.refused += [event for event in group if event not in self.refused]
         return True
 
     def _note(self) -> None:
@@ -138,6 +137,10 @@ class Delivery:
             partial.replace(self.file)
         except OSError:  # the disk is full, say: it goes once more the next time
             pass
+
+
+def _count(groups: Sequence[Sequence[Event]]) -> int:
+    return sum(map(len, groups))
 
 
 def grouped(events: Sequence[Event]) -> list[list[Event]]:

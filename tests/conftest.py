@@ -40,8 +40,10 @@ def scenes_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def toy_project(tmp_path) -> Path:
+def toy_project(tmp_path, monkeypatch) -> Path:
     """This project with a fifth task, "toy", which trains a few numbers in no time; --set pause=… makes it slower."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets to what it was told last
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     for folder in ("platform", "trainables", "search_spaces"):
         (tmp_path / folder).mkdir()
         for file in (ROOT / folder).glob("*"):
