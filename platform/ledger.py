@@ -1,14 +1,15 @@
 """What is known of a study's trials: all of it follows from the journal, event by event.
 
-study           what was asked for; the first event
-open            a process began to work on it
-trial           a configuration was proposed
-trial_start     an attempt at it began
-epoch           a trial finished an epoch
-attempt_failed  an attempt ended in an error; another one follows
-trial_end       a trial is over: finished, pruned or failed; or interrupted, to be gone on with
-best            what came of the study
-close           a process ended its work on it
+Events:
+    study: What was asked for; the first of all.
+    open: A process began to work on it.
+    trial: A configuration was proposed.
+    trial_start: An attempt at it began.
+    epoch: A trial finished an epoch.
+    attempt_failed: An attempt ended in an error; another one follows.
+    trial_end: A trial is over: finished, pruned or failed; or interrupted, to be gone on with.
+    best: What came of the study.
+    close: A process ended its work on it.
 """
 
 import math
@@ -42,6 +43,7 @@ class Trial:
         attempts: How often it was begun.
         failures: How many attempts in a row have failed without an epoch in between.
         seconds: What all its attempts took.
+        since_ms: Up to when that is counted, 0 while nothing runs; ms since 1970.
     """
 
     id: str

@@ -146,7 +146,7 @@ class Search:
     def interrupted(self) -> None:
         """The process ends: what was running will be gone on with."""
         for trial in list(self.ledger.trials.values()):
-            if trial.status == "running" or (trial.attempts and not trial.is_done):
+            if trial.attempts and not trial.is_done:
                 self._tell("trial_end", trial_id=trial.id, status="interrupted", error="")
 
     def _end(self, trial: Trial, status: str, error: str = "") -> None:

@@ -73,6 +73,9 @@ def _whole_model(source: clips.Source) -> Any:
         custom, config["text_cfg"] = True, {**config["text_cfg"], "hf_model_pretrained": False}
         clips.fetch(config["text_cfg"]["hf_model_name"], ["config.json"])  # says at once if it cannot be had
     kind = CLIP if not custom else CoCa if "multimodal_cfg" in config else CustomTextCLIP
+    if source.file is not None:
+        # Refuses what brings code. open_clip's reader tries again without weights_only where torch.load stumbles.
+        backbones.read_file(source.file)
     try:
         model = kind(**config)
         if source.file is not None:

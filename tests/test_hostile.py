@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pyarrow
 import pyarrow.parquet
@@ -386,10 +387,10 @@ def test_open_clip_weights_run_no_code(marker, tmp_path, monkeypatch):
     # With this, torch.load runs code where it is not told otherwise; open_clip's own reader may not tell it.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     name = clip_folder(tmp_path / "clip")
+    digits, images = list("0123456789"), np.zeros((1, 3, 32, 32), np.uint8)
     for file in spoiled(tmp_path / "weights.pt", marker):
-        message = told(encoders.load, name, str(file))
-        assert "without pickled code" in message
-        assert str(file) in message
+        messages = [told(encoders.load, name, str(file)), told(zero_shot.classify, name, str(file), digits, images)]
+        assert all("without pickled code" in message and str(file) in message for message in messages)
     (tmp_path / "clip" / "open_clip_model.safetensors").unlink()
     for file in spoiled(tmp_path / "default.bin", marker):
         file.rename(tmp_path / "clip" / "open_clip_pytorch_model.bin")
