@@ -5,8 +5,9 @@ python -m benchmarks.chaos --minutes 10
 python -m benchmarks.chaos --trials 8 --epochs 40 --every 60 --faults "driver killed"     # what restarts cost
 
 Two nodes of one core each in one machine, a driver that is the shipped command, an MLflow server of its own. A fault
-strikes each --every seconds on average, for --minutes; then the study is left to end. A driver that ended is started
-again with --resume. The seconds that a fault cost are those since the last finished epoch of each trial that it hit.
+strikes each --every seconds on average, for --minutes, in random order; then the study is left to end. A driver that
+ended is started again with --resume. The seconds that a fault cost are those since the last finished epoch of each
+trial that it hit.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from platform.journal import Event, read
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTAGE_S = 60
-FAULTS = {  # how often, against each other
+FAULTS = {  # how often, before the next round of them
     "worker killed": 6,
     "newest checkpoint damaged, worker killed": 2,
     "node killed": 3,
@@ -54,7 +55,7 @@ def main() -> None:
     p.add_argument("--every", type=float, default=30, help="seconds between faults, on average")
     p.add_argument("--faults", help=f"which, comma-separated; of: {', '.join(FAULTS)}")
     p.add_argument("--task", default="classifier")
-    p.add_argument("--trials", type=int, default=48)
+    p.add_argument("--trials", type=int, default=72)
     p.add_argument("--epochs", type=int, default=12)
     p.add_argument("--seed", type=int, default=None, help="of the faults and their moments")
     options = p.parse_args()
@@ -105,7 +106,7 @@ class Study:
             self._serve()
             started = time.monotonic()
             self._drive(cluster.address)
-            next_fault = started + self._pause()
+            next_fault, left = started + self._pause(), list[str]()
             while (code := self.driver.poll()) is None or code != 0:  # type: ignore[union-attr]
                 if code is not None:
                     if code not in (-signal.SIGKILL, 130):
@@ -115,8 +116,12 @@ class Study:
                     self.back_at = 0.0
                     self._serve()
                 if faults and time.monotonic() > next_fault and time.monotonic() < started + 60 * self.options.minutes:
-                    name = self.generator.choices(list(faults), list(faults.values()))[0]
+                    left = left or self.generator.sample(
+                        list(faults), counts=list(faults.values()), k=sum(faults.values())
+                    )
+                    name = left[-1]
                     if self._strike(name, cluster):
+                        left.pop()
                         print(f"{time.monotonic() - started:6.1f} s  {name}", file=sys.stderr)
                         next_fault = time.monotonic() + self._pause()
                 time.sleep(0.1)

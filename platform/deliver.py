@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     from filelock import Timeout
     from rich.console import Console
 
-    from platform import journal, recorder
+    from platform import facts, journal
     from platform.delivery import Delivery
     from platform.errors import InputError, raise_if_any
     from platform.plan import JOURNAL, address_faults, busy, lock, read_request
@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         request = read_request(folder)
         with lock(request).acquire(blocking=False):
             events = journal.read(folder / JOURNAL)
-            facts = recorder.facts_from_json(events[0].data["facts"])
-            delivery = Delivery(replace(facts, tracking_uri=options.tracking_uri or facts.tracking_uri), events, folder)
+            study = facts.from_json(events[0].data["facts"])
+            delivery = Delivery(replace(study, tracking_uri=options.tracking_uri or study.tracking_uri), events, folder)
             delivery.start()
             undelivered = delivery.close()
     except (InputError, Timeout) as error:

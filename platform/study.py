@@ -1,4 +1,4 @@
-"""One study: space + trainable → Ray Tuner (Optuna, ASHA, callbacks) → result."""
+"""One study: space + trainable → journal, Ray Tune, MLflow → result."""
 
 import contextlib
 import itertools
@@ -19,11 +19,12 @@ import ray
 from filelock import Timeout
 from rich.console import Console
 
-from platform import outcome, packing, recorder, tuner
+from platform import facts, outcome, packing, tuner
 from platform.checkpoints import Checkpoints
 from platform.cluster import ROOT
 from platform.delivery import Delivery
 from platform.errors import InputError
+from platform.facts import DatasetFacts, StudyFacts
 from platform.features import capacity
 from platform.fit import Context
 from platform.janitor import Janitor
@@ -31,7 +32,6 @@ from platform.journal import Event, Journal
 from platform.ledger import Ledger, Trial
 from platform.outcome import BEST
 from platform.plan import JOURNAL, RESULT, TRIALS, Plan, Request, busy, describe, lock
-from platform.recorder import DatasetFacts, StudyFacts
 from platform.search import Search
 from platform.space import show
 from platform.tuner import our_metrics
@@ -163,12 +163,12 @@ def search(plan: Plan, data: Path, console: Console) -> Found:
     ledger = Ledger(Journal(request.folder / JOURNAL))
     before = _seconds(ledger.events)
     if not ledger.events:
-        facts = recorder.facts_as_json(_facts(plan))
-        ledger.tell("study", request=asdict(request), space=describe(space), facts=facts)
+        told = facts.as_json(_facts(plan))
+        ledger.tell("study", request=asdict(request), space=describe(space), facts=told)
     for line in _lost(ledger, request):
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
     ledger.tell("open")
-    delivery = Delivery(recorder.facts_from_json(ledger.events[0].data["facts"]), ledger.events, request.folder)
+    delivery = Delivery(facts.from_json(ledger.events[0].data["facts"]), ledger.events, request.folder)
     view = LiveView(space, ledger, console, request.time_budget)
     janitor = Janitor(space, ledger, request.folder_of)
     ledger.listeners += [delivery.told, view.told, janitor.told]

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 
 from platform import deliver, delivery, recorder
 from platform.delivery import DELIVERED, Delivery
+from platform.facts import DatasetFacts, StudyFacts, as_json, from_json
 from platform.journal import Journal
 from platform.ledger import Ledger
-from platform.recorder import DatasetFacts, StudyFacts, facts_as_json, facts_from_json, record_pictures
+from platform.recorder import record_pictures
 
 ROOT = Path(__file__).parent.parent
 DEAD_SERVER = "http://127.0.0.1:9"
@@ -62,7 +63,7 @@ class Told:
         self.ledger = Ledger(Journal(folder / "journal.log"))
         self.tell = self.ledger.tell
         if not self.ledger.events:
-            self.tell("study", request={}, space={}, facts=facts_as_json(study))
+            self.tell("study", request={}, space={}, facts=as_json(study))
         self.tell("open")
         self.delivery = Delivery(study, self.ledger.events, folder)
         self.ledger.listeners.append(self.delivery.told)
@@ -394,8 +395,8 @@ def test_studies_may_share_one_new_store(tmp_path):
 
 def test_facts_survive_the_journal():
     study = facts("uri", files=[Path("/a/b")], params={"lr": 0.1})
-    again = facts_from_json(facts_as_json(study))
-    assert facts_as_json(again) == facts_as_json(study)
+    again = from_json(as_json(study))
+    assert as_json(again) == as_json(study)
     assert (again.dataset, again.files) == (study.dataset, study.files)
 
 

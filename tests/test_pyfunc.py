@@ -12,8 +12,8 @@ import pytest
 
 import platform
 from platform.delivery import Delivery
+from platform.facts import StudyFacts
 from platform.journal import Event
-from platform.recorder import StudyFacts
 
 ROOT = Path(__file__).parent.parent
 
