@@ -7,7 +7,7 @@ a later one, in order. What arrives twice is recorded once.
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from platform.facts import StudyFacts
@@ -28,18 +28,23 @@ class Delivery:
         refused: Events that MLflow will never take.
     """
 
-    def __init__(self, study: StudyFacts, events: Sequence[Event], folder: Path) -> None:
+    def __init__(
+        self, study: StudyFacts, events: Sequence[Event], folder: Path, sync: Callable[[], None] | None = None
+    ) -> None:
         """
         Args:
             study: Whose.
             events: The journal's, a list that grows.
             folder: Where is kept how much of it has arrived.
+            sync: Called before anything is sent: waits until the disk holds it. MLflow must know nothing that a power
+                failure takes from the journal.
         """
         set_environment()  # here already: MLflow reads its log level once, when Ray or we import it first
-        self.study, self.events, self.file = study, events, folder / DELIVERED
+        self.study, self.events, self.file, self.sync = study, events, folder / DELIVERED, sync
         self.last_error = ""
         self.refused: list[Event] = []
-        self._position = self._delivered()  # all before have arrived
+        to, position = delivered(folder)
+        self._position = position if to == study.tracking_uri else 0  # all before have arrived
         self._done = 0  # events of the batch that begins there
         self._news, self._hurry = threading.Event(), threading.Event()
         self._attempts = 0
@@ -78,14 +83,6 @@ class Delivery:
         """How many events have not arrived, or never will."""
         return _count(grouped(self.events[self._position :])) - self._done + len(self.refused)
 
-    def _delivered(self) -> int:
-        """How many events an earlier process has delivered, 0 where that is not known: they then go once more."""
-        try:
-            told = json.loads(self.file.read_text())
-            return int(told["events"]) if told["to"] == self.study.tracking_uri else 0
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
-
     def _run(self) -> None:
         """The thread's whole life. Nothing may escape from it."""
         recorder = Recorder(self.study)
@@ -121,6 +118,8 @@ class Delivery:
         """Whether a group is done with."""
         self._attempts += 1
         try:
+            if self.sync:
+                self.sync()
             recorder.deliver(group)
         except Exception as error:  # MLflow raises of all kinds
             self.last_error = f"{group[0].kind}: {type(error).__name__}: {error}"
@@ -138,6 +137,17 @@ class Delivery:
             partial.replace(self.file)
         except OSError:  # the disk is full, say: it goes once more the next time
             pass
+
+
+def delivered(folder: Path) -> tuple[str, int]:
+    """Where events of a study's journal have been delivered to, and how many; 0 where that is not known: they then go
+    once more.
+    """
+    try:
+        told = json.loads((folder / DELIVERED).read_text())
+        return str(told["to"]), int(told["events"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", 0
 
 
 def _count(groups: Sequence[Sequence[Event]]) -> int:

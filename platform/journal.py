@@ -16,7 +16,9 @@ import xxhash
 
 from platform.errors import Fault, InputError
 
-SYNC_S = 1.0  # the most that a power failure costs: what a process has written survives the process at any time
+# What a process has written survives the process at any time. A power failure may cost what was written within this
+# time, or since the last event before; nothing that MLflow was told.
+SYNC_S = 1.0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from platform import cluster, journal, task
 from platform.cluster import Resources
+from platform.delivery import delivered
 from platform.errors import Fault, InputError
 from platform.space import DEPTH, Space, show, split_setting
 from platform.task import Dataset, Task
@@ -88,7 +89,7 @@ def read_request(folder: Path) -> Request:
     """What an earlier study was asked for.
 
     Raises:
-        InputError: There is no such study, or it is someone else's, or its journal is damaged.
+        InputError: There is no such study, or it is someone else's, or its journal is damaged or has lost its end.
     """
     if not (folder / JOURNAL).is_file():
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{JOURNAL}"))
@@ -98,7 +99,13 @@ def read_request(folder: Path) -> Request:
         if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():
             rule, remedy = "--resume needs a study of one's own", "Copy the folder, if its owner is to be trusted."
             raise InputError(Fault(rule, f"{place} belongs to user {place.stat().st_uid}", remedy))
-    kept = _events(folder)[0].data["request"]
+    events = _events(folder)
+    to, sent = delivered(folder)
+    if sent > len(events):
+        found = f"{folder / JOURNAL} holds {len(events)} events, of which {sent} were sent to {to}"
+        remedy = "Restore the file from a copy, or start a new study: going on would falsify what is known."
+        raise InputError(Fault("a study's journal must have its end", found, remedy))
+    kept = events[0].data["request"]
     return Request(**{**kept, "settings": tuple(kept["settings"]), "data": tuple(kept["data"])})
 
 

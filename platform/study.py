@@ -168,7 +168,8 @@ def search(plan: Plan, data: Path, console: Console) -> Found:
     for line in _lost(ledger, request):
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
     ledger.tell("open")
-    delivery = Delivery(facts.from_json(ledger.events[0].data["facts"]), ledger.events, request.folder)
+    known = facts.from_json(ledger.events[0].data["facts"])
+    delivery = Delivery(known, ledger.events, request.folder, ledger.journal.sync)
     view = LiveView(space, ledger, console, request.time_budget)
     janitor = Janitor(space, ledger, request.folder_of)
     ledger.listeners += [delivery.told, view.told, janitor.told]

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 EXIT_NO_SUCCESS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+NOTHING_STARTED = "Interrupted before anything was started."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,17 +104,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         task.check_name(options.task)
         request = _resumed(options) if options.resume else _request(options)
-        with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to start, and so do the imports of a task
-            planning = beside.submit(make_plan, request, resume=options.resume)
-            if not options.dry_run and looks_right(request, options.resume):
-                cluster.connect(cluster.resources())
-                _stop_on_sigterm()  # Ray's own would end the process with nothing said
-            plan = planning.result()
+        beside = ThreadPoolExecutor(1)  # Ray takes seconds to start, and so do the imports of a task
+        planning = beside.submit(make_plan, request, resume=options.resume)
+        beside.shutdown(wait=False)  # whoever presses Ctrl-C need not wait until a large data set is read
+        if not options.dry_run and looks_right(request, options.resume):
+            cluster.connect(cluster.resources())
+            _stop_on_sigterm()  # Ray's own would end the process with nothing said
+        plan = planning.result()
     except InputError as error:
         faults = [*error.faults, *faults]
-    except KeyboardInterrupt:
-        console.print("Interrupted before anything was started.")
-        return EXIT_INTERRUPTED
     if faults:
         print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
@@ -152,7 +151,7 @@ def _tell(console, request, result) -> int:
         console.print(f"To go on, once that is mended: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_NO_SUCCESS
     if result["interrupted"] and not (request.folder / JOURNAL).exists():
-        console.print("Interrupted before anything was started.")
+        console.print(NOTHING_STARTED)
         return EXIT_INTERRUPTED
     if result["interrupted"]:
         console.print(f"Interrupted. To go on: [bold]{resume_command(request)}[/]", soft_wrap=True)
@@ -252,12 +251,14 @@ def _describe(dataset) -> dict[str, str]:
 
 
 def _reuse(request) -> str:
+    from rich.filesize import decimal
+
     from platform.features import capacity
 
     if request.store is None:
         return "run in each epoch of each trial"
-    most = capacity(request.store, request.store_gb) / 1e9
-    return f"run once, their output kept in {request.store}, up to {most:.1f} GB"
+    most = decimal(capacity(request.store, request.store_gb))
+    return f"run once, their output kept in {request.store}, up to {most}"
 
 
 def _places(request) -> dict[str, str]:
@@ -309,7 +310,11 @@ def _as_typed(request) -> str:
 def run() -> NoReturn:
     """The command from the first import to the last: what a process does that does nothing else."""
     gc.disable()  # while libraries are imported it would walk what they have made over and over, for seconds
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        print(NOTHING_STARTED)
+        code = EXIT_INTERRUPTED
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

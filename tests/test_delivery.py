@@ -1,6 +1,7 @@
 """What a study's journal becomes in MLflow, seen through real stores: SQLite, and a server that goes away."""
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -65,7 +66,7 @@ class Told:
         if not self.ledger.events:
             self.tell("study", request={}, space={}, facts=as_json(study))
         self.tell("open")
-        self.delivery = Delivery(study, self.ledger.events, folder)
+        self.delivery = Delivery(study, self.ledger.events, folder, self.ledger.journal.sync)
         self.ledger.listeners.append(self.delivery.told)
         if start:
             self.delivery.start()
@@ -95,7 +96,8 @@ class Told:
 def runs_of(tracking_uri: str, kind: str) -> list:
     client = mlflow.MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name("toys")
-    return client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'", order_by=["start_time"])
+    found = client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'", order_by=["start_time"])
+    return sorted(found, key=lambda run: run.data.tags.get("trial_id", ""))  # many begin in one millisecond
 
 
 def steps_of(tracking_uri: str, run) -> list[int]:
@@ -353,6 +355,20 @@ def _server(folder: Path, address: str):
     finally:
         os.killpg(process.pid, 9)
         process.wait()
+
+
+def test_what_the_disk_does_not_hold_is_not_sent(tmp_path):
+    told = Told(tmp_path, facts(store(tmp_path)), start=False)
+
+    def fails() -> None:
+        raise OSError(errno.EIO, "a broken disk")
+
+    told.delivery.sync = fails
+    told.delivery.start()
+    told.play("001", range(1, 3))
+    assert told.close(timeout=1) == len(told.ledger.events) - 2  # what was asked and proposed needs no call of its own
+    assert "a broken disk" in told.delivery.last_error
+    assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_close_does_not_wait_longer_than_told(tmp_path, monkeypatch):

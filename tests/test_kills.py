@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from platform.delivery import DELIVERED
 from platform.journal import read
 
 COMMAND = [sys.executable, "-m", "platform.tune", "toy"]
@@ -37,9 +38,17 @@ def told(events: list, kind: str) -> list[dict]:
     return [event.data for event in events if event.kind == kind]
 
 
+def lose_the_end(journal: Path) -> None:
+    """Of what was written, the disk has only what was there before the first epoch."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    epochs = [number for number, line in enumerate(lines) if b'["epoch", ' in line]
+    journal.write_bytes(b"".join(lines[: epochs[0]]))
+    (journal.parent / DELIVERED).unlink(missing_ok=True)
+
+
 @pytest.fixture
 def studies(toy_project):
-    """Two studies of the same seed: one left alone, one killed hard, politely and by Ctrl-C."""
+    """Two studies of the same seed: one left alone, one ended by a power failure, politely and by Ctrl-C."""
     whole = start(toy_project, "--name", "whole", *ASKED)
     seed = time.time_ns()
     print("seed of the moments:", seed)
@@ -52,6 +61,8 @@ def studies(toy_project):
         time.sleep(generator.uniform(0, 0.3))
         process.send_signal(how)
         out, _ = process.communicate(timeout=120)
+        if how == signal.SIGKILL:
+            lose_the_end(journal_of(toy_project, "killed"))
         epochs = len(told(read(journal_of(toy_project, "killed")), "epoch"))
         said.append((process.returncode, out))
         arguments = ["--name", "killed", "--resume"]
@@ -66,6 +77,7 @@ def studies(toy_project):
 def test_a_killed_study_ends_as_one_that_was_left_alone(studies):
     project, said = studies
     assert [code for code, _ in said] == [-signal.SIGKILL, 130, 130]
+    assert "The journal has lost its end: trial 001 has a checkpoint of epoch" in said[1][1]
     for _, out in said[1:]:
         assert "To go on: python -m platform.tune toy --resume --name killed" in out
     whole, killed = (read(journal_of(project, name)) for name in ("whole", "killed"))
@@ -91,6 +103,21 @@ def test_a_killed_study_ends_as_one_that_was_left_alone(studies):
     assert {run["status"] for run in runs} <= {"FINISHED", "KILLED"}
     steps = {run["trial_id"]: run["steps"] for run in runs if run["kind"] == "trial"}
     assert steps == {trial["trial_id"]: list(range(1, trial["epochs"] + 1)) for trial in results[1]["trials"]}
+
+
+def test_ctrl_c_before_a_study_has_begun_ends_it_with_a_word(toy_project):
+    moments = [random.Random(time.time_ns() + number).uniform(1, 6) for number in range(2)]
+    print("moments:", moments)
+    processes = [start(toy_project, "--name", f"soon-{number}", *ASKED) for number in range(2)]
+    begun = time.monotonic()
+    for moment, process in sorted(zip(moments, processes, strict=True), key=lambda each: each[0]):
+        time.sleep(max(0.0, begun + moment - time.monotonic()))
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, out
+        assert "Interrupted" in out
+        assert "Traceback" not in out
 
 
 def recorded(project: Path, study: str) -> list[dict]:

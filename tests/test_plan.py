@@ -1,10 +1,12 @@
 """What can be told of a request at once."""
 
+import json
 import os
 from dataclasses import replace
 
 import pytest
 
+from platform.delivery import DELIVERED
 from platform.errors import InputError
 from platform.journal import Journal
 from platform.plan import JOURNAL, Request, lock, looks_right, make_plan, read_request
@@ -97,6 +99,17 @@ def test_a_damaged_journal_is_refused(request_of):
         read_request(request.folder)
     file.write_bytes(b"")
     with pytest.raises(InputError, match="start anew"):
+        read_request(request.folder)
+
+
+def test_a_journal_that_ends_before_what_mlflow_was_told_is_refused(request_of):
+    request = request_of()
+    begun(request)
+    sent = {"events": 1, "to": "http://host:5000"}
+    (request.folder / DELIVERED).write_text(json.dumps(sent))
+    assert read_request(request.folder) == request
+    (request.folder / DELIVERED).write_text(json.dumps(sent | {"events": 2}))
+    with pytest.raises(InputError, match="holds 1 events, of which 2 were sent to http://host:5000"):
         read_request(request.folder)
 
 
