@@ -109,6 +109,7 @@ def _engine(trials: int, folder: Path) -> float:
         _params(), metric="val/score", mode="max", max_epochs=EPOCHS, grace_epochs=1, trials=trials, start=start
     )
     request = Request("toy", "toy", str(folder), "toy", f"sqlite:///{folder / 'mlflow.db'}", no_reuse=True)
+    request.folder.mkdir()
     data = SimpleNamespace(name="none", fingerprint="0" * 64, findings=list, summary=dict, lines=dict)
     task = SimpleNamespace(train=train, INPUT="text", REQUIREMENTS=())
     plan = Plan(request, cast(Task, task), space, data, cluster.resources(1, 0, None))  # type: ignore[arg-type]

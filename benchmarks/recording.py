@@ -120,6 +120,7 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
         **budget,  # type: ignore[arg-type]
     )
     request = Request("toy", "toy", str(folder), "toy", uri, no_reuse=True)
+    request.folder.mkdir()
     data = SimpleNamespace(name="none", fingerprint="0" * 64, findings=list, summary=dict, lines=dict)
     task = SimpleNamespace(train=train, INPUT="text", REQUIREMENTS=())
     plan = Plan(request, cast(Task, task), space, data, cluster.resources(1, 0, None))  # type: ignore[arg-type]
