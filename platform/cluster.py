@@ -91,6 +91,7 @@ def connect(have: Resources) -> None:
 
     Raises:
         InputError: The cluster does not answer.
+        KeyboardInterrupt: The process was told to end.
     """
     import ray
 
@@ -113,6 +114,8 @@ def connect(have: Resources) -> None:
     except ConnectionError as error:
         rule, remedy = "the cluster that RAY_ADDRESS names must answer", "Start it, or unset RAY_ADDRESS: this machine."
         raise InputError(Fault(rule, f"{os.environ.get('RAY_ADDRESS')}: {error}", remedy)) from error
+    except SystemExit as stopped:  # Ray's own answer to SIGTERM
+        raise KeyboardInterrupt from stopped
 
 
 def keep_token_secret() -> None:

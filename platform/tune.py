@@ -22,6 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 EXIT_NO_SUCCESS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -165,9 +166,16 @@ def _tell(console, request, result) -> int:
 
 
 def _stop_on_sigterm() -> None:
-    """What ends a process politely is heard as Ctrl-C is."""
+    """What ends a process politely is heard as Ctrl-C is, also where a shell script made it deaf to that by "&"."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        heard = signal.getsignal(signal.SIGINT)
+        if not callable(heard):
+            raise KeyboardInterrupt
+        heard(signal.SIGINT, frame)  # Python's, or Ray's while it runs trials
+
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, stop)
 
 
 @functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address

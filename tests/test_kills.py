@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ COMMAND = [sys.executable, "-m", "platform.tune", "toy"]
 ASKED = ["--trials", "8", "--epochs", "6", "--concurrent", "1", "--set", "pause=0.2"]
 
 
-def start(project: Path, *arguments: str) -> subprocess.Popen:
+def start(project: Path, *arguments: str, deaf: bool = False) -> subprocess.Popen:
+    """The command; deaf: to Ctrl-C, as a shell script makes what it starts with "&"."""
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([*COMMAND, *arguments], cwd=project, **quiet)
+    as_started = partial(signal.signal, signal.SIGINT, signal.SIG_IGN if deaf else signal.default_int_handler)
+    return subprocess.Popen([*COMMAND, *arguments], cwd=project, preexec_fn=as_started, **quiet)
 
 
 def journal_of(project: Path, name: str) -> Path:
@@ -105,14 +108,16 @@ def test_a_killed_study_ends_as_one_that_was_left_alone(studies):
     assert steps == {trial["trial_id"]: list(range(1, trial["epochs"] + 1)) for trial in results[1]["trials"]}
 
 
-def test_ctrl_c_before_a_study_has_begun_ends_it_with_a_word(toy_project):
-    moments = [random.Random(time.time_ns() + number).uniform(1, 6) for number in range(2)]
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_stopped_before_it_has_begun_ends_with_a_word(toy_project, how):
+    moments = sorted(random.Random(time.time_ns() + number).uniform(1, 6) for number in range(2))
     print("moments:", moments)
-    processes = [start(toy_project, "--name", f"soon-{number}", *ASKED) for number in range(2)]
+    deaf = how == signal.SIGTERM
+    processes = [start(toy_project, "--name", f"soon-{moment}", *ASKED, deaf=deaf) for moment in moments]
     begun = time.monotonic()
-    for moment, process in sorted(zip(moments, processes, strict=True), key=lambda each: each[0]):
+    for moment, process in zip(moments, processes, strict=True):
         time.sleep(max(0.0, begun + moment - time.monotonic()))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
     for process in processes:
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 130, out
