@@ -84,7 +84,7 @@ def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
         What the study says, and the point that is tried.
     """
     context = Context(**config["context"])
-    _spare_the_libraries()
+    spare_the_libraries()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -100,7 +100,7 @@ def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
 
 
 @cache  # once in a process
-def _spare_the_libraries() -> None:
+def spare_the_libraries() -> None:
     """Leaves what is imported out of what gc.collect walks: it would take a quarter of a second of each trial."""
     gc.freeze()
     atexit.register(gc.unfreeze)  # what extension modules miss at the end they complain of

@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     from platform import cluster
 
     cluster.quiet()
-    from platform import study, task
+    from platform import fit, study, task
     from platform.plan import looks_right, make_plan
     from platform.view import print_error, print_plan
 
@@ -117,6 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     if faults:
         print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
+    fit.spare_the_libraries()  # a Ctrl-C that falls into the half second of walking them would be lost
     gc.enable()  # the imports are done
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
     about = {**_describe(plan.dataset), "frozen stages": _reuse(plan.request)}
