@@ -93,11 +93,11 @@ def read_request(folder: Path) -> Request:
     """
     if not (folder / JOURNAL).is_file():
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{JOURNAL}"))
-        remedy = f"Studies there: {', '.join(known)}." if known else "Start one without --resume."
-        raise InputError(Fault("--resume needs a study of that name", str(folder), remedy))
+        remedy = f"Studies there: {', '.join(known)}." if known else "No study is there: check --storage."
+        raise InputError(Fault("a study of that name must be there", str(folder), remedy))
     for place in (folder, folder / JOURNAL):
         if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():
-            rule, remedy = "--resume needs a study of one's own", "Copy the folder, if its owner is to be trusted."
+            rule, remedy = "a study must be one's own", "Copy the folder, if its owner is to be trusted."
             raise InputError(Fault(rule, f"{place} belongs to user {place.stat().st_uid}", remedy))
     events = _events(folder)
     to, sent = delivered(folder)
