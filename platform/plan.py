@@ -120,19 +120,6 @@ def busy(request: Request) -> Fault:
     return Fault("one process at a time works on a study", f"{request.name} is being worked on", remedy)
 
 
-def looks_right(request: Request, resume: bool) -> bool:
-    """Whether a request may pass, as far as can be told at once: for one that cannot, nothing need be made ready."""
-    others = [setting for setting in request.settings if split_setting(setting)[0] != DEPTH]
-    try:
-        task.space(request.task).override(others, **_budget(request))
-    except InputError:
-        return False
-    have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
-    places = all(":" in place or Path(place).exists() for place in request.data)
-    named = (request.folder / JOURNAL).exists() == resume and not (resume and _is_done(request.folder))
-    return places and named and not _request_faults(request) and not have.faults()
-
-
 def make_plan(request: Request, resume: bool = False) -> Plan:
     """Checks everything before anything starts.
 

@@ -19,7 +19,6 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -96,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     cluster.quiet()
     from platform import fit, study, task
-    from platform.plan import looks_right, make_plan
+    from platform.plan import make_plan
+    from platform.recorder import set_environment
     from platform.view import print_error, print_plan
 
     faults = []
@@ -105,13 +105,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         task.check_name(options.task)
         request = _resumed(options) if options.resume else _request(options)
-        beside = ThreadPoolExecutor(1)  # Ray takes seconds to start, and so do the imports of a task
-        planning = beside.submit(make_plan, request, resume=options.resume)
-        beside.shutdown(wait=False)  # whoever presses Ctrl-C need not wait until a large data set is read
-        if not options.dry_run and looks_right(request, options.resume):
+        # Not beside each other, though each takes seconds: both set environment variables, at which the C library
+        # lets a thread that reads one crash.
+        plan = make_plan(request, resume=options.resume)
+        if not options.dry_run:
+            set_environment()
+            os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # MLflow would, from a thread of its own
             cluster.connect(cluster.resources())
             _stop_on_sigterm()  # Ray's own would end the process with nothing said
-        plan = planning.result()
     except InputError as error:
         faults = [*error.faults, *faults]
     if faults:

@@ -1,4 +1,4 @@
-"""What can be told of a request at once."""
+"""What is wrong with a request is told before anything starts."""
 
 import json
 import os
@@ -9,26 +9,13 @@ import pytest
 from platform.delivery import DELIVERED
 from platform.errors import InputError
 from platform.journal import Journal
-from platform.plan import JOURNAL, Request, lock, looks_right, make_plan, read_request
+from platform.plan import JOURNAL, Request, lock, make_plan, read_request
 
 
 @pytest.fixture
 def request_of(tmp_path):
     asked = Request("classifier", "mine", str(tmp_path), "e", "uri", settings=("freeze_depth=99", "lr_head=1e-3"))
     return lambda **changes: replace(asked, **changes)
-
-
-def test_what_needs_the_model_or_the_data_is_left_open(request_of, tmp_path):
-    assert looks_right(request_of(), resume=False)
-    assert looks_right(request_of(data=(str(tmp_path), "torchvision:MNIST")), resume=False)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"settings": ("lr_haed=1",)}, {"data": ("/none",)}, {"name": "../up"}, {"trials": 0}, {"cpus_per_trial": 999}],
-)
-def test_what_is_plainly_wrong_makes_nothing_ready(request_of, changes):
-    assert not looks_right(request_of(**changes), resume=False)
 
 
 def journal(folder, *events: tuple[str, dict]) -> None:
@@ -39,15 +26,25 @@ def journal(folder, *events: tuple[str, dict]) -> None:
     journal.close()
 
 
+def faults_of(request, resume: bool = True) -> str:
+    with pytest.raises(InputError) as refused:
+        make_plan(request, resume)
+    return str(refused.value)
+
+
 def test_a_name_is_new_or_gone_on_with(request_of, tmp_path):
-    assert not looks_right(request_of(), resume=True)
-    journal(tmp_path / "mine", ("study", {}))
-    assert not looks_right(request_of(), resume=False)
-    assert looks_right(request_of(), resume=True)
-    journal(tmp_path / "mine", ("close", {"status": "KILLED"}))
-    assert looks_right(request_of(), resume=True)
+    taken, done, go_on = "a study's name must be new", "needs a study that was interrupted", "Or go on with it"
+    assert taken not in faults_of(request_of(), resume=False)
+    journal(tmp_path / "mine", ("study", {}), ("close", {"status": "KILLED"}))
+    told = faults_of(request_of(), resume=False)
+    assert taken in told
+    assert go_on in told
+    assert done not in faults_of(request_of())
     journal(tmp_path / "mine", ("close", {"status": "FINISHED"}))
-    assert not looks_right(request_of(), resume=True)
+    told = faults_of(request_of(), resume=False)
+    assert taken in told
+    assert go_on not in told
+    assert done in faults_of(request_of())
 
 
 def begun(request, space: dict[str, str] | None = None) -> None:
@@ -65,12 +62,6 @@ def test_a_password_is_neither_kept_nor_shown(request_of, uri):
         make_plan(request_of(tracking_uri=uri, settings=("image_size=32",)))
     assert "must hold no password" in str(refused.value)
     assert "secret" not in str(refused.value)
-
-
-def faults_of(request) -> str:
-    with pytest.raises(InputError) as refused:
-        make_plan(request, resume=True)
-    return str(refused.value)
 
 
 def test_a_study_goes_on_only_with_what_it_was_begun_with(request_of, tmp_path):
