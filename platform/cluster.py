@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,8 +115,10 @@ def connect(have: Resources) -> None:
     except ConnectionError as error:
         rule, remedy = "the cluster that RAY_ADDRESS names must answer", "Start it, or unset RAY_ADDRESS: this machine."
         raise InputError(Fault(rule, f"{os.environ.get('RAY_ADDRESS')}: {error}", remedy)) from error
-    except SystemExit as stopped:  # Ray's own answer to SIGTERM
-        raise KeyboardInterrupt from stopped
+    except SystemExit as stopped:
+        if stopped.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from stopped  # Ray's own answer to SIGTERM
 
 
 def keep_token_secret() -> None:

@@ -105,12 +105,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         task.check_name(options.task)
         request = _resumed(options) if options.resume else _request(options)
-        # Not beside each other, though each takes seconds: both set environment variables, at which the C library
-        # lets a thread that reads one crash.
+        # One after the other, though each takes seconds: both set environment variables, and where one thread adds one,
+        # another that reads any can crash in the C library.
         plan = make_plan(request, resume=options.resume)
-        if not options.dry_run:
+        if not options.dry_run and not faults:
             set_environment()
-            os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # MLflow would, from a thread of its own
+            os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # else added later, by the thread that delivers
             cluster.connect(cluster.resources())
             _stop_on_sigterm()  # Ray's own would end the process with nothing said
     except InputError as error:

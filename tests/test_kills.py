@@ -110,7 +110,7 @@ def test_a_killed_study_ends_as_one_that_was_left_alone(studies):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_stopped_before_it_has_begun_ends_with_a_word(toy_project, how):
-    moments = sorted(random.Random(time.time_ns() + number).uniform(1, 6) for number in range(2))
+    moments = sorted(random.Random(time.time_ns() + number).uniform(1, 9) for number in range(2))
     print("moments:", moments)
     deaf = how == signal.SIGTERM
     processes = [start(toy_project, "--name", f"soon-{moment}", *ASKED, deaf=deaf) for moment in moments]
