@@ -16,28 +16,31 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from platform import sealed
+from platform.mirror import Mirror
+from platform.sealed import MANIFEST, DamagedError, file_mark, seal
+
+if TYPE_CHECKING:
+    from platform.plan import Request
+
 MODEL, CARD, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.safetensors", "resume.json"
-ASSETS, FROZEN, MANIFEST = "assets", "frozen.json", "manifest.json"
+ASSETS, FROZEN = "assets", "frozen.json"
 EPOCH, PARTIAL = "epoch-", ".partial-"  # beginnings of folders' names
 NEWEST = 2  # checkpoints of a trial that are kept besides the best: should one be damaged, there is one before
-
-
-class DamagedError(Exception):
-    """A checkpoint is not as it was written, and in what."""
 
 
 class DiskFullError(OSError):
@@ -82,7 +85,8 @@ def save(
     if shelf and shelf.stages:
         files = [_shelve(shelf.folder, digest, {n: state.pop(n) for n in own if n in state})
                  for digest, own in shelf.stages.items()]  # fmt: skip
-        (folder / FROZEN).write_text(json.dumps(files))
+        # As seen from the checkpoint, so that both can be somewhere else on another node.
+        (folder / FROZEN).write_text(json.dumps([os.path.relpath(file, folder) for file in files]))
     save_file(state, folder / MODEL)
     names = _parameter_names(model, optimizer)
     slots = optimizer.state_dict()["state"].items()
@@ -121,8 +125,7 @@ def read_state(folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         FileNotFoundError: A frozen stage is no longer on its shelf.
     """
-    shelved = json.loads((folder / FROZEN).read_text()) if (folder / FROZEN).exists() else []
-    return {key: value for file in [*shelved, folder / MODEL] for key, value in load_file(file).items()}
+    return {key: value for file in [*shelved(folder), folder / MODEL] for key, value in load_file(file).items()}
 
 
 def read_told(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
@@ -164,7 +167,7 @@ def _shelve(folder: Path, digest: str, state: dict[str, torch.Tensor]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{digest}-{uuid.uuid4().hex}"
     save_file(state, partial)
-    file = folder / f"{digest}-{_hash(partial)}.safetensors"
+    file = folder / f"{digest}-{file_mark(partial)}.safetensors"
     partial.replace(file)
     return str(file)
 
@@ -176,8 +179,13 @@ class Checkpoints:
         notes: What was wrong with those that were passed over.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, remote: str = "") -> None:
+        """
+        Args:
+            folder: Theirs alone.
+            remote: Address in a bucket that they are sent to, and found by other nodes; "" where all see the folder.
+        """
+        self.folder, self.mirror = folder, Mirror(remote) if remote else None
         self.notes: list[str] = []
 
     def add(self, epoch: int, best: bool, write: Callable[[Path], None]) -> Path:
@@ -203,6 +211,8 @@ class Checkpoints:
             if target.exists():  # of an attempt before, whose word of it was lost
                 shutil.rmtree(target)
             partial.rename(target)
+            if self.mirror:
+                self.mirror.send(target, shelved(target))
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             if not _is_no_room(error):
@@ -226,9 +236,10 @@ class Checkpoints:
             known: The newest epoch that the study knows of: what was computed after it has not happened, and is
                 deleted.
         """
+        self.bring()
         for epoch in reversed(self.epochs()):
             if known is not None and epoch > known:
-                shutil.rmtree(self.path(epoch))
+                self._drop(epoch)
                 continue
             try:
                 verify(self.path(epoch))
@@ -237,8 +248,37 @@ class Checkpoints:
                 self.notes.append(f"the checkpoint of epoch {epoch} is damaged ({error})")
         return None
 
+    def bring(self) -> None:
+        """Makes the folder hold what its mirror holds, where there is one."""
+        if self.mirror is None:
+            return
+        there = self.mirror.epochs()
+        for epoch in set(self.epochs()) - set(there):  # of an attempt whose trial went on elsewhere
+            shutil.rmtree(self.path(epoch))
+        for epoch in there:
+            try:
+                self.mirror.bring(self.path(epoch), shelved)
+            except DamagedError as error:
+                self.notes.append(f"the checkpoint of epoch {epoch} is damaged in {self.mirror.place} ({error})")
+
+    def get(self, epoch: int) -> Path:
+        """The checkpoint of an epoch, brought here if need be.
+
+        Raises:
+            DamagedError, OSError: It is not as it was written, or cannot be reached.
+        """
+        if self.mirror:
+            self.mirror.bring(self.path(epoch), shelved)
+        return self.path(epoch)
+
     def forget(self) -> None:
-        """Deletes all, and the folder if nothing else is in it."""
+        """Deletes all, and the folder if nothing else is in it.
+
+        Raises:
+            OSError: The mirror could not be reached.
+        """
+        if self.mirror:
+            self.mirror.forget()
         for path in [*self.folder.glob(f"{EPOCH}*"), *self.folder.glob(f"{PARTIAL}*")]:
             shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -248,13 +288,17 @@ class Checkpoints:
         epochs = self.epochs()
         best = [epoch for epoch in epochs if _is_best(self.path(epoch))][-1:]
         for epoch in set(epochs) - set(epochs[-NEWEST:]) - set(best):
-            shutil.rmtree(self.path(epoch))
+            self._drop(epoch)
+
+    def _drop(self, epoch: int) -> None:
+        shutil.rmtree(self.path(epoch))
+        if self.mirror:
+            self.mirror.drop(self.path(epoch).name)
 
 
-def seal(folder: Path, **facts: Any) -> None:
-    """Writes the manifest of a folder: a hash of each file, and what else is to be known of it."""
-    files = {str(path.relative_to(folder)): _hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    (folder / MANIFEST).write_text(json.dumps({"files": files, **facts}, indent=2))
+def of(request: "Request", trial_id: str) -> Checkpoints:
+    """A trial's, by what its study was asked for."""
+    return Checkpoints(request.folder_of(trial_id), request.remote_of(trial_id))
 
 
 def verify(folder: Path) -> None:
@@ -263,20 +307,22 @@ def verify(folder: Path) -> None:
     Raises:
         DamagedError: One is missing or is not as it was written.
     """
-    try:
-        expected = json.loads((folder / MANIFEST).read_text())["files"]
-        changed = [name for name, mark in expected.items() if _hash(folder / name) != mark]
-        shelved = json.loads((folder / FROZEN).read_text()) if FROZEN in expected and FROZEN not in changed else []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{type(error).__name__}: {error}") from error
-    for name in shelved:
-        if not Path(name).exists():
-            changed.append(Path(name).name)
-        elif not Path(name).stem.endswith(_hash(Path(name))):
-            Path(name).rename(Path(name).with_suffix(".damaged"))  # so that it is written anew
-            changed.append(Path(name).name)
+    sealed.verify(folder)
+    changed = []
+    for file in shelved(folder):
+        if not file.exists():
+            changed.append(file.name)
+        elif not file.stem.endswith(file_mark(file)):
+            file.rename(file.with_suffix(".damaged"))  # so that it is written anew
+            changed.append(file.name)
     if changed:
         raise DamagedError(f"{', '.join(changed)}: not as written")
+
+
+def shelved(folder: Path) -> list[Path]:
+    """The files that hold a checkpoint's frozen stages."""
+    told = json.loads((folder / FROZEN).read_text()) if (folder / FROZEN).exists() else []
+    return [Path(os.path.normpath(folder / name)) for name in told]
 
 
 def _is_no_room(error: Exception) -> bool:
@@ -289,12 +335,6 @@ def _is_best(folder: Path) -> bool:
         return bool(json.loads((folder / MANIFEST).read_text()).get("best"))
     except (OSError, ValueError):
         return False
-
-
-def _hash(path: Path) -> str:
-    """Of a file's bytes; against accidents, not against an attacker."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def file_hash(path: Path) -> str:

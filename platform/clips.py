@@ -17,8 +17,8 @@ from torch import nn
 from platform import backbones
 from platform.data.files import is_folder
 from platform.errors import Fault, InputError
+from platform.project import ROOT
 
-ROOT = Path(__file__).parent.parent
 HUB, FOLDER = "hf-hub:", "local-dir:"
 
 _CONFIG = "open_clip_config.json"

@@ -1,6 +1,7 @@
 """Where a study runs: ray.init, what a trial may use, and the checks that the machine has it."""
 
 import contextlib
+import json
 import logging
 import os
 import secrets
@@ -11,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from platform.errors import Fault, InputError
+from platform.project import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 # glibc gives large blocks back to the system, which clears each page anew when the next batch asks for them: that took
 # 3 to 20 % of small networks' training on CPUs. Workers keep them, where nobody has set it otherwise.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in a submitted job
+# Of the checkout, what no trial needs; what git ignores is not sent either.
+NOT_SENT = (".git", ".ci", ".venv", "/tests", "/docs", "/benchmarks", "/studies", "*.db", "mlruns", "mlartifacts")
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Resources:
         cpus_per_trial: Cores, and torch threads, of a trial. On CPUs one thread a trial gives the most trials an hour.
         gpus_per_trial: GPUs of a trial; fractions share one.
         concurrent: Trials at the same time.
+        nodes: Of a cluster, the cores and GPUs of each node that is there or may come; empty for one machine.
     """
 
     cpus: int
@@ -35,16 +41,19 @@ class Resources:
     cpus_per_trial: int
     gpus_per_trial: float
     concurrent: int
+    nodes: tuple[tuple[int, int], ...] = ()
 
     def faults(self) -> list[Fault]:
         """What was asked for beyond what there is: Ray would wait for it for ever."""
         faults = []
+        each = self.nodes or ((self.cpus, self.gpus),)
+        what, room = ("a node", "the cluster") if self.nodes else ("this machine", "this machine")
         for kind, wanted, have, least in (
-            ("cpus", self.cpus_per_trial, self.cpus, 1),
-            ("gpus", self.gpus_per_trial, self.gpus, 0),
+            ("cpus", self.cpus_per_trial, max(cpus for cpus, _ in each), 1),
+            ("gpus", self.gpus_per_trial, max(gpus for _, gpus in each), 0),
         ):
             if not least <= wanted <= have:
-                rule = f"--{kind}-per-trial must lie in {least}..{have}, what this machine has"
+                rule = f"--{kind}-per-trial must lie in {least}..{have}, what {what} has"
                 faults.append(
                     Fault(rule, f"{wanted:g}", f"Use --{kind}-per-trial {least if wanted < least else have}.")
                 )
@@ -53,20 +62,24 @@ class Resources:
             faults.append(Fault(rule, f"{self.gpus_per_trial:g}", "Round it."))
         most = self.most_at_once()
         if not faults and not 1 <= self.concurrent <= most:
-            rule = f"--concurrent must lie in 1..{most}, what this machine has room for"
+            rule = f"--concurrent must lie in 1..{most}, what {room} has room for"
             faults.append(Fault(rule, str(self.concurrent), "Leave it out: as many as fit."))
         return faults
 
     def most_at_once(self) -> int:
-        """How many trials fit on the machine."""
-        by_gpu = int(self.gpus / self.gpus_per_trial) if self.gpus_per_trial > 0 else self.cpus
-        return min(by_gpu, self.cpus // max(1, self.cpus_per_trial))
+        """How many trials fit, each on one node."""
+        return sum(self._fit(cpus, gpus) for cpus, gpus in self.nodes or ((self.cpus, self.gpus),))
+
+    def _fit(self, cpus: int, gpus: int) -> int:
+        by_gpu = int(gpus / self.gpus_per_trial) if self.gpus_per_trial > 0 else cpus
+        return min(by_gpu, cpus // max(1, self.cpus_per_trial))
 
     def describe(self) -> str:
         """One line for people."""
         gpus = f" and {self.gpus_per_trial:g} of {self.gpus} GPUs" if self.gpus else ", no GPU"
         trials = "1 trial" if self.concurrent == 1 else f"{self.concurrent} trials"
-        return f"{trials} at a time, each {self.cpus_per_trial} of {self.cpus} CPU cores{gpus}"
+        where = f" on {len(self.nodes)} nodes, as far as they are there" if self.nodes else ""
+        return f"{trials} at a time, each {self.cpus_per_trial} of {self.cpus} CPU cores{gpus}{where}"
 
 
 def resources(
@@ -85,10 +98,15 @@ def resources(
     return replace(have, concurrent=have.most_at_once() if concurrent is None else concurrent)
 
 
+def joins() -> bool:
+    """Whether studies of this process run on a cluster that is there already."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def connect(have: Resources) -> None:
     """Starts Ray on this machine, or joins the cluster that RAY_ADDRESS names; once in a process.
 
-    Workers find our packages.
+    Workers find our packages: on a cluster they are sent there, unless this process came there as a job, with them.
 
     Raises:
         InputError: The cluster does not answer.
@@ -103,8 +121,11 @@ def connect(have: Resources) -> None:
     # Workers inherit the environment of a Ray started here, and are told it by a Ray that runs already.
     search_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     theirs = {**MALLOC, **{key: os.environ[key] for key in MALLOC if key in os.environ}, "PYTHONPATH": search_path}
-    if os.environ.get("RAY_ADDRESS"):
-        settings = {"log_to_driver": False, "runtime_env": {"env_vars": theirs}}
+    if joins():
+        runtime_env: dict[str, Any] = {"env_vars": theirs}
+        if "working_dir" not in json.loads(os.environ.get(JOB, "{}")).get("runtime_env", {}):
+            runtime_env |= {"working_dir": str(ROOT), "excludes": list(NOT_SENT)}
+        settings = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
     else:
         os.environ |= theirs
         # Without "local" Ray would join whatever cluster was once started on this machine.

@@ -7,7 +7,6 @@ python -m platform.deliver STUDY --tracking-uri http://host:5000  to another MLf
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 EXIT_UNDELIVERED, EXIT_BAD_INPUT = 1, 2
 
@@ -32,10 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     from platform import facts, journal
     from platform.delivery import Delivery
     from platform.errors import InputError, raise_if_any
-    from platform.plan import JOURNAL, address_faults, busy, lock, read_request
+    from platform.plan import JOURNAL, address_faults, busy, lock, read_request, studies_in
 
-    folder = Path(options.storage).resolve() / options.study
     try:
+        folder = studies_in(options.storage, options.study) / options.study
         raise_if_any(address_faults(options.tracking_uri or ""))
         request = read_request(folder)
         with lock(request).acquire(blocking=False):

@@ -89,12 +89,13 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.errors import raise_if_any
     from platform.plan import address_faults
     from platform.recorder import record_pictures
+    from platform.storage import here, local, resolved
 
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     raise_if_any(address_faults(uri))
     module, model, stage, space = _model(options)
-    cache = Path(options.storage).resolve() / ".cache"
-    dataset = module.read([Path(place) for place in options.data], cache, options.seed, space)
+    cache = here(resolved(options.storage)) / ".cache"
+    dataset = module.read([local(place, cache) for place in options.data], cache, options.seed, space)
     inputs, labels = module.labelled(dataset, options.split)
     chosen = np.random.default_rng(options.seed).permutation(len(inputs))[: options.most]
     vectors = module.embed(model, [inputs[number] for number in chosen], stage)
@@ -125,7 +126,7 @@ def _model(options: argparse.Namespace) -> tuple:
     """The task's module, the model asked for, the stage to look after, and the space that gave a pretrained model."""
     from platform import task
     from platform.errors import Fault, InputError
-    from platform.plan import absolute_paths, space_of
+    from platform.plan import absolute_paths, space_of, studies_in
     from platform.predict import model_folder
 
     task.check_name(options.task)
@@ -144,7 +145,8 @@ def _model(options: argparse.Namespace) -> tuple:
     if options.model == PRETRAINED:
         model = module.pretrained(config)
     else:
-        model = module.load(model_folder(options.task, options.model, Path(options.storage)))
+        studies = studies_in(options.storage, None if options.model == "best" else options.model)
+        model = module.load(model_folder(options.task, options.model, studies))
     stages = module.stage_names(model)
     stage = options.stage or stages[-1]
     if stage not in stages:

@@ -53,6 +53,7 @@ class Context:
         folder: Where checkpoints go, and for training without Ray the metrics.
         known: How many epochs of the trial its study knows: it goes on after them.
         gpus: The share of a GPU that the trial has.
+        remote: Address in a bucket that checkpoints are sent to, "" where all nodes see the folder.
         shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
     """
 
@@ -72,6 +73,7 @@ class Context:
     folder: str = ""
     known: int = 0
     gpus: float = 0.0
+    remote: str = ""
 
 
 def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
@@ -195,7 +197,7 @@ def fit(
     groups = parameter_groups(model, stages, weight_decay=optimization.weight_decay, **rates)
     optimizer = torch.optim.AdamW(groups, fused=True)
     place = Path(context.folder)
-    reporter = reporter or (ToRay(place, context.known) if context.trial else ToFolder(place))
+    reporter = reporter or (ToRay(place, context.known, context.remote) if context.trial else ToFolder(place))
     scores: list[float] = []  # after each epoch; greater is better
     first = 0
     state = None if context.steps else reporter.restore(lambda place: checkpoints.restore(place, model, optimizer))

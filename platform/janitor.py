@@ -1,7 +1,6 @@
 """What is deleted, and when: the checkpoints of trials that can no longer win."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from platform.checkpoints import Checkpoints
 from platform.journal import Event
@@ -10,16 +9,21 @@ from platform.space import Space
 
 
 class Janitor:
-    """Deletes checkpoints while a study runs, and when it is over."""
+    """Deletes checkpoints while a study runs, and when it is over.
 
-    def __init__(self, space: Space, ledger: Ledger, folder_of: Callable[[str], Path]) -> None:
+    Attributes:
+        left: Trials whose checkpoints could not be deleted, and why.
+    """
+
+    def __init__(self, space: Space, ledger: Ledger, checkpoints_of: Callable[[str], Checkpoints]) -> None:
         """
         Args:
             space: What is searched.
             ledger: What happened so far.
-            folder_of: The folder of a trial, by its id.
+            checkpoints_of: Those of a trial, by its id.
         """
-        self.space, self.ledger, self.folder_of = space, ledger, folder_of
+        self.space, self.ledger, self.checkpoints_of = space, ledger, checkpoints_of
+        self.left: dict[str, str] = {}
         self.leader: Trial | None = None  # the best of those that are done
         for trial in list(ledger.trials.values()):
             if trial.is_done:
@@ -56,4 +60,7 @@ class Janitor:
         return mine > theirs or (mine == theirs and int(trial.id) < int(other.id))
 
     def _forget(self, trial_id: str) -> None:
-        Checkpoints(self.folder_of(trial_id)).forget()
+        try:
+            self.checkpoints_of(trial_id).forget()
+        except OSError as error:  # of a bucket that does not answer
+            self.left[trial_id] = str(error)

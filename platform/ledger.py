@@ -6,7 +6,8 @@ Events:
     trial: A configuration was proposed.
     trial_start: An attempt at it began.
     epoch: A trial finished an epoch.
-    attempt_failed: An attempt ended in an error; another one follows.
+    attempt_failed: An attempt ended in an error; another one follows. With "moved", the node was at fault.
+    spent: What the process's nodes have cost so far.
     trial_end: A trial is over: finished, pruned or failed; or interrupted, to be gone on with.
     best: What came of the study.
     close: A process ended its work on it.
@@ -40,8 +41,10 @@ class Trial:
         last: Whether it has said that nothing is left to do.
         error: Why it failed.
         retried: Why attempts failed after which it was tried again.
+        moved: Why it had to go on on another node: the one before was taken away, or would not do. No failure of its.
         attempts: How often it was begun.
         failures: How many attempts in a row have failed without an epoch in between.
+        moves: How often in a row it moved without an epoch in between.
         seconds: What all its attempts took.
         since_ms: Up to when that is counted, 0 while nothing runs; ms since 1970.
     """
@@ -57,8 +60,10 @@ class Trial:
     last: bool = False
     error: str = ""
     retried: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
     attempts: int = 0
     failures: int = 0
+    moves: int = 0
     seconds: float = 0.0
     since_ms: int = 0
 
@@ -148,10 +153,13 @@ def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) 
     if kind == "epoch":
         trial.metrics.append(data["metrics"])
         trial.notes |= data["notes"]
-        trial.last, trial.thaw, trial.failures = data["last"], data.get("thaw"), 0
+        trial.last, trial.thaw, trial.failures, trial.moves = data["last"], data.get("thaw"), 0, 0
         return
     trial.since_ms = 0
-    if kind == "attempt_failed":
+    if kind == "attempt_failed" and data.get("moved"):
+        trial.moved.append(data["error"])
+        trial.status, trial.moves = "waiting", trial.moves + 1
+    elif kind == "attempt_failed":
         trial.retried.append(data["error"])
         trial.status, trial.failures, trial.gpus = "waiting", trial.failures + 1, data["gpus"]
     else:

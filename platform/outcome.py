@@ -1,5 +1,6 @@
 """What came of a study: the record of each trial, the best of them, and its scores on the test split."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from platform import checkpoints, pictures
-from platform.checkpoints import Checkpoints, DamagedError
 from platform.errors import Fault, InputError
 from platform.feed import WITHOUT
 from platform.ledger import Trial
 from platform.plan import Plan
+from platform.sealed import DamagedError
 from platform.space import Space
 from platform.task import PER_CLASS, Evaluation
 
@@ -35,6 +36,7 @@ def trial_record(trial: Trial, space: Space) -> dict[str, Any]:
         "epochs": trial.epochs,
         "attempts": trial.attempts,
         "retried": [_reason(error) for error in trial.retried],
+        "moved": [_reason(error) for error in trial.moved],
         "notes": trial.notes,
         "reuse": {key: last[f"reuse/{key}"] for key in REUSE if f"reuse/{key}" in last},
         "seconds": round(trial.seconds, 2),
@@ -176,12 +178,12 @@ def _score(plan: Plan, trial: Trial, folder: Path, data: Path) -> tuple[Any, Eva
     """
     import torch
 
-    checkpoint = Checkpoints(plan.request.folder_of(trial.id)).path(trial.best_epoch(plan.space) or 0)
     try:
+        checkpoint = checkpoints.of(plan.request, trial.id).get(trial.best_epoch(plan.space) or 0)
         checkpoints.export(checkpoint, folder)
     except (DamagedError, OSError) as error:
         remedy = "Restore it from a copy and --resume, or start a new study."
         raise InputError(Fault(f"the best checkpoint of {trial.name} must be whole", str(error), remedy)) from error
-    torch.set_num_threads(plan.resources.cpus)
+    torch.set_num_threads((os.cpu_count() or 1) if plan.resources.nodes else plan.resources.cpus)
     model = plan.task.load(folder)
     return model, plan.task.test(model, data)

@@ -7,6 +7,7 @@ from typing import Any
 
 from platform.cluster import Resources
 from platform.fit import Context
+from platform.on_node import Site, on_node
 from platform.space import DEPTH, Space
 
 STEPS = 3  # of the trial that is measured: by then the optimizer has its state
@@ -36,15 +37,29 @@ def hungriest(space: Space) -> dict[str, Any]:
     return point | ({DEPTH: 0} if DEPTH in point else {})
 
 
-def measure(task: Any, space: Space, data: Path, seed: int, resources: Resources) -> float:
-    """The most memory in GiB that the hungriest configuration takes on a GPU in a few steps."""
+def measure(
+    task: Any, space: Space, data: Path, seed: int, resources: Resources, site: Site | None = None
+) -> tuple[float, float]:
+    """The most memory that the hungriest configuration takes on a GPU in a few steps, and that GPU's, in GiB.
+
+    Args:
+        task: The study's.
+        space: The study's.
+        data: The prepared data.
+        seed: The study's.
+        resources: The study's.
+        site: On a cluster, where nodes find the data.
+    """
     import ray
 
     steps = {"steps": STEPS, "threads": resources.cpus_per_trial}
     context = Context(task.__name__, str(data), seed, space.max_epochs, space.metric, space.mode, **steps)  # type: ignore[arg-type]
-    config = {**hungriest(space), "context": asdict(context)}
+    config: dict[str, Any] = {**hungriest(space), "context": asdict(context)}
+    train = task.train
+    if site is not None:
+        config["context"]["site"], train = asdict(site), on_node(train)
     probe = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=min(1, resources.gpus), max_calls=1)(_peak)
-    return ray.get(probe.remote(task.train, config))
+    return ray.get(probe.remote(train, config))
 
 
 def packed(resources: Resources, peak_gib: float, total_gib: float) -> Resources:
@@ -55,8 +70,11 @@ def packed(resources: Resources, peak_gib: float, total_gib: float) -> Resources
     return replace(fitting, concurrent=fitting.most_at_once())
 
 
-def _peak(train: Any, config: Mapping[str, Any]) -> float:
+def _peak(train: Any, config: Mapping[str, Any]) -> tuple[float, float]:
     import torch
 
     train(config)
-    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0
+    if not torch.cuda.is_available():
+        return 0.0, 0.0
+    total = torch.cuda.get_device_properties(0).total_memory
+    return torch.cuda.max_memory_reserved() / 2**30, total / 2**30

@@ -13,14 +13,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from filelock import FileLock, Timeout
 
-from platform import cluster, journal, task
+from platform import bucket_copy, cluster, journal, storage, task
 from platform.cluster import Resources
 from platform.delivery import delivered
 from platform.errors import Fault, InputError
 from platform.space import DEPTH, Space, show, split_setting
 from platform.task import Dataset, Task
 
-JOURNAL, RESULT, TRIALS, LOCK = "journal.log", "result.json", "trials", ".lock"  # in a study's folder
+JOURNAL, RESULT, TRIALS, FROZEN, LOCK = "journal.log", "result.json", "trials", "frozen", ".lock"  # in a study's folder
 ROOM = 1 << 30  # bytes that must be free to start: a few checkpoints and the records
 
 
@@ -30,7 +30,10 @@ class Request:
 
     Attributes:
         no_reuse: Whether frozen stages are run again in each epoch.
-        store_gb: GB that the prefix store may hold; None: `features.default_capacity`.
+        storage: Where studies are kept: an absolute path, or an address in a bucket.
+        store_gb: GB that the prefix store may hold; None: `features.capacity`.
+        max_cost: US dollars that the nodes of a cluster may cost; None: no limit.
+        wait_for_nodes: Seconds until a cluster must have room for a trial.
         id: What tells the study from another of the same name.
         fingerprint: Of the data that the study began with.
     """
@@ -51,22 +54,33 @@ class Request:
     time_budget: float | None = None
     no_reuse: bool = False
     store_gb: float | None = None
+    max_cost: float | None = None
+    wait_for_nodes: float = 600.0
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     fingerprint: str = ""
 
     @property
     def folder(self) -> Path:
-        """Everything of the study but MLflow's records."""
-        return Path(self.storage) / self.name
+        """Everything of the study but MLflow's records; of one in a bucket, the copy on this machine."""
+        return storage.here(self.storage) / self.name
+
+    @property
+    def remote(self) -> str:
+        """The study's address in a bucket, "" where it is kept in a folder."""
+        return f"{self.storage}/{self.name}" if storage.is_bucket(self.storage) else ""
 
     def folder_of(self, trial_id: str) -> Path:
         """A trial's checkpoints."""
         return self.folder / TRIALS / trial_id
 
+    def remote_of(self, trial_id: str) -> str:
+        """Where they are sent, "" for nowhere."""
+        return f"{self.remote}/{TRIALS}/{trial_id}" if self.remote else ""
+
     @property
     def cache(self) -> Path:
         """What studies share: decoded data, and what frozen stages made of it."""
-        return Path(self.storage) / ".cache"
+        return storage.here(self.storage) / ".cache"
 
     @property
     def store(self) -> Path | None:
@@ -109,6 +123,18 @@ def read_request(folder: Path) -> Request:
     return Request(**{**kept, "settings": tuple(kept["settings"]), "data": tuple(kept["data"])})
 
 
+def studies_in(given: str, name: str | None = None) -> Path:
+    """The folder of studies that --storage names. What a bucket holds of them, or of one, is brought to this machine.
+
+    Raises:
+        InputError: It does not answer, or a study went on here in another way than there.
+    """
+    place = storage.resolved(given)
+    if storage.is_bucket(place):
+        bucket_copy.bring(place, JOURNAL, (TRIALS, FROZEN), lambda study: name in (None, study))
+    return storage.here(place)
+
+
 def lock(request: Request) -> FileLock:
     """Held by the process that works on a study; the system gives it back when the process dies."""
     return FileLock(request.folder / LOCK)
@@ -132,7 +158,8 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     space, space_faults = space_of(module, request.task, request.settings, **_budget(request))
     faults += space_faults
     have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
-    faults += have.faults()
+    # What a cluster has is known once it is connected.
+    faults += [] if cluster.joins() else have.faults()
     if resume and _is_done(request.folder):
         remedy = f"Search longer in a new study: --trials {2 * space.trials}."
         faults.append(Fault("--resume needs a study that was interrupted", f"{request.name}: all done", remedy))
@@ -144,11 +171,14 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
         faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
     elif resume and _is_busy(request):
         faults.append(busy(request))
-    storage_faults = _storage_faults(Path(request.storage))
+    storage_faults = storage.faults(request.storage, "--storage") or _storage_faults(storage.here(request.storage))
+    for place in request.data:
+        storage_faults += storage.faults(place, "--data")
     faults += storage_faults
     if not storage_faults:
         try:
-            dataset = module.read([Path(source) for source in request.data], request.cache, request.seed, space)
+            sources = [storage.local(source, request.cache) for source in request.data]
+            dataset = module.read(sources, request.cache, request.seed, space)
             # A depth that could not be counted has told of the model already.
             faults += [fault for fault in module.check(space, dataset) if fault not in faults]
             if resume and request.fingerprint not in ("", dataset.fingerprint):
@@ -173,7 +203,8 @@ def deliver_command(request: Request) -> str:
 
 def storage_option(request: Request) -> str:
     """What a command must be told to find a study, nothing where it is in the default place."""
-    return "" if Path(request.storage) == Path("studies").resolve() else f" --storage {shlex.quote(request.storage)}"
+    usual = request.storage == storage.resolved("studies")
+    return "" if usual else f" --storage {shlex.quote(request.storage)}"
 
 
 def _budget(request: Request) -> dict[str, int]:
@@ -268,6 +299,14 @@ def _request_faults(request: Request) -> list[Fault]:
     if request.time_budget is not None and not request.time_budget > 0:
         rule = "--time-budget must be positive seconds"
         faults.append(Fault(rule, f"{request.time_budget:g}", "Leave it out: none."))
+    if request.max_cost is not None and not request.max_cost > 0:
+        faults.append(Fault("--max-cost must be positive US dollars", f"{request.max_cost:g}", "Leave it out: none."))
+    if request.max_cost is not None and not cluster.joins():
+        rule, remedy = "--max-cost is for clusters, whose yaml has prices", "Leave it out, or use --max-hours."
+        faults.append(Fault(rule, "one machine", remedy))
+    if not request.wait_for_nodes > 0:
+        rule = "--wait-for-nodes must be positive seconds"
+        faults.append(Fault(rule, f"{request.wait_for_nodes:g}", "Leave it out: 600."))
     if request.store_gb is not None and not request.store_gb > 0:
         rule = "--store-gb must be positive"
         faults.append(Fault(rule, f"{request.store_gb:g}", "Leave it out, or use --no-reuse to keep nothing."))

@@ -33,11 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     from platform import task
     from platform.errors import InputError
+    from platform.plan import studies_in
     from platform.view import print_error
 
     try:
         task.check_name(options.task)
-        folder = model_folder(options.task, options.model, Path(options.storage))
+        studies = studies_in(options.storage, None if options.model == "best" else options.model)
+        folder = model_folder(options.task, options.model, studies)
         module = task.load(options.task)
         inputs: list = texts(options.inputs) if module.INPUT == "text" else pictures(options.inputs)
         model = module.load(folder)

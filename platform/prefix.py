@@ -7,7 +7,6 @@ the libraries and the project's own code. Whatever of them changes, nothing that
 import functools
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from platform.devices import device_name
 from platform.examples import Examples, State
 from platform.features import FORMAT
 from platform.freezing import Freezer
+from platform.project import code_digest
 from platform.speed import Speed
 
 FILL_BATCH = 64  # examples that go through the frozen stages at a time
 LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "numpy", "pillow")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class NotFrozenError(RuntimeError):
@@ -112,7 +111,7 @@ class Prefix:
             "model": self.model.cut_facts(cut),
             "device": device_name(),
             "libraries": _versions(),
-            "code": _code_digest(),
+            "code": code_digest(),
         }
 
 
@@ -136,13 +135,3 @@ def stack(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 @functools.cache
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
-
-
-@functools.cache
-def _code_digest() -> str:
-    """Of the project's own code: a model or an augmentation may be written anew under the same name."""
-    digest = xxhash.xxh3_128()
-    for folder in ("platform", "trainables"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -1,34 +1,54 @@
 """A stage that is trained once, ahead of the trials, and shared by all that ask for the same."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
+from platform import storage
 from platform.reporters import ToFolder
+from platform.sealed import MANIFEST, seal
 
 DONE = "done.json"
 
 
-def once(folder: Path, train: Callable[[ToFolder], None]) -> bool:
+def once(folder: Path, train: Callable[[ToFolder], None], origin: str = "") -> bool:
     """Trains a stage into a folder, unless that was done; one trial does it, the others wait.
 
-    What was begun and interrupted goes on from its last epoch. A trial that is killed gives the lock back.
+    What was begun and interrupted goes on from its last epoch. A trial that is killed gives the lock back. Of a
+    cluster, each node brings what another has trained; two that begin at a time both train it.
 
     Args:
         folder: For this stage alone.
         train: Calls `fit` with the reporter that it is given.
+        origin: Where other nodes find it, "" where all see the folder.
 
     Returns:
         Whether it was there already.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
+        bring(folder, origin)
         if (folder / DONE).exists():
             return True
         reporter = ToFolder(folder)
         train(reporter)
         (folder / DONE).write_text(json.dumps({"epochs": len(reporter.history())}))
         reporter.checkpoints.forget()
+        if origin:
+            seal(folder)
+            storage.send(folder, origin)
         return False
+
+
+def bring(folder: Path, origin: str) -> None:
+    """Makes a folder hold what another node has trained, if one has.
+
+    Raises:
+        OSError, DamagedError: It cannot be reached, or is not as it was written.
+    """
+    if origin and not (folder / DONE).exists() and storage.read(f"{origin}/{MANIFEST}") is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        storage.bring_whole(origin, folder)

@@ -21,16 +21,17 @@ from typing import Any
 
 from filelock import FileLock
 
-from platform.facts import ROOT, DatasetFacts, StudyFacts
+from platform.facts import DatasetFacts, StudyFacts
 from platform.journal import Event
 from platform.ledger import OF_A_TRIAL
+from platform.project import ROOT
 
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
 COLUMN = {"image": "path", "text": "text"}  # of a model's input, by what the input is
 REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision")  # of any model
-OF_THE_STUDY = ("open", "best", "close")  # events
+OF_THE_STUDY = ("open", "spent", "best", "close")  # events
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with MLflow's own 7 retries one call to a dead server takes 244 s
@@ -78,6 +79,9 @@ class Recorder:
             self._trial(first.data["trial_id"], events)
         elif first.kind == "open":
             self.client.update_run(self.parent_id, status="RUNNING")
+        elif first.kind == "spent":
+            told = ", ".join(f"{hours:.2f} h of {kind or 'nodes'}" for kind, hours in first.data["hours"].items())
+            self.client.set_tag(self.parent_id, "spent", f"{told}; {first.data['total']:.2f} US dollars in all")
         elif first.kind == "best":
             self._best(first.time_ms, **first.data)
         else:
@@ -207,7 +211,7 @@ class Recorder:
                 if event.data["step"] not in self.steps[run_id]:
                     told.append((event.data["metrics"], event.time_ms, event.data["step"]))
             elif event.kind == "attempt_failed":
-                tags["error_of_an_attempt"] = event.data["error"]
+                tags["moved" if event.data.get("moved") else "error_of_an_attempt"] = event.data["error"]
             else:
                 tags |= {"status": event.data["status"]}
                 tags |= {"error": event.data["error"]} if event.data["error"] else {}

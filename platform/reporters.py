@@ -51,13 +51,14 @@ class Reporter(Protocol):
 class ToRay:
     """Keeps a trial's checkpoints in its folder and reports its metrics to its Ray Tune session."""
 
-    def __init__(self, folder: Path, known: int) -> None:
+    def __init__(self, folder: Path, known: int, remote: str = "") -> None:
         """
         Args:
             folder: The trial's.
             known: How many epochs of the trial the study knows.
+            remote: Where its checkpoints are sent, for other nodes; "" where all nodes see the folder.
         """
-        self.checkpoints, self.known = Checkpoints(folder), known
+        self.checkpoints, self.known = Checkpoints(folder, remote), known
         self.note = ""
 
     def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:

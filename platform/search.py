@@ -16,6 +16,7 @@ from platform.sampler import Sampler
 from platform.space import Space
 
 ATTEMPTS = 3  # in a row without a finished epoch, then a trial has failed
+MOVES = 20  # likewise of nodes that went away: it may be the trial that takes them down
 HOPELESS = ("NonFiniteLossError", "FrozenChangedError", "NotFrozenError")  # would come again
 OUT_OF_MEMORY, DISK_FULL = "OutOfMemoryError", "DiskFullError"
 ENDED_EARLY = "it ended before its last epoch without saying why"
@@ -26,6 +27,7 @@ class Search:
 
     Attributes:
         stopped: Why no more is begun although trials are left, "" if nothing is in the way.
+        enough: Whether what the study may cost is spent: what runs is ended, and no more is begun.
     """
 
     def __init__(self, space: Space, seed: int, ledger: Ledger, gpus: float = 0.0) -> None:
@@ -37,7 +39,7 @@ class Search:
             gpus: The share of a GPU that a trial gets.
         """
         self.space, self.ledger, self.gpus = space, ledger, gpus
-        self.stopped = ""
+        self.stopped, self.enough = "", False
         self.baselines = dict(space.baseline_configs())
         self.asha, self._cut = Asha(space), set[str]()
         epochs: dict[str, int] = {}
@@ -67,7 +69,7 @@ class Search:
         if self._queue:
             return self._queue.popleft()
         number = len(self.ledger.trials) + 1
-        if number > self.space.trials or self.stopped:
+        if number > self.space.trials or self.stopped or self.enough:
             return None
         trial_id, baseline = f"{number:03d}", ""
         if number > 1 and self.baselines:
@@ -115,7 +117,7 @@ class Search:
 
     def ended(self, trial: Trial) -> None:
         """A trial ended by itself, or because it was told to."""
-        if self.stopped:  # and so had to end
+        if self.stopped or (self.enough and not self._is_over(trial)):  # and so had to end
             return
         if not self._is_over(trial):
             self._end(trial, "failed", ENDED_EARLY)
@@ -124,15 +126,19 @@ class Search:
         else:
             self._end(trial, "pruned")
 
-    def failed(self, trial: Trial, error: str) -> None:
+    def failed(self, trial: Trial, error: str, moved: bool = False) -> None:
         """An attempt at a trial ended in an error: it is tried again, unless that has no hope.
 
         Args:
             trial: The trial.
             error: The end of what was raised.
+            moved: Whether the node was at fault: it was taken away, or would not do. That is no failure of the trial.
         """
         gpus = self.gpus if trial.gpus is None else trial.gpus
-        if _names(error, DISK_FULL):
+        if moved and trial.moves + 1 < MOVES:
+            self._tell("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus, moved=True)
+            self._queue.append(trial)
+        elif _names(error, DISK_FULL):
             self.stopped = self.stopped or error.strip().splitlines()[-1]
             self._tell("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus)
         elif _names(error, *HOPELESS) or trial.failures + 1 >= ATTEMPTS or (_names(error, OUT_OF_MEMORY) and gpus >= 1):

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -19,10 +18,10 @@ import ray
 from filelock import Timeout
 from rich.console import Console
 
-from platform import facts, outcome, packing, tuner
+from platform import checkpoints, cluster, facts, nodes, outcome, packing, project, rollout, tuner
+from platform.bucket_copy import BucketCopy
 from platform.checkpoints import Checkpoints
-from platform.cluster import ROOT
-from platform.delivery import Delivery
+from platform.delivery import DELIVERED, Delivery
 from platform.errors import InputError
 from platform.facts import DatasetFacts, StudyFacts
 from platform.features import capacity
@@ -30,17 +29,24 @@ from platform.fit import Context
 from platform.janitor import Janitor
 from platform.journal import Event, Journal
 from platform.ledger import Ledger, Trial
+from platform.on_node import LIBRARIES, on_node
 from platform.outcome import BEST
-from platform.plan import JOURNAL, RESULT, TRIALS, Plan, Request, busy, describe, lock
+from platform.plan import FROZEN, JOURNAL, LOCK, RESULT, TRIALS, Plan, Request, busy, describe, lock
+from platform.rollout import Rollout
 from platform.search import Search
 from platform.space import show
-from platform.tuner import our_metrics
+from platform.spending import Meter
+from platform.tuner import RAYS, our_metrics
 from platform.view import LiveView
 
-FINDINGS, FROZEN = "data_findings.txt", "frozen"
-LIBRARIES = (
-    "ray", "torch", "torchvision", "transformers", "open_clip_torch", "optuna", "mlflow", "torchmetrics", "numpy"
-)  # fmt: skip
+FINDINGS = "data_findings.txt"
+GROWING = (JOURNAL, DELIVERED)  # files of a study that a bucket is sent all the time
+NOT_COPIED = (
+    TRIALS,
+    FROZEN,
+    LOCK,
+    RAYS,
+)  # what is not for its copy there: checkpoints are sent by those who write them
 
 
 def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
@@ -63,13 +69,18 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
             if findings := plan.dataset.findings():
                 (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
+            rolled = rollout.begin(plan, data, console) if cluster.joins() else None
             if plan.resources.gpus and request.gpus_per_trial is None:
-                plan = _packed(plan, data, console)
-            found = search(plan, data, console)
+                plan = _packed(plan, data, console, rolled)
+            copy = BucketCopy(request.folder, request.remote, GROWING, NOT_COPIED) if request.remote else None
+            if copy:
+                copy.start()
+            found = search(plan, data, console, rolled)
             with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that scoring needs
                 leaving = beside.submit(ray.shutdown)
                 result = _conclude(plan, found, data, console, started)
                 leaving.result()
+            result["not_copied"] = copy.close() if copy else ""
     except Timeout:
         raise InputError(busy(request)) from None
     return result
@@ -85,6 +96,7 @@ class Found:
         delivery: Its records are still being delivered.
         janitor: What it left to delete.
         stopped: Why it had to stop, "" if nothing was in the way.
+        meter: What its nodes cost, None on one machine.
         seconds: What earlier processes have worked on it.
     """
 
@@ -93,6 +105,7 @@ class Found:
     delivery: Delivery
     janitor: Janitor
     stopped: str
+    meter: Meter | None
     seconds: float
 
     def close(self, status: str) -> int:
@@ -113,7 +126,8 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
     spent = found.seconds + time.monotonic() - started
     out_of_time = request.time_budget is not None and spent >= request.time_budget and not found.stopped
     left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
-    interrupted = left and not out_of_time
+    out_of_money = found.meter is not None and found.meter.is_over
+    interrupted = left and not out_of_time and not out_of_money
     judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": []}
     if best is not None and not interrupted:
         console.print("Scoring the best trial on the test split …")
@@ -141,20 +155,29 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
         "interrupted": interrupted,
         "stopped": found.stopped,
         "out_of_time": left and out_of_time,
+        "out_of_money": left and out_of_money,
+        "spent": found.meter.as_event() if found.meter else None,
         "undelivered": undelivered,
         "undelivered_reason": found.delivery.last_error if undelivered else "",
         "seconds": round(time.monotonic() - started, 1),
     }
+    if judged["best"]:
+        found.janitor.forget_all_but(judged["best"]["trial_id"])
+    result["not_deleted"] = found.janitor.left
     partial_file = request.folder / f".{RESULT}"
     partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
     partial_file.replace(request.folder / RESULT)
-    if judged["best"]:
-        found.janitor.forget_all_but(judged["best"]["trial_id"])
     return result
 
 
-def search(plan: Plan, data: Path, console: Console) -> Found:
+def search(plan: Plan, data: Path, console: Console, rolled: Rollout | None = None) -> Found:
     """Runs the trials of a study on a Ray that is connected, until all are done, time is up or the user stops it.
+
+    Args:
+        plan: The study's.
+        data: The prepared data.
+        console: Shows how it goes.
+        rolled: The cluster that is ready for it; None: all nodes see all that this process sees.
 
     Raises:
         InputError: Its journal is damaged.
@@ -171,10 +194,20 @@ def search(plan: Plan, data: Path, console: Console) -> Found:
     known = facts.from_json(ledger.events[0].data["facts"])
     delivery = Delivery(known, ledger.events, request.folder, ledger.journal.sync)
     view = LiveView(space, ledger, console, request.time_budget)
-    janitor = Janitor(space, ledger, request.folder_of)
+    janitor = Janitor(space, ledger, partial(checkpoints.of, request))
     ledger.listeners += [delivery.told, view.told, janitor.told]
     decides = Search(space, request.seed, ledger, plan.resources.gpus_per_trial)
     delivery.start()
+    meter = Meter(rolled.prices, request.max_cost, ledger.events) if rolled else None
+
+    def tick() -> None:
+        view.tick()
+        if meter and meter.look(nodes.kinds):
+            ledger.tell("spent", **meter.as_event())
+            decides.enough = meter.is_over
+        if rolled and len(rolled.left_out) >= max(1, len(plan.resources.nodes)):
+            decides.stopped = f"no node will do: {'; '.join(rolled.left_out.values())}"
+
     left = None if request.time_budget is None else max(1.0, request.time_budget - before)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
@@ -182,16 +215,22 @@ def search(plan: Plan, data: Path, console: Console) -> Found:
         if not decides.is_over:
             resources = plan.resources
             places = (request.folder, resources.cpus_per_trial, resources.concurrent)
-            tuner.run(decides, plan.task.train, partial(_context, plan, data), *places, left, view.tick)
+            train = on_node(plan.task.train) if rolled else plan.task.train
+            left_out = rolled.left_out if rolled else None
+            tuner.run(decides, train, partial(_context, plan, data, rolled), *places, left, tick, left_out)
     finally:
         view.close()
         signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
     decides.interrupted()
+    if meter:
+        meter.look(nodes.kinds, now=True)
+        with contextlib.suppress(OSError):
+            ledger.tell("spent", **meter.as_event())
     records = [outcome.trial_record(trial, space) for trial in ledger.trials.values()]
-    return Found(ledger, records, delivery, janitor, decides.stopped, before)
+    return Found(ledger, records, delivery, janitor, decides.stopped, meter, before)
 
 
-def _context(plan: Plan, data: Path, trial: Trial) -> dict[str, Any]:
+def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> dict[str, Any]:
     """What an attempt at a trial is told besides its configuration."""
     request, space, resources = plan.request, plan.space, plan.resources
     context = Context(
@@ -204,14 +243,14 @@ def _context(plan: Plan, data: Path, trial: Trial) -> dict[str, Any]:
         threads=resources.cpus_per_trial,
         baseline=trial.baseline,
         store=str(request.store or ""),
-        store_bytes=capacity(request.store, request.store_gb) if request.store else 0,
+        store_bytes=capacity(request.store, request.store_gb) if request.store and not rolled else 0,
         shelf=str(request.folder / FROZEN),
         trial=trial.id,
         folder=str(request.folder_of(trial.id)),
         known=trial.epochs,
         gpus=resources.gpus_per_trial if trial.gpus is None else trial.gpus,
     )
-    return asdict(context)
+    return asdict(context) | ({"site": asdict(rolled.site)} if rolled else {})
 
 
 def _lost(ledger: Ledger, request: Request) -> list[str]:
@@ -236,12 +275,10 @@ def _seconds(events: Sequence[Event]) -> float:
     return total
 
 
-def _packed(plan: Plan, data: Path, console: Console) -> Plan:
+def _packed(plan: Plan, data: Path, console: Console, rolled: Rollout | None) -> Plan:
     """As many trials on a GPU as have room, by what one of them takes."""
-    import torch
-
-    peak = packing.measure(plan.task, plan.space, data, plan.request.seed, plan.resources)
-    total = torch.cuda.get_device_properties(0).total_memory / 2**30
+    site = rolled.site if rolled else None
+    peak, total = packing.measure(plan.task, plan.space, data, plan.request.seed, plan.resources, site)
     resources = packing.packed(plan.resources, peak, total)
     console.print(
         f"A trial takes up to {peak:.1f} of {total:.0f} GiB of a GPU: {resources.describe()}", highlight=False
@@ -252,9 +289,6 @@ def _packed(plan: Plan, data: Path, console: Console) -> Plan:
 def _facts(plan: Plan) -> StudyFacts:
     request, space, dataset = plan.request, plan.space, plan.dataset
     source = " ".join(request.data) or "embedded"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
-    state = (commit.stdout.strip() or "unknown") + (" with changes" if dirty.stdout.strip() else "")
     return StudyFacts(
         tracking_uri=request.tracking_uri,
         experiment=request.experiment,
@@ -274,7 +308,7 @@ def _facts(plan: Plan) -> StudyFacts:
             **{f"space.{key}": show(value) for key, value in space.params.items()},
         },
         tags={
-            "commit": state,
+            "commit": project.commit(),
             "seed": str(request.seed),
             "data_fingerprint": dataset.fingerprint,
             "python": sys.version.split()[0],

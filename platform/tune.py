@@ -13,7 +13,6 @@ import gc
 import json
 import math
 import os
-import re
 import shlex
 import signal
 import sys
@@ -55,14 +54,24 @@ def parser() -> argparse.ArgumentParser:
                      help="what frozen stages made of the data may take on the disk "
                      "(default: half of the memory, at most a quarter of what is free)")  # fmt: skip
     how.add_argument("--time-budget", type=_finite, metavar="SECONDS", help="stop the search after this time")
+    how.add_argument("--max-hours", type=_finite, metavar="HOURS", help="the same in hours")
+    how.add_argument("--max-cost", type=_finite, metavar="USD",
+                     help="stop the search when the cluster's nodes have cost so much")  # fmt: skip
     where = p.add_argument_group("where it is kept")
-    where.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
+    where.add_argument("--storage", metavar="PLACE",
+                       help="folder of studies, or s3://… or gs://… (default studies)")  # fmt: skip
     where.add_argument("--name", help="of the study (default: task and time)")
     where.add_argument("--resume", action="store_true", help="go on with the study --name, or with the newest")
     where.add_argument("--experiment", metavar="NAME", help="MLflow experiment (default: the task)")
     where.add_argument("--tracking-uri", metavar="URI",
                        help="of MLflow (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here)")  # fmt: skip
     where.add_argument("--json", metavar="FILE", help="write the result there")
+    many = p.add_argument_group("on a cluster")
+    many.add_argument("--cluster", metavar="YAML", help="run the study there, as a job, and follow it")
+    many.add_argument("--follow", metavar="NAME", help="with --cluster: pick up a study that is running there")
+    many.add_argument("--stop", metavar="NAME", help="with --cluster: interrupt a study that is running there")
+    many.add_argument("--wait-for-nodes", type=_finite, default=600.0, metavar="SECONDS",
+                      help="until a trial must have room (default 600)")  # fmt: skip
     return p
 
 
@@ -91,10 +100,12 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=160)
     if options.list:
         return _list(console)
+    if options.cluster or options.follow or options.stop:
+        return _on_cluster(options, console)
     from platform import cluster
 
     cluster.quiet()
-    from platform import fit, study, task
+    from platform import fit, rollout, study, task
     from platform.plan import make_plan
     from platform.recorder import set_environment
     from platform.view import print_error, print_plan
@@ -108,11 +119,13 @@ def main(arguments: list[str] | None = None) -> int:
         # One after the other, though each takes seconds: both set environment variables, and where one thread adds one,
         # another that reads any can crash in the C library.
         plan = make_plan(request, resume=options.resume)
-        if not options.dry_run and not faults:
+        if (not options.dry_run or cluster.joins()) and not faults:
             set_environment()
             os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # else added later, by the thread that delivers
             cluster.connect(cluster.resources())
             _stop_on_sigterm()  # Ray's own would end the process with nothing said
+        if cluster.joins() and not faults:
+            plan = rollout.on_cluster(plan, console, wait=not options.dry_run)
     except InputError as error:
         faults = [*error.faults, *faults]
     if faults:
@@ -142,6 +155,56 @@ def main(arguments: list[str] | None = None) -> int:
     return _tell(console, request, result)
 
 
+def _on_cluster(options: argparse.Namespace, console) -> int:
+    """Sends the study to a cluster, or looks after one there; returns the exit code."""
+    from rich.console import Console
+
+    from platform import jobs, task
+    from platform.errors import Fault, InputError, raise_if_any
+    from platform.plan import RESULT, absolute_paths
+    from platform.view import print_error
+
+    try:
+        task.check_name(options.task)
+        if not options.cluster:
+            raise InputError(Fault("--follow and --stop need --cluster", "none", "Add --cluster cluster.yaml"))
+        there = jobs.read(options.cluster)
+        if options.follow:
+            return jobs.follow(there, options.task, options.follow, console)
+        if options.stop:
+            return jobs.stop(there, options.task, options.stop, console)
+        if options.resume and not options.name:
+            raise InputError(Fault("--resume on a cluster needs --name", "none", "--follow NAME shows its state."))
+        place, name = jobs.storage_of(there, options.storage), options.name or _new_name(options.task)
+        settings = [absolute_paths(setting) for setting in options.settings]
+        raise_if_any(jobs.place_faults([*options.data, place], settings))
+        words = ["--name", name, "--storage", place]
+        words += [word for setting in settings for word in ("--set", jobs.relative(setting))]
+        words += _typed(options, but={"task", "cluster", "name", "storage", "settings", "json", "list"})
+        code = jobs.run(there, options.task, name, words, options.resume, console)
+        if options.json and code == 0 and there.is_file:
+            jobs.bring(there, f"{jobs.on_head(place, name)}/{RESULT}", Path(options.json))
+        return code
+    except InputError as error:
+        print_error(Console(stderr=True), error)
+        return EXIT_BAD_INPUT
+
+
+def _typed(options: argparse.Namespace, but: set[str]) -> list[str]:
+    """The options that were given, as they are typed."""
+    default, words = vars(parser().parse_args([])), list[str]()
+    for key, value in vars(options).items():
+        if key not in but and value != default[key]:
+            name = "--" + key.replace("_", "-")
+            each = value if isinstance(value, list) else [value]
+            words += [word for one in each for word in ([name] if one is True else [name, str(one)])]
+    return words
+
+
+def _new_name(name: str) -> str:
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
 def _tell(console, request, result) -> int:
     """What came of a study, and what to type next; returns the exit code."""
     from rich.markup import escape
@@ -160,6 +223,12 @@ def _tell(console, request, result) -> int:
         console.print(f"Interrupted. To go on: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_INTERRUPTED
     print_result(console, result, _places(request), _commands(request, result))
+    if result["not_copied"]:
+        console.print(f"[red]Not all of the study reached {request.remote}:[/] {escape(result['not_copied'])}")
+        console.print(f"All of it is in {request.folder}.", soft_wrap=True, highlight=False)
+    if result["not_deleted"]:
+        trials = ", ".join(result["not_deleted"])
+        console.print(f"[yellow]Checkpoints that could not be deleted: of trials {trials}.[/]")
     if result["undelivered"]:
         console.print(f"[red]{result['undelivered']} records did not reach MLflow at {request.tracking_uri}:[/]")
         console.print(result["undelivered_reason"], markup=False, soft_wrap=True)
@@ -187,14 +256,18 @@ def _usual_uri() -> str:
 
 def _request(options: argparse.Namespace):
     from platform.plan import Request, absolute_paths
+    from platform.storage import resolved
 
+    hours = None if options.max_hours is None else 3600 * options.max_hours
+    limits = [seconds for seconds in (options.time_budget, hours) if seconds is not None]
     return Request(
         task=options.task,
-        name=options.name or f"{options.task}-{time.strftime('%Y%m%d-%H%M%S')}",
-        storage=str(Path(options.storage).resolve()),
+        name=options.name or _new_name(options.task),
+        storage=resolved(options.storage or "studies"),
         experiment=options.experiment or options.task,
         tracking_uri=options.tracking_uri or _usual_uri(),
-        data=tuple(place if re.match(r"\w{2,}:", place) else str(Path(place).resolve()) for place in options.data),
+        data=tuple(map(resolved, options.data)),
+        time_budget=min(limits, default=None),
         settings=tuple(absolute_paths(setting) for setting in options.settings),
         **{
             key: getattr(options, key)
@@ -205,9 +278,10 @@ def _request(options: argparse.Namespace):
                 "concurrent",
                 "cpus_per_trial",
                 "gpus_per_trial",
-                "time_budget",
                 "no_reuse",
                 "store_gb",
+                "max_cost",
+                "wait_for_nodes",
             )
         },
     )
@@ -217,7 +291,8 @@ def _resumed(options: argparse.Namespace):
     """What the study was asked for at first: nothing but the place and the name may be given again."""
     from platform.errors import Fault, InputError
     from platform.journal import first
-    from platform.plan import JOURNAL, read_request
+    from platform.plan import JOURNAL, read_request, studies_in
+    from platform.storage import resolved
 
     default = vars(parser().parse_args([options.task]))
     again = {"resume", "name", "storage", "json", "dry_run"}
@@ -226,20 +301,21 @@ def _resumed(options: argparse.Namespace):
         names = ", ".join("--set" if key == "settings" else "--" + key.replace("_", "-") for key in given)
         rule = "--resume goes on with what the study was asked for at first"
         raise InputError(Fault(rule, names, "Leave these out, or start a new study."))
-    storage = Path(options.storage).resolve()
+    place = resolved(options.storage or "studies")
+    storage = studies_in(place, options.name)
     begun = {path: first(path) for path in storage.glob(f"*/{JOURNAL}")}
     mine = [path for path, study in begun.items() if study and study.data["request"]["task"] == options.task]
     if not options.name and not mine:
         rule = "--resume needs an earlier study of the task"
-        raise InputError(Fault(rule, f"none of {options.task} in {storage}", "Start one without --resume."))
+        raise InputError(Fault(rule, f"none of {options.task} in {place}", "Start one without --resume."))
     newest = max(mine, key=lambda path: path.stat().st_mtime, default=storage).parent
     request = read_request(storage / options.name if options.name else newest)
     if request.task != options.task:
         rule, remedy = "--resume needs a study of the task", f"python -m platform.tune {request.task} --resume …"
         raise InputError(Fault(rule, f"{request.name} is a study of {request.task}", remedy))
-    if Path(request.storage) != storage:
+    if request.storage != place:
         rule = "--resume needs the study where it was started: its trials hold absolute paths"
-        raise InputError(Fault(rule, str(storage), f"Move it back to {request.storage}."))
+        raise InputError(Fault(rule, place, f"Move it back to {request.storage}."))
     return request
 
 
@@ -263,10 +339,13 @@ def _describe(dataset) -> dict[str, str]:
 def _reuse(request) -> str:
     from rich.filesize import decimal
 
+    from platform import cluster
     from platform.features import capacity
 
     if request.store is None:
         return "run in each epoch of each trial"
+    if cluster.joins():
+        return "run once on each node, their output kept on its own disk"
     most = decimal(capacity(request.store, request.store_gb))
     return f"run once, their output kept in {request.store}, up to {most}"
 
@@ -285,6 +364,7 @@ def _places(request) -> dict[str, str]:
         "findings in the data": request.folder / FINDINGS,
     }
     there = {what: str(where) for what, where in places.items() if where.exists()}
+    there |= {"the study's copy": request.remote} if request.remote else {}
     return {**there, "MLflow": f"experiment {request.experiment} at {request.tracking_uri}"}
 
 
@@ -300,7 +380,9 @@ def _commands(request, result) -> list[str]:
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
-    spent = {"time_budget": request.time_budget} if result["out_of_time"] else {"trials": len(result["trials"])}
+    spent = {"trials": len(result["trials"])}
+    if result["out_of_time"] or result["out_of_money"]:
+        spent = {"time_budget": request.time_budget} if result["out_of_time"] else {"max_cost": request.max_cost}
     more = _as_typed(replace(request, **{key: 2 * value for key, value in spent.items()}))
     return [*commands, f"{more:58s} # search longer"]
 

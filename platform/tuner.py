@@ -22,9 +22,12 @@ ERROR_LINES = 20
 # What Ray tells of in many words.
 DIED = {
     "because its worker process has died": "its process died: killed from outside, for want of memory, or crashed",
+}
+GONE = {
     "because its node has died": "its node went away",
     "is temporarily unavailable": "its node could no longer be reached",
 }
+UNFIT = re.compile(r"UnfitNodeError: (\w+) (.*)")  # of platform.on_node: which, and why
 RAYS = ".ray"  # a folder of a study: what Ray writes of its own
 
 
@@ -48,7 +51,7 @@ class Proposer(_NotKept, Searcher):
         self.search, self.context_of = search, context_of
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self.search.is_over or self.search.stopped:
+        if self.search.is_over or self.search.stopped or self.search.enough:
             return Searcher.FINISHED  # type: ignore[return-value]  # as Ray has it
         trial = self.search.next()
         return {**trial.config, "context": self.context_of(trial)} if trial else None
@@ -81,13 +84,14 @@ class Judge(_NotKept, FIFOScheduler):
 class Watch(_NotKept, Callback):
     """Tells the search how attempts begin and end."""
 
-    def __init__(self, search: Search, tick: Callable[[], None]) -> None:
+    def __init__(self, search: Search, tick: Callable[[], None], left_out: "dict[str, str] | None" = None) -> None:
         """
         Args:
             search: Is told.
             tick: Called after each step of Ray's.
+            left_out: Nodes that will not do, and why: those that turn out so are added.
         """
-        self.search, self.tick = search, tick
+        self.search, self.tick, self.left_out = search, tick, {} if left_out is None else left_out
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.search.started(_ours(self.search, trial))
@@ -96,7 +100,11 @@ class Watch(_NotKept, Callback):
         self.search.ended(_ours(self.search, trial))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.search.failed(_ours(self.search, trial), _error_of(trial))
+        error = _error_of(trial)
+        if unfit := UNFIT.search(error):
+            self.left_out[unfit[1]] = unfit[2]
+        moved = bool(unfit) or error.splitlines()[-1] in GONE.values()
+        self.search.failed(_ours(self.search, trial), error, moved)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self.tick()
@@ -112,7 +120,7 @@ class Stop(_NotKept, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return bool(self.search.stopped)
+        return bool(self.search.stopped) or self.search.enough
 
 
 def run(
@@ -124,6 +132,7 @@ def run(
     concurrent: int,
     seconds: float | None,
     tick: Callable[[], None],
+    left_out: dict[str, str] | None = None,
 ) -> None:
     """Runs trials on a Ray that is connected until all are done, time is up, or the process is told to stop.
 
@@ -136,10 +145,15 @@ def run(
         concurrent: Trials at a time.
         seconds: After which to stop, None for no limit.
         tick: Called all the time.
+        left_out: Nodes of a cluster that no trial runs on, and why; those that turn out so are added.
     """
+    unfit = {} if left_out is None else left_out
 
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
-        return PlacementGroupFactory([{"CPU": cpus, "GPU": config["context"]["gpus"]}])
+        but: dict[str, Any] = (
+            {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(unfit)})"}]} if unfit else {}
+        )
+        return PlacementGroupFactory([{"CPU": cpus, "GPU": config["context"]["gpus"]}], **but)
 
     shutil.rmtree(folder / RAYS, ignore_errors=True)
     tuner = tune.Tuner(
@@ -157,7 +171,7 @@ def run(
         run_config=RunConfig(
             name=RAYS,
             storage_path=str(folder),
-            callbacks=[Watch(search, tick)],
+            callbacks=[Watch(search, tick, unfit)],
             stop=Stop(search),
             verbose=0,
         ),
@@ -186,5 +200,5 @@ def _ours(search: Search, trial: Any) -> Trial:
 def _error_of(trial: Any) -> str:
     """The last lines of what an attempt raised; the last of them says why in a few words."""
     text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else "no error file was written"
-    told = [why for what, why in DIED.items() if what in text]
+    told = [why for what, why in (DIED | GONE).items() if what in text]
     return "\n".join([*text.rstrip().splitlines()[-ERROR_LINES:], *told])

@@ -86,7 +86,8 @@ class LiveView:
         trial = self.ledger.trials[event.data["trial_id"]]
         if event.kind == "attempt_failed":
             reason = (event.data["error"].strip().splitlines() or [""])[-1]
-            self._line(f"{trial.name}  failed and will be tried again: {reason}")
+            what = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
+            self._line(f"{trial.name}  {what}: {reason}")
         elif event.kind == "epoch":
             self._note_score(trial)
         elif trial.is_done:
@@ -223,6 +224,9 @@ def print_result(
         for reason in dict.fromkeys(trial["retried"]):
             count = _count(trial["retried"].count(reason), "time")
             console.print(Text(f"{trial['name']} was tried again, {count}: {reason}", style="yellow"), soft_wrap=True)
+        for reason in dict.fromkeys(trial["moved"]):
+            count = _count(trial["moved"].count(reason), "time")
+            console.print(Text(f"{trial['name']} moved to another node, {count}: {reason}"), soft_wrap=True)
         if RESUMED in trial["notes"]:
             console.print(Text(f"{trial['name']}: {trial['notes'][RESUMED]}", style="yellow"), soft_wrap=True)
     if best is None:
@@ -238,6 +242,7 @@ def print_result(
                 console.print(Text(told, style="yellow"), soft_wrap=True)
         _print_scores(console, result)
     _print_reuse(console, result["reuse"])
+    _print_spent(console, result)
     if result["pareto"]:
         names = [trial["name"] for trial in order if trial["trial_id"] in result["pareto"]]
         console.print(Text("\nBeaten by none in all objectives (Pareto)", style="bold"), ", ".join(names))
@@ -260,10 +265,22 @@ def _print_reuse(console: Console, reuse: Mapping[str, Any]) -> None:
         console.print(Text(f"  {name}: {note}", style="yellow"), soft_wrap=True)
 
 
+def _print_spent(console: Console, result: Mapping[str, Any]) -> None:
+    """What the nodes of a cluster have cost."""
+    if not (spent := result["spent"]):
+        return
+    hours = ", ".join(f"{hours:.2f} h of {kind or 'nodes'}" for kind, hours in spent["hours"].items())
+    dollars = f"; {spent['total']:.2f} US dollars in all" if spent["total"] else "; the cluster's yaml has no prices"
+    over = " The search ended there: --max-cost." if result["out_of_money"] else ""
+    console.print(Text("\nSpent", style="bold"), f"{hours}{dollars}.{over}", soft_wrap=True, highlight=False)
+
+
 def _why_no_best(result: Mapping[str, Any]) -> str:
     searched = [trial for trial in result["trials"] if not trial["baseline"]]
     if result["out_of_time"] and not any(trial["epochs"] or trial["status"] == "failed" for trial in searched):
         return "Time was up before an epoch ended: there is no best configuration. Allow more with --time-budget."
+    if result["out_of_money"] and not any(trial["epochs"] for trial in searched):
+        return "The money was spent before an epoch ended: there is no best configuration. Allow more with --max-cost."
     return "No trial of what was searched succeeded: there is no best configuration."
 
 

@@ -164,7 +164,7 @@ def test_what_was_made_otherwise_is_never_used(change, tmp_path):
     ("name", "value"),
     [
         ("_versions", lambda: {"torch": "0.1"}),
-        ("_code_digest", lambda: "another"),
+        ("code_digest", lambda: "another"),
         ("device_name", lambda: "another device"),
         ("FORMAT", features.FORMAT + 1),
     ],

@@ -122,10 +122,15 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(study):
 
 def test_what_killed_an_attempt_is_told_in_a_few_words(study):
     _, trials = study
-    told = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "damaged", "node gone")}
+    told = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "damaged")}
     assert told["throws once"] == "RuntimeError: bad luck"
     assert told["damaged"] == "its process died: killed from outside, for want of memory, or crashed"
-    assert told["node gone"] in ("its node went away", "its node could no longer be reached")
+
+
+def test_a_node_that_goes_away_is_no_failure_of_its_trial(study):
+    gone = study[1]["node gone"]
+    assert gone.moved[0].splitlines()[-1] in ("its node went away", "its node could no longer be reached")
+    assert (gone.retried, gone.failures, gone.status) == ([], 0, "finished")
 
 
 def test_a_larger_share_of_the_gpu_was_given(study):

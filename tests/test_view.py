@@ -130,11 +130,13 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
             "config": {"lr": number / 100}, "metrics": metrics, "epochs": 4, "seconds": 1.0,
             "notes": {"resumed": "the checkpoint of epoch 3 is damaged; went on from epoch-2"} if number == 2 else {},
             "retried": ["a worker died"] * 2 if number == 2 else [],
+            "moved": ["its node went away"] * 3 if number == 1 else [],
         }  # fmt: skip
 
     trials = [record(1, "failed", 0.9, "the loss was NaN"), record(2, "pruned", 0.1), record(3, "finished", 0.5)]
     best = {**trials[2], "test_metrics": {"test/map": 0.45}, "model": "best"}
     result = {"metric": "val/map", "mode": "max", "best": best, "trials": trials, "pareto": ["t3"]}
+    result |= {"out_of_money": True, "spent": {"hours": {"head": 1.0, "worker": 2.5}, "total": 3.456}}
     result |= {
         "baselines": [{"baseline": "from scratch", "test_metrics": {"test/map": 0.1}}],
         "references": {"chance": {}},
@@ -147,7 +149,9 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     order = [line.split()[1] for line in text.splitlines() if line.startswith("trial ")][1:]
     assert order[:3] == ["3", "2", "1"]
     for part in ("trial 1 failed: the loss was NaN", "mlflow ui", "trial 2: the checkpoint of epoch 3 is damaged",
-                 "trial 2 was tried again, 2 times: a worker died"):  # fmt: skip
+                 "trial 2 was tried again, 2 times: a worker died",
+                 "trial 1 moved to another node, 3 times: its node went away",
+                 "Spent 1.00 h of head, 2.50 h of worker; 3.46 US dollars in all. The search ended there"):  # fmt: skip
         assert part in text
     scores = [line.split() for line in text.splitlines()]
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
@@ -169,11 +173,12 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
 def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
     trial = {
         "trial_id": "t", "name": "trial 1", "baseline": "", "status": status, "error": "", "config": {}, "metrics": {},
-        "epochs": epochs, "seconds": 0.0, "notes": {}, "retried": [],
+        "epochs": epochs, "seconds": 0.0, "notes": {}, "retried": [], "moved": [],
     }  # fmt: skip
     result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": [], "reuse": {}}
     told = console()
-    view.print_result(told, result | {"out_of_time": out_of_time}, {}, [])
+    budget = {"out_of_time": out_of_time, "out_of_money": False, "spent": None}
+    view.print_result(told, result | budget, {}, [])
     assert why in told.export_text()
 
 

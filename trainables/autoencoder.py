@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from platform import augment, checkpoints, pictures
+from platform import augment, checkpoints, pictures, storage
 from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder
 from platform.data import images
 from platform.devices import device, device_of
@@ -217,7 +217,7 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
         "confusion_matrix.png": pictures.confusion_matrix(scores.confusion(targets, predicted, CLASSES), CLASSES, title)
     }
     if model.card["pretrained"]:
-        folder = _folder_of(data, model.card["pretrained"])
+        folder = _pretrained(data, model.card["pretrained"])
         figures |= {name: Image.open(folder / name) for name in (RECONSTRUCTIONS, CURVES)}
     return Evaluation(metrics, figures, {"classification_report.txt": scores.report(targets, predicted, CLASSES)})
 
@@ -234,7 +234,7 @@ def export(model: EvenOdd, data: Path, folder: Path) -> None:
     """Writes the encoder as stage one left it, and as it is after stage two."""
     save_encoder(model.module.encoder, folder / "encoder_finetuned.safetensors")
     if model.card["pretrained"]:
-        shutil.copy(_folder_of(data, model.card["pretrained"]) / ENCODER, folder / "encoder_pretrained.safetensors")
+        shutil.copy(_pretrained(data, model.card["pretrained"]) / ENCODER, folder / "encoder_pretrained.safetensors")
 
 
 @torch.inference_mode()
@@ -291,7 +291,8 @@ def _pretrain(point: Mapping[str, Any], data: Digits, context: "Context") -> Pat
     if point["weights"] != "none":
         facts["weights"] = checkpoints.file_hash(Path(point["weights"]))
     folder = _folder_of(Path(context.data), key_of(facts))
-    once(folder, lambda reporter: _train_autoencoder(dict(point), data, context, reporter))
+    origin = _origin_of(Path(context.data), folder.name)
+    once(folder, lambda reporter: _train_autoencoder(dict(point), data, context, reporter), origin)
     return folder
 
 
@@ -342,6 +343,20 @@ def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", 
 
 def _folder_of(data: Path, key: str) -> Path:
     return data.parent / f"{data.name}-pretrained" / key
+
+
+def _origin_of(data: Path, key: str) -> str:
+    """Where the nodes of a cluster share stage one, "" on one machine."""
+    origin = storage.origin(data)
+    return f"{origin}-pretrained/{key}" if origin else ""
+
+
+def _pretrained(data: Path, key: str) -> Path:
+    """The folder of a stage one that a trial has trained, on this node or on another."""
+    from platform.pretraining import bring
+
+    bring(_folder_of(data, key), _origin_of(data, key))
+    return _folder_of(data, key)
 
 
 def _open(folder: Path, where: torch.device) -> Digits:

@@ -1,0 +1,103 @@
+"""The copy of a study's folder in its bucket: journal, result, best model, pictures. A study outlives its machine."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from platform import storage
+from platform.errors import Fault, InputError
+
+PACE_S = 5.0  # what the bucket lacks when the machine is lost
+
+
+class BucketCopy:
+    """The thread that sends the files that grow, and at the end all others.
+
+    Attributes:
+        last_error: Why the latest file that did not arrive did not, or "".
+    """
+
+    def __init__(self, folder: Path, place: str, growing: tuple[str, ...], left_out: tuple[str, ...]) -> None:
+        """
+        Args:
+            folder: The study's, on this machine.
+            place: Its address in the bucket.
+            growing: Files that are sent all the time.
+            left_out: Names in the folder that are never sent.
+        """
+        self.folder, self.place, self.growing, self.left_out = folder, place, growing, left_out
+        self.last_error = ""
+        self._sent: dict[str, tuple[int, int]] = {}  # size and time of what was sent last
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bucket", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def close(self) -> str:
+        """Sends what is left.
+
+        Returns:
+            Why something did not arrive, "" if all did.
+        """
+        self._over.set()
+        self._thread.join()
+        self.last_error = ""
+        for file in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            name = file.relative_to(self.folder)
+            if name.parts[0] not in self.left_out:
+                self._send(name.as_posix())
+        return self.last_error
+
+    def _run(self) -> None:
+        while not self._over.wait(PACE_S):
+            for name in self.growing:
+                self._send(name)
+
+    def _send(self, name: str) -> None:
+        try:
+            state = (self.folder / name).stat()
+            mark = (state.st_size, state.st_mtime_ns)
+            if self._sent.get(name) != mark:
+                storage.send_file(self.folder / name, f"{self.place}/{name}")
+                self._sent[name] = mark
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.last_error = f"{name}: {error}"
+
+
+def bring(place: str, journal: str, left_out: tuple[str, ...], only: Callable[[str], bool] = lambda name: True) -> None:
+    """Brings the studies that a bucket holds to this machine, without their checkpoints.
+
+    A journal that has less here than in the bucket is replaced; one that has more stays, and all of its study with it.
+
+    Args:
+        place: Address of the folder of studies.
+        journal: The name of a study's journal.
+        left_out: Names in a study that are not brought.
+        only: Tells by its name whether a study is wanted.
+
+    Raises:
+        InputError: The bucket does not answer, or a journal went on here in another way than there.
+    """
+    with storage.told("--storage must answer", "Check the address, and the credentials for it."):
+        for name in storage.names(place):
+            if not name.startswith(".") and only(name):
+                _bring(f"{place}/{name}", storage.here(place) / name, journal, left_out)
+
+
+def _bring(place: str, folder: Path, journal: str, left_out: tuple[str, ...]) -> None:
+    there = storage.read(f"{place}/{journal}")
+    here = (folder / journal).read_bytes() if (folder / journal).exists() else b""
+    if there is None or here.startswith(there):
+        return
+    if not there.startswith(here):
+        remedy = f"Delete the one that is not to be gone on with: {folder}, or the one in the bucket."
+        raise InputError(
+            Fault("a study must have gone on in one place", f"two journals of {place} that differ", remedy)
+        )
+    for name in storage.names(place):
+        if name not in left_out:
+            storage.bring(f"{place}/{name}", folder / name)

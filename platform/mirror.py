@@ -1,0 +1,73 @@
+"""A trial's checkpoints in a bucket: other nodes go on from them when the one that wrote them goes away."""
+
+import os
+import posixpath
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from platform import storage
+from platform.sealed import MANIFEST
+
+EPOCH = "epoch-"
+
+
+class Mirror:
+    """A place that checkpoints are sent to. What they share, frozen stages, lies beside it as it does in folders."""
+
+    def __init__(self, place: str) -> None:
+        """
+        Args:
+            place: The trial's, e.g. "s3://bucket/studies/NAME/trials/007".
+        """
+        self.place = place
+        self._sent: set[str] = set()  # frozen stages
+
+    def epochs(self) -> list[int]:
+        """Of which there are checkpoints, in order.
+
+        Raises:
+            OSError: The place does not answer; so do the other methods.
+        """
+        names = [name for name in storage.names(self.place) if name.startswith(EPOCH)]
+        return sorted(int(name.removeprefix(EPOCH)) for name in names)
+
+    def send(self, folder: Path, shelved: Iterable[Path]) -> None:
+        """Sends a checkpoint, after the files that it shares with others."""
+        for file in shelved:
+            place = self._beside(folder, file)
+            if place not in self._sent and file.name not in storage.names(posixpath.dirname(place)):
+                storage.send_file(file, place)
+            self._sent.add(place)
+        storage.send(folder, f"{self.place}/{folder.name}")
+
+    def bring(self, folder: Path, shelved: Callable[[Path], Iterable[Path]]) -> None:
+        """Brings the checkpoint of a folder's name into it, and what it shares with others, unless they are there.
+
+        Args:
+            folder: Where to.
+            shelved: Tells the files that a checkpoint shares with others.
+
+        Raises:
+            DamagedError: It is not as it was written.
+        """
+        place = f"{self.place}/{folder.name}"
+        mine = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).exists() else b""
+        if mine != storage.read(f"{place}/{MANIFEST}"):
+            shutil.rmtree(folder, ignore_errors=True)
+            storage.bring_whole(place, folder)
+        for file in shelved(folder):
+            if not file.exists():
+                storage.bring(self._beside(folder, file), file)
+
+    def drop(self, name: str) -> None:
+        """Deletes a checkpoint."""
+        storage.delete(f"{self.place}/{name}")
+
+    def forget(self) -> None:
+        """Deletes all."""
+        storage.delete(self.place)
+
+    def _beside(self, folder: Path, file: Path) -> str:
+        scheme, path = f"{self.place}/{folder.name}".split("://")
+        return f"{scheme}://{posixpath.normpath(posixpath.join(path, os.path.relpath(file, folder)))}"
