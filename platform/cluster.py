@@ -18,6 +18,7 @@ from platform.project import ROOT
 # 3 to 20 % of small networks' training on CPUs. Workers keep them, where nobody has set it otherwise.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
+CONFIG = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the cluster's yaml on its head
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in a submitted job
 # Of the checkout, what no trial needs; what git ignores is not sent either.
 NOT_SENT = (".git", ".ci", ".venv", "/tests", "/docs", "/benchmarks", "/studies", "*.db", "mlruns", "mlartifacts")
@@ -122,10 +123,7 @@ def connect(have: Resources) -> None:
     search_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     theirs = {**MALLOC, **{key: os.environ[key] for key in MALLOC if key in os.environ}, "PYTHONPATH": search_path}
     if joins():
-        runtime_env: dict[str, Any] = {"env_vars": theirs}
-        if "working_dir" not in json.loads(os.environ.get(JOB, "{}")).get("runtime_env", {}):
-            runtime_env |= {"working_dir": str(ROOT), "excludes": list(NOT_SENT)}
-        settings = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": runtime_env}
+        settings = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": {"env_vars": theirs}}
     else:
         os.environ |= theirs
         # Without "local" Ray would join whatever cluster was once started on this machine.
@@ -133,6 +131,11 @@ def connect(have: Resources) -> None:
         keep_token_secret()
     try:
         ray.init(**settings)
+        came_with_code = "working_dir" in json.loads(os.environ.get(JOB, "{}")).get("runtime_env", {})
+        if joins() and not came_with_code and _has_other_machines():
+            ray.shutdown()
+            settings["runtime_env"] |= {"working_dir": str(ROOT), "excludes": list(NOT_SENT)}
+            ray.init(**settings)
     except ConnectionError as error:
         rule, remedy = "the cluster that RAY_ADDRESS names must answer", "Start it, or unset RAY_ADDRESS: this machine."
         raise InputError(Fault(rule, f"{os.environ.get('RAY_ADDRESS')}: {error}", remedy)) from error
@@ -140,6 +143,14 @@ def connect(have: Resources) -> None:
         if stopped.code != signal.SIGTERM:
             raise
         raise KeyboardInterrupt from stopped  # Ray's own answer to SIGTERM
+
+
+def _has_other_machines() -> bool:
+    """Whether the cluster that is connected has nodes that do not see this one's files, or may get some."""
+    import ray
+
+    addresses = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    return len(addresses) > 1 or CONFIG.expanduser().exists()
 
 
 def keep_token_secret() -> None:

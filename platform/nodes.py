@@ -3,15 +3,13 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from platform.cluster import Resources
+from platform.cluster import CONFIG, Resources
 from platform.errors import Fault, InputError
 
-CONFIG = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the cluster's yaml on its head
 TELL_S = 15.0  # between two lines about what is waited for
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,38 @@ def toy_project(tmp_path, monkeypatch) -> Path:
     shutil.copy(ROOT / "tests" / "toy_task" / "trainable.py", tmp_path / "trainables" / "toy.py")
     shutil.copy(ROOT / "tests" / "toy_task" / "space.py", tmp_path / "search_spaces" / "toy.py")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A bucket service on this machine; processes that are started afterwards find it."""
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-west-2",
+            "AWS_REGION": "us-west-2",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()),
+        }.items():
+            patch.setenv(key, value)
+        yield
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch, tmp_path) -> str:
+    """A new bucket. The home is new as well: copies of what is in buckets lie there."""
+    import boto3
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+    return f"s3://{name}"

@@ -21,7 +21,8 @@ from platform.search import ATTEMPTS, Search
 from platform.space import Space
 
 ROOT = Path(__file__).parent.parent
-FAULTS = ("throws once", "throws always", "nan", "damaged", "node gone", "no memory")
+FAULTS = ("throws once", "throws always", "nan", "damaged", "node gone", "no memory", "unfit")
+LEFT_OUT: dict[str, str] = {}
 
 
 def run(folder: Path, where: Path, tick=lambda: None, gpus: float = 0.5, **changes) -> Search:
@@ -40,7 +41,7 @@ def run(folder: Path, where: Path, tick=lambda: None, gpus: float = 0.5, **chang
         told = {"trial": trial.id, "folder": str(where / trial.id), "known": trial.epochs, "gpus": share}
         return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shelf=str(where / "frozen"), **told))
 
-    tuner.run(search, train, context_of, folder, 1, 2, None, tick)
+    tuner.run(search, train, context_of, folder, 1, 2, None, tick, LEFT_OUT)
     return search
 
 
@@ -88,6 +89,7 @@ def test_every_trial_ends_as_it_must(study):
         "node gone": ("finished", 4, 2),
         "no memory": ("finished", 4, 2),
         "nan": ("failed", 0, 1),
+        "unfit": ("finished", 4, 2),
     }
 
 
@@ -102,7 +104,7 @@ def test_why_it_failed_is_told(study, fault, told):
     assert told in study[1][fault].error
 
 
-@pytest.mark.parametrize("fault", ["throws once", "damaged", "node gone", "no memory"])
+@pytest.mark.parametrize("fault", ["throws once", "damaged", "node gone", "no memory", "unfit"])
 def test_what_was_gone_on_with_ends_with_the_same_weights(study, fault):
     """Killed at the thaw: the second of four epochs was done, the third thaws a stage."""
     folder, trials = study
@@ -131,6 +133,14 @@ def test_a_node_that_goes_away_is_no_failure_of_its_trial(study):
     gone = study[1]["node gone"]
     assert gone.moved[0].splitlines()[-1] in ("its node went away", "its node could no longer be reached")
     assert (gone.retried, gone.failures, gone.status) == ([], 0, "finished")
+
+
+def test_a_node_that_will_not_do_is_left_out(study):
+    unfit = study[1]["unfit"]
+    assert (unfit.retried, unfit.failures) == ([], 0)
+    assert "its disk is full" in unfit.moved[0]
+    [why] = LEFT_OUT.values()
+    assert why.endswith("its disk is full")
 
 
 def test_a_larger_share_of_the_gpu_was_given(study):

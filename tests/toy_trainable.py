@@ -9,10 +9,12 @@ import torch
 from torch import nn
 from toys import Numbers
 
+from platform import on_node
 from platform.checkpoints import Checkpoints
 from platform.examples import shuffled
 from platform.fit import Optimization, begin, fit
 from platform.freezing import Freezing, Stage
+from platform.on_node import UnfitNodeError
 
 EPOCHS = 4
 
@@ -44,6 +46,8 @@ def train(config):
             (folder.parent / f"{fault}.marker").write_text(str(os.getppid()))  # whose process is the node's
             if fault == "node gone":
                 time.sleep(600)
+            if fault == "unfit":
+                raise UnfitNodeError(f"{on_node.name()}: its disk is full")
             if fault in ("throws once", "throws always"):
                 raise RuntimeError("bad luck")
             if fault == "damaged":

@@ -1,0 +1,72 @@
+"""The copy of a study in a bucket: another machine can go on with it, and none goes back."""
+
+import pytest
+
+from platform import bucket_copy, storage
+from platform.bucket_copy import BucketCopy
+from platform.errors import InputError
+
+NAMES = (("journal.log",), ("trials",))
+
+
+@pytest.fixture
+def study(bucket, tmp_path):
+    """A study's folder, sent to its bucket, and gone from here."""
+    place = f"{bucket}/studies"
+    folder = storage.here(place) / "one"
+    (folder / "trials" / "001").mkdir(parents=True)
+    (folder / "best").mkdir()
+    for name in ("journal.log", "best/model.json", "trials/001/large"):
+        (folder / name).write_text(f"first\n{name}\n")
+    assert BucketCopyThatRan(folder, f"{place}/one").close() == ""
+    return place, folder
+
+
+def BucketCopyThatRan(folder, place) -> BucketCopy:  # noqa: N802
+    copy = BucketCopy(folder, place, *NAMES)
+    copy.start()
+    return copy
+
+
+def bring(place: str) -> None:
+    bucket_copy.bring(place, "journal.log", ("trials",), lambda name: name == "one")
+
+
+def test_all_but_checkpoints_is_there_and_comes_to_another_machine(study, tmp_path, monkeypatch):
+    place, folder = study
+    assert storage.names(f"{place}/one") == ["best", "journal.log"]
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    bring(place)
+    other = storage.here(place) / "one"
+    assert other != folder
+    assert (other / "best" / "model.json").read_text() == (folder / "best" / "model.json").read_text()
+    assert not (other / "trials").exists()
+
+
+def test_what_went_on_there_replaces_what_is_here(study):
+    place, folder = study
+    storage.write(f"{place}/one/journal.log", (folder / "journal.log").read_bytes() + b"more\n")
+    bring(place)
+    assert (folder / "journal.log").read_text().endswith("more\n")
+
+
+def test_what_went_on_here_stays(study):
+    place, folder = study
+    with (folder / "journal.log").open("a") as file:
+        file.write("more\n")
+    bring(place)
+    assert (folder / "journal.log").read_text().endswith("more\n")
+
+
+def test_a_study_that_went_on_in_two_places_is_refused(study):
+    place, folder = study
+    storage.write(f"{place}/one/journal.log", b"other\n")
+    with pytest.raises(InputError, match="a study must have gone on in one place"):
+        bring(place)
+    assert (folder / "journal.log").read_text().startswith("first")
+
+
+def test_what_does_not_arrive_is_told(tmp_path, monkeypatch, bucket):
+    (tmp_path / "journal.log").write_text("x")
+    copy = BucketCopyThatRan(tmp_path, "s3://no-such-bucket-of-ours/one")
+    assert "journal.log" in copy.close()

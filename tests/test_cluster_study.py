@@ -1,0 +1,140 @@
+"""A study on a cluster of three nodes in one machine, kept in a bucket: a node is killed, then the head is lost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from platform import storage
+from platform.journal import read
+
+TRIALS, EPOCHS = 6, 6
+
+
+class Nodes:
+    """Three nodes of a core each beside a head that does no trials, and the prices of both kinds."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        for _ in range(3):
+            self.add()
+
+    def add(self) -> None:
+        self.cluster.add_node(num_cpus=1)
+
+    def kill(self) -> None:
+        self.cluster.remove_node(next(iter(self.cluster.worker_nodes)), allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def nodes(s3):
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    found = Nodes()
+    yield found
+    found.cluster.shutdown()
+
+
+def tune(project: Path, address: str, *arguments: str, **more):
+    command = [sys.executable, "-m", "platform.tune", "toy", *arguments]
+    environment = {**os.environ, "RAY_ADDRESS": address, "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    return subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
+    )
+
+
+def epochs_in(place: str) -> int:
+    """What the bucket's copy of the journal knows."""
+    text = storage.read(f"{place}/journal.log") or b""
+    return text.count(b'["epoch", ')
+
+
+def wait_for(condition, process, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_a_killed_node_and_a_lost_head_cost_nothing(nodes, bucket, toy_project, tmp_path, monkeypatch):
+    studies, address = f"{bucket}/studies", nodes.cluster.address
+    asked = ["--storage", studies, "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--set", "pause=1"]
+    first = tune(toy_project, address, "--name", "one", *asked)
+    wait_for(lambda: epochs_in(f"{studies}/one") >= 4, first)
+    nodes.kill()
+    nodes.add()
+    here = storage.here(studies) / "one"
+    wait_for(lambda: '"moved": true' in (here / "journal.log").read_text(), first)
+    known = epochs_in(f"{studies}/one")
+    wait_for(lambda: epochs_in(f"{studies}/one") > known + 2, first)
+    first.kill()  # and all that the head had is gone with it
+    first.wait()
+    shutil.rmtree(here)
+    monkeypatch.setenv("HOME", str(tmp_path / "another head"))
+    told = tune(toy_project, address, "--storage", studies, "--name", "one", "--resume").communicate(timeout=200)[0]
+    result = json.loads(storage.read(f"{studies}/one/result.json"))
+    assert Counter(trial["status"] for trial in result["trials"]) <= Counter(finished=TRIALS, pruned=TRIALS), told
+    assert len(result["trials"]) == TRIALS
+    assert [reason for trial in result["trials"] for reason in trial["retried"]] == []
+    moved = [reason for trial in result["trials"] for reason in trial["moved"]]
+    assert moved, told
+    assert set(moved) <= {"its node went away", "its node could no longer be reached"}
+    assert f"moved to another node, 1 time: {moved[0]}" in told
+    assert sum(result["spent"]["hours"].values()) > 0
+    _one_run_a_trial(toy_project, result)
+    journal = read(storage.here(studies) / "one" / "journal.log")
+    for trial in result["trials"]:
+        steps = [e.data["step"] for e in journal if e.kind == "epoch" and e.data["trial_id"] == trial["trial_id"]]
+        assert steps == list(range(1, trial["epochs"] + 1))
+    assert storage.names(f"{studies}/one/trials") in ([result["best"]["trial_id"]], [])
+    _used_elsewhere(toy_project, studies, tmp_path, monkeypatch)
+
+
+def _one_run_a_trial(project: Path, result: dict) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    [experiment] = [each for each in client.search_experiments() if each.name == "toy"]
+    runs = client.search_runs([experiment.experiment_id])
+    trials = {run.data.tags["trial_id"]: run for run in runs if run.data.tags["kind"] == "trial"}
+    assert len(runs) == 1 + len(trials) == 1 + TRIALS
+    for trial in result["trials"]:
+        run = trials[trial["trial_id"]]
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/error")]
+        assert steps == list(range(1, trial["epochs"] + 1))
+        assert ("moved" in run.data.tags) == bool(trial["moved"])
+        assert "error_of_an_attempt" not in run.data.tags
+    [study] = [run for run in runs if run.data.tags["kind"] == "study"]
+    assert "h of nodes" in study.data.tags["spent"]
+
+
+def _used_elsewhere(project: Path, studies: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "a laptop"))
+    command = [sys.executable, "-m", "platform.predict", "toy", "two words", "--model", "one", "--storage", studies]
+    told = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(told.stdout)["text"] == "two words"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--storage", "s3://no-such-bucket-of-ours/x"), "--storage must be reached and written"),
+        (("--max-cost", "5"), "--max-cost needs the price of each node type"),
+        (("--cpus-per-trial", "2"), "--cpus-per-trial must lie in 1..1, what a node has"),
+        (("--gpus-per-trial", "1"), "--gpus-per-trial must lie in 0..0, what a node has"),
+        (("--concurrent", "9"), "what the cluster has room for"),
+    ],
+)
+def test_what_the_cluster_cannot_do_is_told_before_the_first_trial(nodes, bucket, toy_project, asked, told):
+    process = tune(toy_project, nodes.cluster.address, "--storage", f"{bucket}/studies", "--name", "no", *asked)
+    assert told in process.communicate(timeout=120)[0]
+    assert process.returncode == 2
+    assert storage.names(f"{bucket}/studies") == []

@@ -1,0 +1,104 @@
+"""A folder or a bucket: what is sent arrives whole, and what is brought is what was sent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from platform import storage
+from platform.errors import InputError
+from platform.sealed import MANIFEST, DamagedError, seal, verify
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request, tmp_path) -> str:
+    return str(tmp_path / "place") if request.param == "folder" else request.getfixturevalue("bucket") + "/deep"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "mine" / "sub").mkdir(parents=True)
+    (tmp_path / "mine" / "a.bin").write_bytes(os.urandom(100_000))
+    (tmp_path / "mine" / "sub" / "b c.txt").write_text("ä")
+    (tmp_path / "mine" / "empty").touch()
+    seal(tmp_path / "mine", best=True)
+    return tmp_path / "mine"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_comes_back_as_it_was_sent(place, folder, tmp_path):
+    storage.send(folder, f"{place}/x")
+    storage.bring_whole(f"{place}/x", tmp_path / "back")
+    assert content(tmp_path / "back") == content(folder)
+    assert verify(tmp_path / "back")["best"] is True
+    assert storage.names(place) == ["x"]
+    assert storage.names(f"{place}/nothing") == []
+
+
+def test_what_was_altered_on_the_way_is_not_taken(place, folder, tmp_path):
+    storage.send(folder, f"{place}/x")
+    storage.write(f"{place}/x/a.bin", b"other")
+    with pytest.raises(DamagedError, match=r"a\.bin: not as written"):
+        storage.bring_whole(f"{place}/x", tmp_path / "back")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(("back", "partial"))) == []
+
+
+def test_what_was_not_sent_to_its_end_is_not_taken(place, folder, tmp_path):
+    (folder / MANIFEST).unlink()  # it is sent last
+    storage.send(folder, f"{place}/x")
+    with pytest.raises(DamagedError):
+        storage.bring_whole(f"{place}/x", tmp_path / "back")
+
+
+def test_files_are_written_read_and_deleted(place, tmp_path):
+    assert storage.read(f"{place}/d/one") is None
+    storage.write(f"{place}/d/one", b"1")
+    storage.write(f"{place}/d/one", b"2")
+    assert storage.read(f"{place}/d/one") == b"2"
+    storage.bring(f"{place}/d/one", tmp_path / "got" / "renamed")
+    assert (tmp_path / "got" / "renamed").read_bytes() == b"2"
+    storage.delete(f"{place}/d")
+    storage.delete(f"{place}/d")
+    assert storage.read(f"{place}/d/one") is None
+    with pytest.raises(OSError, match="d"):
+        storage.bring(f"{place}/d", tmp_path / "nothing")
+
+
+def test_data_of_a_bucket_is_brought_once_until_it_changes(bucket, folder, tmp_path, monkeypatch):
+    storage.send(folder, f"{bucket}/data/animals")
+    brought = storage.local(f"{bucket}/data/animals", tmp_path / "cache")
+    assert (brought.name, content(brought)) == ("animals", content(folder))
+    (brought / "mark").touch()
+    assert (storage.local(f"{bucket}/data/animals", tmp_path / "cache") / "mark").exists()
+    storage.write(f"{bucket}/data/animals/empty", b"no longer")
+    again = storage.local(f"{bucket}/data/animals", tmp_path / "cache")
+    assert (again / "empty").read_bytes() == b"no longer"
+    one = storage.local(f"{bucket}/data/animals/a.bin", tmp_path / "cache")
+    assert one.read_bytes() == (folder / "a.bin").read_bytes()
+    assert storage.local("relative/path", tmp_path) == Path("relative/path")
+
+
+def test_data_that_is_not_there_is_a_fault(bucket, tmp_path):
+    with pytest.raises(InputError, match="--data must be there"):
+        storage.local(f"{bucket}/nothing", tmp_path)
+    with pytest.raises(InputError, match="--data must be there"):
+        storage.local("s3://no-such-bucket-of-ours/x", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("ftp://host/x", True), ("http://host/x", True), ("s3://b/x", False), ("/a/b", False)]
+)
+def test_other_addresses_are_faults(place, told):
+    assert bool(storage.faults(place, "--storage")) == told
+
+
+def test_a_place_means_the_same_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert storage.resolved("studies") == str(tmp_path / "studies")
+    assert storage.resolved("s3://b/x/") == "s3://b/x"
+    assert storage.here("s3://b/x") == tmp_path / ".platform-tune" / "s3" / "b" / "x"
+    assert storage.here(str(tmp_path)) == tmp_path
