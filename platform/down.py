@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from rich.console import Console
 
-    from platform import jobs, storage
+    from platform import jobs
+
+    jobs.use_token()
+    from platform import storage
     from platform.errors import Fault, InputError, raise_if_any
     from platform.view import print_error
 

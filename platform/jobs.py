@@ -50,6 +50,12 @@ class Cluster:
         return str(self.metadata.get("storage") or "")
 
 
+def use_token() -> None:
+    """Shows the cluster the token of ~/.ray, which is made if there is none. To be called before Ray is imported."""
+    keep_token_secret()
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 def read(place: str) -> Cluster:
     """
     Raises:
@@ -210,14 +216,13 @@ def _client(cluster: Cluster) -> Iterator[Any]:
     Raises:
         InputError: It does not answer.
     """
-    keep_token_secret()
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported: it is read only then
     with tunnel(cluster) as address:
+        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         try:
             client = JobSubmissionClient(address)
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, AuthenticationError) as error:
             remedy = "Is it up, and is ~/.ray/auth_token the one that it was made with?"
             raise InputError(Fault("the cluster must answer", f"{cluster.place}: {error}", remedy)) from error
         yield client

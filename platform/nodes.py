@@ -1,7 +1,7 @@
 """The nodes of a cluster, as the driver sees them: which are there, which may come, and waiting for them."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,13 +132,16 @@ def _rooms() -> list[tuple[int, int]]:
     return [(cpus, gpus) for cpus, gpus in rooms if cpus] or [(0, 0)]
 
 
-def _may_come() -> Sequence[tuple[str, int, int, int]]:
-    """Node types that an autoscaler starts: name, how many at most, cores, GPUs."""
-    from ray._private.state import state  # as Ray Data and Ray Train ask it
-
-    told = state.get_cluster_config()
-    groups = [] if told is None else [group for group in told.node_group_configs if group.max_count > 0]
-    return [(g.name, g.max_count, int(g.resources.get("CPU", 0)), int(g.resources.get("GPU", 0))) for g in groups]
+def _may_come() -> list[tuple[str, int, int, int]]:
+    """Node types that the autoscaler starts, by the cluster's yaml: name, how many at most, cores, GPUs."""
+    told = config()
+    most, found = int(told.get("max_workers") or 0), []
+    for kind, each in (told.get("available_node_types") or {}).items():
+        has = each.get("resources") or {}
+        if kind != told.get("head_node_type"):
+            count = min(most, int(each.get("max_workers", most)))
+            found.append((str(kind), count, int(has.get("CPU", 0)), int(has.get("GPU", 0))))
+    return found
 
 
 def _status() -> Any:

@@ -11,6 +11,7 @@ from platform.errors import Fault, InputError, raise_if_any
 from platform.on_node import Site
 from platform.plan import Plan
 from platform.sealed import seal
+from platform.spending import DEFAULT
 
 DATA = ".data"  # a folder of a bucket: prepared data
 
@@ -99,8 +100,9 @@ def _price_faults(plan: Plan) -> list[Fault]:
         return []
     priced = prices()
     kinds = {node.kind for node in nodes.alive()} | set(nodes.config().get("available_node_types") or {})
-    missing = sorted(kind or "nodes without a type" for kind in kinds if kind not in priced)
-    rule, remedy = "--max-cost needs the price of each node type", "Write it into the cluster's yaml, metadata: prices."
+    missing = [] if DEFAULT in priced else sorted(kind or "nodes without a type" for kind in kinds - priced.keys())
+    rule = "--max-cost needs the price of each node type"
+    remedy = "Write it into the cluster's yaml, metadata: prices; default is the price of all that are not named."
     return [Fault(rule, f"none of {', '.join(missing)}", remedy)] if missing else []
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from platform.journal import Event
 
+DEFAULT = "default"  # the price of node types that are not named
 LOOK_S = 10.0  # between two looks at which nodes are there
 
 
@@ -23,7 +24,7 @@ class Meter:
     def __init__(self, prices: Mapping[str, float], most: float | None = None, events: Iterable[Event] = ()) -> None:
         """
         Args:
-            prices: US dollars an hour, by node type.
+            prices: US dollars an hour, by node type; "default" is of all that are not named.
             most: Dollars that the study may cost, None for no limit.
             events: The study's journal: what earlier processes spent.
         """
@@ -54,7 +55,8 @@ class Meter:
     @property
     def dollars(self) -> float:
         """Of this process."""
-        return sum(hours * self.prices.get(kind, 0.0) for kind, hours in self.hours.items())
+        usual = self.prices.get(DEFAULT, 0.0)
+        return sum(hours * self.prices.get(kind, usual) for kind, hours in self.hours.items())
 
     @property
     def total(self) -> float:

@@ -159,7 +159,10 @@ def _on_cluster(options: argparse.Namespace, console) -> int:
     """Sends the study to a cluster, or looks after one there; returns the exit code."""
     from rich.console import Console
 
-    from platform import jobs, task
+    from platform import jobs
+
+    jobs.use_token()
+    from platform import task
     from platform.errors import Fault, InputError, raise_if_any
     from platform.plan import RESULT, absolute_paths
     from platform.view import print_error

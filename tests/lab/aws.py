@@ -1,0 +1,189 @@
+"""`ray up` of cluster.yaml, a study, a spot machine taken away, down: for real, but for AWS, which is moto.
+
+python tests/lab/aws.py FOLDER, as the first process of a lab (lab.py). moto gives out the addresses of the lab's hosts,
+so each machine that Ray asks EC2 for is one of them, up since before it was asked for.
+"""
+
+import json
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+from lab import ROOT, Lab, reached, run, until
+
+# The first addresses that moto gives out in the subnet that Ray prefers: of the last availability zone.
+FIRST = "172.31.48.4"
+KEY = "ray-autoscaler_us-west-2"  # what Ray calls it
+STUDY = "taken"
+DASHBOARD, MLFLOW = 8265, 5000
+STARTED = time.monotonic()
+
+
+def say(*words: object) -> None:
+    print(f"+{time.monotonic() - STARTED:5.1f} s", *words, flush=True)
+
+
+def moto(lab: Lab) -> dict[str, str]:
+    """An AWS account where the machines of the lab reach it: the environment that leads there."""
+    there = {
+        "AWS_ENDPOINT_URL": f"http://{lab.gateway}:5055",
+        "AWS_ACCESS_KEY_ID": "test",  # on a real machine, its instance profile
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-west-2",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    os.environ |= there
+    subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", lab.gateway, "-p", "5055"],
+        stdin=subprocess.DEVNULL,
+        stdout=(lab.folder / "moto.log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
+    until(lambda: reached(lab.gateway, 5055))
+    return there
+
+
+def account(lab: Lab) -> dict[str, str]:
+    """The account's stack as it is shipped, and the key pair that Ray would make. The stack's outputs."""
+    client = boto3.client("cloudformation")
+    client.create_stack(
+        StackName="platform-tune",
+        TemplateBody=(ROOT / "cluster-aws-account.yaml").read_text(),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        Parameters=[{"ParameterKey": "MyAddress", "ParameterValue": f"{lab.gateway}/32"}],
+    )
+    (deployed,) = client.describe_stacks(StackName="platform-tune")["Stacks"]
+    key = lab.home / ".ssh" / f"{KEY}.pem"
+    key.touch(mode=0o600)
+    key.write_text(boto3.client("ec2").create_key_pair(KeyName=KEY)["KeyMaterial"])
+    lab.let_in(key)  # as a new machine does
+    return {output["OutputKey"]: output["OutputValue"] for output in deployed["Outputs"]}
+
+
+def filled_in(lab: Lab, outputs: dict[str, str]) -> Path:
+    """cluster.yaml as its user has filled it in, and the little that must differ here."""
+    text = (ROOT / "cluster.yaml").read_text()
+    for shipped, here in {
+        "FILL-IN-YOUR-BUCKET": outputs["Bucket"],
+        "sg-FILL-IN": outputs["SecurityGroup"],
+        "  type: aws\n": "  type: aws\n  use_internal_ips: true\n",  # the public ones are moto's inventions
+        "max_workers: 4": "max_workers: 2",  # as many as there are hosts
+        "resources: {} ": "resources: {CPU: 1, GPU: 0} ",  # the hosts have no GPU
+    }.items():
+        assert shipped in text, shipped
+        text = text.replace(shipped, here)
+    file = lab.folder / "cluster.yaml"
+    file.write_text(text)
+    return file
+
+
+def machines(state: str = "running") -> dict[str, str]:
+    """What EC2 has running: the private address of each machine, and its node type."""
+    return {
+        instance["PrivateIpAddress"]: next(
+            tag["Value"] for tag in instance["Tags"] if tag["Key"] == "ray-user-node-type"
+        )
+        for reservation in boto3.client("ec2").describe_instances()["Reservations"]
+        for instance in reservation["Instances"]
+        if instance["State"]["Name"] == state
+    }
+
+
+def take_away(lab: Lab, address: str) -> None:
+    """What EC2 does with a spot machine that another pays more for."""
+    ec2 = boto3.client("ec2")
+    found = ec2.describe_instances(Filters=[{"Name": "private-ip-address", "Values": [address]}])
+    ec2.terminate_instances(InstanceIds=[found["Reservations"][0]["Instances"][0]["InstanceId"]])
+    lab.hosts[lab.addresses.index(address)].pull_the_plug()
+
+
+def at_the_head(lab: Lab, command: str) -> str:
+    """What a user sees who has logged in to the head."""
+    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    key, shell = lab.home / ".ssh" / f"{KEY}.pem", f"bash -ic {shlex.quote(command)} 2>/dev/null"
+    return run("ssh", "-i", str(key), *options, f"ubuntu@{FIRST}", shell)
+
+
+def prepare(folder: Path) -> tuple[Lab, dict[str, str], Path]:
+    """Four hosts and an account: the lab, the stack's outputs, and cluster.yaml filled in."""
+    lab = Lab(folder, FIRST, 4)  # the head, two workers, and one in place of one of them
+    lab.image(moto(lab))
+    outputs = account(lab)
+    lab.wait_for_hosts()
+    os.chdir(ROOT)  # where a user is
+    run("ray", "get-auth-token", "--generate")
+    return lab, outputs, filled_in(lab, outputs)
+
+
+def journal(lab: Lab, bucket: str, kind: str) -> list[dict]:
+    """What has happened in the study, as the head's copy of its journal has it."""
+    folder = lab.hosts[0].folder / "home" / ".platform-tune" / "s3" / bucket / "studies" / STUDY
+    if not (file := folder / "journal.log").exists():
+        return []
+    whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    events = [json.loads(line.partition(" ")[2]) for line in whole]
+    return [data for name, _, data in events if name == kind]
+
+
+def study(lab: Lab, bucket: str, file: Path) -> None:
+    """A study from here, of which one machine is taken away; all its trials end, with no epoch missing."""
+    words = ["detector", "--cluster", str(file), "--name", STUDY, "--trials", "4", "--epochs", "4"]
+    words += ["--set", "image_size=64", "--set", "channels=32"]
+    log = lab.folder / "study.log"
+    told = subprocess.Popen(
+        [sys.executable, "-m", "platform.tune", *words], stdout=log.open("w"), stderr=subprocess.STDOUT
+    )
+    until(lambda: told.poll() is not None or len(journal(lab, bucket, "epoch")) >= 2, 240)
+    assert told.poll() is None, log.read_text()
+    assert sorted(machines().values()) == ["head", "worker", "worker"]
+    say("workers came, and trials run on both of them")
+    take_away(lab, lab.addresses[1])
+    say("one of them is taken away")
+    code = told.wait(240)
+    assert code == 0, log.read_text()
+    say("the study has come to its end, on", sorted(machines()))
+
+    kept = boto3.client("s3").get_object(Bucket=bucket, Key=f"studies/{STUDY}/result.json")["Body"].read()
+    assert json.loads(kept)["best"]["trial_id"]
+    names = [trial["trial_id"] for trial in journal(lab, bucket, "trial")]
+    assert len(names) == 4
+    for name in names:
+        steps = [epoch["step"] for epoch in journal(lab, bucket, "epoch") if epoch["trial_id"] == name]
+        assert steps == list(range(1, len(steps) + 1)), (name, steps)
+
+
+def runs(database: Path) -> list[tuple[str, str]]:
+    """Name and status of what MLflow has of trials."""
+    wanted = "select name, status from runs where name like 'trial%' order by name"
+    return sqlite3.connect(database).execute(wanted).fetchall()
+
+
+def main() -> None:
+    lab, outputs, file = prepare(Path(sys.argv[1]))
+    say("hosts and account are there")
+    run("ray", "up", "-y", str(file), seconds=120)
+    assert set(machines().values()) == {"head"}
+    assert not reached(FIRST, DASHBOARD)
+    say("the head is up, and no worker")
+    # MLflow is there already, or about to be.
+    until(lambda: at_the_head(lab, f"curl -s http://127.0.0.1:{MLFLOW}/health || true").strip() == "OK", 60)
+    assert not reached(FIRST, MLFLOW)
+    say("MLflow is up; it and the dashboard are out of reach from here")
+
+    study(lab, outputs["Bucket"], file)
+
+    brought = lab.folder / "brought"
+    run(sys.executable, "-m", "platform.down", str(file), "--to", str(brought), seconds=120)
+    assert machines() == {}
+    assert len(runs(brought / "mlflow" / "mlflow.db")) == 4  # one a trial, whatever happened to it
+    assert (brought / "studies" / "s3" / outputs["Bucket"] / "studies" / STUDY / "result.json").exists()
+    say("all is brought and given back")
+
+
+if __name__ == "__main__":
+    main()
