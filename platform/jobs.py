@@ -1,6 +1,7 @@
 """Studies on a cluster, from one's own machine: sent there as Ray jobs, followed, picked up again, stopped."""
 
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -220,6 +221,7 @@ def _client(cluster: Cluster) -> Iterator[Any]:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray").setLevel(logging.ERROR)  # it would tell of each file that it does not send
         try:
             client = JobSubmissionClient(address)
         except (ConnectionError, RuntimeError, AuthenticationError) as error:

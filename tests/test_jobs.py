@@ -16,7 +16,7 @@ from platform.errors import InputError
 from platform.jobs import Cluster
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--epochs", "1", "--set", "image_size=64", "--set", "channels=16", "--set", "freeze_depth=5"]
+TINY = ["--epochs", "1", "--set", "image_size=64", "--set", "channels=32"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The check of a cluster's nodes: each that is not as it must be is found, and told in words."""
 
+import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -65,6 +67,7 @@ def cluster():
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     found.add_node(num_cpus=1, num_gpus=1)
     ray.init(found.address, log_to_driver=False)
