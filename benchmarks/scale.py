@@ -62,7 +62,7 @@ def _scale(options: argparse.Namespace) -> None:
         hourly = [3600 * one["trials"] / one["wall"] for one in found]
         first = [3600 * one["trials"] / one["wall"] for one in runs[kind, options.nodes[0]]]
         used = [100 * one["waited"] / (SLOTS * count * one["wall"]) for one in found]
-        times = timing.spread(timing.ratios(first, hourly))
+        times = timing.spread(timing.ratios(hourly, first))
         shown = timing.spread(used, 1, 0) if kind != "no-op" else ""
         rows.append([kind, str(count), str(SLOTS * count), timing.spread(hourly, 1, 0), times, shown])
     title = f"times {options.nodes[0]} node" + ("s" if options.nodes[0] > 1 else "")
