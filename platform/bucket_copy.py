@@ -1,17 +1,22 @@
 """The copy of a study's folder in its bucket: journal, result, best model, pictures. A study outlives its machine."""
 
 import threading
+import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from platform import storage
 from platform.errors import Fault, InputError
 
 PACE_S = 5.0  # what the bucket lacks when the machine is lost
+TURNS = 3  # without a change of its mark, and a machine has left the study
+MARK = ".at-work"
 
 
 class BucketCopy:
-    """The thread that sends the files that grow, and at the end all others.
+    """The thread that sends the files that grow, and tells other machines that this one is at work.
 
     Attributes:
         last_error: Why the latest file that did not arrive did not, or "".
@@ -31,18 +36,29 @@ class BucketCopy:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bucket", daemon=True)
 
-    def start(self) -> None:
-        """Begins."""
-        self._thread.start()
+    def start(self) -> bool:
+        """Begins, unless another machine works on the study: then its mark there changes within a few turns.
 
-    def close(self) -> str:
-        """Sends what is left.
+        Raises:
+            InputError: The bucket does not answer.
+        """
+        with storage.told("--storage must be reached and written", "Check the address, and the credentials for it."):
+            there = storage.read(f"{self.place}/{MARK}")
+            until = time.monotonic() + TURNS * PACE_S
+            while there is not None and time.monotonic() < until:
+                time.sleep(0.5)
+                if storage.read(f"{self.place}/{MARK}") != there:
+                    return False
+            self._mark()
+        self._thread.start()
+        return True
+
+    def send_all(self) -> str:
+        """Sends what has not been sent as it is now.
 
         Returns:
             Why something did not arrive, "" if all did.
         """
-        self._over.set()
-        self._thread.join()
         self.last_error = ""
         for file in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             name = file.relative_to(self.folder)
@@ -50,10 +66,23 @@ class BucketCopy:
                 self._send(name.as_posix())
         return self.last_error
 
+    def stop(self) -> None:
+        """Ends the work on it: another machine may begin."""
+        self._over.set()
+        self._thread.join()
+        with suppress(OSError):
+            storage.delete_file(f"{self.place}/{MARK}")
+
     def _run(self) -> None:
         while not self._over.wait(PACE_S):
+            with suppress(OSError):
+                self._mark()
             for name in self.growing:
                 self._send(name)
+
+    def _mark(self) -> None:
+        """Tells other machines that this one is at work: by a change, for clocks differ."""
+        storage.write(f"{self.place}/{MARK}", uuid.uuid4().hex.encode())
 
     def _send(self, name: str) -> None:
         try:

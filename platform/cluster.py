@@ -193,6 +193,8 @@ def quiet() -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(key, value)
+    if joins():  # an autoscaler is asked for the nodes of all trials at a time, not for one after the other
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
     # A failed trial's reason is told in the view, the table and MLflow; Ray would print its traceback in between.
     for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

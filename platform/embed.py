@@ -89,12 +89,13 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.errors import raise_if_any
     from platform.plan import address_faults
     from platform.recorder import record_pictures
-    from platform.storage import here, local, resolved
+    from platform.storage import cache as cache_of
+    from platform.storage import local, resolved
 
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     raise_if_any(address_faults(uri))
     module, model, stage, space = _model(options)
-    cache = here(resolved(options.storage)) / ".cache"
+    cache = cache_of(resolved(options.storage))
     dataset = module.read([local(place, cache) for place in options.data], cache, options.seed, space)
     inputs, labels = module.labelled(dataset, options.split)
     chosen = np.random.default_rng(options.seed).permutation(len(inputs))[: options.most]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from platform import storage
-from platform.sealed import MANIFEST
+from platform.sealed import MANIFEST, DamagedError
 
 EPOCH = "epoch-"
 
@@ -51,12 +51,14 @@ class Mirror:
         Raises:
             DamagedError: It is not as it was written.
         """
-        place = f"{self.place}/{folder.name}"
+        place, study = f"{self.place}/{folder.name}", folder.parent.parent.parent
         mine = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).exists() else b""
         if mine != storage.read(f"{place}/{MANIFEST}"):
             shutil.rmtree(folder, ignore_errors=True)
             storage.bring_whole(place, folder)
         for file in shelved(folder):
+            if not file.is_relative_to(study):
+                raise DamagedError(f"{file} is not of the study")
             if not file.exists():
                 storage.bring(self._beside(folder, file), file)
 

@@ -77,7 +77,6 @@ def wait(have: Resources, seconds: float, tell: Callable[[str], None]) -> None:
     Raises:
         InputError: There was no room in time.
     """
-    import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
     each = {"CPU": float(have.cpus_per_trial), "GPU": float(have.gpus_per_trial)}
@@ -86,7 +85,7 @@ def wait(have: Resources, seconds: float, tell: Callable[[str], None]) -> None:
     rooms = [placement_group([needed]) for _ in range(have.concurrent)]
     until, told = time.monotonic() + seconds, time.monotonic()
     try:
-        while not any(room.wait(0.2) for room in rooms[:1]):
+        while not rooms[0].wait(1.0):
             now = time.monotonic()
             if now > until:
                 rule = f"the cluster must have room for a trial within {seconds:g} s (--wait-for-nodes)"
@@ -95,7 +94,6 @@ def wait(have: Resources, seconds: float, tell: Callable[[str], None]) -> None:
             if now - told > TELL_S:
                 told = now
                 tell(f"Waiting for a node with {_bundle(needed)}: {coming()}")
-            ray.wait([rooms[0].ready()], timeout=1.0)
     finally:
         for room in rooms:
             remove_placement_group(room)

@@ -80,7 +80,7 @@ class Request:
     @property
     def cache(self) -> Path:
         """What studies share: decoded data, and what frozen stages made of it."""
-        return storage.here(self.storage) / ".cache"
+        return storage.cache(self.storage)
 
     @property
     def store(self) -> Path | None:

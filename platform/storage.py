@@ -22,6 +22,7 @@ from platform.sealed import MANIFEST, verify
 BUCKETS = ("s3://", "gs://")
 ORIGIN = ".origin"  # of a file beside prepared data: where nodes bring it from
 MIRRORS = Path("~/.platform-tune")  # what is kept in buckets has its copy there
+CACHES = Path("~/.cache/platform-tune")
 
 
 def is_bucket(place: str) -> bool:
@@ -37,6 +38,11 @@ def resolved(place: str) -> str:
 def here(place: str) -> Path:
     """The folder of this machine that a place of studies is worked on in: itself, or the copy of a bucket's."""
     return MIRRORS.expanduser() / place.replace("://", "/") if is_bucket(place) else Path(place)
+
+
+def cache(place: str) -> Path:
+    """Where what the studies of a place share is kept on this machine: decoded data, and what stages made of it."""
+    return CACHES.expanduser() / place.replace("://", "/") if is_bucket(place) else Path(place) / ".cache"
 
 
 def faults(place: str, option: str) -> list[Fault]:
@@ -118,7 +124,7 @@ def bring(place: str, target: Path) -> None:
     if not files:
         raise FileNotFoundError(f"nothing lies in {place}")
     for each in files:
-        own = target / posixpath.relpath(each.path, path) if each.path != path else target
+        own = _below(target, path, each.path)
         own.parent.mkdir(parents=True, exist_ok=True)
         partial = own.with_name(f".{own.name}.{os.getpid()}")
         fs.copy_files(each.path, str(partial), remote, fs.LocalFileSystem())
@@ -204,6 +210,17 @@ def note_origin(data: Path, place: str) -> None:
     partial.replace(file)
 
 
+def delete_file(place: str) -> None:
+    """Deletes a file, if there is one.
+
+    Raises:
+        OSError: The place did not let us.
+    """
+    remote, path = _open(place)
+    with suppress(FileNotFoundError):
+        remote.delete_file(path)
+
+
 @contextmanager
 def told(rule: str, remedy: str) -> Iterator[None]:
     """Makes of what a place answers a fault that a user can act upon."""
@@ -216,9 +233,17 @@ def told(rule: str, remedy: str) -> Iterator[None]:
 def _check_sizes(infos: Sequence[Any], path: str, target: Path) -> None:
     for each in infos:
         if each.is_file:
-            own = target / posixpath.relpath(each.path, path) if each.path != path else target
+            own = _below(target, path, each.path)
             if own.stat().st_size != each.size:
                 raise OSError(f"{each.path} has {each.size} bytes, of which {own.stat().st_size} arrived")
+
+
+def _below(target: Path, path: str, file: str) -> Path:
+    """Where a file of a place goes. A bucket may hold any names, and none may lead out of the target."""
+    name = posixpath.relpath(file, path)
+    if ".." in name.split("/"):
+        raise OSError(f"{file} leads out of {path}")
+    return target if file == path else target / name
 
 
 def _open(place: str) -> tuple[Any, str]:

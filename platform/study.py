@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -63,7 +63,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     request = plan.request
     request.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with lock(request).acquire(blocking=False):
+        with lock(request).acquire(blocking=False), _copied(request) as copy:
             if not resume and (request.folder / JOURNAL).exists():  # another process was faster
                 raise InputError(busy(request))
             data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
@@ -72,18 +72,34 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             rolled = rollout.begin(plan, data, console) if cluster.joins() else None
             if plan.resources.gpus and request.gpus_per_trial is None:
                 plan = _packed(plan, data, console, rolled)
-            copy = BucketCopy(request.folder, request.remote, GROWING, NOT_COPIED) if request.remote else None
-            if copy:
-                copy.start()
             found = search(plan, data, console, rolled)
             with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that scoring needs
                 leaving = beside.submit(ray.shutdown)
                 result = _conclude(plan, found, data, console, started)
                 leaving.result()
-            result["not_copied"] = copy.close() if copy else ""
+            result["not_copied"] = copy.send_all() if copy else ""
     except Timeout:
         raise InputError(busy(request)) from None
     return result
+
+
+@contextlib.contextmanager
+def _copied(request: Request) -> Iterator[BucketCopy | None]:
+    """Keeps the copy of a study in its bucket up to date; None where it is kept in a folder.
+
+    Raises:
+        InputError: Another machine works on it, or the bucket does not answer.
+    """
+    if not request.remote:
+        yield None
+        return
+    copy = BucketCopy(request.folder, request.remote, GROWING, NOT_COPIED)
+    if not copy.start():
+        raise InputError(busy(request))
+    try:
+        yield copy
+    finally:
+        copy.stop()
 
 
 @dataclass(frozen=True)
@@ -250,7 +266,7 @@ def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> di
         known=trial.epochs,
         gpus=resources.gpus_per_trial if trial.gpus is None else trial.gpus,
     )
-    return asdict(context) | ({"site": asdict(rolled.site)} if rolled else {})
+    return asdict(context) | ({"site": asdict(rolled.site)} if rolled else {"remote": request.remote_of(trial.id)})
 
 
 def _lost(ledger: Ledger, request: Request) -> list[str]:

@@ -1,5 +1,6 @@
 """The copy of a study in a bucket: another machine can go on with it, and none goes back."""
 
+import boto3
 import pytest
 
 from platform import bucket_copy, storage
@@ -18,13 +19,15 @@ def study(bucket, tmp_path):
     (folder / "best").mkdir()
     for name in ("journal.log", "best/model.json", "trials/001/large"):
         (folder / name).write_text(f"first\n{name}\n")
-    assert BucketCopyThatRan(folder, f"{place}/one").close() == ""
+    copy = started(folder, f"{place}/one")
+    assert copy.send_all() == ""
+    copy.stop()
     return place, folder
 
 
-def BucketCopyThatRan(folder, place) -> BucketCopy:  # noqa: N802
+def started(folder, place) -> BucketCopy:
     copy = BucketCopy(folder, place, *NAMES)
-    copy.start()
+    assert copy.start()
     return copy
 
 
@@ -68,5 +71,25 @@ def test_a_study_that_went_on_in_two_places_is_refused(study):
 
 def test_what_does_not_arrive_is_told(tmp_path, monkeypatch, bucket):
     (tmp_path / "journal.log").write_text("x")
-    copy = BucketCopyThatRan(tmp_path, "s3://no-such-bucket-of-ours/one")
-    assert "journal.log" in copy.close()
+    with pytest.raises(InputError, match="--storage must be reached and written"):
+        BucketCopy(tmp_path, "s3://no-such-bucket-of-ours/one", *NAMES).start()
+    copy = started(tmp_path, f"{bucket}/one")
+    boto3.resource("s3").Bucket(bucket.removeprefix("s3://")).objects.delete()
+    boto3.client("s3").delete_bucket(Bucket=bucket.removeprefix("s3://"))
+    assert "journal.log" in copy.send_all()
+    copy.stop()
+
+
+def test_one_machine_at_a_time_works_on_a_study(tmp_path, monkeypatch, bucket):
+    monkeypatch.setattr(bucket_copy, "PACE_S", 0.5)
+    (tmp_path / "journal.log").write_text("x")
+    one = started(tmp_path, f"{bucket}/one")
+    assert not BucketCopy(tmp_path, f"{bucket}/one", *NAMES).start()
+    one.stop()
+    two = started(tmp_path, f"{bucket}/one")
+    two._over.set()  # as one that was killed: its mark stays, and does not change
+    two._thread.join()
+    three = started(tmp_path, f"{bucket}/one")
+    three.send_all()
+    three.stop()
+    assert storage.names(f"{bucket}/one") == ["journal.log"]

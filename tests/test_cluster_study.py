@@ -123,6 +123,24 @@ def _used_elsewhere(project: Path, studies: str, tmp_path: Path, monkeypatch) ->
     assert json.loads(told.stdout)["text"] == "two words"
 
 
+def test_one_machine_keeps_its_study_in_a_bucket_too(bucket, toy_project, tmp_path, monkeypatch):
+    studies = f"{bucket}/studies"
+    first = tune(toy_project, "", "--storage", studies, "--name", "one", "--epochs", "8", "--set", "pause=0.5")
+    wait_for(lambda: epochs_in(f"{studies}/one") >= 3, first)
+    told = tune(toy_project, "", "--storage", studies, "--name", "one", "--resume").communicate(timeout=60)[0]
+    assert "one process at a time works on a study" in told
+    first.kill()
+    first.wait()
+    monkeypatch.setenv("HOME", str(tmp_path / "another machine"))
+    second = tune(toy_project, "", "--storage", studies, "--name", "one", "--resume")
+    told = second.communicate(timeout=120)[0]
+    assert second.returncode == 0, told
+    result = json.loads(storage.read(f"{studies}/one/result.json"))
+    assert [trial["retried"] for trial in result["trials"]] == [[]] * 3
+    assert all(trial["attempts"] <= 2 for trial in result["trials"])
+    assert result["best"]["test_metrics"]
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

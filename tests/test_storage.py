@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import boto3
 import pytest
 
 from platform import storage
@@ -79,6 +80,16 @@ def test_data_of_a_bucket_is_brought_once_until_it_changes(bucket, folder, tmp_p
     one = storage.local(f"{bucket}/data/animals/a.bin", tmp_path / "cache")
     assert one.read_bytes() == (folder / "a.bin").read_bytes()
     assert storage.local("relative/path", tmp_path) == Path("relative/path")
+
+
+def test_no_name_in_a_bucket_leads_out(bucket, tmp_path):
+    key = "data/../../../escaped"
+    boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"x")
+    with pytest.raises((InputError, OSError)):
+        storage.local(f"{bucket}/data", tmp_path / "a" / "b" / "c")
+    assert not list(tmp_path.rglob("escaped"))
+    with pytest.raises(OSError, match="leads out"):
+        storage._below(tmp_path, "bucket/data", "bucket/other")
 
 
 def test_data_that_is_not_there_is_a_fault(bucket, tmp_path):

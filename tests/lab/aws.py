@@ -149,7 +149,11 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     say("the study has come to its end, on", sorted(machines()))
 
     kept = boto3.client("s3").get_object(Bucket=bucket, Key=f"studies/{STUDY}/result.json")["Body"].read()
-    assert json.loads(kept)["best"]["trial_id"]
+    result = json.loads(kept)
+    assert result["best"]["trial_id"]
+    assert any(trial["moved"] for trial in result["trials"])  # the machine was at fault, not the trial
+    assert not any(trial["retried"] for trial in result["trials"])
+    assert result["spent"]["total"] > 0  # by the prices in the file
     names = [trial["trial_id"] for trial in journal(lab, bucket, "trial")]
     assert len(names) == 4
     for name in names:
