@@ -11,6 +11,7 @@ from platform import storage
 from platform.errors import Fault, InputError
 
 PACE_S = 5.0  # what the bucket lacks when the machine is lost
+SETTLE_S = 1.0  # between a mark and the look whether it stays
 TURNS = 3  # without a change of its mark, and a machine has left the study
 MARK = ".at-work"
 
@@ -20,6 +21,7 @@ class BucketCopy:
 
     Attributes:
         last_error: Why the latest file that did not arrive did not, or "".
+        taken: Whether another machine works on the study now: this one was out of sight for too long.
     """
 
     def __init__(self, folder: Path, place: str, growing: tuple[str, ...], left_out: tuple[str, ...]) -> None:
@@ -31,7 +33,8 @@ class BucketCopy:
             left_out: Names in the folder that are never sent.
         """
         self.folder, self.place, self.growing, self.left_out = folder, place, growing, left_out
-        self.last_error = ""
+        self.last_error, self.taken = "", False
+        self._own = b""
         self._sent: dict[str, tuple[int, int]] = {}  # size and time of what was sent last
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bucket", daemon=True)
@@ -43,46 +46,66 @@ class BucketCopy:
             InputError: The bucket does not answer.
         """
         with storage.told("--storage must be reached and written", "Check the address, and the credentials for it."):
-            there = storage.read(f"{self.place}/{MARK}")
+            there = self._mark_there()
             until = time.monotonic() + TURNS * PACE_S
             while there is not None and time.monotonic() < until:
-                time.sleep(0.5)
-                if storage.read(f"{self.place}/{MARK}") != there:
+                time.sleep(SETTLE_S)
+                if self._mark_there() != there:
                     return False
             self._mark()
+            time.sleep(SETTLE_S)  # another one may begin at the same moment: the later mark stays
+            if self._mark_there() != self._own:
+                return False
         self._thread.start()
         return True
 
     def send_all(self) -> str:
-        """Sends what has not been sent as it is now.
+        """Sends what has not been sent as it is now; the growing files are not sent any more after that.
 
         Returns:
             Why something did not arrive, "" if all did.
         """
+        self._end()
         self.last_error = ""
-        for file in sorted(path for path in self.folder.rglob("*") if path.is_file()):
-            name = file.relative_to(self.folder)
-            if name.parts[0] not in self.left_out:
-                self._send(name.as_posix())
+        files = [path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        names = [file.as_posix() for file in files if file.parts[0] not in self.left_out]
+        for name in sorted(names, key=lambda name: name in self.growing):  # the journal's last words come last
+            self._send(name)
         return self.last_error
 
     def stop(self) -> None:
         """Ends the work on it: another machine may begin."""
+        self._end()
+        if not self.taken:
+            for name in self.growing:
+                self._send(name)
+            with suppress(OSError):
+                storage.delete_file(f"{self.place}/{MARK}")
+
+    def _end(self) -> None:
         self._over.set()
-        self._thread.join()
-        with suppress(OSError):
-            storage.delete_file(f"{self.place}/{MARK}")
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._over.wait(PACE_S):
-            with suppress(OSError):
+            try:
+                if self._mark_there() not in (self._own, None):
+                    self.taken = True
+                    return
                 self._mark()
+            except OSError as error:
+                self.last_error = f"{MARK}: {error}"
             for name in self.growing:
                 self._send(name)
 
     def _mark(self) -> None:
         """Tells other machines that this one is at work: by a change, for clocks differ."""
-        storage.write(f"{self.place}/{MARK}", uuid.uuid4().hex.encode())
+        self._own = uuid.uuid4().hex.encode()
+        storage.write(f"{self.place}/{MARK}", self._own)
+
+    def _mark_there(self) -> bytes | None:
+        return storage.read(f"{self.place}/{MARK}")
 
     def _send(self, name: str) -> None:
         try:
@@ -97,7 +120,13 @@ class BucketCopy:
             self.last_error = f"{name}: {error}"
 
 
-def bring(place: str, journal: str, left_out: tuple[str, ...], only: Callable[[str], bool] = lambda name: True) -> None:
+def bring(
+    place: str,
+    journal: str,
+    result: str,
+    left_out: tuple[str, ...],
+    only: Callable[[str], bool] = lambda name: True,
+) -> None:
     """Brings the studies that a bucket holds to this machine, without their checkpoints.
 
     A journal that has less here than in the bucket is replaced; one that has more stays, and all of its study with it.
@@ -105,6 +134,7 @@ def bring(place: str, journal: str, left_out: tuple[str, ...], only: Callable[[s
     Args:
         place: Address of the folder of studies.
         journal: The name of a study's journal.
+        result: The name of the file that is written last of all.
         left_out: Names in a study that are not brought.
         only: Tells by its name whether a study is wanted.
 
@@ -114,19 +144,20 @@ def bring(place: str, journal: str, left_out: tuple[str, ...], only: Callable[[s
     with storage.told("--storage must answer", "Check the address, and the credentials for it."):
         for name in storage.names(place):
             if not name.startswith(".") and only(name):
-                _bring(f"{place}/{name}", storage.here(place) / name, journal, left_out)
+                _bring(f"{place}/{name}", storage.here(place) / name, journal, result, left_out)
 
 
-def _bring(place: str, folder: Path, journal: str, left_out: tuple[str, ...]) -> None:
+def _bring(place: str, folder: Path, journal: str, result: str, left_out: tuple[str, ...]) -> None:
     there = storage.read(f"{place}/{journal}")
     here = (folder / journal).read_bytes() if (folder / journal).exists() else b""
-    if there is None or here.startswith(there):
+    if there is None or (here.startswith(there) and len(here) > len(there)):
         return
     if not there.startswith(here):
         remedy = f"Delete the one that is not to be gone on with: {folder}, or the one in the bucket."
-        raise InputError(
-            Fault("a study must have gone on in one place", f"two journals of {place} that differ", remedy)
-        )
-    for name in storage.names(place):
-        if name not in left_out:
-            storage.bring(f"{place}/{name}", folder / name)
+        rule = "a study must have gone on in one place"
+        raise InputError(Fault(rule, f"two journals of {place} that differ", remedy))
+    names = [name for name in storage.names(place) if name not in (*left_out, MARK, journal)]
+    if here == there and (result not in names or (folder / result).exists()):
+        return
+    for name in [*sorted(names, key=lambda name: name == result), journal]:  # the one that tells that all is here last
+        storage.bring(f"{place}/{name}", folder / name)

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from platform import sealed
-from platform.mirror import Mirror
+from platform.mirror import Mirror, StorageError
 from platform.sealed import MANIFEST, DamagedError, file_mark, seal
 
 if TYPE_CHECKING:
@@ -215,6 +215,8 @@ class Checkpoints:
                 self.mirror.send(target, shelved(target))
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, StorageError):
+                raise
             if not _is_no_room(error):
                 raise
             text = f"no room for the checkpoint of epoch {epoch} in {self.folder}; the one before is whole"

@@ -71,6 +71,10 @@ class Resources:
         """How many trials fit, each on one node."""
         return sum(self._fit(cpus, gpus) for cpus, gpus in self.nodes or ((self.cpus, self.gpus),))
 
+    def fits(self, cpus: int, gpus: int) -> bool:
+        """Whether a node has room for a trial."""
+        return self._fit(cpus, gpus) > 0
+
     def _fit(self, cpus: int, gpus: int) -> int:
         by_gpu = int(gpus / self.gpus_per_trial) if self.gpus_per_trial > 0 else cpus
         return min(by_gpu, cpus // max(1, self.cpus_per_trial))

@@ -1,6 +1,6 @@
 """Ends a cluster, after making sure that nothing runs on it and that what it has made is here.
 
-python -m platform.down cluster.yaml                  results to ./from-cluster, then `ray down`
+python -m platform.down cluster.yaml                  results to ./from-cluster/TIME, then `ray down`
 python -m platform.down cluster.yaml --keep           the same without `ray down`
 
 Brought are the folders of studies that are kept in buckets (journals, results, best models, pictures) and MLflow's
@@ -11,6 +11,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 EXIT_BAD_INPUT = 2
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.down", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("cluster", metavar="YAML", help="of the cluster")
-    p.add_argument("--to", metavar="DIR", default="from-cluster", help="where results go (default from-cluster)")
+    p.add_argument("--to", metavar="DIR", help="where results go (default from-cluster/TIME)")
     p.add_argument("--keep", action="store_true", help="bring the results, leave the cluster up")
     p.add_argument("--force", action="store_true", help="end it whatever runs on it, or did not reach MLflow")
     return p
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = parser().parse_args(arguments)
     from rich.console import Console
+    from rich.markup import escape
 
     from platform import jobs
 
@@ -41,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     from platform.errors import Fault, InputError, raise_if_any
     from platform.view import print_error
 
-    console, target = Console(), Path(options.to).resolve()
+    console = Console()
+    target = Path(options.to or f"from-cluster/{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     try:
         there = jobs.read(options.cluster)
         if not there.is_file:
@@ -54,11 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
             jobs.ray_command("exec", there.place, shlex.join(["mkdir", "-p"]) + " " + " ".join(folders)),
             stdout=subprocess.DEVNULL, check=False,
         )  # fmt: skip
+        faults: list[Fault] = []
         for source, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
-            jobs.bring(there, f"{source}/", folder)
-        faults = _unfinished(target / "studies")
-        raise_if_any([] if options.force else faults)
+            try:
+                jobs.bring(there, f"{source}/", folder)
+            except InputError as error:
+                faults += error.faults
+        faults += _unfinished(target / "studies")
+        if options.force:
+            for fault in faults:
+                console.print(f"[yellow]Ended all the same: {escape(str(fault))}[/]", soft_wrap=True)
+        else:
+            raise_if_any(faults)
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT

@@ -54,6 +54,7 @@ class Context:
         known: How many epochs of the trial its study knows: it goes on after them.
         gpus: The share of a GPU that the trial has.
         remote: Address in a bucket that checkpoints are sent to, "" where all nodes see the folder.
+        left_out: Nodes that it must not run on, by Ray's ids.
         shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
     """
 
@@ -74,6 +75,7 @@ class Context:
     known: int = 0
     gpus: float = 0.0
     remote: str = ""
+    left_out: Sequence[str] = ()
 
 
 def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from platform import project, storage
 from platform.cluster import NOT_SENT, keep_token_secret
@@ -24,6 +26,9 @@ from platform.errors import Fault, InputError, raise_if_any
 
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head, for processes there alone: reached through a tunnel
 TUNNEL_S = 60.0  # until it must stand
+READY_S = 60.0  # until a head must take jobs
+STOP_S = 120  # that a study has to write down how far it came, once it is told to stop; Ray's own are 3
+AGAIN_S = 2.0  # before a study is looked for again
 BLANK = "FILL-IN"  # what a cluster's yaml says where its user is to write
 RUNNING = ("PENDING", "RUNNING")  # of a job's status
 
@@ -76,48 +81,62 @@ def read(place: str) -> Cluster:
     return Cluster(str(Path(place).resolve()), told.get("metadata") or {})
 
 
-def run(cluster: Cluster, task: str, name: str, arguments: Sequence[str], again: bool, console: Console) -> int:
+def run(cluster: Cluster, task: str, name: str, place: str, arguments: Sequence[str], console: Console) -> int | None:
     """Sends a study to a cluster and follows it.
 
     Args:
         cluster: Where to.
         task: What is trained.
         name: The study's.
+        place: Its storage.
         arguments: Of `python -m platform.tune TASK` there.
-        again: Whether it goes on with a study that was begun there.
         console: Shows what the study prints.
 
     Returns:
-        The exit code of the study; 0 where following ended before it.
+        The exit code of the study; None where following ended before it.
     """
     with _client(cluster) as client:
-        known = [job.submission_id for job in client.list_jobs() if job.submission_id]
-        if name in known and not again:
+        earlier = [job for job in client.list_jobs() if (job.metadata or {}).get("study") == name]
+        if any(str(job.status) in RUNNING for job in earlier):
             remedy = f"Choose another --name, or follow it: --follow {name}"
-            raise InputError(Fault("a study's name must be new", f"{name} on {cluster.place}", remedy))
-        earlier = len([job for job in known if re.fullmatch(rf"{re.escape(name)}(\.\d+)?", job)])
-        job = f"{name}.{earlier + 1}" if earlier else name
+            raise InputError(Fault("one job at a time works on a study", f"{name} on {cluster.place}", remedy))
+        job = f"{name}.{len(earlier) + 1}" if earlier else name
         entrypoint = shlex.join(["python", "-m", "platform.tune", task, *arguments])
         console.print(f"Sending [bold]{name}[/] to {cluster.place} …", highlight=False)
-        client.submit_job(
-            entrypoint=entrypoint,
-            submission_id=job,
-            metadata={"study": name, "task": task},
-            runtime_env={
-                "working_dir": str(project.ROOT),
-                "excludes": list(NOT_SENT),
-                "env_vars": {project.COMMIT: project.commit()},
+        runtime_env = {
+            "working_dir": str(project.ROOT),
+            "excludes": list(NOT_SENT),
+            "env_vars": {
+                project.COMMIT: project.commit(),
+                project.CLUSTER: _short(cluster.place),
+                "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
             },
-        )
-        for line in reminders(cluster, task, name):
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
-        return _follow(cluster, client, task, name, job, console)
+        }
+        metadata = {"study": name, "task": task, "storage": place}
+        _submit(client, entrypoint=entrypoint, submission_id=job, metadata=metadata, runtime_env=runtime_env)
+    for line in reminders(cluster, task, name):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return _follow(cluster, task, name, job, console)
 
 
-def follow(cluster: Cluster, task: str, name: str, console: Console) -> int:
+def _submit(client: Any, **job: Any) -> None:
+    """Sends a job; to a head that has just come up, once it takes jobs."""
+    until = time.monotonic() + READY_S
+    while True:
+        try:
+            client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(1)
+
+
+def follow(cluster: Cluster, task: str, name: str, console: Console) -> int | None:
     """Picks up a study that runs on a cluster, or has: shows all that it printed. Returns as `run` does."""
     with _client(cluster) as client:
-        return _follow(cluster, client, task, name, _newest(client, cluster, name), console)
+        job = _newest(client, cluster, name)
+    return _follow(cluster, task, name, job, console)
 
 
 def stop(cluster: Cluster, task: str, name: str, console: Console) -> int:
@@ -125,11 +144,13 @@ def stop(cluster: Cluster, task: str, name: str, console: Console) -> int:
     with _client(cluster) as client:
         job = _newest(client, cluster, name)
         if str(client.get_job_status(job)) not in RUNNING:
-            raise InputError(Fault("--stop needs a study that runs", f"{name}: {client.get_job_status(job)}", ""))
+            found = f"{name}: {client.get_job_status(job)}"
+            raise InputError(Fault("--stop needs a study that runs", found, f"See what it said: --follow {name}"))
         client.stop_job(job)
         while str(client.get_job_status(job)) in RUNNING:
             time.sleep(0.5)
-        go_on = _command(cluster, task, "--resume", "--name", name)
+        kept = ["--storage", client.get_job_info(job).metadata["storage"]]
+        go_on = _command(cluster, task, "--resume", "--name", name, *([] if kept[1] == cluster.storage else kept))
         console.print(f"Stopped. To go on: [bold]{go_on}[/]", highlight=False, soft_wrap=True)
     return 0
 
@@ -189,13 +210,14 @@ def tunnel(cluster: Cluster, port: int = DASHBOARD) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         mine = probe.getsockname()[1]
     command = ray_command("dashboard", cluster.place, "--port", str(mine), "--remote-port", str(port))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (not a pipe: the ssh that Ray starts would keep it open)
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         until = time.monotonic() + TUNNEL_S
         while not _answers(mine):
             if process.poll() is not None or time.monotonic() > until:
-                process.terminate()
-                told = (process.communicate()[0] or b"").decode(errors="replace").strip().splitlines()
+                log.seek(0)
+                told = log.read().strip().splitlines()
                 remedy = f"Is it up? ray up {_short(cluster.place)}"
                 found = (told or ["nothing was said"])[-1]
                 raise InputError(Fault("the cluster's head must be reached through SSH", found, remedy))
@@ -203,6 +225,7 @@ def tunnel(cluster: Cluster, port: int = DASHBOARD) -> Iterator[str]:
         yield f"http://127.0.0.1:{mine}"
     finally:
         _end(process)
+        log.close()
 
 
 def ray_command(*words: str) -> list[str]:
@@ -221,32 +244,43 @@ def _client(cluster: Cluster) -> Iterator[Any]:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.ERROR)  # it would tell of each file that it does not send
+        for chatty in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)  # of each file that is not sent, say
         try:
-            client = JobSubmissionClient(address)
-        except (ConnectionError, RuntimeError, AuthenticationError) as error:
+            yield JobSubmissionClient(address)
+        except (OSError, RuntimeError, AuthenticationError) as error:
             remedy = "Is it up, and is ~/.ray/auth_token the one that it was made with?"
             raise InputError(Fault("the cluster must answer", f"{cluster.place}: {error}", remedy)) from error
-        yield client
+        except ValueError as error:  # of a checkout that is too large, say
+            remedy = "Leave large files out of the checkout, or let git ignore them; data belongs into the storage."
+            raise InputError(Fault("the cluster must take what is sent", str(error), remedy)) from error
 
 
-def _follow(cluster: Cluster, client: Any, task: str, name: str, job: str, console: Console) -> int:
-    printed = _Printed()
+def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) -> int | None:
+    import aiohttp
+
+    printed, lost = _Printed(), False
     try:
         while True:
             try:
-                asyncio.run(printed.tail(client, job))
-            except (OSError, RuntimeError) as error:  # the tunnel broke, say: the study does not mind
-                console.print(f"[yellow]Lost sight of it ({error}); looking again …[/]", highlight=False)
-                time.sleep(2)
-            info = client.get_job_info(job)
-            if str(info.status) not in RUNNING:
-                break
+                with _client(cluster) as client:
+                    lost = False
+                    asyncio.run(printed.tail(client, job))
+                    info = client.get_job_info(job)
+                if str(info.status) not in RUNNING:
+                    break
+            except (OSError, RuntimeError, InputError, aiohttp.ClientError) as error:
+                if not lost:  # the tunnel broke, say: the study does not mind
+                    console.print(f"[yellow]Lost sight of it, looking again: {escape(str(error))}[/]", highlight=False)
+                lost = True
+            time.sleep(AGAIN_S)
     except KeyboardInterrupt:
         console.print()
         for line in ["It goes on there.", *reminders(cluster, task, name)[1:]]:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
-        return 0
+        return None
+    if str(info.status) == "STOPPED":
+        return 130  # as an interrupted command
     if info.driver_exit_code is None:
         console.print(f"[red]{info.status}: {info.message}[/]", highlight=False, soft_wrap=True)
         return 1
@@ -303,6 +337,7 @@ def place_faults(places: Sequence[str], settings: Sequence[str]) -> list[Fault]:
             faults.append(Fault("a cluster does not see folders of this machine", place, remedy))
     for setting in settings:
         for value in setting.partition("=")[2].split(","):
+            value = value.rpartition(":")[2]  # local-dir:FOLDER
             if Path(value).is_absolute() and Path(value).exists() and not _in_checkout(Path(value)):
                 remedy = f"Copy it into {project.ROOT}: that travels there."
                 faults.append(Fault("a cluster does not see files of this machine", setting, remedy))
@@ -312,11 +347,14 @@ def place_faults(places: Sequence[str], settings: Sequence[str]) -> list[Fault]:
 def relative(setting: str) -> str:
     """A setting as it is to be understood where the checkout lies elsewhere: files in it are found from its root."""
     key, equals, value = setting.partition("=")
-    parts = [
-        os.path.relpath(part, project.ROOT) if Path(part).is_absolute() and _in_checkout(Path(part)) else part
-        for part in value.split(",")
-    ]
-    return key + equals + ",".join(parts)
+    return key + equals + ",".join(map(_relative, value.split(",")))
+
+
+def _relative(value: str) -> str:
+    scheme, colon, path = value.rpartition(":")  # local-dir:FOLDER
+    if Path(path).is_absolute() and _in_checkout(Path(path)):
+        path = os.path.relpath(path, project.ROOT)
+    return scheme + colon + path
 
 
 def _in_checkout(path: Path) -> bool:
@@ -355,8 +393,6 @@ def _end(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     process.wait()
-    if process.stdout:
-        process.stdout.close()
 
 
 def storage_of(cluster: Cluster, asked: str | None) -> str:

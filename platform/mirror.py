@@ -1,10 +1,12 @@
 """A trial's checkpoints in a bucket: other nodes go on from them when the one that wrote them goes away."""
 
+import functools
 import os
 import posixpath
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from platform import storage
 from platform.sealed import MANIFEST, DamagedError
@@ -12,8 +14,28 @@ from platform.sealed import MANIFEST, DamagedError
 EPOCH = "epoch-"
 
 
+class StorageError(OSError):
+    """The bucket did not take or give a checkpoint."""
+
+
+def _told(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Says of what a bucket answers that it was the bucket."""
+
+    @functools.wraps(method)
+    def guarded(self: "Mirror", *arguments: Any) -> Any:
+        try:
+            return method(self, *arguments)
+        except OSError as error:
+            raise StorageError(f"{self.place}: {error}") from error
+
+    return guarded
+
+
 class Mirror:
-    """A place that checkpoints are sent to. What they share, frozen stages, lies beside it as it does in folders."""
+    """A place that checkpoints are sent to. What they share, frozen stages, lies beside it as it does in folders.
+
+    All methods raise StorageError where it does not answer.
+    """
 
     def __init__(self, place: str) -> None:
         """
@@ -23,15 +45,14 @@ class Mirror:
         self.place = place
         self._sent: set[str] = set()  # frozen stages
 
+    @_told
     def epochs(self) -> list[int]:
-        """Of which there are checkpoints, in order.
-
-        Raises:
-            OSError: The place does not answer; so do the other methods.
-        """
+        """Of which there are checkpoints, in order. One that was not sent to its end is none."""
         names = [name for name in storage.names(self.place) if name.startswith(EPOCH)]
-        return sorted(int(name.removeprefix(EPOCH)) for name in names)
+        whole = [name for name in names if storage.read(f"{self.place}/{name}/{MANIFEST}") is not None]
+        return sorted(int(name.removeprefix(EPOCH)) for name in whole)
 
+    @_told
     def send(self, folder: Path, shelved: Iterable[Path]) -> None:
         """Sends a checkpoint, after the files that it shares with others."""
         for file in shelved:
@@ -41,6 +62,7 @@ class Mirror:
             self._sent.add(place)
         storage.send(folder, f"{self.place}/{folder.name}")
 
+    @_told
     def bring(self, folder: Path, shelved: Callable[[Path], Iterable[Path]]) -> None:
         """Brings the checkpoint of a folder's name into it, and what it shares with others, unless they are there.
 
@@ -53,7 +75,10 @@ class Mirror:
         """
         place, study = f"{self.place}/{folder.name}", folder.parent.parent.parent
         mine = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).exists() else b""
-        if mine != storage.read(f"{place}/{MANIFEST}"):
+        theirs = storage.read(f"{place}/{MANIFEST}")
+        if theirs is None:
+            raise FileNotFoundError(f"{place} is not there")
+        if mine != theirs:
             shutil.rmtree(folder, ignore_errors=True)
             storage.bring_whole(place, folder)
         for file in shelved(folder):
@@ -62,10 +87,13 @@ class Mirror:
             if not file.exists():
                 storage.bring(self._beside(folder, file), file)
 
+    @_told
     def drop(self, name: str) -> None:
         """Deletes a checkpoint."""
+        storage.delete_file(f"{self.place}/{name}/{MANIFEST}")  # first: what is left is no checkpoint
         storage.delete(f"{self.place}/{name}")
 
+    @_told
     def forget(self) -> None:
         """Deletes all."""
         storage.delete(self.place)

@@ -11,6 +11,7 @@ from platform.cluster import CONFIG, Resources
 from platform.errors import Fault, InputError
 
 TELL_S = 15.0  # between two lines about what is waited for
+_KNOWN: dict[str, str] = {}  # the types of nodes, by id: the autoscaler may not answer at the next look
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,12 @@ def _rooms() -> list[tuple[int, int]]:
     """Cores and GPUs of each node for trials, of those that are there and those that may come."""
     there = alive()
     rooms = [(node.cpus, node.gpus) for node in there]
-    for kind, most, cpus, gpus in _may_come():
+    for kind, most, cpus, gpus in may_come():
         rooms += [(cpus, gpus)] * max(0, most - sum(node.kind == kind for node in there))
     return [(cpus, gpus) for cpus, gpus in rooms if cpus] or [(0, 0)]
 
 
-def _may_come() -> list[tuple[str, int, int, int]]:
+def may_come() -> list[tuple[str, int, int, int]]:
     """Node types that the autoscaler starts, by the cluster's yaml: name, how many at most, cores, GPUs."""
     told = config()
     most, found = int(told.get("max_workers") or 0), []
@@ -162,7 +163,8 @@ def _kinds() -> dict[str, str]:
     nodes = [] if status is None else [*status.active_nodes, *status.idle_nodes]
     # One that was started by hand is called after its id.
     named = [node for node in nodes if node.node_id not in node.ray_node_type_name]
-    return {node.node_id: node.ray_node_type_name for node in named}
+    _KNOWN.update({node.node_id: node.ray_node_type_name for node in named})
+    return _KNOWN
 
 
 def _bundle(needed: Mapping[str, float]) -> str:

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 
 from platform import project, storage
 from platform.features import capacity
+from platform.mirror import StorageError
 from platform.sealed import DamagedError
 
 # Where these differ, two trials of one configuration would not be the same.
@@ -90,12 +92,14 @@ def on_node(train: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]
         context = {key: value for key, value in config["context"].items() if key != "site"}
         site = Site(**config["context"]["site"])
         try:
-            _check(site)
+            _check(site, context["gpus"])
             context |= _places(site, context)
         except (OSError, DamagedError) as error:
             raise UnfitNodeError(f"{name()}: {type(error).__name__}: {error}") from error
         try:
             train({**config, "context": context})
+        except StorageError as error:  # of its network, or of the bucket: then no node will do
+            raise UnfitNodeError(f"{name()}: {error}") from error
         finally:
             if site.remote and context.get("folder"):  # the bucket has all that another attempt needs
                 shutil.rmtree(context["folder"], ignore_errors=True)
@@ -126,9 +130,13 @@ def brought(place: str, digest: str) -> Path:
     return data
 
 
-def _check(site: Site) -> None:
-    if differs := unlike(alike(), site.alike or {}):
-        raise UnfitNodeError(f"{name()}: {'; '.join(differs)}")
+def _check(site: Site, gpus: float) -> None:
+    """What can go wrong on a node that came after the others were asked; for data, storage and disk it is tried."""
+    faults = unlike(alike(), site.alike or {})
+    if gpus and not torch.cuda.is_available():
+        faults.append("torch cannot use its GPUs")
+    if faults:
+        raise UnfitNodeError(f"{name()}: {'; '.join(faults)}")
 
 
 def _places(site: Site, context: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """How many trials share a GPU: from the memory that the hungriest of them takes, measured, not guessed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from platform.cluster import Resources
+from platform.errors import Fault, InputError
 from platform.fit import Context
 from platform.on_node import Site, on_node
 from platform.space import DEPTH, Space
@@ -38,7 +39,13 @@ def hungriest(space: Space) -> dict[str, Any]:
 
 
 def measure(
-    task: Any, space: Space, data: Path, seed: int, resources: Resources, site: Site | None = None
+    task: Any,
+    space: Space,
+    data: Path,
+    seed: int,
+    resources: Resources,
+    site: Site | None = None,
+    left_out: Collection[str] = (),
 ) -> tuple[float, float]:
     """The most memory that the hungriest configuration takes on a GPU in a few steps, and that GPU's, in GiB.
 
@@ -49,6 +56,10 @@ def measure(
         seed: The study's.
         resources: The study's.
         site: On a cluster, where nodes find the data.
+        left_out: Nodes of it that will not do.
+
+    Raises:
+        InputError: It cannot be run.
     """
     import ray
 
@@ -59,13 +70,21 @@ def measure(
     if site is not None:
         config["context"]["site"], train = asdict(site), on_node(train)
     probe = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=min(1, resources.gpus), max_calls=1)(_peak)
-    return ray.get(probe.remote(train, config))
+    if site is not None:
+        probe = probe.options(label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None)
+    try:
+        return ray.get(probe.remote(train, config))
+    except ray.exceptions.RayError as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        remedy = "Mend that, or say how much a trial needs: --gpus-per-trial 0.5"
+        raise InputError(Fault("a trial must run on a GPU to be measured", why, remedy)) from error
 
 
 def packed(resources: Resources, peak_gib: float, total_gib: float) -> Resources:
-    """As many trials at a time as fit, each with its share of a GPU and of the cores."""
-    gpus = share(peak_gib, total_gib, max(1, resources.cpus // max(1, resources.gpus)))
-    cpus = max(1, resources.cpus // max(1, int(resources.gpus / gpus)))
+    """As many trials at a time as fit, each with its share of a GPU and of the cores beside it."""
+    rooms = [(cpus, gpus) for cpus, gpus in resources.nodes or ((resources.cpus, resources.gpus),) if gpus]
+    gpus = share(peak_gib, total_gib, max(1, min(cores // own for cores, own in rooms)))
+    cpus = max(1, min(cores // max(1, int(own / gpus)) for cores, own in rooms))
     fitting = replace(resources, gpus_per_trial=gpus, cpus_per_trial=cpus)
     return replace(fitting, concurrent=fitting.most_at_once())
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from filelock import FileLock, Timeout
 
-from platform import bucket_copy, cluster, journal, storage, task
+from platform import bucket_copy, cluster, journal, project, storage, task
 from platform.cluster import Resources
 from platform.delivery import delivered
 from platform.errors import Fault, InputError
@@ -131,7 +131,7 @@ def studies_in(given: str, name: str | None = None) -> Path:
     """
     place = storage.resolved(given)
     if storage.is_bucket(place):
-        bucket_copy.bring(place, JOURNAL, (TRIALS, FROZEN), lambda study: name in (None, study))
+        bucket_copy.bring(place, JOURNAL, RESULT, (TRIALS, FROZEN), lambda study: name in (None, study))
     return storage.here(place)
 
 
@@ -169,6 +169,8 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
         go_on = "" if _is_done(request.folder) else f" Or go on with it: {resume_command(request)}"
         remedy = f"Choose another --name.{go_on}"
         faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
+    elif not resume and request.remote:
+        faults += _taken_faults(request)
     elif resume and _is_busy(request):
         faults.append(busy(request))
     storage_faults = storage.faults(request.storage, "--storage") or _storage_faults(storage.here(request.storage))
@@ -193,7 +195,9 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
 
 def resume_command(request: Request) -> str:
     """What to type to go on with a study."""
-    return f"python -m platform.tune {request.task} --resume --name {request.name}{storage_option(request)}"
+    there = os.environ.get(project.CLUSTER)  # it was sent there, and is so again
+    where = f" --cluster {shlex.quote(there)}" if there else ""
+    return f"python -m platform.tune {request.task}{where} --resume --name {request.name}{storage_option(request)}"
 
 
 def deliver_command(request: Request) -> str:
@@ -214,7 +218,19 @@ def _budget(request: Request) -> dict[str, int]:
 
 def _is_done(folder: Path) -> bool:
     last = _events(folder)[-1]
-    return last.kind == "close" and last.data["status"] != "KILLED"
+    return last.kind == "close" and last.data["status"] != "KILLED" and (folder / RESULT).exists()
+
+
+def _taken_faults(request: Request) -> list[Fault]:
+    """A study of that name in the bucket, begun on another machine."""
+    try:
+        with storage.told("--storage must be reached and written", "Check the address, and the credentials for it."):
+            if storage.read(f"{request.remote}/{JOURNAL}") is None:
+                return []
+    except InputError as error:
+        return list(error.faults)
+    remedy = f"Choose another --name. Or go on with it: {resume_command(request)}"
+    return [Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy)]
 
 
 def _is_busy(request: Request) -> bool:

@@ -2,16 +2,18 @@
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from platform import storage
 from platform.reporters import ToFolder
-from platform.sealed import MANIFEST, seal
+from platform.sealed import DamagedError, seal
 
-DONE = "done.json"
+DONE, WHOLE = "done.json", "whole"  # the second tells which of those that nodes have sent is to be brought
 
 
 def once(folder: Path, train: Callable[[ToFolder], None], origin: str = "") -> bool:
@@ -37,18 +39,21 @@ def once(folder: Path, train: Callable[[ToFolder], None], origin: str = "") -> b
         train(reporter)
         (folder / DONE).write_text(json.dumps({"epochs": len(reporter.history())}))
         reporter.checkpoints.forget()
-        if origin:
+        if origin and storage.read(f"{origin}/{WHOLE}") is None:
             seal(folder)
-            storage.send(folder, origin)
+            own = uuid.uuid4().hex  # another node may send its own at the same time
+            storage.send(folder, f"{origin}/{own}")
+            storage.write(f"{origin}/{WHOLE}", own.encode())
         return False
 
 
 def bring(folder: Path, origin: str) -> None:
-    """Makes a folder hold what another node has trained, if one has.
+    """Makes a folder hold what another node has trained, if one has; what is not as it was written is none.
 
     Raises:
-        OSError, DamagedError: It cannot be reached, or is not as it was written.
+        OSError: It cannot be reached.
     """
-    if origin and not (folder / DONE).exists() and storage.read(f"{origin}/{MANIFEST}") is not None:
+    if origin and not (folder / DONE).exists() and (own := storage.read(f"{origin}/{WHOLE}")) is not None:
         shutil.rmtree(folder, ignore_errors=True)
-        storage.bring_whole(origin, folder)
+        with suppress(DamagedError):
+            storage.bring_whole(f"{origin}/{own.decode()}", folder)

@@ -8,7 +8,8 @@ from pathlib import Path
 import xxhash
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMIT = "PLATFORM_COMMIT"  # tells a job on a cluster, which travels without .git, what it was sent from
+# Variables that tell a job on a cluster, which travels without .git, what it was sent from, and how it is sent again.
+COMMIT, CLUSTER = "PLATFORM_COMMIT", "PLATFORM_CLUSTER"
 
 
 @functools.cache

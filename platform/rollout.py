@@ -1,17 +1,18 @@
 """What a study needs on a cluster before its first trial: room, nodes that will do, and its data where they find it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from platform import nodes, on_node, preflight, storage
+from platform.cluster import Resources
 from platform.errors import Fault, InputError, raise_if_any
 from platform.on_node import Site
 from platform.plan import Plan
 from platform.sealed import seal
-from platform.spending import DEFAULT
+from platform.spending import DEFAULT, Meter
 
 DATA = ".data"  # a folder of a bucket: prepared data
 
@@ -23,12 +24,24 @@ class Rollout:
     Attributes:
         site: What trials are told of its places.
         left_out: Nodes that no trial runs on, and why; by id. Grows when later ones will not do either.
-        prices: US dollars an hour by node type, as the cluster's yaml has them.
+        meter: What its nodes cost, from now on.
+        looked: How many nodes were left out when it was last asked whether any is left.
     """
 
     site: Site
-    left_out: dict[str, str] = field(default_factory=dict)
-    prices: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str]
+    meter: Meter
+    looked: int = 0
+
+    def nothing_left(self, have: Resources) -> str:
+        """Why no trial can run any more, "" while one can: on a node that is there or may come."""
+        if len(self.left_out) == self.looked:
+            return ""
+        self.looked = len(self.left_out)
+        there = [node for node in nodes.alive() if have.fits(node.cpus, node.gpus)]
+        if nodes.may_come() or any(node.id not in self.left_out for node in there):
+            return ""
+        return f"no node will do: {'; '.join(dict.fromkeys(self.left_out.values()))}"
 
 
 def on_cluster(plan: Plan, console: Console, wait: bool = True) -> Plan:
@@ -57,13 +70,15 @@ def begin(plan: Plan, data: Path, console: Console) -> Rollout:
         InputError: No node will do, or the storage does not take the data.
     """
     request = plan.request
+    meter = Meter(prices(), request.max_cost)
+    meter.look(nodes.kinds)
     digest = seal(data)
     size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
     with storage.told("--storage must be reached and written", "Check the address, and the credentials for it."):
         findings = preflight.check(nodes.alive(), request.storage, files_of(request.settings), size)
         place = _publish(data, digest, request.storage)
     console.print(preflight.table(findings))
-    able = [one for one in findings if one.node.cpus >= plan.resources.cpus_per_trial]
+    able = [one for one in findings if plan.resources.fits(one.node.cpus, one.node.gpus)]
     bad = [one for one in able if one.faults]
     if able and len(bad) == len(able):
         raise InputError(*[_fault(one) for one in bad])
@@ -80,7 +95,7 @@ def begin(plan: Plan, data: Path, console: Console) -> Rollout:
         alike=on_node.alike(),
     )
     left_out = {one.node.id: "; ".join(one.faults) for one in bad}
-    return Rollout(site, left_out, prices())
+    return Rollout(site, left_out, meter)
 
 
 def prices() -> dict[str, float]:

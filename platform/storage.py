@@ -8,6 +8,7 @@ import os
 import posixpath
 import re
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,9 @@ def cache(place: str) -> Path:
 def faults(place: str, option: str) -> list[Fault]:
     """What is wrong with a place as such."""
     scheme = re.match(r"\w{2,}://", place)
+    if is_bucket(place) and re.search(r"[@?\s]", place):
+        remedy = "Use the cloud's own ways: environment variables, a profile, the machine's role."
+        return [Fault(f"{option} must hold no key: it is recorded and shown", "one with @, ? or a space", remedy)]
     if scheme is None or is_bucket(place):
         return []
     return [Fault(f"{option} must be a folder, or begin with {' or '.join(BUCKETS)}", place, "Choose another place.")]
@@ -226,7 +230,7 @@ def told(rule: str, remedy: str) -> Iterator[None]:
     """Makes of what a place answers a fault that a user can act upon."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second of an address that is none
         raise InputError(Fault(rule, str(error), remedy)) from error
 
 
@@ -258,7 +262,8 @@ def _send(file: Path, remote: Any, path: str) -> None:
     _make_parent(remote, path)
     # In a bucket a file is there once all of it has arrived; in a folder it is once it has its name.
     local = isinstance(remote, fs.LocalFileSystem)
-    target = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.partial") if local else path
+    own = f".{posixpath.basename(path)}.{uuid.uuid4().hex}"
+    target = posixpath.join(posixpath.dirname(path), own) if local else path
     fs.copy_files(str(file), target, fs.LocalFileSystem(), remote)
     if local:
         remote.move(target, path)

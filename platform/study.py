@@ -18,7 +18,7 @@ import ray
 from filelock import Timeout
 from rich.console import Console
 
-from platform import checkpoints, cluster, facts, nodes, outcome, packing, project, rollout, tuner
+from platform import checkpoints, cluster, facts, nodes, outcome, packing, project, rollout, storage, tuner
 from platform.bucket_copy import BucketCopy
 from platform.checkpoints import Checkpoints
 from platform.delivery import DELIVERED, Delivery
@@ -36,11 +36,13 @@ from platform.rollout import Rollout
 from platform.search import Search
 from platform.space import show
 from platform.spending import Meter
+from platform.spending import before as before_this
 from platform.tuner import RAYS, our_metrics
 from platform.view import LiveView
 
 FINDINGS = "data_findings.txt"
-GROWING = (JOURNAL, DELIVERED)  # files of a study that a bucket is sent all the time
+# Files of a study that a bucket is sent all the time; the journal last: it knows all that MLflow has been told.
+GROWING = (DELIVERED, JOURNAL)
 NOT_COPIED = (
     TRIALS,
     FROZEN,
@@ -64,7 +66,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     request.folder.mkdir(parents=True, exist_ok=True)
     try:
         with lock(request).acquire(blocking=False), _copied(request) as copy:
-            if not resume and (request.folder / JOURNAL).exists():  # another process was faster
+            if not resume and _is_there(request):  # another process was faster
                 raise InputError(busy(request))
             data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
             if findings := plan.dataset.findings():
@@ -72,15 +74,24 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             rolled = rollout.begin(plan, data, console) if cluster.joins() else None
             if plan.resources.gpus and request.gpus_per_trial is None:
                 plan = _packed(plan, data, console, rolled)
-            found = search(plan, data, console, rolled)
+            found = search(plan, data, console, rolled, copy)
             with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that scoring needs
                 leaving = beside.submit(ray.shutdown)
                 result = _conclude(plan, found, data, console, started)
                 leaving.result()
             result["not_copied"] = copy.send_all() if copy else ""
+            if result["best"]:
+                found.janitor.forget_all_but(result["best"]["trial_id"])
+            result["not_deleted"] = found.janitor.left
     except Timeout:
         raise InputError(busy(request)) from None
     return result
+
+
+def _is_there(request: Request) -> bool:
+    """Whether a study of that name was begun."""
+    in_bucket = bool(request.remote) and storage.read(f"{request.remote}/{JOURNAL}") is not None
+    return in_bucket or (request.folder / JOURNAL).exists()
 
 
 @contextlib.contextmanager
@@ -124,6 +135,12 @@ class Found:
     meter: Meter | None
     seconds: float
 
+    def spent(self, now: bool = False) -> None:
+        """Writes down what the nodes have cost so far, if it is time to."""
+        if self.meter and self.meter.look(nodes.kinds, now):
+            with contextlib.suppress(OSError):
+                self.ledger.tell("spent", **self.meter.as_event())
+
     def close(self, status: str) -> int:
         """Ends the work on the study; returns how many events did not reach MLflow."""
         with contextlib.suppress(OSError):  # where it cannot be written, there is something left to do
@@ -158,6 +175,7 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
             files=[str(file) for file in judgement.files],
             note=judgement.note,
         )
+    found.spent(now=True)
     undelivered = found.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
     result = {
         "study": request.name,
@@ -177,16 +195,15 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
         "undelivered_reason": found.delivery.last_error if undelivered else "",
         "seconds": round(time.monotonic() - started, 1),
     }
-    if judged["best"]:
-        found.janitor.forget_all_but(judged["best"]["trial_id"])
-    result["not_deleted"] = found.janitor.left
     partial_file = request.folder / f".{RESULT}"
     partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
     partial_file.replace(request.folder / RESULT)
     return result
 
 
-def search(plan: Plan, data: Path, console: Console, rolled: Rollout | None = None) -> Found:
+def search(
+    plan: Plan, data: Path, console: Console, rolled: Rollout | None = None, copy: BucketCopy | None = None
+) -> Found:
     """Runs the trials of a study on a Ray that is connected, until all are done, time is up or the user stops it.
 
     Args:
@@ -194,6 +211,7 @@ def search(plan: Plan, data: Path, console: Console, rolled: Rollout | None = No
         data: The prepared data.
         console: Shows how it goes.
         rolled: The cluster that is ready for it; None: all nodes see all that this process sees.
+        copy: Of the study in its bucket; None where it is kept in a folder.
 
     Raises:
         InputError: Its journal is damaged.
@@ -214,21 +232,26 @@ def search(plan: Plan, data: Path, console: Console, rolled: Rollout | None = No
     ledger.listeners += [delivery.told, view.told, janitor.told]
     decides = Search(space, request.seed, ledger, plan.resources.gpus_per_trial)
     delivery.start()
-    meter = Meter(rolled.prices, request.max_cost, ledger.events) if rolled else None
+    meter = rolled.meter if rolled else None
+    if meter:
+        meter.before = before_this(ledger.events)
+        decides.enough = meter.is_over
+    found = Found(ledger, [], delivery, janitor, "", meter, before)
 
     def tick() -> None:
         view.tick()
-        if meter and meter.look(nodes.kinds):
-            ledger.tell("spent", **meter.as_event())
-            decides.enough = meter.is_over
-        if rolled and len(rolled.left_out) >= max(1, len(plan.resources.nodes)):
-            decides.stopped = f"no node will do: {'; '.join(rolled.left_out.values())}"
+        found.spent()
+        decides.enough = decides.enough or (meter is not None and meter.is_over)
+        if rolled and (why := rolled.nothing_left(plan.resources)):
+            decides.stopped = decides.stopped or why
+        if copy and copy.taken:
+            decides.stopped = decides.stopped or f"another machine went on with it: {request.remote}"
 
     left = None if request.time_budget is None else max(1.0, request.time_budget - before)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         view.open()
-        if not decides.is_over:
+        if not decides.is_over and not decides.enough:
             resources = plan.resources
             places = (request.folder, resources.cpus_per_trial, resources.concurrent)
             train = on_node(plan.task.train) if rolled else plan.task.train
@@ -238,12 +261,9 @@ def search(plan: Plan, data: Path, console: Console, rolled: Rollout | None = No
         view.close()
         signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
     decides.interrupted()
-    if meter:
-        meter.look(nodes.kinds, now=True)
-        with contextlib.suppress(OSError):
-            ledger.tell("spent", **meter.as_event())
+    found.spent(now=True)
     records = [outcome.trial_record(trial, space) for trial in ledger.trials.values()]
-    return Found(ledger, records, delivery, janitor, decides.stopped, meter, before)
+    return replace(found, records=records, stopped=decides.stopped)
 
 
 def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> dict[str, Any]:
@@ -293,8 +313,8 @@ def _seconds(events: Sequence[Event]) -> float:
 
 def _packed(plan: Plan, data: Path, console: Console, rolled: Rollout | None) -> Plan:
     """As many trials on a GPU as have room, by what one of them takes."""
-    site = rolled.site if rolled else None
-    peak, total = packing.measure(plan.task, plan.space, data, plan.request.seed, plan.resources, site)
+    site, left_out = (rolled.site, list(rolled.left_out)) if rolled else (None, [])
+    peak, total = packing.measure(plan.task, plan.space, data, plan.request.seed, plan.resources, site, left_out)
     resources = packing.packed(plan.resources, peak, total)
     console.print(
         f"A trial takes up to {peak:.1f} of {total:.0f} GiB of a GPU: {resources.describe()}", highlight=False

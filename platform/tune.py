@@ -164,7 +164,7 @@ def _on_cluster(options: argparse.Namespace, console) -> int:
     jobs.use_token()
     from platform import task
     from platform.errors import Fault, InputError, raise_if_any
-    from platform.plan import RESULT, absolute_paths
+    from platform.plan import RESULT, absolute_paths, address_faults
     from platform.view import print_error
 
     try:
@@ -172,22 +172,27 @@ def _on_cluster(options: argparse.Namespace, console) -> int:
         if not options.cluster:
             raise InputError(Fault("--follow and --stop need --cluster", "none", "Add --cluster cluster.yaml"))
         there = jobs.read(options.cluster)
-        if options.follow:
-            return jobs.follow(there, options.task, options.follow, console)
+        if options.json and not there.is_file:
+            raise InputError(Fault("--json needs the cluster's yaml", options.cluster, "Name the file."))
         if options.stop:
             return jobs.stop(there, options.task, options.stop, console)
-        if options.resume and not options.name:
+        if options.resume and not options.name and not options.follow:
             raise InputError(Fault("--resume on a cluster needs --name", "none", "--follow NAME shows its state."))
-        place, name = jobs.storage_of(there, options.storage), options.name or _new_name(options.task)
+        name = options.follow or options.name or _new_name(options.task)
+        place = "" if options.follow and not options.json else jobs.storage_of(there, options.storage)
         settings = [absolute_paths(setting) for setting in options.settings]
-        raise_if_any(jobs.place_faults([*options.data, place], settings))
+        faults = [] if options.follow else jobs.place_faults([*options.data, place], settings)
+        raise_if_any([*faults, *address_faults(options.tracking_uri or "")])
         words = ["--name", name, "--storage", place]
         words += [word for setting in settings for word in ("--set", jobs.relative(setting))]
         words += _typed(options, but={"task", "cluster", "name", "storage", "settings", "json", "list"})
-        code = jobs.run(there, options.task, name, words, options.resume, console)
-        if options.json and code == 0 and there.is_file:
+        if options.follow:
+            code = jobs.follow(there, options.task, name, console)
+        else:
+            code = jobs.run(there, options.task, name, place, words, console)
+        if options.json and code in (0, EXIT_NO_SUCCESS):
             jobs.bring(there, f"{jobs.on_head(place, name)}/{RESULT}", Path(options.json))
-        return code
+        return code or 0
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
@@ -254,7 +259,10 @@ def _stop_on_sigterm() -> None:
 
 @functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
 def _usual_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    from platform.project import COMMIT
+
+    folder = Path.home() if os.environ.get(COMMIT) else Path.cwd()  # a job's own folder does not stay
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def _request(options: argparse.Namespace):

@@ -41,20 +41,25 @@ class _NotKept:
 class Proposer(_NotKept, Searcher):
     """Asks the search for the next attempt."""
 
-    def __init__(self, search: Search, context_of: Callable[[Trial], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, search: Search, context_of: Callable[[Trial], Mapping[str, Any]], left_out: Mapping[str, str]
+    ) -> None:
         """
         Args:
             search: Decides.
             context_of: What an attempt at a trial is told besides its configuration.
+            left_out: Nodes that it must not run on.
         """
         super().__init__(metric=search.space.metric, mode=search.space.mode)
-        self.search, self.context_of = search, context_of
+        self.search, self.context_of, self.left_out = search, context_of, left_out
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if self.search.is_over or self.search.stopped or self.search.enough:
             return Searcher.FINISHED  # type: ignore[return-value]  # as Ray has it
         trial = self.search.next()
-        return {**trial.config, "context": self.context_of(trial)} if trial else None
+        if trial is None:
+            return None
+        return {**trial.config, "context": {**self.context_of(trial), "left_out": sorted(self.left_out)}}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The callback is told."""
@@ -84,14 +89,14 @@ class Judge(_NotKept, FIFOScheduler):
 class Watch(_NotKept, Callback):
     """Tells the search how attempts begin and end."""
 
-    def __init__(self, search: Search, tick: Callable[[], None], left_out: "dict[str, str] | None" = None) -> None:
+    def __init__(self, search: Search, tick: Callable[[], None], left_out: dict[str, str]) -> None:
         """
         Args:
             search: Is told.
             tick: Called after each step of Ray's.
             left_out: Nodes that will not do, and why: those that turn out so are added.
         """
-        self.search, self.tick, self.left_out = search, tick, {} if left_out is None else left_out
+        self.search, self.tick, self.left_out = search, tick, left_out
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.search.started(_ours(self.search, trial))
@@ -150,17 +155,18 @@ def run(
     unfit = {} if left_out is None else left_out
 
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
-        but: dict[str, Any] = (
-            {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(unfit)})"}]} if unfit else {}
-        )
-        return PlacementGroupFactory([{"CPU": cpus, "GPU": config["context"]["gpus"]}], **but)
+        # Ray keeps a copy of this function as it is now: which nodes are left out by then comes with the attempt.
+        context = config["context"]
+        elsewhere = [{"ray.io/node-id": f"!in({','.join(context['left_out'])})"}]
+        but: dict[str, Any] = {"bundle_label_selector": elsewhere} if context["left_out"] else {}
+        return PlacementGroupFactory([{"CPU": cpus, "GPU": context["gpus"]}], **but)
 
     shutil.rmtree(folder / RAYS, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(train, resources),
         param_space={"context": {}},
         tune_config=tune.TuneConfig(
-            search_alg=Proposer(search, context_of),
+            search_alg=Proposer(search, context_of, unfit),
             scheduler=Judge(search),
             num_samples=-1,  # the search says when it is over
             max_concurrent_trials=concurrent,

@@ -1,5 +1,7 @@
 """The copy of a study in a bucket: another machine can go on with it, and none goes back."""
 
+import time
+
 import boto3
 import pytest
 
@@ -32,7 +34,7 @@ def started(folder, place) -> BucketCopy:
 
 
 def bring(place: str) -> None:
-    bucket_copy.bring(place, "journal.log", ("trials",), lambda name: name == "one")
+    bucket_copy.bring(place, "journal.log", "result.json", ("trials",), lambda name: name == "one")
 
 
 def test_all_but_checkpoints_is_there_and_comes_to_another_machine(study, tmp_path, monkeypatch):
@@ -51,6 +53,13 @@ def test_what_went_on_there_replaces_what_is_here(study):
     storage.write(f"{place}/one/journal.log", (folder / "journal.log").read_bytes() + b"more\n")
     bring(place)
     assert (folder / "journal.log").read_text().endswith("more\n")
+
+
+def test_what_was_brought_in_part_is_completed(study):
+    place, folder = study
+    storage.write(f"{place}/one/result.json", b"{}")  # written after this machine had brought the rest
+    bring(place)
+    assert (folder / "result.json").read_bytes() == b"{}"
 
 
 def test_what_went_on_here_stays(study):
@@ -78,6 +87,18 @@ def test_what_does_not_arrive_is_told(tmp_path, monkeypatch, bucket):
     boto3.client("s3").delete_bucket(Bucket=bucket.removeprefix("s3://"))
     assert "journal.log" in copy.send_all()
     copy.stop()
+
+
+def test_a_machine_that_was_out_of_sight_notices_its_successor(tmp_path, monkeypatch, bucket):
+    monkeypatch.setattr(bucket_copy, "PACE_S", 0.3)
+    one = started(tmp_path, f"{bucket}/one")
+    storage.write(f"{bucket}/one/{bucket_copy.MARK}", b"another's")
+    until = time.monotonic() + 20
+    while not one.taken and time.monotonic() < until:
+        time.sleep(0.1)
+    assert one.taken
+    one.stop()
+    assert storage.read(f"{bucket}/one/{bucket_copy.MARK}") == b"another's"
 
 
 def test_one_machine_at_a_time_works_on_a_study(tmp_path, monkeypatch, bucket):

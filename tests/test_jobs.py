@@ -54,6 +54,9 @@ def test_what_a_cluster_does_not_see_is_told(tmp_path):
     starters = f"weights={ROOT}/starters/README.md,none"
     assert jobs.place_faults([], [starters]) == []
     assert jobs.relative(starters) == "weights=starters/README.md,none"
+    folder = f"backbone=local-dir:{ROOT}/starters"
+    assert (jobs.place_faults([], [folder]), jobs.relative(folder)) == ([], "backbone=local-dir:starters")
+    assert jobs.place_faults([], [f"backbone=local-dir:{tmp_path}"])
     assert jobs.relative("lr_head=1e-3") == "lr_head=1e-3"
 
 
@@ -130,9 +133,10 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
     left = told(process)
     assert "It goes on there." in left
     assert "--follow one" in left
-    assert "a study's name must be new" in told(start(address, "--name", "one", *study), code=2)
+    assert "one job at a time works on a study" in told(start(address, "--name", "one", *study), code=2)
     stopped = told(start(address, "--stop", "one"))
-    assert f"--cluster {address} --resume --name one" in stopped
+    assert f"--cluster {address} --resume --name one --storage {tmp_path}" in stopped
+    assert "Interrupted. To go on: " in told(start(address, "--follow", "one"), code=130)
     assert "--stop needs a study that runs" in told(start(address, "--stop", "one"), code=2)
     known = journal.read_text().count('["trial", ')
     assert 0 < known < 40

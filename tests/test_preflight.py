@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from platform import nodes, on_node, preflight
@@ -102,6 +103,19 @@ def test_what_nodes_have_is_what_a_study_gets(cluster):
     assert (have.cpus, have.gpus, have.concurrent, have.cpus_per_trial) == (2, 1, 2, 1)
     assert nodes.resources().concurrent == 1, "a trial a GPU"
     assert nodes.resources(gpus_per_trial=0.5).concurrent == 1, "the node has one core"
+
+
+def test_nodes_that_an_autoscaler_may_bring_count(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kinds = {"head": {"resources": {"CPU": 9}, "max_workers": 9}, "worker": {"resources": {"CPU": 8, "GPU": 2}}}
+    told = {"head_node_type": "head", "max_workers": 3, "available_node_types": kinds}
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(told))
+    have = nodes.resources(gpus_per_trial=0.5)
+    assert (have.gpus, have.cpus, have.cpus_per_trial) == (1 + 3 * 2, 2 + 3 * 8, 1)
+    assert have.concurrent == 1 + 3 * 4, "and one on the node with one core"
+    kinds["worker"]["max_workers"] = 1
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(told))
+    assert nodes.resources(gpus_per_trial=0.5).gpus == 1 + 2
 
 
 def test_room_is_waited_for_and_what_does_not_come_is_told(cluster):

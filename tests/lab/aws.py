@@ -142,6 +142,7 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     assert told.poll() is None, log.read_text()
     assert sorted(machines().values()) == ["head", "worker", "worker"]
     say("workers came, and trials run on both of them")
+    refused(["platform.down", str(file)], "a cluster that is ended must be at rest")
     take_away(lab, lab.addresses[1])
     say("one of them is taken away")
     code = told.wait(240)
@@ -159,6 +160,14 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     for name in names:
         steps = [epoch["step"] for epoch in journal(lab, bucket, "epoch") if epoch["trial_id"] == name]
         assert steps == list(range(1, len(steps) + 1)), (name, steps)
+
+
+def refused(words: list[str], why: str) -> None:
+    """Our commands say no, and why."""
+    command = [sys.executable, "-m", *words]
+    told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    assert told.returncode == 2, told.stdout
+    assert why in told.stdout, told.stdout
 
 
 def runs(database: Path) -> list[tuple[str, str]]:
@@ -180,6 +189,9 @@ def main() -> None:
     say("MLflow is up; it and the dashboard are out of reach from here")
 
     study(lab, outputs["Bucket"], file)
+    words = ["platform.tune", "detector", "--cluster", str(file), "--name", "elsewhere", "--storage", "/tmp/mine"]
+    refused(words, "storage: it is another storage than the driver's")
+    say("a folder that the nodes do not share is refused")
 
     brought = lab.folder / "brought"
     run(sys.executable, "-m", "platform.down", str(file), "--to", str(brought), seconds=120)

@@ -1,0 +1,58 @@
+"""What must have arrived before a cluster is ended."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from platform import down
+from platform.journal import Journal
+from platform.plan import JOURNAL, RESULT
+
+
+def study(folder: Path, status: str = "FINISHED", **result) -> Path:
+    """A study as it arrives."""
+    folder.mkdir(parents=True)
+    journal = Journal(folder / JOURNAL)
+    journal.append("study", {})
+    if status:
+        journal.append("close", {"status": status})
+    journal.close()
+    (folder / RESULT).write_text(json.dumps({"undelivered": 0, "not_copied": "", **result}))
+    return folder
+
+
+def test_what_is_finished_may_go(tmp_path):
+    study(tmp_path / "s3" / "b" / "one")
+    study(tmp_path / "s3" / "b" / "two", "FAILED")
+    assert down._unfinished(tmp_path) == []
+    assert down._unfinished(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "told"),
+    [
+        ("KILLED", {}, "one: interrupted"),
+        ("", {}, "one: interrupted"),
+        ("FINISHED", {"undelivered": 3}, "one: 3 records did not reach MLflow"),
+        ("FINISHED", {"not_copied": "best/model.json: refused"}, "one: best/model.json: refused"),
+    ],
+)
+def test_what_is_not_keeps_the_cluster_up(tmp_path, status, result, told):
+    study(tmp_path / "one", status, **result)
+    [fault] = down._unfinished(tmp_path)
+    assert told in str(fault)
+
+
+def test_a_journal_that_did_not_arrive_whole_keeps_the_cluster_up(tmp_path):
+    file = study(tmp_path / "one") / JOURNAL
+    file.write_bytes(file.read_bytes().replace(b"close", b"clone"))
+    [fault] = down._unfinished(tmp_path)
+    assert "a study's journal must arrive whole" in str(fault)
+
+
+def test_a_yaml_is_needed(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # which the command would set, for this process and all after
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert down.main(["http://127.0.0.1:8265"]) == 2
+    assert "this needs the cluster's yaml" in capsys.readouterr().err
