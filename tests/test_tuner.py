@@ -136,11 +136,16 @@ def test_a_node_that_goes_away_is_no_failure_of_its_trial(study):
 
 
 def test_a_node_that_will_not_do_is_left_out(study):
-    unfit = study[1]["unfit"]
+    folder, trials = study
+    unfit = trials["unfit"]
     assert (unfit.retried, unfit.failures) == ([], 0)
     assert "its disk is full" in unfit.moved[0]
     [why] = LEFT_OUT.values()
     assert why.endswith("its disk is full")
+    first, *others = dict.fromkeys((folder / "unfit.nodes").read_text().splitlines())
+    assert others, "it went on elsewhere"
+    assert first.split()[0] in LEFT_OUT
+    assert first not in (folder / "unfit.nodes").read_text().splitlines()[3:]
 
 
 def test_a_larger_share_of_the_gpu_was_given(study):

@@ -40,6 +40,9 @@ def train(config):
 
     def evaluate(model, look):
         next(epochs)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f"{fault}.nodes").open("a") as file:
+            file.write(f"{on_node.name()}\n")
         done = len(Checkpoints(folder).epochs())
         first = not (folder.parent / f"{fault}.marker").exists()
         if done == 2 and (first or fault == "throws always"):
