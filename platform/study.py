@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -135,9 +135,14 @@ class Found:
     meter: Meter | None
     seconds: float
 
-    def spent(self, now: bool = False) -> None:
-        """Writes down what the nodes have cost so far, if it is time to."""
-        if self.meter and self.meter.look(nodes.kinds, now):
+    def spent(self, kinds: Callable[[], list[str]] = nodes.kinds, now: bool = False) -> None:
+        """Writes down what the nodes have cost so far, if it is time to.
+
+        Args:
+            kinds: Tells the types of those that are there now.
+            now: Do it, whether it is time or not.
+        """
+        if self.meter and self.meter.look(kinds, now):
             with contextlib.suppress(OSError):
                 self.ledger.tell("spent", **self.meter.as_event())
 
@@ -175,7 +180,7 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
             files=[str(file) for file in judgement.files],
             note=judgement.note,
         )
-    found.spent(now=True)
+    found.spent(list, now=True)  # Ray has been left: those that were there last
     undelivered = found.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
     result = {
         "study": request.name,
