@@ -83,8 +83,9 @@ class Resources:
         """One line for people."""
         gpus = f" and {self.gpus_per_trial:g} of {self.gpus} GPUs" if self.gpus else ", no GPU"
         trials = "1 trial" if self.concurrent == 1 else f"{self.concurrent} trials"
-        where = f" on {len(self.nodes)} nodes, as far as they are there" if self.nodes else ""
-        return f"{trials} at a time, each {self.cpus_per_trial} of {self.cpus} CPU cores{gpus}{where}"
+        count = "1 node" if len(self.nodes) == 1 else f"{len(self.nodes)} nodes"
+        where = f" on {count}, there or to come" if self.nodes else ""
+        return f"{trials} at a time{where}, each {self.cpus_per_trial} of {self.cpus} CPU cores{gpus}"
 
 
 def resources(

@@ -5,15 +5,17 @@ import logging
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
@@ -28,6 +30,7 @@ DASHBOARD, MLFLOW = 8265, 5000  # ports on the head, for processes there alone: 
 TUNNEL_S = 60.0  # until it must stand
 READY_S = 60.0  # until a head must take jobs
 STOP_S = 120  # that a study has to write down how far it came, once it is told to stop; Ray's own are 3
+LOOK_S = 0.3  # between two looks whether the user has had enough
 AGAIN_S = 2.0  # before a study is looked for again
 BLANK = "FILL-IN"  # what a cluster's yaml says where its user is to write
 RUNNING = ("PENDING", "RUNNING")  # of a job's status
@@ -260,6 +263,7 @@ def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) 
     import aiohttp
 
     printed, lost = _Printed(), False
+    before = signal.signal(signal.SIGINT, printed.leave)
     try:
         while True:
             try:
@@ -279,6 +283,8 @@ def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) 
         for line in ["It goes on there.", *reminders(cluster, task, name)[1:]]:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         return None
+    finally:
+        signal.signal(signal.SIGINT, before)
     if str(info.status) == "STOPPED":
         return 130  # as an interrupted command
     if info.driver_exit_code is None:
@@ -288,12 +294,40 @@ def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) 
 
 
 class _Printed:
-    """What a job prints, once, however often its log is begun again."""
+    """What a job prints, once, however often its log is begun again.
+
+    Attributes:
+        left: Whether the user has had enough of it.
+    """
 
     def __init__(self) -> None:
-        self.characters = 0
+        self.characters, self.left, self._tailing = 0, False, False
+
+    def leave(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C. asyncio's own answer to it, a cancellation, can get lost on the way through the libraries."""
+        self.left = True
+        if not self._tailing:
+            raise KeyboardInterrupt
 
     async def tail(self, client: Any, job: str) -> None:
+        """Shows what is printed until the job ends.
+
+        Raises:
+            KeyboardInterrupt: The user has had enough.
+        """
+        self._tailing = True
+        task = asyncio.create_task(self._tail(client, job))
+        try:
+            while not task.done() and not self.left:
+                await asyncio.wait({task}, timeout=LOOK_S)
+        finally:
+            self._tailing = False
+        if self.left:
+            task.cancel()
+            raise KeyboardInterrupt
+        task.result()
+
+    async def _tail(self, client: Any, job: str) -> None:
         seen = 0
         async for text in client.tail_job_logs(job):
             new = text[max(0, self.characters - seen) :]
@@ -387,10 +421,7 @@ def _answers(port: int) -> bool:
 
 def _end(process: subprocess.Popen) -> None:
     """Ends Ray's command and the ssh that it started."""
-    import contextlib
-    import signal
-
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     process.wait()
 

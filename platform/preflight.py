@@ -120,7 +120,10 @@ def table(findings: Sequence[Finding]) -> Table:
             alike,
             f"{one.skew:+.0f} s" if answer else "",
             f"{answer.free / 2**30:.0f} GiB" if answer else "",
-            Text("; ".join(one.faults), style="red") if one.faults else Text("ok", style="green"),
+            # What comes after a colon is told with the study's faults, in full.
+            Text("; ".join(fault.partition(":")[0] for fault in one.faults), style="red")
+            if one.faults
+            else Text("ok", style="green"),
         )
     return shown
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from platform import nodes, on_node, preflight, storage
 from platform.cluster import Resources
@@ -83,8 +84,8 @@ def begin(plan: Plan, data: Path, console: Console) -> Rollout:
     if able and len(bad) == len(able):
         raise InputError(*[_fault(one) for one in bad])
     if bad:
-        told = ", ".join(one.answer.host if one.answer else one.node.address for one in bad)
-        console.print(f"[yellow]Left out: {told}. The study goes on without.[/]", soft_wrap=True)
+        for fault in map(_fault, bad):
+            console.print(f"[yellow]Left out, {escape(str(fault))}[/]", soft_wrap=True)
     site = Site(
         study=request.id,
         data=place,

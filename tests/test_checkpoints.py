@@ -1,8 +1,6 @@
 """A checkpoint holds what was trained; what was frozen lies on a shelf that all share, and comes back with it."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +93,7 @@ def test_a_shelved_stage_that_is_not_as_it_was_written_is_made_anew(tmp_path, sh
     context = replace(CONTEXT, shelf=str(shelf))
     folder = train(tmp_path / "a", context).folder / "epoch-4"
     expected = load_file(folder / "model.safetensors")
-    file = Path(json.loads((folder / "frozen.json").read_text())[0])
+    file = checkpoints.shelved(folder)[0]
     kept = file.read_bytes()
     file.unlink() if damage == "gone" else file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     with pytest.raises(DamagedError, match=file.name):

@@ -83,7 +83,8 @@ import sys
 from platform.cluster import keep_token_secret
 keep_token_secret()
 from ray.cluster_utils import Cluster
-node = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": int(sys.argv[1])}
+ports = {"dashboard_port": int(sys.argv[1]), "dashboard_agent_listen_port": 0}
+node = {"num_cpus": 2, "include_dashboard": True, **ports}
 cluster = Cluster(initialize_head=True, head_node_args=node)
 print("up", flush=True)
 sys.stdin.read()

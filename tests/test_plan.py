@@ -41,6 +41,8 @@ def test_a_name_is_new_or_gone_on_with(request_of, tmp_path):
     assert go_on in told
     assert done not in faults_of(request_of())
     journal(tmp_path / "mine", ("close", {"status": "FINISHED"}))
+    assert go_on in faults_of(request_of(), resume=False), "it has no result yet"
+    (tmp_path / "mine" / "result.json").write_text("{}")
     told = faults_of(request_of(), resume=False)
     assert taken in told
     assert go_on not in told

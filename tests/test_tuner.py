@@ -25,11 +25,11 @@ FAULTS = ("throws once", "throws always", "nan", "damaged", "node gone", "no mem
 LEFT_OUT: dict[str, str] = {}
 
 
-def run(folder: Path, where: Path, tick=lambda: None, gpus: float = 0.5, **changes) -> Search:
+def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, **changes) -> Search:
     """The trials of a space, one for each fault; all but for their faults are the same."""
     params = {"fault": tune.choice(["none", *FAULTS])}
     asked = {"baselines": {fault: {"fault": fault} for fault in FAULTS}, "trials": 1 + len(FAULTS), **changes}
-    params |= {key: asked.pop(key) for key in ("wide",) if key in asked}
+    params |= {key: asked.pop(key) for key in ("wide", "fault") if key in asked}
     budget = {"max_epochs": EPOCHS, "grace_epochs": EPOCHS, "start": {"fault": "none"}}
     space = Space(params, "val/score", "max", **budget, **asked)
     ledger = Ledger(Journal(folder / "journal"))
@@ -41,7 +41,7 @@ def run(folder: Path, where: Path, tick=lambda: None, gpus: float = 0.5, **chang
         told = {"trial": trial.id, "folder": str(where / trial.id), "known": trial.epochs, "gpus": share}
         return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shelf=str(where / "frozen"), **told))
 
-    tuner.run(search, train, context_of, folder, 1, 2, None, tick, LEFT_OUT)
+    tuner.run(search, train, context_of, folder, 1, 2, None, lambda: tick(search), LEFT_OUT)
     return search
 
 
@@ -66,7 +66,7 @@ def study(nodes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     marker = folder / "trials" / "node gone.marker"
 
-    def strike() -> None:
+    def strike(search: Search) -> None:
         """Takes the node away on which the trial waits for it, and brings another."""
         if marker.exists() and (told := marker.read_text()):
             marker.write_text("")
@@ -158,6 +158,18 @@ def test_only_what_going_on_and_the_best_need_is_kept(study):
     best = int(np.argmax(trials["none"].scores("val/score"))) + 1
     assert set(kept.epochs()) == {2, 3, 4} | {best}
     assert not list(kept.folder.glob(".partial-*"))
+
+
+def test_what_has_cost_enough_ends_without_a_failure(nodes, tmp_path):
+    def spend(search: Search) -> None:
+        search.enough = any(trial.epochs for trial in search.ledger.trials.values())
+
+    search = run(tmp_path, tmp_path / "trials", spend, baselines={}, trials=9, fault=tune.choice(["none"]))
+    search.interrupted()
+    found = [trial.status for trial in search.ledger.trials.values()]
+    assert set(found) <= {"interrupted", "finished", "waiting"}
+    assert len(found) < 9
+    assert not search.is_over
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a small disk")

@@ -162,11 +162,11 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
         assert steps == list(range(1, len(steps) + 1)), (name, steps)
 
 
-def refused(words: list[str], why: str) -> None:
+def refused(words: list[str], why: str, code: int = 2) -> None:
     """Our commands say no, and why."""
     command = [sys.executable, "-m", *words]
     told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
-    assert told.returncode == 2, told.stdout
+    assert told.returncode == code, told.stdout
     assert why in told.stdout, told.stdout
 
 
@@ -192,6 +192,9 @@ def main() -> None:
     words = ["platform.tune", "detector", "--cluster", str(file), "--name", "elsewhere", "--storage", "/tmp/mine"]
     refused(words, "storage: it is another storage than the driver's")
     say("a folder that the nodes do not share is refused")
+    words = ["platform.tune", "detector", "--cluster", str(file), "--name", "cheap", "--max-cost", "0.00001"]
+    refused(words, "The money was spent before an epoch ended", code=1)
+    say("what may cost next to nothing does next to nothing")
 
     brought = lab.folder / "brought"
     run(sys.executable, "-m", "platform.down", str(file), "--to", str(brought), seconds=120)
