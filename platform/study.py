@@ -240,6 +240,7 @@ def search(
     meter = rolled.meter if rolled else None
     if meter:
         meter.before = before_this(ledger.events)
+        meter.look(nodes.kinds, now=True)
         decides.enough = meter.is_over
     found = Found(ledger, [], delivery, janitor, "", meter, before)
 

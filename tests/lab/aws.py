@@ -172,8 +172,9 @@ def refused(words: list[str], why: str, code: int = 2) -> None:
 
 def runs(database: Path) -> list[tuple[str, str]]:
     """Name and status of what MLflow has of trials."""
-    wanted = "select name, status from runs where name like 'trial%' order by name"
-    return sqlite3.connect(database).execute(wanted).fetchall()
+    wanted = "select name, status from runs join tags using (run_uuid) where name like 'trial%' "
+    wanted += "and key = 'study' and value = ? order by name"
+    return sqlite3.connect(database).execute(wanted, [STUDY]).fetchall()
 
 
 def main() -> None:
