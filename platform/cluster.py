@@ -141,6 +141,9 @@ def connect(have: Resources) -> None:
             ray.shutdown()
             settings["runtime_env"] |= {"working_dir": str(ROOT), "excludes": list(NOT_SENT)}
             ray.init(**settings)
+    except ray.exceptions.AuthenticationError as error:
+        rule, remedy = "the cluster's token must be here", "Copy the head's ~/.ray/auth_token to this machine."
+        raise InputError(Fault(rule, str(error).split(". ")[0], remedy)) from error
     except ConnectionError as error:
         rule, remedy = "the cluster that RAY_ADDRESS names must answer", "Start it, or unset RAY_ADDRESS: this machine."
         raise InputError(Fault(rule, f"{os.environ.get('RAY_ADDRESS')}: {error}", remedy)) from error

@@ -17,29 +17,44 @@ from platform.journal import read
 TRIALS, EPOCHS = 6, 6
 
 
+# In a process of its own: which token Ray shows is settled once in a process.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+for _ in range(3):
+    cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+for _ in sys.stdin:
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    cluster.add_node(num_cpus=1)
+cluster.shutdown()
+"""
+
+
 class Nodes:
-    """Three nodes of a core each beside a head that does no trials, and the prices of both kinds."""
+    """Three nodes of a core each, beside a head that does no trials."""
 
     def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
+        command = [sys.executable, "-c", CLUSTER]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.address = self.process.stdout.readline().strip()
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        for _ in range(3):
-            self.add()
-
-    def add(self) -> None:
-        self.cluster.add_node(num_cpus=1)
-
-    def kill(self) -> None:
-        self.cluster.remove_node(next(iter(self.cluster.worker_nodes)), allow_graceful=False)
+    def kill_one(self) -> None:
+        """Takes one away, without notice, and brings another."""
+        self.process.stdin.write("kill\n")
+        self.process.stdin.flush()
 
 
 @pytest.fixture(scope="module")
 def nodes(s3):
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    found = Nodes()
-    yield found
-    found.cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+        found = Nodes()
+        yield found
+        found.process.communicate(timeout=60)
 
 
 def tune(project: Path, address: str, *arguments: str, **more):
@@ -65,12 +80,11 @@ def wait_for(condition, process, seconds: float = 120) -> None:
 
 
 def test_a_killed_node_and_a_lost_head_cost_nothing(nodes, bucket, toy_project, tmp_path, monkeypatch):
-    studies, address = f"{bucket}/studies", nodes.cluster.address
+    studies, address = f"{bucket}/studies", nodes.address
     asked = ["--storage", studies, "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--set", "pause=1"]
     first = tune(toy_project, address, "--name", "one", *asked)
     wait_for(lambda: epochs_in(f"{studies}/one") >= 4, first)
-    nodes.kill()
-    nodes.add()
+    nodes.kill_one()
     here = storage.here(studies) / "one"
     wait_for(lambda: '"moved": true' in (here / "journal.log").read_text(), first)
     known = epochs_in(f"{studies}/one")
@@ -152,7 +166,7 @@ def test_one_machine_keeps_its_study_in_a_bucket_too(bucket, toy_project, tmp_pa
     ],
 )
 def test_what_the_cluster_cannot_do_is_told_before_the_first_trial(nodes, bucket, toy_project, asked, told):
-    process = tune(toy_project, nodes.cluster.address, "--storage", f"{bucket}/studies", "--name", "no", *asked)
+    process = tune(toy_project, nodes.address, "--storage", f"{bucket}/studies", "--name", "no", *asked)
     assert told in process.communicate(timeout=120)[0]
     assert process.returncode == 2
     assert storage.names(f"{bucket}/studies") == []
