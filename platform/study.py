@@ -76,7 +76,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             if plan.resources.gpus and request.gpus_per_trial is None:
                 plan = _packed(plan, data, console, rolled)
             found = search(plan, data, console, rolled, copy)
-            # What Tune left behind refers to Ray: found by the collector while Ray is being left, it would end the process.
+            # What Tune left behind refers to Ray. Collected while Ray is being left, it would end the process.
             gc.collect()
             gc.freeze()
             with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that scoring needs

@@ -87,6 +87,7 @@ _finite.__name__ = "finite number"  # as argparse calls it when it refuses
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     options = parser().parse_args(arguments)
+    _hear_ctrl_c()
     _stop_on_sigterm()
     _usual_uri()
     if not options.list and not options.task:
@@ -119,6 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         # One after the other, though each takes seconds: both set environment variables, and where one thread adds one,
         # another that reads any can crash in the C library.
         plan = make_plan(request, resume=options.resume)
+        _if_heard()
         if (not options.dry_run or cluster.joins()) and not faults:
             set_environment()
             os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # else added later, by the thread that delivers
@@ -126,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
             _stop_on_sigterm()  # Ray's own would end the process with nothing said
         if cluster.joins() and not faults:
             plan = rollout.on_cluster(plan, console, wait=not options.dry_run)
+        _if_heard()
     except InputError as error:
         faults = [*error.faults, *faults]
     if faults:
@@ -242,6 +245,27 @@ def _tell(console, request, result) -> int:
         console.print(result["undelivered_reason"], markup=False, soft_wrap=True)
         console.print(f"They are kept. To deliver them: [bold]{deliver_command(request)}[/]", soft_wrap=True)
     return 0 if result["best"] else EXIT_NO_SUCCESS
+
+
+_heard = threading.Event()
+
+
+def _hear_ctrl_c() -> None:
+    """Takes note of Ctrl-C besides raising it: some libraries swallow all that is raised while they are imported."""
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        _heard.set()
+        raise KeyboardInterrupt
+
+    _heard.clear()
+    ours = threading.current_thread() is threading.main_thread()
+    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's "&" makes deaf to it
+        signal.signal(signal.SIGINT, hear)
+
+
+def _if_heard() -> None:
+    if _heard.is_set():
+        raise KeyboardInterrupt
 
 
 def _stop_on_sigterm() -> None:
