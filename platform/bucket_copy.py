@@ -80,7 +80,7 @@ class BucketCopy:
             for name in self.growing:
                 self._send(name)
             with suppress(OSError):
-                storage.delete_file(f"{self.place}/{MARK}")
+                storage.delete(f"{self.place}/{MARK}")
 
     def _end(self) -> None:
         self._over.set()

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from platform import sealed
-from platform.mirror import Mirror, StorageError
+from platform.mirror import EPOCH, Mirror, StorageError
 from platform.sealed import MANIFEST, DamagedError, file_mark, seal
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MODEL, CARD, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.safetensors", "resume.json"
 ASSETS, FROZEN = "assets", "frozen.json"
-EPOCH, PARTIAL = "epoch-", ".partial-"  # beginnings of folders' names
+PARTIAL = ".partial-"  # beginning of the name of what is being written
 NEWEST = 2  # checkpoints of a trial that are kept besides the best: should one be damaged, there is one before
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import tempfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,38 @@ def resources(
     cpus, gpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 0
     if torch.cuda.is_available():
         gpus = torch.cuda.device_count()
+    return shared_out([(cpus, gpus)], cpus_per_trial, gpus_per_trial, concurrent)
+
+
+def shared_out(
+    rooms: Sequence[tuple[int, int]],
+    cpus_per_trial: int | None,
+    gpus_per_trial: float | None,
+    concurrent: int | None,
+    nodes: bool = False,
+) -> Resources:
+    """Fills in what was not asked for.
+
+    Args:
+        rooms: Cores and GPUs of the machine, or of each node of a cluster.
+        cpus_per_trial: Left out: one; of a machine whose GPUs are shared, its part of the cores.
+        gpus_per_trial: Left out: one, if there is any.
+        concurrent: Left out: all that fit.
+        nodes: Whether they are a cluster's.
+    """
+    cpus, gpus = sum(cpus for cpus, _ in rooms), sum(gpus for _, gpus in rooms)
     gpu_share = gpus_per_trial if gpus_per_trial is not None else (1.0 if gpus else 0.0)
-    slots = int(gpus / gpu_share) if gpu_share > 0 else cpus
-    cpu_share = cpus_per_trial if cpus_per_trial is not None else max(1, cpus // max(1, slots))
-    have = Resources(cpus, gpus, cpu_share, gpu_share, concurrent or 1)
+    cpu_share = cpus_per_trial
+    if cpu_share is None:
+        beside = [cores // max(1, int(own / gpu_share)) for cores, own in rooms if own and gpu_share > 0]
+        cpu_share = max(1, min(beside, default=1))
+    have = Resources(cpus, gpus, cpu_share, gpu_share, concurrent or 1, tuple(rooms) if nodes else ())
     return replace(have, concurrent=have.most_at_once() if concurrent is None else concurrent)
+
+
+def elsewhere(left_out: Collection[str]) -> dict[str, str]:
+    """What Ray is told of a task or a bundle that must not run on some nodes, by their ids; {} where all will do."""
+    return {"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else {}
 
 
 def joins() -> bool:

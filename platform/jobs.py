@@ -183,7 +183,7 @@ def bring(cluster: Cluster, source: str, target: Path) -> None:
 
 def on_head(place: str, name: str) -> str:
     """Where the head has a study's folder."""
-    return f"{storage.MIRRORS}/{place.replace('://', '/')}/{name}" if storage.is_bucket(place) else f"{place}/{name}"
+    return f"{storage.on_any(place)}/{name}"
 
 
 def reminders(cluster: Cluster, task: str, name: str) -> list[str]:
@@ -194,14 +194,16 @@ def reminders(cluster: Cluster, task: str, name: str) -> list[str]:
         f"  stop it:           {_command(cluster, task, '--stop', name)}",
     ]
     if cluster.is_file:
-        tunnel = shlex.join(["ray", "dashboard", _short(cluster.place), "--port", "5000", "--remote-port", "5000"])
+        tunnel = shlex.join(
+            ["ray", "dashboard", _short(cluster.place), "--port", str(MLFLOW), "--remote-port", str(MLFLOW)]
+        )
         lines.append(f"  see it in MLflow:  {tunnel}      then open http://localhost:{MLFLOW}")
     return lines
 
 
 @contextmanager
-def tunnel(cluster: Cluster, port: int = DASHBOARD) -> Iterator[str]:
-    """The address at which a port of the head answers on this machine, by Ray's own tunnel through SSH.
+def tunnel(cluster: Cluster) -> Iterator[str]:
+    """The address at which the head's dashboard answers on this machine, by Ray's own tunnel through SSH.
 
     Raises:
         InputError: It does not come to stand.
@@ -212,7 +214,7 @@ def tunnel(cluster: Cluster, port: int = DASHBOARD) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         mine = probe.getsockname()[1]
-    command = ray_command("dashboard", cluster.place, "--port", str(mine), "--remote-port", str(port))
+    command = ray_command("dashboard", cluster.place, "--port", str(mine), "--remote-port", str(DASHBOARD))
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (not a pipe: the ssh that Ray starts would keep it open)
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:

@@ -11,7 +11,7 @@ from typing import Any
 from platform import storage
 from platform.sealed import MANIFEST, DamagedError
 
-EPOCH = "epoch-"
+EPOCH = "epoch-"  # beginning of a checkpoint's name
 
 
 class StorageError(OSError):
@@ -90,7 +90,7 @@ class Mirror:
     @_told
     def drop(self, name: str) -> None:
         """Deletes a checkpoint."""
-        storage.delete_file(f"{self.place}/{name}/{MANIFEST}")  # first: what is left is no checkpoint
+        storage.delete(f"{self.place}/{name}/{MANIFEST}")  # first: what is left is no checkpoint
         storage.delete(f"{self.place}/{name}")
 
     @_told

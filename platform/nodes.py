@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from platform.cluster import CONFIG, Resources
+from platform.cluster import CONFIG, Resources, shared_out
 from platform.errors import Fault, InputError
 
 TELL_S = 15.0  # between two lines about what is waited for
@@ -56,15 +56,7 @@ def resources(
     cpus_per_trial: int | None = None, gpus_per_trial: float | None = None, concurrent: int | None = None
 ) -> Resources:
     """What a study may use of the cluster that is connected: what is there, and what its autoscaler may bring."""
-    rooms = _rooms()
-    cpus, gpus = sum(cpus for cpus, _ in rooms), sum(gpus for _, gpus in rooms)
-    gpu_share = gpus_per_trial if gpus_per_trial is not None else (1.0 if gpus else 0.0)
-    cpu_share = cpus_per_trial
-    if cpu_share is None:  # of a node whose GPUs are shared, its part of the cores
-        with_gpu = [(cores, own) for cores, own in rooms if own and gpu_share]
-        cpu_share = max(1, min((cores // max(1, int(own / gpu_share)) for cores, own in with_gpu), default=1))
-    have = Resources(cpus, gpus, cpu_share, gpu_share, concurrent or 1, nodes=tuple(rooms))
-    return replace(have, concurrent=have.most_at_once() if concurrent is None else concurrent)
+    return shared_out(_rooms(), cpus_per_trial, gpus_per_trial, concurrent, nodes=True)
 
 
 def wait(have: Resources, seconds: float, tell: Callable[[str], None]) -> None:

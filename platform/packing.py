@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from platform.cluster import Resources
+from platform.cluster import Resources, elsewhere
 from platform.errors import Fault, InputError
 from platform.fit import Context
 from platform.on_node import Site, on_node
@@ -70,10 +70,8 @@ def measure(
     if site is not None:
         config["context"]["site"], train = asdict(site), on_node(train)
     probe = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=min(1, resources.gpus), max_calls=1)(_peak)
-    if site is not None:
-        probe = probe.options(label_selector={"ray.io/node-id": f"!in({','.join(left_out)})"} if left_out else None)
     try:
-        return ray.get(probe.remote(train, config))
+        return ray.get(probe.options(label_selector=elsewhere(left_out) or None).remote(train, config))
     except ray.exceptions.RayError as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         remedy = "Mend that, or say how much a trial needs: --gpus-per-trial 0.5"

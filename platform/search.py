@@ -18,7 +18,7 @@ from platform.space import Space
 ATTEMPTS = 3  # in a row without a finished epoch, then a trial has failed
 MOVES = 20  # likewise of nodes that went away: it may be the trial that takes them down
 HOPELESS = ("NonFiniteLossError", "FrozenChangedError", "NotFrozenError")  # would come again
-OUT_OF_MEMORY, NO_ROOM = "OutOfMemoryError", ("DiskFullError", "StorageError")  # no room, or no bucket
+OUT_OF_MEMORY, CANNOT_KEEP = "OutOfMemoryError", ("DiskFullError", "StorageError")  # no room, or no bucket that answers
 ENDED_EARLY = "it ended before its last epoch without saying why"
 
 
@@ -138,7 +138,7 @@ class Search:
         if moved and trial.moves + 1 < MOVES:
             self._tell("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus, moved=True)
             self._queue.append(trial)
-        elif _names(error, *NO_ROOM):
+        elif _names(error, *CANNOT_KEEP):
             self.stopped = self.stopped or error.strip().splitlines()[-1]
             self._tell("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus)
         elif _names(error, *HOPELESS) or trial.failures + 1 >= ATTEMPTS or (_names(error, OUT_OF_MEMORY) and gpus >= 1):

@@ -21,16 +21,15 @@ class Meter:
         before: US dollars, of earlier processes.
     """
 
-    def __init__(self, prices: Mapping[str, float], most: float | None = None, events: Iterable[Event] = ()) -> None:
+    def __init__(self, prices: Mapping[str, float], most: float | None = None) -> None:
         """
         Args:
             prices: US dollars an hour, by node type; "default" is of all that are not named.
             most: Dollars that the study may cost, None for no limit.
-            events: The study's journal: what earlier processes spent.
         """
         self.prices, self.most = prices, most
         self.hours: dict[str, float] = {}
-        self.before = before(events)
+        self.before = 0.0
         self._looked = time.monotonic()
         self._there: Counter[str] = Counter()
 

@@ -38,7 +38,12 @@ def resolved(place: str) -> str:
 
 def here(place: str) -> Path:
     """The folder of this machine that a place of studies is worked on in: itself, or the copy of a bucket's."""
-    return MIRRORS.expanduser() / place.replace("://", "/") if is_bucket(place) else Path(place)
+    return on_any(place).expanduser()
+
+
+def on_any(place: str) -> Path:
+    """The same on any machine, from the home of whoever works there."""
+    return MIRRORS / place.replace("://", "/") if is_bucket(place) else Path(place)
 
 
 def cache(place: str) -> Path:
@@ -65,14 +70,10 @@ def local(place: str, cache: Path) -> Path:
     """
     if not is_bucket(place):
         return Path(place)
-    from pyarrow import fs
-
     with told("--data must be there and be readable", "Check the address, and the credentials for it."):
         remote, path = _open(place)
-        infos = [remote.get_file_info(path)]
-        if infos[0].type != fs.FileType.File:
-            infos = remote.get_file_info(fs.FileSelector(path, recursive=True))
-        state = [[each.path, each.size, each.mtime_ns] for each in infos if each.is_file]
+        infos = _files(remote, path)
+        state = [[each.path, each.size, each.mtime_ns] for each in infos]
         folder = cache / "brought" / key_of({"files": sorted(state)})
         target = folder / posixpath.basename(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -122,12 +123,7 @@ def bring(place: str, target: Path) -> None:
     from pyarrow import fs
 
     remote, path = _open(place)
-    files = [remote.get_file_info(path)]
-    if files[0].type != fs.FileType.File:
-        files = [each for each in remote.get_file_info(fs.FileSelector(path, recursive=True)) if each.is_file]
-    if not files:
-        raise FileNotFoundError(f"nothing lies in {place}")
-    for each in files:
+    for each in _files(remote, path):
         own = _below(target, path, each.path)
         own.parent.mkdir(parents=True, exist_ok=True)
         partial = own.with_name(f".{own.name}.{os.getpid()}")
@@ -190,14 +186,17 @@ def names(place: str) -> list[str]:
 
 
 def delete(place: str) -> None:
-    """Deletes what lies in a place, if anything does.
+    """Deletes a file, or a folder with all that is in it, if there is one.
 
     Raises:
         OSError: The place did not let us.
     """
     remote, path = _open(place)
     with suppress(FileNotFoundError):
-        remote.delete_dir(path)
+        if remote.get_file_info(path).is_file:
+            remote.delete_file(path)
+        else:
+            remote.delete_dir(path)
 
 
 def origin(data: Path) -> str:
@@ -214,17 +213,6 @@ def note_origin(data: Path, place: str) -> None:
     partial.replace(file)
 
 
-def delete_file(place: str) -> None:
-    """Deletes a file, if there is one.
-
-    Raises:
-        OSError: The place did not let us.
-    """
-    remote, path = _open(place)
-    with suppress(FileNotFoundError):
-        remote.delete_file(path)
-
-
 @contextmanager
 def told(rule: str, remedy: str) -> Iterator[None]:
     """Makes of what a place answers a fault that a user can act upon."""
@@ -236,10 +224,21 @@ def told(rule: str, remedy: str) -> Iterator[None]:
 
 def _check_sizes(infos: Sequence[Any], path: str, target: Path) -> None:
     for each in infos:
-        if each.is_file:
-            own = _below(target, path, each.path)
-            if own.stat().st_size != each.size:
-                raise OSError(f"{each.path} has {each.size} bytes, of which {own.stat().st_size} arrived")
+        arrived = _below(target, path, each.path).stat().st_size
+        if arrived != each.size:
+            raise OSError(f"{each.path} has {each.size} bytes, of which {arrived} arrived")
+
+
+def _files(remote: Any, path: str) -> list[Any]:
+    """The file of that path, or all that lie below it."""
+    from pyarrow import fs
+
+    infos = [remote.get_file_info(path)]
+    if not infos[0].is_file:
+        infos = [each for each in remote.get_file_info(fs.FileSelector(path, recursive=True)) if each.is_file]
+    if not infos:
+        raise FileNotFoundError(f"nothing lies in {path}")
+    return infos
 
 
 def _below(target: Path, path: str, file: str) -> Path:

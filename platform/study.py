@@ -19,7 +19,7 @@ import ray
 from filelock import Timeout
 from rich.console import Console
 
-from platform import checkpoints, cluster, facts, nodes, outcome, packing, project, rollout, storage, tuner
+from platform import checkpoints, cluster, facts, nodes, outcome, packing, project, rollout, spending, storage, tuner
 from platform.bucket_copy import BucketCopy
 from platform.checkpoints import Checkpoints
 from platform.delivery import DELIVERED, Delivery
@@ -37,7 +37,6 @@ from platform.rollout import Rollout
 from platform.search import Search
 from platform.space import show
 from platform.spending import Meter
-from platform.spending import before as before_this
 from platform.tuner import RAYS, our_metrics
 from platform.view import LiveView
 
@@ -243,7 +242,7 @@ def search(
     delivery.start()
     meter = rolled.meter if rolled else None
     if meter:
-        meter.before = before_this(ledger.events)
+        meter.before = spending.before(ledger.events)
         meter.look(nodes.kinds, now=True)
         decides.enough = meter.is_over
     found = Found(ledger, [], delivery, janitor, "", meter, before)

@@ -14,6 +14,7 @@ from ray.tune import Callback, PlacementGroupFactory, RunConfig, Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from platform.cluster import elsewhere
 from platform.ledger import Trial
 from platform.reporters import EPOCH, LAST, NOTES, THAW
 from platform.search import Search
@@ -157,8 +158,8 @@ def run(
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
         # Ray keeps a copy of this function as it is now: which nodes are left out by then comes with the attempt.
         context = config["context"]
-        elsewhere = [{"ray.io/node-id": f"!in({','.join(context['left_out'])})"}]
-        but: dict[str, Any] = {"bundle_label_selector": elsewhere} if context["left_out"] else {}
+        where = elsewhere(context["left_out"])
+        but: dict[str, Any] = {"bundle_label_selector": [where]} if where else {}
         return PlacementGroupFactory([{"CPU": cpus, "GPU": context["gpus"]}], **but)
 
     shutil.rmtree(folder / RAYS, ignore_errors=True)

@@ -58,9 +58,10 @@ def test_all_processes_of_a_study_count(monkeypatch):
     opened = Event("open", 0, {})
     events = [opened, spent(1.0), spent(2.0), opened, opened, spent(0.5)]
     assert before(events) == 2.5
-    meter = Meter(PRICES, 3.0, events)
+    meter = Meter(PRICES, 3.0)
+    meter.before = before(events)
     assert (meter.total, meter.is_over) == (2.5, False)
     meter.hours = {"head": 2.5}
     assert (meter.total, meter.is_over) == (3.0, True)
     assert meter.as_event() == {"hours": {"head": 2.5}, "dollars": 0.5, "total": 3.0}
-    assert not Meter({}, None, events).is_over
+    assert not Meter({}).is_over
