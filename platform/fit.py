@@ -14,7 +14,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from platform import checkpoints, schedules
+from platform import checkpoints, project, schedules
+from platform.attestation import FROZEN, TRAINED, Attestation, NotAsAskedError, Point, frozen_note
 from platform.devices import device
 from platform.examples import Batch, Examples, Look, whole
 from platform.features import Store
@@ -56,6 +57,8 @@ class Context:
         remote: Address in a bucket that checkpoints are sent to, "" where all nodes see the folder.
         left_out: Nodes that it must not run on, by Ray's ids.
         shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
+        code: Digest of the code that the study runs, "" for whichever.
+        asked: The point that is tried, set by `begin`; of a stage that is trained ahead of a trial, nothing.
     """
 
     task: str
@@ -76,6 +79,8 @@ class Context:
     gpus: float = 0.0
     remote: str = ""
     left_out: Sequence[str] = ()
+    code: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
@@ -86,8 +91,15 @@ def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
 
     Returns:
         What the study says, and the point that is tried.
+
+    Raises:
+        NotAsAskedError: The code here is not the code that the study was begun with.
     """
     context = Context(**config["context"])
+    if context.code not in ("", found := project.code_digest()):
+        rule = f"all trials must run the study's code, {context.code}; this worker has {found}"
+        raise NotAsAskedError(f"{rule}. Was it changed meanwhile? Interrupt the study, and go on with --resume.")
+    point = Point({key: value for key, value in config.items() if key != "context"})
     spare_the_libraries()
     gc.collect()
     if torch.cuda.is_available():
@@ -100,7 +112,7 @@ def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
     torch.manual_seed(context.seed)
     np.random.seed(context.seed)
     random.seed(context.seed)
-    return context, {key: value for key, value in config.items() if key != "context"}
+    return replace(context, asked=point), point
 
 
 @cache  # once in a process
@@ -184,6 +196,7 @@ def fit(
         NonFiniteLossError: The loss or its gradient is NaN or infinite.
         FrozenChangedError: A frozen tensor changed.
         NotFrozenError: A frozen stage is in training mode.
+        NotAsAskedError: The training is another than the context's configuration asks for.
     """
     model.to(device())
     freezer = Freezer(model, stages, freezing, context.epochs)
@@ -198,6 +211,8 @@ def fit(
     }
     groups = parameter_groups(model, stages, weight_decay=optimization.weight_decay, **rates)
     optimizer = torch.optim.AdamW(groups, fused=True)
+    beside = {"seed": context.seed, "data": Path(context.data).name, "code": project.code_digest()}
+    attested = Attestation(context.asked, beside, optimization, freezer, optimizer)
     place = Path(context.folder)
     reporter = reporter or (ToRay(place, context.known, context.remote) if context.trial else ToFolder(place))
     scores: list[float] = []  # after each epoch; greater is better
@@ -225,8 +240,10 @@ def fit(
                 _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
                 with speed.autocast():
                     parts = loss(model, feed.batch("train", numbers))
-                for name, part in parts.items():
-                    seen[name].append(float(part.detach()))
+                losses = {name: float(part.detach()) for name, part in parts.items()}
+                for name, value in losses.items():
+                    seen[name].append(value)
+                attested.batch(numbers, losses, parts["loss"].dtype)
                 try:
                     _step(learning, optimizer, parts["loss"], optimization.clip_norm)
                 except NonFiniteLossError as error:
@@ -252,14 +269,15 @@ def fit(
             done = (epoch + 1) * steps_per_epoch - 1
             metrics |= {
                 "train/frozen_stages": freezer.frozen,
-                "train/lr_head": optimization.lr_head * _factor(optimization, done, steps_per_epoch * context.epochs),
+                **attested.epoch(done, steps_per_epoch * context.epochs),
                 "time/train_seconds": train_seconds,
                 "time/epoch_seconds": time.monotonic() - started,
                 **feed.metrics(),
                 **_gpu_metrics(),
             }
             shelf = checkpoints.Shelf(Path(context.shelf), freezer.frozen_stages()) if context.shelf else None
-            notes = {"reuse": feed.note(), **speed.notes()}
+            proof = {FROZEN: frozen_note(freezer), TRAINED: freezer.digest_of_all()}
+            notes = {"reuse": feed.note(), **speed.notes(), **attested.notes(), **proof}
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
             reporter.report(
                 Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, freezer.first_thaw, notes),

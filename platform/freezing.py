@@ -134,6 +134,8 @@ class Freezer:
     Attributes:
         frozen: Stages frozen now.
         thaws: Epoch of each thaw and the number of stages frozen from then on, in order.
+        checks: How often frozen tensors were checked.
+        checked: How many, at the most.
     """
 
     def __init__(self, model: nn.Module, stages: Sequence[Stage], freezing: Freezing, epochs: int) -> None:
@@ -154,6 +156,7 @@ class Freezer:
         modules = dict(model.named_modules())
         self._modules = {s.name: {p: modules[p] for p in s.prefixes if p in modules} for s in self.stages}
         self.thaws: list[tuple[int, int]] = []
+        self.checks, self.checked = 0, 0
         self._freeze(freezing.depth)
         self._hashes = self._hash()
 
@@ -180,7 +183,7 @@ class Freezer:
     def train(self) -> None:
         """Puts the model into training mode, but what is frozen into eval mode."""
         self.model.train()
-        frozen = self._frozen_names()
+        frozen = self.frozen_names()
         for stage in self.stages:
             for module in self._modules[stage.name].values():
                 if stage.name in frozen:
@@ -198,6 +201,11 @@ class Freezer:
         """Of all tensors of the first `count` stages, which must be frozen."""
         names = {stage.name for stage in self.stages[:count]}
         return keys.key_of({name: value for name, value in self._hashes.items() if self.stage_of[name] in names})
+
+    def digest_of_all(self) -> str:
+        """Of all tensors of the model."""
+        tensors = _tensors(self.model)
+        return keys.key_of({n: self._hashes.get(n) or _digest(value) for n, value in tensors.items()})
 
     def frozen_stages(self) -> dict[str, list[str]]:
         """By a hash of its tensors, their names, of each stage that is frozen now."""
@@ -231,6 +239,8 @@ class Freezer:
             raise FrozenChangedError(
                 f"frozen tensors must not change; {changed[0]} did ({len(changed)} of {len(self._hashes)} in all)"
             )
+        if now:
+            self.checks, self.checked = self.checks + 1, max(self.checked, len(now))
 
     @property
     def first_thaw(self) -> int | None:
@@ -248,7 +258,8 @@ class Freezer:
 
     def state(self) -> dict:
         """What resuming needs, as JSON."""
-        return {"frozen": self.frozen, "thaws": self.thaws, "hashes": self._hashes}
+        checks = {"checks": self.checks, "checked": self.checked}
+        return {"frozen": self.frozen, "thaws": self.thaws, "hashes": self._hashes, **checks}
 
     def restore(self, state: dict) -> None:
         """Takes up `state` again, once the model's tensors have been loaded.
@@ -259,19 +270,21 @@ class Freezer:
         self.thaws = [(epoch, frozen) for epoch, frozen in state["thaws"]]
         self._freeze(state["frozen"])
         self._hashes = state["hashes"]
+        self.checks, self.checked = state.get("checks", 0), state.get("checked", 0)
         self.verify()
 
     def _freeze(self, count: int) -> None:
         self.frozen = count
-        frozen = self._frozen_names()
+        frozen = self.frozen_names()
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.stage_of[name] not in frozen)
 
-    def _frozen_names(self) -> set[str]:
+    def frozen_names(self) -> set[str]:
+        """The stages that are frozen now."""
         return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
 
     def _hash(self, left_out: Iterable[str] = ()) -> dict[str, str]:
-        frozen = self._frozen_names() - set(left_out)
+        frozen = self.frozen_names() - set(left_out)
         tensors = _tensors(self.model)
         return {name: _digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}
 

@@ -35,19 +35,20 @@ class Janitor:
             self._settle(trial)
 
     def forget_all_but(self, best: str) -> None:
-        """Deletes what is left once all is scored: the baselines' checkpoints, and those of trials out of time."""
+        """Deletes what is left once all is scored: checkpoints of baselines and confirmations, and those of trials out
+        of time."""
         for trial_id in self.ledger.trials:
             if trial_id != best:
                 self._forget(trial_id)
 
     def _settle(self, trial: Trial) -> None:
         """Deletes the checkpoints of a trial that is done, or those of the leader that it has beaten; but not those of
-        the baselines, which are scored in the end.
+        the baselines and confirmations, which are scored in the end.
         """
         loser: Trial | None = trial
-        if self._may_lead(trial) and (self.leader is None or self._beats(trial, self.leader)):
+        if not trial.confirms and self._may_lead(trial) and (self.leader is None or self._beats(trial, self.leader)):
             loser, self.leader = self.leader, trial
-        if loser is not None and (not loser.baseline or loser.status == "failed"):
+        if loser is not None and (loser.is_searched or loser.status == "failed"):
             self._forget(loser.id)
 
     def _may_lead(self, trial: Trial) -> bool:

@@ -3,7 +3,8 @@
 Events:
     study: What was asked for; the first of all.
     open: A process began to work on it.
-    trial: A configuration was proposed.
+    confirm: The search's best and the plain baselines are to be trained again, over several seeds.
+    trial: A configuration was proposed, or one is to be trained again.
     trial_start: An attempt at it began.
     epoch: A trial finished an epoch.
     attempt_failed: An attempt ended in an error; another one follows. With "moved", the node was at fault.
@@ -32,6 +33,8 @@ class Trial:
         id: Its running number in the study, e.g. "007".
         config: The point that is tried.
         baseline: The name of the baseline that it is, "" for none.
+        confirms: The name of what it trains again, "" for what is tried the first time.
+        seed: Of its training; None: the study's.
         gpus: The share of a GPU that it gets, None for what all get.
         status: waiting, running, finished (nothing was left to do), pruned (cut as one of the worse), failed, or
             interrupted (by the user or the time budget).
@@ -52,6 +55,8 @@ class Trial:
     id: str
     config: dict[str, Any]
     baseline: str = ""
+    confirms: str = ""
+    seed: int | None = None
     gpus: float | None = None
     status: str = "waiting"
     metrics: list[dict[str, float]] = field(default_factory=list)
@@ -70,7 +75,12 @@ class Trial:
     @property
     def name(self) -> str:
         """As people call it."""
-        return f"trial {self.id}"
+        return f"{self.confirms}, seed {self.seed}" if self.confirms else f"trial {self.id}"
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the sampler proposed it; the others are trained to their full budget, whatever ASHA says."""
+        return not self.baseline and not self.confirms
 
     @property
     def epochs(self) -> int:
@@ -102,6 +112,7 @@ class Ledger:
 
     Attributes:
         trials: By id, in the order in which they were proposed.
+        confirm: What was asked for last of `platform.confirmation`, "" for nothing.
         listeners: Called with each new event, once it is written and the trials are up to date.
     """
 
@@ -109,6 +120,7 @@ class Ledger:
         self.journal = journal
         self.listeners = list(listeners)
         self.trials: dict[str, Trial] = {}
+        self.confirm = ""
         for event in journal.events:
             self._apply(event)
 
@@ -134,10 +146,17 @@ class Ledger:
                 if not trial.is_done:  # the process that ran it is gone
                     trial.status = "waiting"
         elif event.kind == "trial":
-            trial = Trial(event.data["trial_id"], event.data["config"], event.data["baseline"])
-            self.trials[trial.id] = trial
+            self.trials[event.data["trial_id"]] = proposed(event.data)
+        elif event.kind == "confirm":
+            self.confirm = event.data["asked"]
         elif event.kind in OF_A_TRIAL:
             _of_a_trial(self.trials[event.data["trial_id"]], event.kind, event.time_ms, event.data)
+
+
+def proposed(data: Mapping[str, Any]) -> Trial:
+    """What an event "trial" tells of."""
+    again = {"confirms": data.get("confirms", ""), "seed": data.get("seed")}  # journals of earlier versions lack them
+    return Trial(data["trial_id"], data["config"], data["baseline"], **again)
 
 
 OF_A_TRIAL = ("trial_start", "epoch", "attempt_failed", "trial_end")

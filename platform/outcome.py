@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from platform import checkpoints, pictures
+from platform import checkpoints, confirmation, pictures
 from platform.errors import Fault, InputError
 from platform.feed import WITHOUT
-from platform.ledger import Trial
+from platform.ledger import Ledger, Trial
 from platform.plan import Plan
 from platform.sealed import DamagedError
 from platform.space import Space
@@ -92,10 +92,13 @@ class Judgement:
     """The best trial's scores on the test split beside what it is compared with, and what was saved of it.
 
     Attributes:
-        best: "best" of result.json.
+        best: "best" of result.json; "weights_of" is the trial whose weights were saved, which is another one where the
+            best configuration was trained again.
         baselines: "baselines" of result.json: trained in this study.
         references: "references" of result.json: test metrics of what needed no training.
         left_out: "left_out" of result.json: why there are no references, if they could not be had.
+        confirmation: "confirmation" of result.json, None where nothing was trained again.
+        champion: The model's name in MLflow's registry, tags and a note; None where it is no champion.
         figures: Pictures by name.
         files: Reports, and parts of the model that later studies can name as weights.
         note: Which trial is the best, and all test scores as a table, in Markdown.
@@ -105,33 +108,57 @@ class Judgement:
     baselines: list[dict[str, Any]]
     references: dict[str, dict[str, float]]
     left_out: list[str]
+    confirmation: dict[str, Any] | None
+    champion: dict[str, Any] | None
     figures: dict[str, Path]
     files: list[Path]
     note: str
 
 
 def judge(
-    plan: Plan, trials: list[dict[str, Any]], best: dict[str, Any], found: Mapping[str, Trial], data: Path
+    plan: Plan,
+    trials: list[dict[str, Any]],
+    best: dict[str, Any],
+    ledger: Ledger,
+    data: Path,
+    before: Mapping[str, Any],
 ) -> Judgement:
-    """Scores the best trial and the baselines on the test split; saves the best one's model, pictures and reports.
+    """Scores the best trial, the baselines and what was trained again on the test split; saves the best one's model,
+    pictures and reports.
 
     Args:
         plan: The study's.
         trials: Their records.
         best: The best one's.
-        found: What is known of each trial, by id.
+        ledger: What is known of them.
         data: The prepared data.
+        before: The study's result, if it had come to one before; its checkpoints are gone.
     """
-    folder, winner, metric = plan.request.folder / BEST, found[best["trial_id"]], plan.space.metric
-    model, evaluation = _score(plan, winner, folder, data)
-    kept = {key: best[key] for key in ("trial_id", "name", "config", "metrics")}
-    crowned = {**kept, "test_metrics": dict(evaluation.metrics), "model": str(folder)}
-    baselines = []
-    for trial in trials:
-        if trial["baseline"] and trial["status"] == "finished":
+    folder, metric = plan.request.folder / BEST, plan.space.metric
+    tested = _tested(before)
+    again = [trial for trial in ledger.trials.values() if trial.confirms]
+    compared_with = [ledger.trials[trial["trial_id"]] for trial in trials if trial["baseline"]]
+    for trial in [*compared_with, *again]:
+        if trial.status == "finished" and trial.id not in tested:
             with tempfile.TemporaryDirectory() as scratch:
-                metrics = dict(_score(plan, found[trial["trial_id"]], Path(scratch), data)[1].metrics)
-            baselines.append({**{key: trial[key] for key in ("baseline", "trial_id")}, "test_metrics": metrics})
+                tested[trial.id] = dict(_score(plan, trial, Path(scratch), data)[1].metrics)
+    table = _confirmed(plan, ledger, tested)
+    winner = ledger.trials[best["trial_id"]]
+    if table and table["winner"]:
+        best, winner = _confirmed_best(plan, trials, ledger, table)
+    model, evaluation = _score(plan, winner, folder, data)
+    crowned: dict[str, Any] = {
+        **{key: best[key] for key in ("trial_id", "name", "config")},
+        "metrics": winner.metrics[(winner.best_epoch(plan.space) or 0) - 1],
+        "test_metrics": dict(evaluation.metrics),
+        "model": str(folder),
+        "weights_of": winner.id,
+    }
+    baselines: list[dict[str, Any]] = [
+        {"baseline": trial.baseline, "trial_id": trial.id, "test_metrics": tested[trial.id]}
+        for trial in compared_with
+        if trial.id in tested
+    ]
     references: dict[str, dict[str, float]] = {}
     left_out: list[str] = []
     try:
@@ -139,10 +166,15 @@ def judge(
     except InputError as error:  # a tokenizer that is not there, say: no reason to lose the study
         left_out = [str(fault) for fault in error.faults]
 
-    compared = {"best": crowned["test_metrics"], **{b["baseline"]: b["test_metrics"] for b in baselines}, **references}
+    compared: dict[str, Any] = {
+        "best": crowned["test_metrics"],
+        **{b["baseline"]: b["test_metrics"] for b in baselines},
+        **references,
+    }
     figures: dict[str, Any] = {
         "learning_curves.png": pictures.learning_curves(winner.metrics, metric),
         "comparison.png": pictures.comparison(compared, metric.replace("val/", "test/", 1)),
+        **({"confirmation.png": pictures.confirmation(table)} if table else {}),
         **evaluation.figures,
     }
     shown, weights = plan.request.folder / FIGURES, plan.request.folder / WEIGHTS
@@ -150,6 +182,7 @@ def judge(
     for name, figure in figures.items():
         if hasattr(figure, "savefig"):
             figure.savefig(shown / name, dpi=144)
+            figure.savefig((shown / name).with_suffix(".svg"))
         else:
             figure.save(shown / name)
     for name, text in evaluation.texts.items():
@@ -159,7 +192,66 @@ def judge(
     files = [*(shown / name for name in evaluation.texts), weights]
     pictured = {Path(name).stem: shown / name for name in figures}
     note = f"Best: {best['name']}. Scores on the test split, which the search never saw:\n\n{_table(compared)}"
-    return Judgement(crowned, baselines, references, left_out, pictured, files, note)
+    note += f"\n\n{confirmation.markdown(table)}" if table else ""
+    champion = _champion(plan, table, note) if table and table["is_champion"] else None
+    return Judgement(crowned, baselines, references, left_out, table, champion, pictured, files, note)
+
+
+def _tested(before: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Test metrics that are known already, by trial."""
+    rows = (before.get("confirmation") or {}).get("rows", [])
+    known: list[dict[str, Any]] = [*before.get("baselines", []), *(run for row in rows for run in row["runs"])]
+    return {each["trial_id"]: each["test_metrics"] for each in known if each["test_metrics"]}
+
+
+def _confirmed(plan: Plan, ledger: Ledger, tested: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+    """What came of training the best again; None where that was not asked for, or nothing was."""
+    asked = confirmation.parse(ledger.confirm)
+    if asked is None:
+        return None
+    rows = confirmation.rows_of(ledger.trials, asked, plan.space, is_searched=True)
+    runs = confirmation.runs_of(rows, ledger.trials.values())
+    seeds = confirmation.seeds_of(asked, plan.request.seed)
+    return confirmation.table(rows, ledger.confirm, seeds, runs, tested, plan.space) if any(runs.values()) else None
+
+
+def _confirmed_best(
+    plan: Plan, trials: Sequence[dict[str, Any]], ledger: Ledger, table: Mapping[str, Any]
+) -> tuple[dict[str, Any], Trial]:
+    """The record of the configuration that won, and of its trainings the one that validates best and is still there."""
+    row = next(row for row in table["rows"] if row["name"] == table["winner"])
+    best = next(trial for trial in trials if trial["trial_id"] == row["trial_id"])
+    runs = [ledger.trials[run["trial_id"]] for run in row["runs"] if run["test_metrics"]]
+    there = [run for run in runs if _has_checkpoint(plan, run)] or [ledger.trials[best["trial_id"]]]
+    return best, max(there, key=lambda run: plan.space.goodness(run.best_score(plan.space) or 0.0))
+
+
+def _has_checkpoint(plan: Plan, trial: Trial) -> bool:
+    """Whether it was not deleted when the study was over before; a damaged one is there."""
+    try:
+        return checkpoints.of(plan.request, trial.id).get(trial.best_epoch(plan.space) or 0).exists()
+    except DamagedError:
+        return True
+    except OSError:
+        return False
+
+
+def _champion(plan: Plan, table: Mapping[str, Any], note: str) -> dict[str, Any]:
+    """What MLflow's registry is told of the model."""
+    row = next(row for row in table["rows"] if row["name"] == table["winner"])
+    tags = {
+        "task": plan.request.task,
+        "study": plan.request.name,
+        "metric": table["test_metric"],
+        "mode": plan.space.mode,
+        "mean": f"{row['mean']:.6f}",
+        "interval": f"{row['low']:.6f} to {row['high']:.6f}",
+        "seeds": str(len(row["runs"])),
+        "data_fingerprint": plan.dataset.fingerprint,
+    }
+    counts = ", ".join(f"{what}: {told}" for what, told in plan.dataset.lines().items())
+    described = f"{table['verdict']}\n\nData: {plan.dataset.name}, {counts}\n\n{note}"
+    return {"data": plan.dataset.name, "tags": tags, "note": described}
 
 
 def _table(compared: Mapping[str, Mapping[str, float]]) -> str:

@@ -78,6 +78,38 @@ def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figur
     return figure
 
 
+def confirmation(table: Mapping[str, Any]) -> "Figure":
+    """What was trained again: a row each, a dot for each seed, the mean with its interval.
+
+    Args:
+        table: As `platform.confirmation.table` makes it.
+    """
+    rows, metric = table["rows"], table["test_metric"]
+    figure = _figure(7, 1.3 + 0.4 * len(rows))
+    axes = figure.subplots()
+    places = range(len(rows))[::-1]
+    for place, row in zip(places, rows, strict=True):
+        colour = COLOURS[5] if row["name"] == table["winner"] else COLOURS[4]
+        scores = [run["test_metrics"][metric] for run in row["runs"] if metric in run["test_metrics"]]
+        axes.scatter(scores, [place] * len(scores), color=colour, s=18, alpha=0.5, linewidths=0)
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.5)
+        if row["mean"] is not None:
+            axes.scatter([row["mean"]], [place], color=colour, marker="|", s=160, linewidths=2)
+            axes.annotate(
+                f"{row['mean']:.3f}", (row["mean"], place), xytext=(0, 8), textcoords="offset points", ha="center",
+                fontsize=8,
+            )  # fmt: skip
+    axes.set_yticks(places, [row["name"] for row in rows])
+    title = f"On the test split: {len(table['seeds'])} seeds, mean and 95 % interval"
+    axes.set(title=title, xlabel=metric, ylim=(-0.6, len(rows) - 0.3))
+    axes.margins(x=0.12)
+    axes.grid(axis="x", linewidth=0.4)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
 def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> "Figure":
     """Vectors in two dimensions, coloured by class.
 

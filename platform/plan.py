@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from filelock import FileLock, Timeout
 
-from platform import bucket_copy, cluster, journal, project, storage, task
+from platform import bucket_copy, cluster, confirmation, journal, project, storage, task
 from platform.cluster import Resources
 from platform.delivery import delivered
 from platform.errors import Fault, InputError
@@ -29,6 +29,7 @@ class Request:
     """What the user asked for; the study's journal begins with it.
 
     Attributes:
+        confirm: What of `platform.confirmation`, e.g. "3x3" or "none"; "": what the space says.
         no_reuse: Whether frozen stages are run again in each epoch.
         storage: Where studies are kept: an absolute path, or an address in a bucket.
         store_gb: GB that the prefix store may hold; None: `features.capacity`.
@@ -48,6 +49,7 @@ class Request:
     trials: int | None = None
     epochs: int | None = None
     seed: int = 0
+    confirm: str = ""
     concurrent: int | None = None
     cpus_per_trial: int | None = None
     gpus_per_trial: float | None = None
@@ -98,6 +100,12 @@ class Plan:
     dataset: Dataset
     resources: Resources
 
+    @property
+    def confirm(self) -> str:
+        """What is trained again over seeds, "" for nothing: as asked for, else for the embedded data what is usual."""
+        asked = self.request.confirm or ("" if self.request.data else self.space.confirm)
+        return "" if asked == confirmation.NONE else asked
+
 
 def read_request(folder: Path) -> Request:
     """What an earlier study was asked for.
@@ -120,7 +128,9 @@ def read_request(folder: Path) -> Request:
         remedy = "Restore the file from a copy, or start a new study: going on would falsify what is known."
         raise InputError(Fault("a study's journal must have its end", found, remedy))
     kept = events[0].data["request"]
-    return Request(**{**kept, "settings": tuple(kept["settings"]), "data": tuple(kept["data"])})
+    latest = [{"confirm": event.data["asked"]} for event in events if event.kind == "confirm"][-1:]
+    tuples = {key: tuple(kept[key]) for key in ("settings", "data")}
+    return Request(**{**kept, **tuples, **(latest[0] if latest else {})})
 
 
 def studies_in(given: str, name: str | None = None) -> Path:
@@ -160,7 +170,7 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     # What a cluster has is known once it is connected.
     faults += [] if cluster.joins() else have.faults()
-    if resume and _is_done(request.folder):
+    if resume and _is_done(request.folder) and not _confirms_more(request):
         remedy = f"Search longer in a new study: --trials {2 * space.trials}."
         faults.append(Fault("--resume needs a study that was interrupted", f"{request.name}: all done", remedy))
     if resume and not space_faults:
@@ -219,6 +229,12 @@ def _budget(request: Request) -> dict[str, int]:
 def _is_done(folder: Path) -> bool:
     last = _events(folder)[-1]
     return last.kind == "close" and last.data["status"] != "KILLED" and (folder / RESULT).exists()
+
+
+def _confirms_more(request: Request) -> bool:
+    """Whether a study is asked to train again what it has not."""
+    done = [event.data["asked"] for event in _events(request.folder) if event.kind == "confirm"]
+    return request.confirm not in ("", confirmation.NONE, *done[-1:])
 
 
 def _taken_faults(request: Request) -> list[Fault]:
@@ -323,6 +339,7 @@ def _request_faults(request: Request) -> list[Fault]:
     if not request.wait_for_nodes > 0:
         rule = "--wait-for-nodes must be positive seconds"
         faults.append(Fault(rule, f"{request.wait_for_nodes:g}", "Leave it out: 600."))
+    faults += confirmation.faults(request.confirm)
     if request.store_gb is not None and not request.store_gb > 0:
         rule = "--store-gb must be positive"
         faults.append(Fault(rule, f"{request.store_gb:g}", "Leave it out, or use --no-reuse to keep nothing."))

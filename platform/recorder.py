@@ -21,10 +21,12 @@ from typing import Any
 
 from filelock import FileLock
 
+from platform import registry
 from platform.facts import DatasetFacts, StudyFacts
 from platform.journal import Event
-from platform.ledger import OF_A_TRIAL
+from platform.ledger import OF_A_TRIAL, Trial, proposed
 from platform.project import ROOT
+from platform.space import DEPTH
 
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
@@ -60,6 +62,7 @@ class Recorder:
         self.parent_id = ""
         self.proposed: dict[str, Event] = {}  # by trial
         self.runs: dict[str, str] = {}  # trial → run
+        self.registered = ""  # what came of registering the champion
         self.is_new = False  # nothing of the study was there before
         self.attempted: set[str] = set()  # trials whose run may have been created
         self.steps: dict[str, set[int]] = {}  # run → epochs recorded
@@ -133,15 +136,16 @@ class Recorder:
 
     def _run_of(self, trial_id: str) -> str:
         if trial_id not in self.runs:
-            key = {"kind": "trial", "trial_id": trial_id}
+            key = {"trial_id": trial_id}
             # An attempt that failed may have created it all the same.
             run = None if self.is_new and trial_id not in self.attempted else self._find(key)
             self.attempted.add(trial_id)
-            proposed = self.proposed[trial_id]
+            event = self.proposed[trial_id]
+            trial = proposed(event.data)
             if run is None:
                 tags = key | {"mlflow.parentRunId": self.parent_id, "status": "running"}
-                run = self._create(tags, f"trial {trial_id}", proposed.time_ms)
-            self._complete(run, proposed.data["config"])
+                run = self._create(tags | _kind_of(trial), _run_name(trial), event.time_ms)
+            self._complete(run, trial.config)
             self.steps[run.info.run_id] = self._steps_of(run)
             self.tags[run.info.run_id] = dict(run.data.tags)
             self.runs[trial_id] = run.info.run_id
@@ -236,12 +240,15 @@ class Recorder:
         figures: Mapping[str, str],
         files: Sequence[str],
         note: str,
+        champion: Mapping[str, Any] | None = None,
     ) -> None:
-        """What came of the study: test metrics on the best trial's run and the parent, figures and the model."""
+        """What came of the study: test metrics on the best trial's run and the parent, figures and the model; which is
+        registered if it is a champion.
+        """
         run_id = self._run_of(trial_id)
         for target in (run_id, self.parent_id):
             there = self.client.get_run(target).data.metrics
-            new = {key: value for key, value in metrics.items() if key not in there}
+            new = {key: value for key, value in metrics.items() if there.get(key) != value}
             self._log_metrics(target, new, time_ms, step=0)
         self.client.set_tag(self.parent_id, "best_trial_id", trial_id)
         self.client.set_tag(self.parent_id, "best_run_id", run_id)
@@ -253,13 +260,16 @@ class Recorder:
                 self.client.log_artifacts(run_id, str(file), f"files/{file.name}")
             else:
                 self.client.log_artifact(run_id, str(file), "files")
-        if model_dir is not None and not self._has_model(run_id):
+        if model_dir is not None and self._model_of(run_id) is None:
             self._log_model(run_id, Path(model_dir))
+        if champion is not None:
+            self.registered = registry.register(self.client, self.study.task, self._model_of(run_id), champion)
+            self.client.set_tag(self.parent_id, "champion", self.registered)
 
-    def _has_model(self, run_id: str) -> bool:
-        """Whether an earlier process logged the model whole."""
+    def _model_of(self, run_id: str) -> Any:
+        """The model of a run, None if no earlier process logged it whole."""
         found = self.client.search_logged_models([self.experiment_id], f"source_run_id = '{run_id}'")
-        return any(model.status == "READY" for model in found)
+        return next((model for model in found if model.status == "READY"), None)
 
     def _log_model(self, run_id: str, model_dir: Path) -> None:
         """Logs the folder as an MLflow model of the best run.
@@ -291,6 +301,20 @@ class Recorder:
             # Given, for else MLflow loads the model to infer them.
             pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *self.study.requirements})],
         )
+
+
+def _kind_of(trial: Trial) -> dict[str, str]:
+    """Tags to find a trial's run by, among the runs of its study."""
+    if trial.confirms:
+        return {"kind": "confirmation", "confirms": trial.confirms, "seed": str(trial.seed)}
+    return {"kind": "trial", **({"baseline": trial.baseline} if trial.baseline else {})}
+
+
+def _run_name(trial: Trial) -> str:
+    """What a run is called: what people look for in a list of them."""
+    freezing = [f"freeze {trial.config[DEPTH]}"] if DEPTH in trial.config and trial.is_searched else []
+    freezing += [trial.config["unfreeze"]] if freezing and "unfreeze" in trial.config and trial.config[DEPTH] else []
+    return ", ".join([trial.name, *([trial.baseline] if trial.baseline else freezing)])
 
 
 def record_pictures(

@@ -1,8 +1,9 @@
 """What happens next in a study: which trial is begun, which is cut, which is tried again. Knows neither Ray nor MLflow.
 
 The first point comes first, then the baselines: they are trained to their full budget and kept from the sampler, since
-few are points of the space. Everything is decided from the ledger, so that a study which was killed goes on as if it
-had not been.
+few are points of the space. Where it was asked for, the best are trained again over seeds once all trials are done, and
+beside them the plain baselines, as soon as there is room (`platform.confirmation`). Everything is decided from the
+ledger, so that a study which was killed goes on as if it had not been.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from platform import confirmation
 from platform.asha import Asha
 from platform.ledger import Ledger, Trial
 from platform.sampler import Sampler
@@ -17,7 +19,7 @@ from platform.space import Space
 
 ATTEMPTS = 3  # in a row without a finished epoch, then a trial has failed
 MOVES = 20  # likewise of nodes that went away: it may be the trial that takes them down
-HOPELESS = ("NonFiniteLossError", "FrozenChangedError", "NotFrozenError")  # would come again
+HOPELESS = ("NonFiniteLossError", "FrozenChangedError", "NotFrozenError", "NotAsAskedError")  # would come again
 OUT_OF_MEMORY, CANNOT_KEEP = "OutOfMemoryError", ("DiskFullError", "StorageError")  # no room, or no bucket that answers
 ENDED_EARLY = "it ended before its last epoch without saying why"
 
@@ -48,10 +50,11 @@ class Search:
                 trial_id = event.data["trial_id"]
                 epochs[trial_id] = epochs.get(trial_id, 0) + 1
                 self._judge(ledger.trials[trial_id], epochs[trial_id])
+        self.confirms = confirmation.parse(ledger.confirm)
         known = list(ledger.trials.values())
         for trial in known:
             self.baselines.pop(trial.baseline, None)
-        self.sampler = Sampler(space, seed, [trial for trial in known if not trial.baseline])
+        self.seed, self.sampler = seed, Sampler(space, seed, [trial for trial in known if trial.is_searched])
         self._queue = deque(trial for trial in known if not trial.is_done)
         for trial in list(self._queue):  # killed between its last epoch and the word of it
             if self._is_over(trial):
@@ -60,17 +63,18 @@ class Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether all trials are done."""
-        proposed = self.ledger.trials.values()
-        return len(proposed) >= self.space.trials and all(trial.is_done for trial in proposed)
+        """Whether all trials are done, and trained again what was asked for."""
+        return self._is_searched() and self._again() is None and all(t.is_done for t in self.ledger.trials.values())
 
     def next(self) -> Trial | None:
         """The trial to begin or to go on with; None where there is none now."""
         if self._queue:
             return self._queue.popleft()
-        number = len(self.ledger.trials) + 1
-        if number > self.space.trials or self.stopped or self.enough:
+        if self.stopped or self.enough:
             return None
+        number = 1 + sum(not trial.confirms for trial in self.ledger.trials.values())
+        if number > self.space.trials:
+            return self._train_again()
         trial_id, baseline = f"{number:03d}", ""
         if number > 1 and self.baselines:
             baseline = next(iter(self.baselines))
@@ -79,6 +83,29 @@ class Search:
             config = {**self.space.fixed, **self.sampler.ask(trial_id)}
         told = self._tell("trial", trial_id=trial_id, config=config, baseline=baseline)
         return self.ledger.trials[trial_id] if told else None
+
+    def _train_again(self) -> Trial | None:
+        if (left := self._again()) is None:
+            return None
+        row, seed = left
+        trial_id = f"{row.slug}-seed-{seed}"
+        again = {"confirms": row.name, "seed": seed}
+        told = self._tell("trial", trial_id=trial_id, config=dict(row.config), baseline="", **again)
+        return self.ledger.trials[trial_id] if told else None
+
+    def _again(self) -> tuple[confirmation.Row, int] | None:
+        """What is to be trained again next, as far as it is known; None for nothing."""
+        if self.confirms is None:
+            return None
+        trials = self.ledger.trials
+        rows = confirmation.rows_of(trials, self.confirms, self.space, self._is_searched())
+        seeds = confirmation.seeds_of(self.confirms, self.seed)
+        return next(iter(confirmation.missing(rows, seeds, trials.values())), None)
+
+    def _is_searched(self) -> bool:
+        """Whether all that is not trained again is done."""
+        first = [trial for trial in self.ledger.trials.values() if not trial.confirms]
+        return len(first) >= self.space.trials and all(trial.is_done for trial in first)
 
     def started(self, trial: Trial) -> None:
         """An attempt at a trial began."""
@@ -110,7 +137,7 @@ class Search:
             told = {"metrics": dict(metrics), "notes": dict(notes), "last": last, "thaw": thaw}
             if not self._tell("epoch", trial_id=trial.id, step=step, **told):
                 return False
-            if not trial.baseline:
+            if trial.is_searched:
                 self.sampler.report(trial.id, step, metrics[self.space.metric])
             self._judge(trial, step)
         return not self._is_over(trial)
@@ -156,7 +183,7 @@ class Search:
                 self._tell("trial_end", trial_id=trial.id, status="interrupted", error="")
 
     def _end(self, trial: Trial, status: str, error: str = "") -> None:
-        if self._tell("trial_end", trial_id=trial.id, status=status, error=error) and not trial.baseline:
+        if self._tell("trial_end", trial_id=trial.id, status=status, error=error) and trial.is_searched:
             self.sampler.tell(trial)
 
     def _tell(self, kind: str, **data: Any) -> bool:
@@ -170,7 +197,7 @@ class Search:
 
     def _judge(self, trial: Trial, epoch: int) -> None:
         score = trial.metrics[epoch - 1][self.space.metric]
-        if not trial.baseline and self.asha.cuts(trial.id, epoch, score, trial.thaw):
+        if trial.is_searched and self.asha.cuts(trial.id, epoch, score, trial.thaw):
             self._cut.add(trial.id)
 
     def _is_over(self, trial: Trial) -> bool:

@@ -35,6 +35,7 @@ class Space:
         objectives: Metrics of which the trials that no other beats in all are listed (Pareto); empty: none.
         baselines: Configurations to compare with, by name, as differences from `start`. They are trained to the full
             budget whatever the scheduler says, and the sampler does not see them.
+        confirm: What `--confirm` is where the data is the embedded and nothing else was said, e.g. "1x3".
     """
 
     params: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Space:
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     depth: int = 0
     objectives: tuple[str, ...] = ()
+    confirm: str = ""
 
     def __post_init__(self) -> None:
         faults = list(self._faults())

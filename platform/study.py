@@ -19,7 +19,21 @@ import ray
 from filelock import Timeout
 from rich.console import Console
 
-from platform import checkpoints, cluster, facts, nodes, outcome, packing, project, rollout, spending, storage, tuner
+from platform import (
+    alarms,
+    checkpoints,
+    cluster,
+    confirmation,
+    facts,
+    nodes,
+    outcome,
+    packing,
+    project,
+    rollout,
+    spending,
+    storage,
+    tuner,
+)
 from platform.bucket_copy import BucketCopy
 from platform.checkpoints import Checkpoints
 from platform.delivery import DELIVERED, Delivery
@@ -84,7 +98,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
                 leaving.result()
             result["not_copied"] = copy.send_all() if copy else ""
             if result["best"]:
-                found.janitor.forget_all_but(result["best"]["trial_id"])
+                found.janitor.forget_all_but(result["best"]["weights_of"])
             result["not_deleted"] = found.janitor.left
     except Timeout:
         raise InputError(busy(request)) from None
@@ -128,6 +142,7 @@ class Found:
         stopped: Why it had to stop, "" if nothing was in the way.
         meter: What its nodes cost, None on one machine.
         seconds: What earlier processes have worked on it.
+        is_over: Whether nothing is left to train.
     """
 
     ledger: Ledger
@@ -137,6 +152,7 @@ class Found:
     stopped: str
     meter: Meter | None
     seconds: float
+    is_over: bool = False
 
     def spent(self, kinds: Callable[[], list[str]] = nodes.kinds, now: bool = False) -> None:
         """Writes down what the nodes have cost so far, if it is time to.
@@ -162,26 +178,27 @@ class Found:
 def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: float) -> dict[str, Any]:
     """Scores the best trial on the test split, and writes down what came of the study."""
     request, space = plan.request, plan.space
-    trials = found.records
+    trials, ledger = found.records, found.ledger
     best = outcome.best_of(trials, space)
     spent = found.seconds + time.monotonic() - started
     out_of_time = request.time_budget is not None and spent >= request.time_budget and not found.stopped
-    left = len(trials) < space.trials or any(trial["status"] == "interrupted" for trial in trials)
     out_of_money = found.meter is not None and found.meter.is_over
+    left = not found.is_over
     interrupted = left and not out_of_time and not out_of_money
-    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": []}
+    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": [], "confirmation": None}
     if best is not None and not interrupted:
-        console.print("Scoring the best trial on the test split …")
-        judgement = outcome.judge(plan, trials, best, found.ledger.trials, data)
+        console.print("Scoring on the test split …")
+        judgement = outcome.judge(plan, trials, best, ledger, data, _result_before(request.folder))
         judged = {key: getattr(judgement, key) for key in judged}
-        found.ledger.tell(
+        ledger.tell(
             "best",
-            trial_id=best["trial_id"],
+            trial_id=judgement.best["weights_of"],
             metrics=our_metrics(judgement.best["test_metrics"]),
             model_dir=str(request.folder / BEST),
             figures={name: str(file) for name, file in judgement.figures.items()},
             files=[str(file) for file in judgement.files],
             note=judgement.note,
+            champion=judgement.champion,
         )
     found.spent(list, now=True)  # Ray has been left: those that were there last
     undelivered = found.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
@@ -193,6 +210,7 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
         **judged,
         "pareto": outcome.pareto_front(trials, space) if space.objectives else [],
         "trials": trials,
+        "alarms": alarms.raised(list(ledger.trials.values())),
         "reuse": outcome.reuse_of(trials),
         "interrupted": interrupted,
         "stopped": found.stopped,
@@ -207,6 +225,11 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
     partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
     partial_file.replace(request.folder / RESULT)
     return result
+
+
+def _result_before(folder: Path) -> dict[str, Any]:
+    """What was found when the study was over once before, and was gone on with; {} if it was not."""
+    return json.loads((folder / RESULT).read_text()) if (folder / RESULT).exists() else {}
 
 
 def search(
@@ -232,6 +255,8 @@ def search(
         ledger.tell("study", request=asdict(request), space=describe(space), facts=told)
     for line in _lost(ledger, request):
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
+    if (asked := plan.confirm or confirmation.NONE) != (ledger.confirm or confirmation.NONE):
+        ledger.tell("confirm", asked=asked)
     ledger.tell("open")
     known = facts.from_json(ledger.events[0].data["facts"])
     delivery = Delivery(known, ledger.events, request.folder, ledger.journal.sync)
@@ -271,8 +296,8 @@ def search(
         signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
     decides.interrupted()
     found.spent(now=True)
-    records = [outcome.trial_record(trial, space) for trial in ledger.trials.values()]
-    return replace(found, records=records, stopped=decides.stopped)
+    records = [outcome.trial_record(trial, space) for trial in ledger.trials.values() if not trial.confirms]
+    return replace(found, records=records, stopped=decides.stopped, is_over=decides.is_over)
 
 
 def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> dict[str, Any]:
@@ -281,7 +306,7 @@ def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> di
     context = Context(
         task=request.task,
         data=str(data),
-        seed=request.seed,
+        seed=request.seed if trial.seed is None else trial.seed,
         epochs=space.max_epochs,
         metric=space.metric,
         mode=space.mode,
@@ -290,6 +315,7 @@ def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> di
         store=str(request.store or ""),
         store_bytes=capacity(request.store, request.store_gb) if request.store and not rolled else 0,
         shelf=str(request.folder / FROZEN),
+        code=project.code_digest(),
         trial=trial.id,
         folder=str(request.folder_of(trial.id)),
         known=trial.epochs,

@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
                       help="fix (lr_head=1e-3) or narrow (freeze_depth=0..3, unfreeze=never,gradual)")  # fmt: skip
     what.add_argument("--trials", type=int, metavar="N", help="configurations to try, baselines among them")
     what.add_argument("--epochs", type=int, metavar="N", help="the most epochs a trial gets")
+    what.add_argument("--confirm", metavar="NxM",
+                      help="train the best N configurations again with M seeds, beside only the heads and everything "
+                      "trained, or none (default: 1x3 on embedded data)")  # fmt: skip
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of splits, search and training (default 0)")
     how = p.add_argument_group("with what")
     how.add_argument("--concurrent", type=int, metavar="N", help="trials at the same time (default: all cores or GPUs)")
@@ -138,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     gc.enable()  # the imports are done
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
     about = {**_describe(plan.dataset), "frozen stages": _reuse(plan.request)}
-    print_plan(console, title, plan.space, about, plan.resources.describe())
+    print_plan(console, title, plan.space, about, plan.resources.describe(), plan.confirm)
     if options.dry_run:
         return 0
     console.print()
@@ -304,6 +307,7 @@ def _request(options: argparse.Namespace):
         data=tuple(map(resolved, options.data)),
         time_budget=min(limits, default=None),
         settings=tuple(absolute_paths(setting) for setting in options.settings),
+        confirm=options.confirm or "",
         **{
             key: getattr(options, key)
             for key in (
@@ -330,7 +334,7 @@ def _resumed(options: argparse.Namespace):
     from platform.storage import resolved
 
     default = vars(parser().parse_args([options.task]))
-    again = {"resume", "name", "storage", "json", "dry_run"}
+    again = {"resume", "name", "storage", "json", "dry_run", "confirm"}
     given = [key for key, value in vars(options).items() if key not in again and value != default[key]]
     if given:
         names = ", ".join("--set" if key == "settings" else "--" + key.replace("_", "-") for key in given)
@@ -351,7 +355,7 @@ def _resumed(options: argparse.Namespace):
     if request.storage != place:
         rule = "--resume needs the study where it was started: its trials hold absolute paths"
         raise InputError(Fault(rule, place, f"Move it back to {request.storage}."))
-    return request
+    return replace(request, confirm=options.confirm or request.confirm)
 
 
 def _list(console) -> int:

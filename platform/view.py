@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from platform import confirmation
 from platform.errors import InputError
 from platform.journal import Event
 from platform.ledger import Ledger, Trial
@@ -38,8 +39,10 @@ def print_error(console: Console, error: InputError) -> None:
         console.print(Text(f"  · {fault}"), soft_wrap=True)
 
 
-def print_plan(console: Console, title: str, space: Space, data: Mapping[str, str], resources: str) -> None:
-    """The resolved space, the data and the resources."""
+def print_plan(
+    console: Console, title: str, space: Space, data: Mapping[str, str], resources: str, confirm: str = ""
+) -> None:
+    """The resolved space, the data, the resources, and what is trained again in the end."""
     console.print(Text(title, style="bold"))
     table = Table("parameter", "searched in, or fixed to", "starts at", box=None, pad_edge=False, header_style="bold")
     for key, value in space.params.items():
@@ -53,11 +56,21 @@ def print_plan(console: Console, title: str, space: Space, data: Mapping[str, st
         console.print(f"[bold]baseline[/] {name}: the start with {changed}", highlight=False)
     among = ", the baselines among them" if baselines else ""
     budget = f"{_count(space.trials, 'trial')}{among}; up to {_count(space.max_epochs, 'epoch')} each"
-    lines = {"metric": f"{space.metric} ({space.mode})", "budget": budget, **data, "resources": resources}
+    lines = {"metric": f"{space.metric} ({space.mode})", "budget": budget, "confirmation": _confirmed(confirm)}
+    lines |= {**data, "resources": resources}
     grid = Table.grid(padding=(0, 2))
     for key, text in lines.items():
         grid.add_row(Text(key, style="bold"), Text(str(text)))
     console.print(grid)
+
+
+def _confirmed(asked: str) -> str:
+    """What --confirm means."""
+    if (told := confirmation.parse(asked)) is None:
+        return "none: --confirm 3x3 tells whether to believe the best"
+    plain = f"{confirmation.ONLY_HEADS}, {confirmation.EVERYTHING}"
+    best = "the best configuration" if told.configurations == 1 else f"the {told.configurations} best configurations"
+    return f"{best}, {plain}: each with {told.seeds} new seeds, to the full budget"
 
 
 class LiveView:
@@ -68,6 +81,8 @@ class LiveView:
     def __init__(self, space: Space, ledger: Ledger, console: Console, time_budget: float | None) -> None:
         self.space, self.ledger, self.console, self.time_budget = space, ledger, console, time_budget
         self.started = self.last_line = time.monotonic()
+        asked = confirmation.parse(ledger.confirm)
+        self.again = asked.most if asked else 0  # trainings after the search, at the most
         self.ended = sum(trial.is_done for trial in ledger.trials.values())
         self.before = sum(trial.epochs for trial in ledger.trials.values())  # of a process before
         self.best = self._best()
@@ -122,7 +137,7 @@ class LiveView:
             self._line(
                 f"{trial.name}  {trial.status:9s} {trial.epochs:3d} epochs  "
                 f"{self.space.metric} {_number(score):8s} best {_number(best):8s} "
-                f"{self.ended}/{self.space.trials} trials"
+                f"{self._counted()}"
             )
 
     def _line(self, text: str) -> None:
@@ -132,8 +147,14 @@ class LiveView:
     def _progress(self, trial: Trial) -> str:
         return f"{trial.epochs}/{self.space.max_epochs}"
 
+    def _counted(self) -> str:
+        """How many trials are over, and how many trainings after them."""
+        again = sum(trial.is_done for trial in self.ledger.trials.values() if trial.confirms)
+        confirmed = f", {again}/{self.again} confirmations" if self.again else ""
+        return f"{self.ended - again}/{self.space.trials} trials{confirmed}"
+
     def _may_win(self, trial: Trial) -> bool:
-        return trial.status != "failed" and self.space.may_win(trial.config, trial.baseline)
+        return not trial.confirms and trial.status != "failed" and self.space.may_win(trial.config, trial.baseline)
 
     def _best(self) -> float | None:
         scores = [trial.best_score(self.space) for trial in self.ledger.trials.values() if self._may_win(trial)]
@@ -149,8 +170,8 @@ class LiveView:
         )
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(f"{self.ended} of {self.space.trials} trials", style="bold"),
-            ProgressBar(self.space.trials, self.ended, width=24),
+            Text(self._counted(), style="bold"),
+            ProgressBar(self.space.trials + self.again, self.ended, width=24),
             counts,
         )
         head.add_row(f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._left(elapsed))
@@ -178,7 +199,9 @@ class LiveView:
         # Until a trial has ended nothing is known of how many are cut: none, then.
         per_trial = (epochs - sum(t.epochs for t in running)) / self.ended if self.ended else self.space.max_epochs
         to_do = sum(max(0.0, per_trial - t.epochs) for t in running)
-        to_do += (self.space.trials - self.ended - len(running)) * per_trial
+        first = sum(not trial.confirms for trial in trials)
+        to_do += (self.space.trials - first) * per_trial
+        to_do += (self.again - (len(trials) - first)) * self.space.max_epochs
         left = to_do * elapsed / now
         if self.time_budget:
             left = min(left, max(0.0, self.time_budget - elapsed))
@@ -241,6 +264,9 @@ def print_result(
                 told = f"{trial['baseline']} did better, {better}, but is not among what was searched."
                 console.print(Text(told, style="yellow"), soft_wrap=True)
         _print_scores(console, result)
+    _print_confirmation(console, result)
+    for alarm in result["alarms"]:
+        console.print(Text(f"Alarm: {alarm}", style="red"), soft_wrap=True)
     _print_reuse(console, result["reuse"])
     _print_spent(console, result)
     if result["pareto"]:
@@ -252,6 +278,21 @@ def print_result(
     console.print(Text("\nNext", style="bold"))
     for command in commands:
         console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _print_confirmation(console: Console, result: Mapping[str, Any]) -> None:
+    """Whether the best configuration stands beside the plain baselines, over seeds."""
+    if not (told := result["confirmation"]):
+        return
+    table = Table("", told["test_metric"], "95 % interval", "seeds", box=None, pad_edge=False, header_style="bold")
+    for row in told["rows"]:
+        interval = "–" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        seeds = str(sum(bool(run["test_metrics"]) for run in row["runs"]))
+        style = "bold" if row["name"] == told["winner"] else ""
+        table.add_row(row["name"], _number(row["mean"]), interval, seeds, style=style)
+    console.print(Text("\nTrained again over seeds, scored on the test split", style="bold"))
+    console.print(table)
+    console.print(Text(told["verdict"], style="green" if told["is_champion"] else "yellow"), soft_wrap=True)
 
 
 def _print_reuse(console: Console, reuse: Mapping[str, Any]) -> None:

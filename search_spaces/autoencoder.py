@@ -22,6 +22,7 @@ SPACE = Space(
     max_epochs=10,
     grace_epochs=3,
     trials=16,
+    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
     depth=4,
     params={
         # the encoder; trials that ask for the same pretraining share it, so these are choices, not ranges

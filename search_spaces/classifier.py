@@ -10,6 +10,7 @@ SPACE = Space(
     max_epochs=12,
     grace_epochs=3,
     trials=12,
+    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
     depth=6,  # of the starter; for another backbone the range of freeze_depth follows its stages
     params={
         # the encoder: an open_clip or torchvision name, hf-hub:ORG/MODEL or local-dir:FOLDER, and its weights

@@ -10,6 +10,7 @@ SPACE = Space(
     max_epochs=8,
     grace_epochs=2,
     trials=10,
+    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
     depth=5,
     params={
         # the model

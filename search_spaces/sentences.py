@@ -14,6 +14,7 @@ SPACE = Space(
     max_epochs=8,
     grace_epochs=2,
     trials=12,
+    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
     depth=5,  # of the starter; for another backbone the range of freeze_depth follows its layers
     objectives=("val/genre/f1", "val/sentiment/f1"),
     params={

@@ -61,7 +61,7 @@ def test_the_live_view_tells_counts_best_and_time_left(tmp_path):
     study.trial(3, 1, 0.9, "failed")
     study.trial(4, 2, 0.4, baseline="from scratch")
     text = rendered(study.live)
-    for part in ("3 of 5 trials", "1 running, 1 finished, 1 pruned, 1 failed", "best val/map 0.500", "left"):
+    for part in ("3/5 trials", "1 running, 1 finished, 1 pruned, 1 failed", "best val/map 0.500", "left"):
         assert part in text
     [best] = [line for line in text.splitlines() if "←" in line]
     assert "trial 001" in best
@@ -76,7 +76,7 @@ def test_a_resumed_study_counts_what_ended_before(tmp_path):
     study.ledger.tell("open")
     study.trial(3, 2, 0.3)
     text = rendered(study.live)
-    assert "1 of 5 trials" in text
+    assert "1/5 trials" in text
     assert "best val/map 0.500" in text
     assert "waiting" in text
 
@@ -142,7 +142,13 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         "references": {"chance": {}},
         "left_out": ["x must be there"],
         "reuse": {"loaded": 5000, "computed": 700, "saved": 65, "without": {"trial 2": "without the store: no room"}},
-    }
+        "alarms": ["trial 1 and trial 2 ended with equal weights"],
+        "confirmation": {
+            "test_metric": "test/map", "winner": "trial 3", "is_champion": False, "verdict": "No champion.",
+            "rows": [{"name": "trial 3", "mean": 0.44, "low": 0.4, "high": 0.48, "runs": [{"test_metrics": {"x": 1}}] * 3},
+                     {"name": "only the heads", "mean": 0.43, "low": None, "high": None, "runs": [{"test_metrics": {}}]}],
+        },
+    }  # fmt: skip
     told = console()
     view.print_result(told, result, {"study": "here"}, ["mlflow ui"])
     text = told.export_text()
@@ -154,6 +160,9 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
                  "Spent 1.00 h of head, 2.50 h of worker; 3.46 US dollars in all. The search ended there"):  # fmt: skip
         assert part in text
     scores = [line.split() for line in text.splitlines()]
+    for line in ("trial 3         0.440     0.400 to 0.480  3", "only the heads  0.430     –               0",
+                 "No champion.", "Alarm: trial 1 and trial 2 ended with equal weights"):  # fmt: skip
+        assert line in text
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
         assert row in scores
     assert "No reference beside it: x must be there" in text
@@ -176,6 +185,7 @@ def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
         "epochs": epochs, "seconds": 0.0, "notes": {}, "retried": [], "moved": [],
     }  # fmt: skip
     result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": [], "reuse": {}}
+    result |= {"confirmation": None, "alarms": []}
     told = console()
     budget = {"out_of_time": out_of_time, "out_of_money": False, "spent": None}
     view.print_result(told, result | budget, {}, [])

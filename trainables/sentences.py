@@ -166,7 +166,7 @@ def train(config: dict[str, Any]) -> None:
     model = _build(encoder, point, data.classes)
     if point["heads"] != "new":
         saved_heads.load(model, Path(point["heads"]))
-    fixed = {head: point[f"loss_weight_{head}"] for head in data.classes}
+    fixed = {} if model.log_variances is not None else {head: point[f"loss_weight_{head}"] for head in data.classes}
 
     def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
         parts = losses(model(batch.state, batch.cut), examples.labels(batch.numbers))

@@ -1,0 +1,77 @@
+"""MLflow's registry: a model's name for each task and data set, a version for each champion, and which is the best.
+
+A name's alias "champion" is what `platform.predict --model champion` and `mlflow models serve -m models:/NAME@champion`
+use. It moves to a new version unless the one that has it did better on the same data.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+ALIAS = "champion"
+
+
+def name_of(task: str, data: str) -> str:
+    """The registered model of a task and a data set."""
+    return re.sub(r"[^\w\-.]+", "_", f"{task}-{data}", flags=re.ASCII)
+
+
+def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) -> str:
+    """Makes a logged model a version of its name, and gives it the alias unless a better one has it.
+
+    What was registered by an earlier process is found again.
+
+    Args:
+        client: An MlflowClient.
+        task: The task's name.
+        model: The LoggedModel.
+        champion: "data": the data set's name; "tags": of the version, with "mean", "mode", "metric", "task" and
+            "data_fingerprint"; "note": its description.
+
+    Returns:
+        What came of it, in a sentence.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, tags = name_of(task, champion["data"]), champion["tags"]
+    try:
+        client.create_registered_model(name, {"task": task, "data": champion["data"]})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    versions = client.search_model_versions(f"name = '{name}'")
+    version = next((each for each in versions if each.tags.get("model_id") == model.model_id), None)
+    if version is None:
+        version = client.create_model_version(
+            name,
+            f"models:/{model.model_id}",
+            run_id=model.source_run_id,
+            tags={**tags, "model_id": model.model_id},
+            description=champion["note"],
+            model_id=model.model_id,
+        )
+    holder = _champion(client, name)
+    if holder is not None and holder.version != version.version and _is_better(holder.tags, tags):
+        told = f"{tags['metric']} {float(holder.tags['mean']):.3f} against {float(tags['mean']):.3f} on the same data"
+        return f"{name} version {version.version}; version {holder.version} stays the champion, {told}"
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return f"{name} version {version.version}"
+
+
+def _champion(client: Any, name: str) -> Any:
+    """The version with the alias, None where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, ALIAS)
+    except MlflowException:
+        return None
+
+
+def _is_better(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether one version did better than another; False where they cannot be compared."""
+    same = ("data_fingerprint", "metric", "mode")
+    if any(one.get(key) != other.get(key) for key in same) or "mean" not in one:
+        return False
+    lead = float(one["mean"]) - float(other["mean"])
+    return lead > 0 if one["mode"] == "max" else lead < 0
