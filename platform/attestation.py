@@ -43,7 +43,8 @@ class Point(dict[str, Any]):
         return super().__getitem__(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        self.read.add(key)
+        return super().get(key, default)
 
 
 class Attestation:

@@ -13,7 +13,7 @@ from platform import alarms
 from platform.attestation import TRAINED, UNUSED, NotAsAskedError, Point
 from platform.examples import shuffled
 from platform.fit import Context, Optimization, fit
-from platform.freezing import FrozenChangedError, Freezing, Stage
+from platform.freezing import Freezing, FrozenChangedError, Stage
 from platform.ledger import Trial
 from platform.reporters import ToFolder
 
@@ -141,7 +141,7 @@ def test_a_learning_rate_that_is_changed_behind_the_loop_is_found(tmp_path, monk
             group["lr"] *= 1.01
 
     monkeypatch.setattr(loop, "_set_rates", other)
-    with pytest.raises(NotAsAskedError, match="stem must learn at .*; it learned at"):
+    with pytest.raises(NotAsAskedError, match=r"stem must learn at .*; it learned at"):
         train(tmp_path)
 
 

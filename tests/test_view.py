@@ -145,8 +145,10 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         "alarms": ["trial 1 and trial 2 ended with equal weights"],
         "confirmation": {
             "test_metric": "test/map", "winner": "trial 3", "is_champion": False, "verdict": "No champion.",
-            "rows": [{"name": "trial 3", "mean": 0.44, "low": 0.4, "high": 0.48, "runs": [{"test_metrics": {"x": 1}}] * 3},
-                     {"name": "only the heads", "mean": 0.43, "low": None, "high": None, "runs": [{"test_metrics": {}}]}],
+            "rows": [
+                {"name": "trial 3", "mean": 0.44, "low": 0.4, "high": 0.48, "runs": [{"test_metrics": {"x": 1}}] * 3},
+                {"name": "only the heads", "mean": 0.43, "low": None, "high": None, "runs": [{"test_metrics": {}}]},
+            ],
         },
     }  # fmt: skip
     told = console()
