@@ -51,7 +51,7 @@ def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) ->
             model_id=model.model_id,
         )
     holder = _champion(client, name)
-    if holder is not None and holder.version != version.version and _is_better(holder.tags, tags):
+    if holder is not None and str(holder.version) != str(version.version) and _is_better(holder.tags, tags):
         told = f"{tags['metric']} {float(holder.tags['mean']):.3f} against {float(tags['mean']):.3f} on the same data"
         return f"{name} version {version.version}; version {holder.version} stays the champion, {told}"
     client.set_registered_model_alias(name, ALIAS, version.version)

@@ -15,7 +15,7 @@ from platform.delivery import DELIVERED
 from platform.journal import read
 
 COMMAND = [sys.executable, "-m", "platform.tune", "toy"]
-ASKED = ["--trials", "8", "--epochs", "6", "--concurrent", "1", "--set", "pause=0.2"]
+ASKED = ["--trials", "8", "--epochs", "6", "--concurrent", "1", "--set", "pause=0.2", "--confirm", "1x2"]
 
 
 def start(project: Path, *arguments: str, deaf: bool = False) -> subprocess.Popen:
@@ -100,12 +100,20 @@ def test_a_killed_study_ends_as_one_that_was_left_alone(studies):
     assert len(results[1]["trials"]) == 8
     assert results[0]["best"]["test_metrics"] == results[1]["best"]["test_metrics"]
 
+    rows = [result["confirmation"].pop("rows") for result in results]
+    assert results[0]["confirmation"] == results[1]["confirmation"]
+    again = [[(run["trial_id"], run["test_metrics"]) for row in each for run in row["runs"]] for each in rows]
+    assert (again[0], len(again[1])) == (again[1], 6)
+
     # One run a trial, with unbroken steps, and one for the study.
     runs = recorded(project, "killed")
     assert [run["kind"] for run in runs].count("study") == 1
     assert {run["status"] for run in runs} <= {"FINISHED", "KILLED"}
     steps = {run["trial_id"]: run["steps"] for run in runs if run["kind"] == "trial"}
     assert steps == {trial["trial_id"]: list(range(1, trial["epochs"] + 1)) for trial in results[1]["trials"]}
+    confirmed = {run["trial_id"]: run["steps"] for run in runs if run["kind"] == "confirmation"}
+    again = [data["trial_id"] for data in told(killed, "trial") if data["confirms"]]
+    assert confirmed == {trial_id: list(range(1, 7)) for trial_id in again}
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

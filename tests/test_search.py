@@ -254,11 +254,13 @@ def simulate(folder, kills: set[int], **changes) -> list[tuple]:
 
         ledger.listeners.append(count)
         try:
+            if not ledger.confirm:
+                ledger.tell("confirm", asked="2x2")
             ledger.tell("open")
             search = Search(space(trials=12, **changes), 0, ledger)
             while trial := search.next():
                 search.started(trial)
-                goes_on, fails = True, int(trial.id) % 5 == 0
+                goes_on, fails = True, trial.id in ("005", "010")
                 while goes_on:
                     epoch = trial.epochs + 1
                     if fails and epoch == 2:
@@ -271,7 +273,7 @@ def simulate(folder, kills: set[int], **changes) -> list[tuple]:
         except KilledError:
             continue
         states = [(t.state, t.intermediate_values, t.value, t.params) for t in told(search)]
-        trials = [(t.id, t.config, t.status, t.metrics) for t in ledger.trials.values()]
+        trials = [(t.id, t.config, t.status, t.metrics, t.seed) for t in ledger.trials.values()]
         return [trials, sorted(states, key=repr), search.asha.rungs]
     raise AssertionError("it was killed more often than told")
 
@@ -282,7 +284,42 @@ def test_a_study_killed_anywhere_ends_as_if_it_had_not_been(tmp_path_factory, ki
     """The same configurations, cuts, scores; Optuna knows the same, and so do ASHA's rungs."""
     whole = simulate(tmp_path_factory.mktemp("whole"), set())
     assert simulate(tmp_path_factory.mktemp("killed"), set(kills)) == whole
-    assert {status for _, _, status, _ in whole[0]} == {"finished", "pruned", "failed"}
+    assert {status for _, _, status, _, _ in whole[0]} == {"finished", "pruned", "failed"}
+    assert [seed for *_, seed in whole[0]] == [None] * 12 + [1, 1, 2, 2]
+    assert len(whole[1]) == 11, "Optuna hears of neither the baseline nor what is trained again"
+
+
+def test_the_best_are_trained_again_once_all_is_searched_and_the_baselines_when_there_is_room(begin):
+    params = {"lr": tune.loguniform(1e-4, 1e-1), "freeze_depth": tune.randint(0, 4), "weights": "starter"}
+    changes = {"params": params, "start": {"lr": 1e-2, "freeze_depth": 2}, "depth": 3, "trials": 2, "baselines": {}}
+    begin().ledger.tell("confirm", asked="1x2")
+    search = begin(**changes)
+    first, second = search.next(), search.next()
+    for trial in (first, second):
+        search.started(trial)
+    waiting = [search.next() for _ in range(4)]
+    assert [trial.id for trial in waiting] == [
+        "only-the-heads-seed-1", "everything-trained-seed-1", "only-the-heads-seed-2", "everything-trained-seed-2",
+    ]  # fmt: skip
+    assert [trial.config["freeze_depth"] for trial in waiting] == [3, 0, 3, 0]
+    assert search.next() is None, "which trial is the best is not known yet"
+    for trial, score in ((first, 0.5), (second, 0.6)):
+        for step in range(1, 5):
+            search.epoch(trial, step, {"val/map": score}, {})
+        search.ended(trial)
+    assert not search.is_over
+    again = [search.next(), search.next()]
+    assert [(trial.confirms, trial.seed, trial.config) for trial in again] == [
+        ("trial 002", 1, second.config), ("trial 002", 2, second.config),
+    ]  # fmt: skip
+    for trial in [*waiting, *again]:
+        search.started(trial)
+        while search.epoch(trial, trial.epochs + 1, {"val/map": 0.0}, {}):
+            pass
+        search.ended(trial)
+        assert (trial.status, trial.epochs) == ("finished", 4), "ASHA does not cut it"
+    assert (search.next(), search.is_over) == (None, True)
+    assert begin(**changes).is_over
 
 
 def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, begin):
