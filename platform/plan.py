@@ -35,6 +35,7 @@ class Request:
         store_gb: GB that the prefix store may hold; None: `features.capacity`.
         max_cost: US dollars that the nodes of a cluster may cost; None: no limit.
         wait_for_nodes: Seconds until a cluster must have room for a trial.
+        training_seed: Of all training, where that is another one than `seed`; None: `seed`.
         id: What tells the study from another of the same name.
         fingerprint: Of the data that the study began with.
     """
@@ -58,6 +59,7 @@ class Request:
     store_gb: float | None = None
     max_cost: float | None = None
     wait_for_nodes: float = 600.0
+    training_seed: int | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     fingerprint: str = ""
 

@@ -29,6 +29,7 @@ from platform import (
     outcome,
     packing,
     project,
+    replay,
     rollout,
     spending,
     storage,
@@ -306,7 +307,7 @@ def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> di
     context = Context(
         task=request.task,
         data=str(data),
-        seed=request.seed if trial.seed is None else trial.seed,
+        seed=next(seed for seed in (trial.seed, request.training_seed, request.seed) if seed is not None),
         epochs=space.max_epochs,
         metric=space.metric,
         mode=space.mode,
@@ -381,7 +382,9 @@ def _facts(plan: Plan) -> StudyFacts:
         tags={
             "commit": project.commit(),
             "seed": str(request.seed),
+            **({} if request.training_seed is None else {"training_seed": str(request.training_seed)}),
             "data_fingerprint": dataset.fingerprint,
+            replay.PLACES: json.dumps(request.data),
             "python": sys.version.split()[0],
             **{f"version.{library}": version(library) for library in LIBRARIES},
         },

@@ -8,7 +8,6 @@ python -m platform.tune detector --set freeze_depth=0..3 --set lr_head=1e-3 --tr
 import argparse
 import atexit
 import errno
-import functools
 import gc
 import json
 import math
@@ -22,6 +21,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from platform.records import usual_uri
 
 EXIT_NO_SUCCESS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 NOTHING_STARTED = "Interrupted before anything was started."
@@ -60,6 +61,10 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--max-hours", type=_finite, metavar="HOURS", help="the same in hours")
     how.add_argument("--max-cost", type=_finite, metavar="USD",
                      help="stop the search when the cluster's nodes have cost so much")  # fmt: skip
+    again = p.add_argument_group("a recorded run once more")
+    again.add_argument("--replay", metavar="RUN_ID", help="train this run of MLflow again, and compare the scores")
+    again.add_argument("--tolerance", type=_finite, default=0.01, metavar="X",
+                       help="what a replay's score may be off (default 0.01)")  # fmt: skip
     where = p.add_argument_group("where it is kept")
     where.add_argument("--storage", metavar="PLACE",
                        help="folder of studies, or s3://… or gs://… (default studies)")  # fmt: skip
@@ -92,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     _hear_ctrl_c()
     _stop_on_sigterm()
-    _usual_uri()
+    usual_uri()
     if not options.list and not options.task:
         parser().error("name a task, or --list them")
     from rich.console import Console
@@ -109,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     from platform import cluster
 
     cluster.quiet()
-    from platform import fit, rollout, study, task
+    from platform import fit, replay, rollout, study, task
     from platform.plan import make_plan
     from platform.recorder import set_environment
     from platform.view import print_error, print_plan
@@ -120,9 +125,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         task.check_name(options.task)
         request = _resumed(options) if options.resume else _request(options)
+        recorded = replay.read(options.replay, request.tracking_uri) if options.replay else None
+        request = replay.request_of(recorded, request) if recorded else request
         # One after the other, though each takes seconds: both set environment variables, and where one thread adds one,
         # another that reads any can crash in the C library.
         plan = make_plan(request, resume=options.resume)
+        if recorded:
+            replay.check(plan, recorded)
         _if_heard()
         if (not options.dry_run or cluster.joins()) and not faults:
             set_environment()
@@ -158,7 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         result = {"interrupted": True}
     if options.json and "trials" in result:
         Path(options.json).write_text(json.dumps(result, indent=2, ensure_ascii=False))
-    return _tell(console, request, result)
+    code = _tell(console, request, result)
+    return _compared(console, request, recorded, options.tolerance) if recorded and code == 0 else code
 
 
 def _on_cluster(options: argparse.Namespace, console) -> int:
@@ -250,6 +260,17 @@ def _tell(console, request, result) -> int:
     return 0 if result["best"] else EXIT_NO_SUCCESS
 
 
+def _compared(console, request, recorded, tolerance: float) -> int:
+    """Tells whether a replay came to the same; returns the exit code."""
+    from platform import journal, replay
+    from platform.plan import JOURNAL
+
+    same, lines = replay.verdict(recorded, journal.read(request.folder / JOURNAL), tolerance)
+    console.print(f"\n[bold]Replay of {recorded.run_id}[/]")
+    console.print("\n".join(lines), style="green" if same else "red", markup=False, soft_wrap=True)
+    return 0 if same else EXIT_NO_SUCCESS
+
+
 _heard = threading.Event()
 
 
@@ -284,14 +305,6 @@ def _stop_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, stop)
 
 
-@functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
-def _usual_uri() -> str:
-    from platform.project import COMMIT
-
-    folder = Path.home() if os.environ.get(COMMIT) else Path.cwd()  # a job's own folder does not stay
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
-
-
 def _request(options: argparse.Namespace):
     from platform.plan import Request, absolute_paths
     from platform.storage import resolved
@@ -300,10 +313,10 @@ def _request(options: argparse.Namespace):
     limits = [seconds for seconds in (options.time_budget, hours) if seconds is not None]
     return Request(
         task=options.task,
-        name=options.name or _new_name(options.task),
+        name=options.name or _new_name(f"replay-{options.replay[:8]}" if options.replay else options.task),
         storage=resolved(options.storage or "studies"),
         experiment=options.experiment or options.task,
-        tracking_uri=options.tracking_uri or _usual_uri(),
+        tracking_uri=options.tracking_uri or usual_uri(),
         data=tuple(map(resolved, options.data)),
         time_budget=min(limits, default=None),
         settings=tuple(absolute_paths(setting) for setting in options.settings),
@@ -419,6 +432,8 @@ def _commands(request, result) -> list[str]:
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
+    if request.training_seed is not None:  # a replay
+        return commands
     spent = {"trials": len(result["trials"])}
     if result["out_of_time"] or result["out_of_money"]:
         spent = {"time_budget": request.time_budget} if result["out_of_time"] else {"max_cost": request.max_cost}
@@ -431,7 +446,7 @@ def _as_typed(request) -> str:
     default = asdict(_request(parser().parse_args([request.task])))
     words = ["python", "-m", "platform.tune", request.task]
     for key, value in asdict(request).items():
-        if key in ("task", "name", "id", "fingerprint", "settings", "data") or value == default[key]:
+        if key in ("task", "name", "id", "fingerprint", "training_seed", "settings", "data") or value == default[key]:
             continue
         words += ["--" + key.replace("_", "-"), *([] if value is True else [str(value)])]
     words += [word for place in request.data for word in ("--data", place)]

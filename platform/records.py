@@ -1,0 +1,44 @@
+"""MLflow, asked: where it is, and what it knows of earlier runs."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
+def usual_uri() -> str:
+    """The address of MLflow where none is given."""
+    from platform.project import COMMIT
+
+    folder = Path.home() if os.environ.get(COMMIT) else Path.cwd()  # a job's own folder does not stay
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@contextlib.contextmanager
+def asked(uri: str) -> Iterator[Any]:
+    """An MlflowClient to read with.
+
+    Raises:
+        InputError: The address holds a password, there is nothing, or MLflow does not answer or refuses.
+    """
+    from platform.errors import Fault, InputError, raise_if_any
+    from platform.plan import address_faults
+    from platform.recorder import set_environment
+
+    raise_if_any(address_faults(uri))
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:") and not file.exists():  # MLflow would make an empty one
+        raise InputError(Fault("there must be an MLflow at --tracking-uri", f"no file {file}", "Name its address."))
+    set_environment()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield mlflow.MlflowClient(uri)
+    except MlflowException as error:
+        rule, told = "MLflow must answer, and know what it is asked for", error.message.splitlines()[0]
+        raise InputError(Fault(rule, f"{uri}: {told}", "Check the name and --tracking-uri.")) from error
