@@ -24,6 +24,7 @@ class Delivery:
     """The thread that follows a journal.
 
     Attributes:
+        recorder: Talks to MLflow.
         last_error: Why the latest event that MLflow did not take was not taken, or "".
         refused: Events that MLflow will never take.
     """
@@ -41,6 +42,7 @@ class Delivery:
         """
         set_environment()  # here already: MLflow reads its log level once, when Ray or we import it first
         self.study, self.events, self.file, self.sync = study, events, folder / DELIVERED, sync
+        self.recorder = Recorder(study)
         self.last_error = ""
         self.refused: list[Event] = []
         to, position = delivered(folder)
@@ -85,15 +87,14 @@ class Delivery:
 
     def _run(self) -> None:
         """The thread's whole life. Nothing may escape from it."""
-        recorder = Recorder(self.study)
-        recorder.learn(self.events[: self._position])
+        self.recorder.learn(self.events[: self._position])
         while True:
             self._news.wait()
             self._hurry.wait(PACE_S)
             self._news.clear()
             last = self._hurry.is_set()
             end = len(self.events)
-            if not self._batch(recorder, self.events[self._position : end]):
+            if not self._batch(self.events[self._position : end]):
                 return
             if end > self._position:
                 self._position, self._done = end, 0
@@ -101,12 +102,12 @@ class Delivery:
             if last and end == len(self.events):
                 return
 
-    def _batch(self, recorder: Recorder, events: Sequence[Event]) -> bool:
+    def _batch(self, events: Sequence[Event]) -> bool:
         """Delivers events; stops at one that does not arrive only if the study is over."""
-        recorder.learn(events)
+        self.recorder.learn(events)
         for group in grouped(events):
             pause = PAUSE_S
-            while not self._deliver(recorder, group):
+            while not self._deliver(group):
                 if self._hurry.is_set():
                     return False
                 self._hurry.wait(pause)
@@ -114,19 +115,19 @@ class Delivery:
             self._done += len(group)
         return True
 
-    def _deliver(self, recorder: Recorder, group: Sequence[Event]) -> bool:
+    def _deliver(self, group: Sequence[Event]) -> bool:
         """Whether a group is done with."""
         self._attempts += 1
         try:
             if self.sync:
                 self.sync()
-            recorder.deliver(group)
+            self.recorder.deliver(group)
         except Exception as error:  # MLflow raises of all kinds
             self.last_error = f"{group[0].kind}: {type(error).__name__}: {error}"
             if not is_refusal(error):
                 return False
             if len(group) > 1:  # one of them is to blame
-                return all(self._deliver(recorder, [event]) for event in group)
+                return all(self._deliver([event]) for event in group)
             self.refused += [event for event in group if event not in self.refused]
         return True
 

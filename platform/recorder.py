@@ -62,7 +62,7 @@ class Recorder:
         self.parent_id = ""
         self.proposed: dict[str, Event] = {}  # by trial
         self.runs: dict[str, str] = {}  # trial → run
-        self.registered = ""  # what came of registering the champion
+        self.registered = ""  # what came of registering a champion
         self.is_new = False  # nothing of the study was there before
         self.attempted: set[str] = set()  # trials whose run may have been created
         self.steps: dict[str, set[int]] = {}  # run → epochs recorded

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 
 @functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
@@ -15,6 +16,13 @@ def usual_uri() -> str:
 
     folder = Path.home() if os.environ.get(COMMIT) else Path.cwd()  # a job's own folder does not stay
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def trials_page(experiment_id: str, study: str) -> str:
+    """Where MLflow's pages compare the trials of a study: what comes after the server's address and a "#"."""
+    wanted = quote(f"tags.study = '{study}' and tags.kind = 'trial'")
+    view = "compareRunsMode=CHART&workflowType=machine_learning"  # else its pages open on chats
+    return f"/experiments/{experiment_id}/runs?searchFilter={wanted}&{view}"
 
 
 @contextlib.contextmanager

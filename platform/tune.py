@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from platform import records
 from platform.records import usual_uri
 
 EXIT_NO_SUCCESS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -247,6 +248,8 @@ def _tell(console, request, result) -> int:
         console.print(f"Interrupted. To go on: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_INTERRUPTED
     print_result(console, result, _places(request), _commands(request, result))
+    if result["registered"]:
+        console.print(f"[green]Registered in MLflow:[/] {result['registered']}", soft_wrap=True, highlight=False)
     if result["not_copied"]:
         console.print(f"[red]Not all of the study reached {request.remote}:[/] {escape(result['not_copied'])}")
         console.print(f"All of it is in {request.folder}.", soft_wrap=True, highlight=False)
@@ -429,6 +432,11 @@ def _commands(request, result) -> list[str]:
     elif request.tracking_uri.startswith("http"):
         ui = request.tracking_uri  # a server shows its own pages
     commands = [f"{ui:58s} # compare the trials"]
+    if result["experiment_id"]:
+        server = (
+            request.tracking_uri.rstrip("/") if request.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+        )
+        commands.append(f"{server}/#{records.trials_page(result['experiment_id'], request.name)}")
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
