@@ -1,0 +1,1 @@
+FILE = "MODEL_CARD.md"
