@@ -1,5 +1,5 @@
-"""A page to try a trained model on: give it a picture or a sentence, and see what it answers and which training examples
-are like it.
+"""A page to try a trained model on: give it a picture or a sentence, see what it answers, and what it learned from
+that is like it.
 
 python -m platform.demo TASK                        # the newest study's best model
 python -m platform.demo TASK --model STUDY --port 7000
@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", default="best", help="a study's name, a model's folder, or best: of the newest study")
     p.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
     p.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
-                   help="where to listen (default 127.0.0.1: this machine alone). Whoever reaches any other can use the "
-                   "model and see its training examples: there is no password, and nothing is encrypted")  # fmt: skip
+                   help="where to listen (default 127.0.0.1: this machine alone). Whoever reaches another one can use "
+                   "the model and see training examples: there is no password, and nothing is encrypted")  # fmt: skip
     p.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
     return p
 

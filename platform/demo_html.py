@@ -34,7 +34,8 @@ CSS = """
 .pt .answer {font-size: 1.35em; line-height: 1.3}
 .pt h3 {font-size: 1em; font-weight: 600; margin: 1em 0 .4em}
 .pt h3:first-child {margin-top: 0}
-.pt .note {color: var(--body-text-color-subdued); font-size: .9em}
+.pt .note {opacity: .75; font-size: .9em; margin-top: .4em}
+.html-container {padding: 0 !important}
 .pt .message {border-left: 4px solid var(--error-border-color, #b91c1c); padding: .5em .8em; margin: 0}
 .pt ul {list-style: none; margin: 0; padding: 0}
 .pt .bars li {display: grid; grid-template-columns: minmax(4em, 30%) 1fr 4.2em; gap: .6em; align-items: center;
@@ -44,18 +45,19 @@ CSS = """
 .pt .bars .fill {display: block; background: #0072b2; height: 100%}
 .dark .pt .bars .fill {background: #56b4e9}
 .pt .bars .share {text-align: right; font-variant-numeric: tabular-nums}
-.pt img.shown {max-width: 100%; max-height: 70vh; border-radius: 4px; display: block}
+.pt img.shown {width: min(100%, 480px); max-height: 70vh; object-fit: contain; object-position: left; display: block;
+  border-radius: 4px}
 .pt svg.map {width: 100%; height: auto; display: block; border: 1px solid var(--border-color-primary);
   border-radius: 6px; background: var(--background-fill-primary)}
 .pt .legend {display: flex; flex-wrap: wrap; gap: .2em 1em; margin: .5em 0}
-.pt .legend svg {width: .9em; height: .9em; vertical-align: -.08em; margin-right: .3em}
+.pt .legend svg {display: inline-block; width: .9em; height: .9em; vertical-align: -.08em; margin-right: .35em}
 .pt .near {display: grid; grid-template-columns: repeat(auto-fill, minmax(5.6em, 1fr)); gap: .7em}
 .pt .near li {font-size: .85em; line-height: 1.25; overflow-wrap: anywhere}
 .pt .near img, .pt .near .gone {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 4px;
   background: var(--background-fill-secondary); image-rendering: auto; margin-bottom: .2em}
-.pt .near .gone {display: grid; place-items: center; color: var(--body-text-color-subdued)}
+.pt .near .gone {display: grid; place-items: center; opacity: .75}
 .pt .texts li {border-top: 1px solid var(--border-color-primary); padding: .4em 0; overflow-wrap: anywhere}
-.pt .texts .of {display: block; color: var(--body-text-color-subdued); font-size: .85em}
+.pt .texts .of {display: block; opacity: .75; font-size: .85em}
 """
 
 
@@ -152,8 +154,8 @@ def scatter(known: EmbeddingMap, kind: str, place: np.ndarray | None, near: Sequ
         drawn.append(f'<g class="neighbours" fill="none" stroke="currentColor" stroke-width="1.3">{"".join(rings)}</g>')
         cross = f"M{x - 14:.1f} {y:.1f}H{x + 14:.1f}M{x:.1f} {y - 14:.1f}V{y + 14:.1f}"
         drawn.append(
-            f'<g class="input" stroke="currentColor" fill="none"><path d="{cross}" stroke-width="2"/>'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="#d55e00" stroke-width="2.5"/><title>this input</title></g>'
+            f'<g class="input" stroke="currentColor" stroke-width="3"><path d="{cross}"/><circle cx="{x:.1f}" '
+            f'cy="{y:.1f}" r="7.5" fill="var(--background-fill-primary)"/><title>this input</title></g>'
         )
         told += "; this input is the crossed circle, its nearest examples are ringed"
     entries = [
@@ -181,7 +183,9 @@ def neighbours(known: EmbeddingMap, near: Sequence[int], cosines: Sequence[float
     for kind, classes in known.labels.items():
         counts = Counter(_UNKNOWN if classes[number] is None else classes[number] for number in near)
         rows = [(str(name), count / len(near)) for name, count in counts.most_common()]
-        parts.append(f"<h3>{escaped(kind)} of the {len(near)} nearest training examples</h3>{bars(rows, TOP, len(near))}")
+        parts.append(
+            f"<h3>{escaped(kind)} of the {len(near)} nearest training examples</h3>{bars(rows, TOP, len(near))}"
+        )
     lonelier = known.lonelier(cosines[0])
     if lonelier is not None:
         parts.append(f'<p class="note">{escaped(_how_near(cosines[0], lonelier))}</p>')
@@ -217,7 +221,7 @@ def _counted(prediction: Mapping[str, Any]) -> str:
     counts = Counter(detection["class"] for detection in prediction.get("detections", ()))
     if not counts:
         return "Nothing was found"
-    named = ", ".join(f"{count} × {name}" for name, count in counts.most_common(TOP))
+    named = ", ".join(f"{name} ({count})" for name, count in counts.most_common(TOP))
     return f"{counts.total()} found: {named}{', …' if len(counts) > TOP else ''}"
 
 

@@ -53,15 +53,6 @@ class Shown:
     missing: str = ""
 
 
-class Upload(gr.Image):
-    """A picture as it was uploaded: gradio's own component decodes it first, and fails on what is none."""
-
-    is_template = True  # in the browser it is gr.Image
-
-    def preprocess(self, payload: Any) -> str | None:
-        return payload.path if payload else None
-
-
 def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
     """The page of a model.
 
@@ -110,19 +101,20 @@ def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
         last = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                offered, left_out = _offered(known, scratch)
                 if is_text:
                     entered: Any = gr.Textbox(label="A sentence", lines=3, max_lines=8, elem_id="input", autofocus=True)
                     button = gr.Button("Ask the model", variant="primary", elem_id="ask")
                 else:
                     sources: list = ["upload", "clipboard"]
-                    entered = Upload(type="filepath", sources=sources, label="A picture", height=300, elem_id="input")
-                if offered:
-                    gr.Examples([[each] for each in offered], [entered], label="From the test split, not trained on")
-                if left_out:
-                    gr.HTML(demo_html.note(f"{left_out} examples of the test split are not there any more."))
+                    entered = gr.Image(sources=sources, label="A picture", height=300, elem_id="input")
+                    entered.preprocess = _uploaded
             with gr.Column(scale=3, min_width=300):
-                answer = gr.HTML(demo_html.note(hint), elem_id="answer", js_on_load=None, padding=True)
+                answer = gr.HTML(demo_html.note(hint), elem_id="answer", js_on_load=None)
+        offered, left_out = _offered(known, scratch)
+        if offered:
+            gr.Examples([[each] for each in offered], [entered], label="From the test split, not trained on")
+        if left_out:
+            gr.HTML(demo_html.note(f"{left_out} examples of the test split are not there any more."))
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 gr.HTML("<h2>Among the training examples</h2>")
@@ -149,7 +141,7 @@ def serve(blocks: gr.Blocks, host: str, port: int | None, scratch: Path) -> str:
     Raises:
         InputError: The port is taken, or the host is not this machine's.
     """
-    hosts = [host, *LOCAL] if host not in ("0.0.0.0", "::") else ["*"]  # noqa: S104 (the user asked for it)
+    hosts = [host, *LOCAL] if host not in ("0.0.0.0", "::") else ["*"]
     middleware = [Middleware(_Policy), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
     font, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     try:
@@ -190,6 +182,11 @@ class _Policy:
             await send(message)
 
         await self.app(scope, receive, with_policy)
+
+
+def _uploaded(payload: Any) -> str | None:
+    """The file as it was uploaded: gradio would decode it first, by all that Pillow knows, and fail on what is none."""
+    return payload.path if payload else None
 
 
 def _text_fault(given: str | None) -> str:
