@@ -112,7 +112,15 @@ def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
                 answer = gr.HTML(demo_html.note(hint), elem_id="answer", js_on_load=None)
         offered, left_out = _offered(known, scratch)
         if offered:
-            gr.Examples([[each] for each in offered], [entered], label="From the test split, not trained on")
+            # Not gr.Examples, which would set the input up anew, and so undo what it makes of uploads.
+            examples = gr.Dataset(
+                components=[entered],
+                samples=[[each] for each in offered],
+                label="From the test split, not trained on",
+                type="index",
+                elem_id="examples",
+            )
+            examples.click(lambda index: offered[index], examples, entered, api_visibility="private")
         if left_out:
             gr.HTML(demo_html.note(f"{left_out} examples of the test split are not there any more."))
         with gr.Row():

@@ -204,12 +204,12 @@ def _plane(vectors: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
 
     scaler = StandardScaler().fit(vectors.astype(np.float64))
     axes, share = np.zeros((2, vectors.shape[1])), 1.0
-    if len(vectors) >= _LEAST and vectors.shape[1] > 1:
+    if len(vectors) >= _LEAST and vectors.shape[1] > 1 and np.any(scaler.var_):
         pca = PCA(2, random_state=0).fit(scaler.transform(vectors))
-        axes, share = pca.components_, float(np.nan_to_num(pca.explained_variance_ratio_.sum()))
+        axes, share = pca.components_, float(pca.explained_variance_ratio_.sum())
     else:
-        np.fill_diagonal(axes, 1.0)  # too few for a projection: the first dimensions as they are
-    plane = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": np.nan_to_num(axes)}
+        np.fill_diagonal(axes, 1.0)  # nothing to choose from: the first dimensions as they are
+    plane = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": axes}
     return {key: value.astype(np.float32) for key, value in plane.items()}, share
 
 

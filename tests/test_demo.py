@@ -149,11 +149,16 @@ def test_a_picture_is_answered_and_marked_on_the_map(opened, tmp_path):
     page.wait_for_selector("#map .input", state="detached")
 
 
-def test_an_example_of_the_test_split_is_answered(opened):
+def test_an_example_of_the_test_split_is_answered(opened, tmp_path):
     page = opened("classifier")
-    page.locator(".gallery button, .gallery-item").first.click()
+    page.locator("#examples button").first.click()
     page.wait_for_selector("#map .input")
     assert page.locator("#answer .bars li").count() == 2
+    page.get_by_label("Clear").or_(page.get_by_label("Remove")).first.click()
+    page.wait_for_selector("#map .input", state="detached")
+    (tmp_path / "text.png").write_text("no picture at all")
+    upload(page, tmp_path / "text.png")
+    page.wait_for_selector("#answer [role=alert] >> text=not a picture")
 
 
 def test_what_is_no_picture_is_told_kindly(opened, tmp_path):
@@ -180,6 +185,7 @@ def test_a_sentence_is_answered_by_each_head(opened):
     assert page.locator("#answer h3").all_inner_texts() == ["genre", "sentiment"]
     assert page.locator("#answer .bars li").count() == 4
     page.wait_for_selector("#map .input")
+    page.wait_for_selector("#near .texts li")
     assert page.locator("#near .texts li").count() == 10
     assert "crime" in page.locator("#map .legend").inner_text()
     page.get_by_label("sentiment").check()
@@ -194,6 +200,33 @@ def test_texts_that_are_none_or_too_long_are_told(opened):
     page.fill("#input textarea", "word " * 200_000)
     page.click("#ask")
     page.wait_for_selector("#answer [role=alert] >> text=1,000,000 characters")
+
+
+def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_path, monkeypatch):
+    from platform import demo_page
+
+    monkeypatch.setattr(demo_page, "_KEPT_S", 0)
+    monkeypatch.setattr(demo_page, "_CLEANED_S", 1)
+    options = demo.parser().parse_args(["classifier", "--model", "pictures-study", "--storage", str(storage)])
+    blocks, address = demo.open_page(options, scratch, Console())
+    page = browser.new_page()
+    page.goto(address)
+    Image.new("RGB", (30, 20), "white").save(tmp_path / "mine.png")
+    upload(page, tmp_path / "mine.png")
+    page.wait_for_selector("#answer [role=status]")
+    for _ in range(100):
+        if not list((scratch / "uploads").rglob("mine.png")):
+            break
+        page.wait_for_timeout(100)
+    assert not list((scratch / "uploads").rglob("mine.png"))
+    page.reload()
+    page.wait_for_selector("#examples img")
+    page.wait_for_load_state("networkidle")
+    widths = page.locator("#examples img").evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert len(widths) > 1
+    assert all(widths)
+    page.close()
+    blocks.close(verbose=False)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
