@@ -20,7 +20,7 @@ from platform.checkpoints import MODEL
 from platform.freezing import Freezing
 from platform.on_node import LIBRARIES
 from platform.origin import Origin, origin_of
-from platform.plan import Plan, storage_option
+from platform.plan import Plan
 from platform.space import show
 from platform.task import PER_CLASS
 
@@ -74,6 +74,11 @@ def plain(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
+def placeless(value: object) -> str:
+    """Text without the folders of this machine: a card is made to be given away."""
+    return re.sub(r"(?:(?<=[\s:,'\"])|^)/(?:[^/\s,]+/)+", "…/", str(value))
+
+
 def escaped(value: object) -> str:
     """Text that Markdown shows as it is."""
     return _MARKUP.sub(r"\\\1", plain(value))
@@ -121,7 +126,7 @@ def _head(folder: Path, plan: Plan, result: Mapping[str, Any], origin: Origin) -
     best, request = result["best"], plan.request
     about = (plan.task.__doc__ or "").strip().partition("\n")[0]
     rows = [("task", f"{request.task}: {about}"), ("fine-tuned from", origin.told), ("licence", origin.licence)]
-    rows += [(key, best["config"][key]) for key in ("architecture", "backbone") if key in best["config"]]
+    rows += [(key, placeless(best["config"][key])) for key in ("architecture", "backbone") if key in best["config"]]
     megabytes = (folder / MODEL).stat().st_size / 1e6
     rows += [("best of the study", f"{request.name}, {best['name']}"), ("file", f"{MODEL}, {megabytes:.1f} MB")]
     warning = "" if origin.licence_id != "unknown" else (
@@ -147,7 +152,8 @@ def _scores(plan: Plan, result: Mapping[str, Any]) -> str:
         names = ", ".join(f"{escaped(trial['baseline'])} ({escaped(trial['status'])})" for trial in lost)
         parts.append(f"Not compared with: {names}.")
     if result["left_out"]:
-        parts.append(f"References that could not be had: {'; '.join(map(escaped, result['left_out']))}.")
+        why = "; ".join(escaped(placeless(reason)) for reason in result["left_out"])
+        parts.append(f"References that could not be had: {why}")
     ranked = sorted((value, key) for key, value in best.items() if PER_CLASS in key and math.isfinite(value))
     if ranked:
         counts, rows = _class_counts(plan.dataset.summary()), []
@@ -202,7 +208,7 @@ def _data(plan: Plan) -> str:
     from platform.study import FINDINGS  # which writes cards
 
     request, dataset = plan.request, plan.dataset
-    source = " ".join(request.data) or "embedded in the project"
+    source = " ".join(map(placeless, request.data)) or "embedded in the project"
     rows = [("data", dataset.name), ("read from", source), ("fingerprint", dataset.fingerprint)]
     # A line names the first dozen of many classes.
     rows += [(title, text) for title, text in dataset.lines().items() if not title.startswith("!")]
@@ -219,7 +225,7 @@ def _data(plan: Plan) -> str:
 def _training(folder: Path, plan: Plan, result: Mapping[str, Any]) -> str:
     best = result["best"]
     trial: Mapping[str, Any] = next((t for t in result["trials"] if t["trial_id"] == best["trial_id"]), {})
-    rows = [(k, f"{v:.4g}" if isinstance(v, float) else v) for k, v in sorted(best["config"].items())]
+    rows = [(k, f"{v:.4g}" if isinstance(v, float) else placeless(v)) for k, v in sorted(best["config"].items())]
     parts = ["## Training", *_freezing(folder, plan, best)]
     if trial:
         parts.append(f"Trained for {trial['epochs']} of at most {plan.space.max_epochs} epochs, in "
@@ -264,8 +270,8 @@ def _search(plan: Plan, result: Mapping[str, Any]) -> str:
     counts = Counter(trial["status"] for trial in trials)
     told = ", ".join(f"{count} {escaped(status)}" for status, count in counts.most_common())
     epochs, seconds = (sum(trial[key] for trial in trials) for key in ("epochs", "seconds"))
-    rows = [(key, show(domain)) for key, domain in space.searched.items()]
-    reasons = list(dict.fromkeys(trial["error"] for trial in trials if trial["error"]))
+    rows = [(key, placeless(show(domain))) for key, domain in space.searched.items()]
+    reasons = list(dict.fromkeys(placeless(trial["error"]) for trial in trials if trial["error"]))
     parts = [
         "## Search",
         f"{len(trials)} trials ({told}), {epochs} epochs, {_duration(seconds)} of training in all. Proposed by Optuna, "
@@ -303,11 +309,8 @@ def _use(plan: Plan) -> str:
     request = plan.request
     there = [name for name in COMMANDS if (project.ROOT / "platform" / f"{name}.py").exists()]
     given = {"predict": {"image": " PICTURE…", "text": ' "A sentence."'}.get(plan.task.INPUT, " INPUT…")}
-    lines = [
-        f"python -m platform.{name} {request.task}{given.get(name, '')} --model {request.name}{storage_option(request)}"
-        for name in there
-    ]
-    text = "From the project's root, in the environment that its requirements.txt describes:"
+    lines = [f"python -m platform.{name} {request.task}{given.get(name, '')} --model FOLDER" for name in there]
+    text = "From the project's root, in the environment of its requirements.txt, with this card's folder as FOLDER:"
     return f"## Use\n\n{text}\n\n" + "\n".join(f"    {line}" for line in lines)
 
 

@@ -40,7 +40,7 @@ def origin_of(config: Mapping[str, Any]) -> Origin:
     if weights == NONE:
         return Origin("random weights: nothing was pretrained elsewhere", "no one else's weights are in it", "other")
     if file := backbones.local_file(weights):
-        told = f"the file {file}, SHA-256 {checkpoints.file_hash(file)}"
+        told = f"the file {file.name}, SHA-256 {checkpoints.file_hash(file)}"
         return Origin(told, "unknown: check where the file comes from")
     if STARTER in (backbone, weights):
         return _shipped(f" for {backbone}" if weights == STARTER else "")
@@ -84,7 +84,10 @@ def _of_open_clip(backbone: str, weights: str) -> Origin:
 def _of_the_hub(name: str) -> Origin:
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(name, "README.md")
+    try:
+        cached = try_to_load_from_cache(name, "README.md")
+    except ValueError:  # no name of the hub's; a folder that is gone, say
+        return Origin(name, "unknown: check where it comes from")
     licence = _licence_in(Path(cached)) if isinstance(cached, str) else ""
     unknown = f"unknown: its card is not on this machine; check https://huggingface.co/{name}"
     told = f"{licence}, by its own card" if licence else unknown
@@ -92,12 +95,12 @@ def _of_the_hub(name: str) -> Origin:
 
 
 def _of_a_folder(folder: Path) -> Origin:
-    told = f"the model in the folder {folder}"
+    told = f"the model in the folder {folder.name}"
     if licence := _licence_in(folder / "README.md"):
         return Origin(told, f"{licence}, by the card in its folder", licence)
     for name in LICENCE_FILES:
         if (folder / name).is_file():
-            return Origin(told, f"see {folder / name}", "other")
+            return Origin(told, f"see {name} in its folder", "other")
     return Origin(told, "unknown: its folder tells nothing of it; check where it comes from")
 
 

@@ -103,8 +103,8 @@ def test_a_hub_reads_what_it_is_and_its_scores(best, tmp_path):
         "In the epoch that was kept, 1 were.",
         "3 trials (2 failed, 1 finished), 12 epochs",
         "there is no interval",
-        "python -m platform.predict birds PICTURE… --model one",
-        "python -m platform.demo birds --model one",
+        "python -m platform.predict birds PICTURE… --model FOLDER",
+        "python -m platform.demo birds --model FOLDER",
         "broken image",
         "starters/README.md",
         "model.safetensors, 2.0 MB",
@@ -167,6 +167,18 @@ def test_a_bare_study_has_a_card_too(best, tmp_path):
     card = written(best, replace(of, task=task, dataset=data), bare)
     assert card.data.pipeline_tag == "text-classification"
     assert "random weights" in card.text
+
+
+def test_a_card_is_given_away_without_this_machine_s_folders(best, tmp_path):
+    (tmp_path / "own.safetensors").write_bytes(b"weights")
+    what = result(weights=str(tmp_path / "own.safetensors"), encoder=f"local-dir:{tmp_path}/clip")
+    what["trials"][1]["error"] = f"FileNotFoundError: '{tmp_path}/gone.png'"
+    card = written(best, plan(tmp_path), what)
+    assert str(tmp_path.parent) not in card.content
+    assert card.data.license == "unknown"
+    for part in ("the file own.safetensors, SHA-256", "| encoder | local-dir:…/clip |", "'…/gone.png'", "| …/birds |"):
+        assert part in card.text, part
+    assert "The licence of the weights that it was fine-tuned from is not known here." in card.text
 
 
 @given(st.text(max_size=80))
