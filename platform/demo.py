@@ -7,15 +7,17 @@ python -m platform.demo TASK --host 0.0.0.0         # for all who reach this mac
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-EXIT_BAD_INPUT = 2
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 NEEDED = 6  # version of gradio
 LOCAL = ("127.0.0.1", "localhost")
 
@@ -50,8 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
         except InputError as error:
             print_error(Console(stderr=True), error)
             return EXIT_BAD_INPUT
-        console.print(f"Open [bold]{address}[/] in a browser; Ctrl-C ends it.", soft_wrap=True, highlight=False)
-        blocks.block_thread()  # returns on Ctrl-C
+        except KeyboardInterrupt:  # nobody has seen the page yet
+            return EXIT_INTERRUPTED
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what was uploaded is deleted then, too
+        with contextlib.suppress(KeyboardInterrupt):
+            console.print(f"Open [bold]{address}[/] in a browser; Ctrl-C ends it.", soft_wrap=True, highlight=False)
+            blocks.block_thread()
     return 0
 
 

@@ -34,6 +34,7 @@ TRIED = 6  # examples of the test split, to try the model with
 FORMAT = 1
 TEXT = 500  # characters that are kept of a text
 
+_NO_HOOK = "No embedding map: the task has no embed function."
 _AT_A_TIME = 64
 _LEAST = 3  # examples that span a plane
 
@@ -107,7 +108,7 @@ def write(module: Task, model: Any, dataset: Any, folder: Path) -> list[str]:
         Why there is no map, a line each; a study is not lost for want of one.
     """
     if not hasattr(module, "embed"):
-        return ["No embedding map: the task has no embed function."]
+        return [_NO_HOOK]
     try:
         tensors, index = _made(cast(Embedder, module), model, dataset)
         index["model"] = sealed.file_mark(folder / MODEL)
@@ -157,6 +158,8 @@ def remake(module: Task, model: Any, folder: Path) -> list[str]:
     from platform.plan import read_request, space_of
     from platform.storage import local
 
+    if not hasattr(module, "embed"):
+        return [_NO_HOOK]
     request = read_request(folder.parent)
     space, _ = space_of(module, request.task, request.settings)
     sources = [local(source, request.cache) for source in request.data]

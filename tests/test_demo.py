@@ -1,7 +1,9 @@
 """The demo's page in a real browser: pictures and sentences, what is none, and that nothing leaves the machine."""
 
 import http.client
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -205,7 +207,7 @@ def test_texts_that_are_none_or_too_long_are_told(opened):
 def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_path, monkeypatch):
     from platform import demo_page
 
-    monkeypatch.setattr(demo_page, "_KEPT_S", 0)
+    monkeypatch.setattr(demo_page, "_KEPT_S", 1)
     monkeypatch.setattr(demo_page, "_CLEANED_S", 1)
     options = demo.parser().parse_args(["classifier", "--model", "pictures-study", "--storage", str(storage)])
     blocks, address = demo.open_page(options, scratch, Console())
@@ -221,7 +223,7 @@ def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_pa
     assert not list((scratch / "uploads").rglob("mine.png"))
     page.reload()
     page.wait_for_selector("#examples img")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function("[...document.querySelectorAll('#examples img')].every(image => image.complete)")
     widths = page.locator("#examples img").evaluate_all("images => images.map(image => image.naturalWidth)")
     assert len(widths) > 1
     assert all(widths)
@@ -286,6 +288,22 @@ def test_a_port_that_is_taken_is_told(served, storage, capsys):
     arguments = ["sentences", "--model", "texts-study", "--storage", str(storage), "--port", port]
     assert demo.main(arguments) == demo.EXIT_BAD_INPUT
     assert "free port" in capsys.readouterr().err
+
+
+def test_the_command_says_where_it_listens_and_leaves_nothing_behind(storage, tmp_path):
+    command = [sys.executable, "-m", "platform.demo", "sentences", "--model", "texts-study", "--storage", str(storage)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "--host", "0.0.0.0"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        told = ""
+        while "Open http" not in told and (line := process.stdout.readline()):
+            told += line
+        assert "There is no password" in told
+        assert [path.name.startswith("platform-demo-") for path in tmp_path.iterdir()] == [True]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_imports_nothing_heavy():
