@@ -56,6 +56,10 @@ CSS = """
 .pt .near img, .pt .near .gone {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 4px;
   background: var(--background-fill-secondary); image-rendering: auto; margin-bottom: .2em}
 .pt .near .gone {display: grid; place-items: center; opacity: .75}
+.card table {display: block; overflow-x: auto; width: max-content; max-width: 100%; border: 0 !important;
+  padding: 0 !important}
+.card td, .card th {padding: .25em .7em !important; overflow-wrap: normal; word-break: normal; white-space: nowrap;
+  border-color: var(--border-color-primary) !important}
 .pt .texts li {border-top: 1px solid var(--border-color-primary); padding: .4em 0; overflow-wrap: anywhere}
 .pt .texts .of {display: block; opacity: .75; font-size: .85em}
 """

@@ -132,7 +132,7 @@ def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
                 near = gr.HTML("", elem_id="near", js_on_load=None)
         if shown.card:
             with gr.Accordion("About this model", open=False):
-                gr.Markdown(shown.card)
+                gr.Markdown(shown.card, elem_classes="card")
         outputs = [answer, plane, near, last]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
         if is_text:

@@ -90,6 +90,11 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def facts(rows: Sequence[tuple[str, object]]) -> str:
+    """A Markdown list of what is known, by title."""
+    return "\n".join(f"- **{escaped(title)}**: {escaped(value)}" for title, value in rows)
+
+
 def _metadata(plan: Plan, result: Mapping[str, Any], origin: Origin) -> Any:
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -133,7 +138,7 @@ def _head(folder: Path, plan: Plan, result: Mapping[str, Any], origin: Origin) -
         "\n\nThe licence of the weights that it was fine-tuned from is not known here. It binds this model as well: "
         "look it up before you pass it on."
     )  # fmt: skip
-    return f"# {escaped(request.name)}\n\n{table(['', ''], rows)}{warning}"
+    return f"# {escaped(request.name)}\n\n{facts(rows)}{warning}"
 
 
 def _scores(plan: Plan, result: Mapping[str, Any]) -> str:
@@ -214,7 +219,7 @@ def _data(plan: Plan) -> str:
     rows += [(title, text) for title, text in dataset.lines().items() if not title.startswith("!")]
     rows += [("splits", f"what was not given was made with the seed {request.seed}, the same for every trial")]
     found = dataset.findings()
-    parts = ["## Data", table(["", ""], rows)]
+    parts = ["## Data", facts(rows)]
     if found:
         listed = "\n".join(f"- {escaped(line)}" for line in found[:LISTED])
         more = f"\n\nAll {len(found)} are in the study's {FINDINGS}." if len(found) > LISTED else ""
@@ -322,7 +327,7 @@ def _made_by(plan: Plan) -> str:
         ("Python", sys.version.split()[0]),
         *((library, importlib.metadata.version(library)) for library in LIBRARIES),
     ]
-    return f"## Made with\n\n{table(['', ''], rows)}"
+    return f"## Made with\n\n{facts(rows)}"
 
 
 def _class_counts(summary: Mapping[str, Any]) -> dict[str, dict[str, int]]:

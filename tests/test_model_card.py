@@ -176,7 +176,12 @@ def test_a_card_is_given_away_without_this_machine_s_folders(best, tmp_path):
     card = written(best, plan(tmp_path), what)
     assert str(tmp_path.parent) not in card.content
     assert card.data.license == "unknown"
-    for part in ("the file own.safetensors, SHA-256", "| encoder | local-dir:…/clip |", "'…/gone.png'", "| …/birds |"):
+    for part in (
+        "the file own.safetensors, SHA-256",
+        "| encoder | local-dir:…/clip |",
+        "'…/gone.png'",
+        "**read from**: …/birds",
+    ):
         assert part in card.text, part
     assert "The licence of the weights that it was fine-tuned from is not known here." in card.text
 
