@@ -8,7 +8,6 @@ import importlib.metadata
 import math
 import re
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any
 from platform import project
 from platform.checkpoints import MODEL
 from platform.freezing import Freezing
+from platform.markdown import escaped, facts, placeless, plain, table
 from platform.on_node import LIBRARIES
 from platform.origin import Origin, origin_of
 from platform.plan import Plan
@@ -30,9 +30,6 @@ COLUMNS = 6  # scores in a table
 FEW = 20  # training examples of a class, of which little can be learned
 COMMANDS = ("predict", "demo", "serve")
 
-_LONGEST = 300  # characters of a text
-# What Markdown takes for more than text: anywhere, at the beginning of a line, and in what it would make a link of.
-_MARKUP = re.compile(r"([\\`*_\[\]<>#!|~&$^]|^[-+=:]|(?:(?<=^\d)|(?<=^\d\d))[.)](?= )|:(?=//)|(?<=www)\.)")
 _HUB = {"map": "object-detection"}  # what a hub calls a task, by the metric that decides; else by its input
 
 
@@ -65,34 +62,6 @@ def write(folder: Path, plan: Plan, result: Mapping[str, Any]) -> Path:
     file = folder / FILE
     ModelCard(text, ignore_metadata_errors=True).save(file)
     return file
-
-
-def plain(value: object) -> str:
-    """Text on one line and not too long, without what steers terminals or turns the direction of writing."""
-    text = re.sub(r"\s+", " ", str(value).encode("utf-8", "replace").decode())
-    text = "".join(c for c in text if unicodedata.category(c)[0] != "C").strip()
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-def placeless(value: object) -> str:
-    """Text without the folders of this machine: a card is made to be given away."""
-    return re.sub(r"(?:(?<=[\s:,'\"])|^)/(?:[^/\s,]+/)+", "…/", str(value))
-
-
-def escaped(value: object) -> str:
-    """Text that Markdown shows as it is."""
-    return _MARKUP.sub(r"\\\1", plain(value))
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; its cells are escaped."""
-    lines = [titles, ["---"] * len(titles), *([escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def facts(rows: Sequence[tuple[str, object]]) -> str:
-    """A Markdown list of what is known, by title."""
-    return "\n".join(f"- **{escaped(title)}**: {escaped(value)}" for title, value in rows)
 
 
 def _metadata(plan: Plan, result: Mapping[str, Any], origin: Origin) -> Any:

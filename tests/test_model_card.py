@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from ray import tune
 
-from platform import model_card
+from platform import markdown, model_card
 from platform.data.findings import Findings, Repair
 from platform.data.image_classes import Example, ImageDataset
 from platform.origin import origin_of
@@ -188,9 +188,9 @@ def test_a_card_is_given_away_without_this_machine_s_folders(best, tmp_path):
 
 @given(st.text(max_size=80))
 def test_no_text_leaves_its_cell(text):
-    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(model_card.table(["x"], [[text]]))
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown.table(["x"], [[text]]))
     [cell] = re.findall("<td>(.*)</td>", page)
-    assert html.unescape(cell) == model_card.plain(text)
+    assert html.unescape(cell) == markdown.plain(text)
 
 
 def test_where_weights_come_from_is_told_as_far_as_it_is_known(tmp_path):
