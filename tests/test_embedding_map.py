@@ -86,7 +86,7 @@ def test_a_map_that_is_missing_damaged_or_another_model_s_is_refused(folder):
     with pytest.raises(InputError, match=r"map\.json: not as written"):
         embedding_map.read(folder)
     with pytest.raises(InputError, match="a study of that name"):
-        embedding_map.remake(SimpleNamespace(), None, folder)
+        embedding_map.remake(SimpleNamespace(embed=None), None, folder)
 
 
 def test_a_study_is_not_lost_for_want_of_a_map(folder):
