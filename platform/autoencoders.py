@@ -32,7 +32,7 @@ class Encoder(nn.Sequential):
 
     def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
         self.shape = {"height": size[0], "width_of_image": size[1], "width": width, "bottleneck": bottleneck}
-        flat = 4 * width * _halved(size, 2)[0] * _halved(size, 2)[1]
+        flat = _flat(size, width)
         super().__init__(
             OrderedDict(
                 stem=nn.Sequential(nn.Dropout(dropout), nn.Conv2d(1, width, 3, 1, 1), nn.ReLU()),
@@ -118,14 +118,10 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
     Raises:
         InputError: It is no such file, or of an encoder of another size.
     """
-    rule = "an encoder's weights must be a safetensors file that an autoencoder study wrote"
-    try:
-        written, state = checkpoints.read_told(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(Fault(rule, f"{path}: {error}", "Name one of a study's weights/*.safetensors.")) from error
+    written, state = _read(path)
     wanted = {key: str(value) for key, value in encoder.shape.items()}
     if written.keys() != wanted.keys():
-        raise InputError(Fault(rule, str(path), "Name one of a study's weights/*.safetensors."))
+        raise _refused(path)
     if written != wanted:
         found = ", ".join(f"{key}={value}" for key, value in written.items())
         remedy = (
@@ -136,7 +132,43 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:  # it says that it is one, and is not
-        raise InputError(Fault(rule, f"{path}: {error}", "Name one of a study's weights/*.safetensors.")) from error
+        raise _refused(path, error) from error
+
+
+def saved_size(path: Path) -> tuple[int, int]:
+    """Height and width of the images that a saved encoder is for.
+
+    Raises:
+        InputError: It is no such file.
+    """
+    written, state = _read(path)
+    try:
+        size, width = (int(written["height"]), int(written["width_of_image"])), int(written["width"])
+        # What it says must be what it holds: nothing is built from numbers that a file merely claims.
+        if min(size) < 1 or state["bottleneck.1.weight"].shape[1] != _flat(size, width):
+            raise ValueError(f"no encoder of {written}")
+    except (KeyError, ValueError, IndexError) as error:
+        raise _refused(path, error) from error
+    return size
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        return checkpoints.read_told(path)
+    except (OSError, SafetensorError) as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: Exception | None = None) -> InputError:
+    rule = "an encoder's weights must be a safetensors file that an autoencoder study wrote"
+    found = f"{path}: {error}" if error else str(path)
+    return InputError(Fault(rule, found, "Name one of a study's weights/*.safetensors."))
+
+
+def _flat(size: tuple[int, int], width: int) -> int:
+    """The inputs of the bottleneck."""
+    height, width_of_image = _halved(size, 2)
+    return 4 * width * height * width_of_image
 
 
 def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -106,7 +106,7 @@ class Task(Protocol):
 
 
 class Embedder(Task, Protocol):
-    """What a task has besides if its encoder's embeddings can be looked at."""
+    """What a task has besides if its encoder's embeddings can be looked at, by platform.embed and platform.demo."""
 
     def pretrained(self, config: Mapping[str, Any]) -> Any:
         """A configuration's model as it comes, before any training here."""
@@ -115,7 +115,10 @@ class Embedder(Task, Protocol):
         """Where embeddings can be taken, from input to output."""
 
     def labelled(self, dataset: Dataset, split: str) -> tuple[Sequence[Any], Mapping[str, Sequence[str | None]]]:
-        """The inputs of a split, and by kind of label each one's class, None where it has none."""
+        """The inputs of a split, and by kind of label each one's class, None where it has none.
+
+        An input is a path or a text, as for `predict`, or a grey image of its own, (H, W) uint8.
+        """
 
     def embed(self, model: Any, inputs: Sequence[Any], stage: str) -> "np.ndarray":
         """(N, D) float32: what comes out of a stage for each input, pooled."""

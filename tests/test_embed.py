@@ -1,11 +1,17 @@
 """The embed command: a row for each input, pictures of labelled data, and what cannot be embedded."""
 
+from collections import Counter
+
 import mlflow
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from platform.autoencoders import Encoder, save_encoder
 from platform.data import scenes
 from platform.embed import EXIT_BAD_INPUT, main
+from trainables import autoencoder, detector
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +51,56 @@ def test_labelled_images_become_pictures_on_the_disk_and_in_mlflow(folder, tmp_p
     assert -1 <= run.data.metrics["silhouette/class"] <= 1
 
 
-def test_what_cannot_be_embedded_is_told(tmp_path, capsys):
+def test_a_detector_s_backbone_sees_the_picture_and_not_what_is_beside_it(scenes_folder, tmp_path):
+    settings, out = ["--set", "image_size=128", "--set", "channels=32"], tmp_path / "rows.npy"
+    for name, size, grey in (("wide", (128, 48), 200), ("square", (128, 128), 200), ("black", (128, 128), 0)):
+        Image.new("RGB", size, (grey, grey, grey)).save(tmp_path / f"{name}.png")
+    inputs = [str(tmp_path / f"{name}.png") for name in ("wide", "square", "black")]
+    assert main(["detector", *inputs, "--out", str(out), *settings]) == 0
+    vectors = np.load(out)
+    assert (vectors.shape, vectors.dtype) == ((3, 1280), np.float32)
+    assert main(["detector", *inputs, "--out", str(out), "--stage", "stem", *settings]) == 0
+    wide, square, black = np.load(out)
+    assert np.linalg.norm(wide - square) < np.linalg.norm(wide - black) / 4
+
+
+def test_an_image_of_several_objects_is_of_the_class_that_it_shows_most(scenes_folder, tmp_path):
+    dataset = detector.read([scenes_folder], tmp_path, 0, None)
+    paths, labels = detector.labelled(dataset, "val")
+    boxes = {example.path: Counter(example.labels) for example in dataset.examples}
+    assert len(paths) == 8
+    for path, name in zip(paths, labels["class"], strict=True):
+        assert boxes[path][dataset.classes.index(name)] == max(boxes[path].values())
+
+
+def test_an_autoencoder_s_code_is_embedded_from_its_weights(tmp_path, capsys):
+    file, out = tmp_path / "encoder.safetensors", tmp_path / "rows.npy"
+    save_encoder(Encoder((8, 8), 8, 32, 0.0), file)
+    Image.new("L", (8, 8)).save(tmp_path / "dark.png")
+    weights = ["--set", f"weights={file}"]
+    fitting = [*weights, "--set", "width=8", "--set", "bottleneck=32"]
+    assert "width=8" in refused(capsys, "autoencoder", str(tmp_path / "dark.png"), "--out", str(out), *weights)
+    assert main(["autoencoder", str(tmp_path / "dark.png"), "--out", str(out), *fitting]) == 0
+    assert np.load(out).shape == (1, 32)
+    digits = autoencoder.read([], tmp_path, 0, None)
+    inputs, labels = autoencoder.labelled(digits, "val")
+    assert set(labels["class"]) == {"even", "odd"}
+    assert all((int(d) % 2 == 1) == (c == "odd") for d, c in zip(labels["digit"], labels["class"], strict=True))
+    point = {"weights": str(file), "width": 8, "bottleneck": 32, "dropout": 0.0}
+    vectors = autoencoder.embed(autoencoder.pretrained(point), [*inputs[:3], tmp_path / "dark.png"], "bottleneck")
+    assert vectors.shape == (4, 32)
+    assert "learned something" in refused(capsys, "autoencoder", str(tmp_path / "dark.png"), "--out", str(out))
+    torn = load_file(file)
+    save_file(torn, file, {"height": "80000", "width_of_image": "80000", "width": "8", "bottleneck": "32"})
+    assert "autoencoder study wrote" in refused(capsys, "autoencoder", str(out), "--out", str(out), *fitting)
+
+
+def test_what_cannot_be_embedded_is_told(tmp_path, capsys, monkeypatch):
     assert "--out FILE.npy" in refused(capsys, "sentences", "Two words.")
     both = refused(capsys, "sentences", "Two words.", "--data", str(tmp_path))
     assert "2 faults" in both
     assert "embeddings, layer0, layer1, layer2" in refused(capsys, "sentences", "--stage", "layer9")
+    monkeypatch.delattr(detector, "embed")
     assert "embed function" in refused(capsys, "detector")
     assert "pooling" in refused(capsys, "sentences", "--set", "pooling=median")
     assert "64 pixels" in refused(capsys, "classifier", "--set", "image_size=96")

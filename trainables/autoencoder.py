@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from platform import augment, checkpoints, pictures, storage
-from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder
+from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder, saved_size
 from platform.data import images
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
@@ -113,8 +113,11 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "Di
     return digits.read(only_source(sources), cache, seed)
 
 
-def check(space: "Space", dataset: "DigitDataset") -> list[Fault]:
-    """Sizes and shares in their ranges, and weights that fit each encoder that the space can ask for."""
+def check(space: "Space", dataset: "DigitDataset | None") -> list[Fault]:
+    """Sizes and shares in their ranges, and weights that fit each encoder that the space can ask for.
+
+    Without data the weights alone say for which images they are.
+    """
     faults = view_faults(space)
     ranges = {"bottleneck": (1, 4096), "width": (1, 512), "patience": (1, 10_000), "pretrain_epochs": (0, 10_000)}
     for key, (least, most) in ranges.items():
@@ -124,10 +127,14 @@ def check(space: "Space", dataset: "DigitDataset") -> list[Fault]:
     for share in space.values("label_fraction"):
         if not 0 < share <= 1:
             faults.append(Fault("label_fraction must lie in (0, 1]", str(share), "1 uses all labels."))
+    if dataset is None and "none" in space.values("weights"):
+        remedy = "Use --model STUDY, or --set weights=FILE, of a study's weights/."
+        faults.append(Fault("an encoder must have learned something before it is looked at", "weights=none", remedy))
     for weights in [value for value in space.values("weights") if value != "none" and not faults]:
         for width, bottleneck in itertools.product(space.values("width"), space.values("bottleneck")):
             try:
-                _build(dataset.images.shape[1:], width, bottleneck, 0.0, weights)
+                size = saved_size(Path(weights)) if dataset is None else dataset.images.shape[1:]
+                _build(size, width, bottleneck, 0.0, weights)
             except InputError as error:
                 faults += error.faults
     return faults
@@ -241,15 +248,9 @@ def export(model: EvenOdd, data: Path, folder: Path) -> None:
 def predict(model: EvenOdd, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """For each image {"path", "class", "probability", "inverted"}: dark strokes on light are turned into what was seen
     in training, light on dark."""
-    height, width = model.card["size"]
-    where = device_of(model.module)
     for path in inputs:
-        grey = images.load(path).convert("L").resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(grey, np.float32) / 255
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        inverted = bool(border.mean() > 0.5)
-        seen = torch.from_numpy(1 - pixels if inverted else pixels)
-        odd = float(model.module({"x": seen[None, None].to(where)}).sigmoid())
+        seen, inverted = _seen(model, path)
+        odd = float(model.module({"x": seen[None]}).sigmoid())
         answer = {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": inverted}
         yield {"path": str(path), **answer}
 
@@ -258,6 +259,36 @@ def draw(prediction: Mapping[str, Any]) -> Image.Image:
     """The image of a prediction, with its class."""
     text = f"{prediction['class']} {prediction['probability']:.2f}"
     return pictures.captioned(images.load(Path(prediction["path"])), text)
+
+
+def pretrained(config: Mapping[str, Any]) -> EvenOdd:
+    """The encoder in a configuration's file of weights, under a head that has learned nothing."""
+    size = saved_size(Path(config["weights"]))
+    module = _build(size, config["width"], config["bottleneck"], config["dropout"], config["weights"])
+    return EvenOdd(module.to(device()).eval(), {"size": size, "config": dict(config)})
+
+
+def stage_names(model: EvenOdd) -> list[str]:
+    """Where embeddings can be taken; after the last of them it is the autoencoder's code."""
+    return list(STAGES)
+
+
+def labelled(dataset: "DigitDataset", split: str) -> tuple[list[np.ndarray], dict[str, list[str | None]]]:
+    """The images of a split, (H, W) uint8, and of each whether it is even or odd, and its digit."""
+    chosen = dataset.splits == split
+    digits = dataset.labels[chosen].tolist()
+    return list(dataset.images[chosen]), {"class": [CLASSES[d % 2] for d in digits], "digit": [str(d) for d in digits]}
+
+
+@torch.inference_mode()
+def embed(model: EvenOdd, inputs: Sequence[Path | np.ndarray], stage: str) -> np.ndarray:
+    """What comes out of a stage for each image, feature maps averaged over their places, (N, channels) float32."""
+    vectors, count = [], STAGES.index(stage) + 1
+    for first in range(0, len(inputs), EVAL_BATCH):
+        pixels = torch.stack([_seen(model, source)[0] for source in inputs[first : first + EVAL_BATCH]])
+        made = model.module.run({"x": pixels}, 0, count)["x"]
+        vectors.append((made.mean((2, 3)) if made.ndim == 4 else made).cpu().numpy())
+    return np.concatenate(vectors)
 
 
 def first_labelled(labels: np.ndarray, numbers: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -372,6 +403,19 @@ def _build(size: tuple[int, int], width: int, bottleneck: int, dropout: float, w
     if weights != "none":
         load_encoder(model.encoder, Path(weights))
     return model
+
+
+def _seen(model: EvenOdd, source: Path | np.ndarray) -> tuple[Tensor, bool]:
+    """An image as the model takes it, (1, H, W) in [0, 1], and whether it was inverted for that.
+
+    One that comes as an array is of the data that it learned from, and is taken as it is.
+    """
+    height, width = model.card["size"]
+    picture = Image.fromarray(source) if isinstance(source, np.ndarray) else images.load(source).convert("L")
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR), np.float32) / 255
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    inverted = bool(border.mean() > 0.5) and not isinstance(source, np.ndarray)
+    return torch.from_numpy(1 - pixels if inverted else pixels)[None].to(device_of(model.module)), inverted
 
 
 def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarray:

@@ -5,6 +5,8 @@ python -m platform.tune detector --data DIR      # COCO, Pascal VOC or YOLO
 """
 
 import functools
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
 from platform import backbones, checkpoints, detectors, pictures
 from platform.data import images
-from platform.data.detection_arrays import DetectionArrays, open_arrays, write_arrays
+from platform.data.detection_arrays import DetectionArrays, canvas_of, open_arrays, write_arrays
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
@@ -130,7 +132,7 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "De
     return detection.read(only_source(sources) or scenes.write(cache / f"scenes-{seed}", seed=seed), seed)
 
 
-def check(space: "Space", dataset: "DetectionDataset") -> list[Fault]:
+def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
     """Builds each model that the space can ask for, once."""
     faults = []
     known = {"architecture": detectors.ARCHITECTURES, "backbone": backbones.NAMES}
@@ -273,6 +275,42 @@ def draw(prediction: Mapping[str, Any]) -> Image.Image:
         [names.index(detection["class"]) for detection in found],
         [detection["score"] for detection in found],
     )
+
+
+def pretrained(config: Mapping[str, Any]) -> Detector:
+    """The backbone of a configuration as it comes, for square images, under a neck and heads that learned nothing."""
+    side = config["image_size"]
+    card = {"classes": ["none"], "canvas": canvas_of([(side, side)], side), "config": dict(config)}
+    return Detector(_build(card, config["weights"]).to(device()).eval(), card)
+
+
+def stage_names(model: Detector) -> list[str]:
+    """Where embeddings can be taken: the backbone's stages."""
+    return list(backbones.STAGES)
+
+
+def labelled(dataset: "DetectionDataset", split: str) -> tuple[list[Path], dict[str, list[str | None]]]:
+    """The images of a split, and the class that each has the most boxes of, None where it has no box."""
+    examples = [example for example in dataset.examples if example.split == split]
+    most = [Counter(example.labels).most_common(1) for example in examples]
+    return [e.path for e in examples], {"class": [dataset.classes[m[0][0]] if m else None for m in most]}
+
+
+@torch.inference_mode()
+def embed(model: Detector, inputs: Sequence[Path], stage: str) -> np.ndarray:
+    """What a stage of the backbone makes of each image, averaged over the image, (N, channels) float32."""
+    vectors = []
+    for first in range(0, len(inputs), EVAL_BATCH):
+        loaded = [images.load(path) for path in inputs[first : first + EVAL_BATCH]]
+        fitted = [images.letterbox(picture, *model.card["canvas"]) for picture in loaded]
+        pixels = torch.from_numpy(np.stack([array for array, _ in fitted])).to(device_of(model.module)).float() / 255
+        maps = model.module.run({"images": pixels}, 0, backbones.STAGES.index(stage) + 1)[stage]
+        # Not the black beside it: images of one shape would lie together whatever they show.
+        for one, picture, (_, scale) in zip(maps, loaded, fitted, strict=True):
+            sides = zip(one.shape[1:], (picture.height, picture.width), model.card["canvas"], strict=True)
+            height, width = (max(1, math.ceil(cells * side * scale / canvas)) for cells, side, canvas in sides)
+            vectors.append(one[:, :height, :width].mean((1, 2)).cpu().numpy())
+    return np.stack(vectors)
 
 
 def _build(card: Mapping[str, Any], weights: str) -> detectors.Detector:

@@ -251,7 +251,7 @@ def export(model: Sentences, data: Path, folder: Path) -> None:
 
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """For each sentence {"text", and by head {"class", "probability"}}."""
+    """For each sentence {"text", and by head {"class", "probability", "probabilities": of each class}}."""
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
         tokens, mask = _tokenize(model, some)
@@ -260,10 +260,10 @@ def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]
         for row, text in enumerate(some):
             answers = {}
             for head, share in shares.items():
-                best = int(share[row].argmax())
-                answers[head] = {
-                    "class": model.card["classes"][head][best], "probability": round(float(share[row, best]), 4)
-                }  # fmt: skip
+                names = model.card["classes"][head]
+                named = dict(zip(names, [round(float(value), 4) for value in share[row]], strict=True))
+                best = names[int(share[row].argmax())]
+                answers[head] = {"class": best, "probability": named[best], "probabilities": named}
             yield {"text": text, **answers}
 
 

@@ -1,0 +1,312 @@
+"""The demo's page in a real browser: pictures and sentences, what is none, and that nothing leaves the machine."""
+
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from platform import demo, embedding_map
+from platform.fit import Context
+from platform.space import Space
+from search_spaces.classifier import SPACE as IMAGES
+from search_spaces.sentences import SPACE as TEXTS
+from trainables import classifier, sentences
+
+ROOT = Path(__file__).parent.parent
+HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}${7*7}"
+playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("gradio")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+listening: list[list[str]] = []  # where this process connects to, while it is asked
+
+
+def _hear(event: str, arguments: tuple) -> None:
+    if event == "socket.connect" and listening and isinstance(arguments[1], tuple):
+        listening[-1].append(str(arguments[1][0]))
+
+
+sys.addaudithook(_hear)
+
+
+def study(storage: Path, name: str, module, space: Space, source: Path) -> Path:
+    """A model trained for an epoch, where a study would have left it, with its map."""
+    dataset = module.read([source], storage / ".cache", 0, space)
+    data = module.prepare(space, dataset, storage / ".cache")
+    trial = storage / name / "trial"
+    context = Context(module.__name__.split(".")[1], str(data), 0, 1, space.metric, space.mode, folder=str(trial))
+    module.train({**space.fixed, **space.start, "context": asdict(context)})
+    shutil.copytree(trial / "best", storage / name / "best")
+    assert embedding_map.write(module, module.load(storage / name / "best"), dataset, storage / name / "best") == []
+    return storage
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory) -> Path:
+    """Two studies: of pictures, light ones and dark ones, and of sentences with two labels; some names are hostile."""
+    folder = tmp_path_factory.mktemp("studies")
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), (HOSTILE, 128)):
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(rng.integers(low, low + 128, (64, 64, 3), np.uint8)).save(
+                folder / "pictures" / name / f"{number}.png"
+            )
+    rows = [
+        f"a {g} book that is {s} {n},{g},{s}" for n in range(9) for g in ("crime", HOSTILE) for s in ("good", "bad")
+    ]
+    (folder / "texts.csv").write_text("\n".join(["text,genre,sentiment", *rows]))
+    tiny = IMAGES.of_depth(5).override(["backbone=mobilenet_v2", "weights=starter", "image_size=64", "augment=0.0"])
+    study(folder, "pictures-study", classifier, tiny, folder / "pictures")
+    return study(folder, "texts-study", sentences, TEXTS, folder / "texts.csv")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory) -> Path:
+    """One for all pages: gradio asks the environment of the process where it is."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def served(storage, scratch):
+    """The address of a study's page, by its task."""
+    pages, addresses, connected = [], {}, []
+    listening.append(connected)
+    for task in ("classifier", "sentences"):
+        name = "pictures-study" if task == "classifier" else "texts-study"
+        options = demo.parser().parse_args([task, "--model", name, "--storage", str(storage)])
+        blocks, addresses[task] = demo.open_page(options, scratch, Console())
+        pages.append(blocks)
+    yield addresses
+    for blocks in pages:
+        blocks.close(verbose=False)
+    listening.pop()
+    assert set(connected) <= {"127.0.0.1", "::1"}, "the server asks nobody but itself"
+
+
+@pytest.fixture
+def opened(browser, served):
+    """Opens a page; in the end nothing may have asked another host, nor run what a name brought."""
+    contexts, asked, wrong = [], [], []
+
+    def open_(task: str, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(served[task])
+        page.wait_for_selector("#map svg.map")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    homes = (*served.values(), "data:", "blob:")
+    assert [url for url in asked if not url.startswith(homes)] == []
+    assert wrong == []
+
+
+def upload(page, file: Path) -> None:
+    page.set_input_files("#input input[type=file]", str(file))
+
+
+def test_a_picture_is_answered_and_marked_on_the_map(opened, tmp_path):
+    page = opened("classifier")
+    assert page.locator("#map .input").count() == 0
+    assert page.locator("#map g circle[r='3.4'], #map g path, #map g rect").count() >= 14, "the training examples"
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "light.jpg")
+    upload(page, tmp_path / "light.jpg")
+    page.wait_for_selector("#answer [role=status] .bars li")
+    assert page.locator("#answer .bars li").count() == 2
+    page.wait_for_selector("#map .input")
+    page.wait_for_selector("#near .near img")
+    assert page.locator("#near .near li").count() == page.locator("#map .neighbours circle").count() == 10
+    everything = page.locator("body").inner_text()
+    assert HOSTILE in everything, "shown as it is written"
+    assert "49" not in page.locator("#map .legend").inner_text(), "and not reckoned with"
+    page.get_by_label("Clear").or_(page.get_by_label("Remove")).first.click()
+    page.wait_for_selector("#map .input", state="detached")
+
+
+def test_an_example_of_the_test_split_is_answered(opened, tmp_path):
+    page = opened("classifier")
+    page.locator("#examples button").first.click()
+    page.wait_for_selector("#map .input")
+    assert page.locator("#answer .bars li").count() == 2
+    page.get_by_label("Clear").or_(page.get_by_label("Remove")).first.click()
+    page.wait_for_selector("#map .input", state="detached")
+    (tmp_path / "text.png").write_text("no picture at all")
+    upload(page, tmp_path / "text.png")
+    page.wait_for_selector("#answer [role=alert] >> text=not a picture")
+
+
+def test_what_is_no_picture_is_told_kindly(opened, tmp_path):
+    page = opened("classifier")
+    (tmp_path / "text.jpg").write_text("no picture at all")
+    upload(page, tmp_path / "text.jpg")
+    assert "not a picture" in page.locator("#answer [role=alert]").inner_text()
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    page.reload()
+    upload(page, tmp_path / "bomb.png")
+    page.wait_for_selector("#answer [role=alert] >> text=pixels")
+    (tmp_path / "large.png").write_bytes(bytes((20 << 20) + 1))
+    page.reload()
+    upload(page, tmp_path / "large.png")
+    page.wait_for_selector("text=/maximum allowed size|exceeds/i")
+    assert page.locator("text=Traceback").count() == 0
+
+
+def test_a_sentence_is_answered_by_each_head(opened):
+    page = opened("sentences")
+    page.fill("#input textarea", "a crime book that is good")
+    page.click("#ask")
+    page.wait_for_selector("#answer [role=status]")
+    assert page.locator("#answer h3").all_inner_texts() == ["genre", "sentiment"]
+    assert page.locator("#answer .bars li").count() == 4
+    page.wait_for_selector("#map .input")
+    page.wait_for_selector("#near .texts li")
+    assert page.locator("#near .texts li").count() == 10
+    assert "crime" in page.locator("#map .legend").inner_text()
+    page.get_by_label("sentiment").check()
+    page.wait_for_selector("#map .legend >> text=good")
+    assert page.locator("#map .input").count() == 1, "the input stays where it was"
+
+
+def test_texts_that_are_none_or_too_long_are_told(opened):
+    page = opened("sentences")
+    page.click("#ask")
+    page.wait_for_selector("#answer [role=alert] >> text=Write a sentence")
+    page.fill("#input textarea", "word " * 200_000)
+    page.click("#ask")
+    page.wait_for_selector("#answer [role=alert] >> text=1,000,000 characters")
+
+
+def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_path, monkeypatch):
+    from platform import demo_page
+
+    monkeypatch.setattr(demo_page, "_KEPT_S", 1)
+    monkeypatch.setattr(demo_page, "_CLEANED_S", 1)
+    options = demo.parser().parse_args(["classifier", "--model", "pictures-study", "--storage", str(storage)])
+    blocks, address = demo.open_page(options, scratch, Console())
+    page = browser.new_page()
+    page.goto(address)
+    Image.new("RGB", (30, 20), "white").save(tmp_path / "mine.png")
+    upload(page, tmp_path / "mine.png")
+    page.wait_for_selector("#answer [role=status]")
+    for _ in range(100):
+        if not list((scratch / "uploads").rglob("mine.png")):
+            break
+        page.wait_for_timeout(100)
+    assert not list((scratch / "uploads").rglob("mine.png"))
+    page.reload()
+    page.wait_for_selector("#examples img")
+    page.wait_for_function("[...document.querySelectorAll('#examples img')].every(image => image.complete)")
+    widths = page.locator("#examples img").evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert len(widths) > 1
+    assert all(widths)
+    page.close()
+    blocks.close(verbose=False)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_telephone_shows_it_whole_in_light_and_dark(opened, scheme, tmp_path):
+    page = opened("classifier", color_scheme=scheme, viewport={"width": 390, "height": 844})
+    Image.new("RGB", (900, 100), "black").save(tmp_path / "wide.png")
+    upload(page, tmp_path / "wide.png")
+    page.wait_for_selector("#near .near img")
+    wide, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert wide <= room
+    text, ground = (
+        page.evaluate(f"getComputedStyle(document.querySelector('{what}')).{which}")
+        for what, which in (("#answer strong", "color"), ("body", "backgroundColor"))
+    )
+    lights = [sum(map(int, colour[colour.index("(") + 1 : -1].split(",")[:3])) for colour in (text, ground)]
+    assert (lights[0] < 250 < 500 < lights[1]) if scheme == "light" else (lights[1] < 250 < 500 < lights[0])
+
+
+def test_another_host_s_name_is_refused_and_the_browser_told_to_stay(served):
+    place = urlsplit(served["classifier"])
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=10)
+    connection.request("GET", "/", headers={"Host": f"elsewhere.example:{place.port}"})
+    assert connection.getresponse().status == 400
+    connection.close()
+    connection.request("GET", "/")
+    answered = connection.getresponse()
+    assert (answered.status, "default-src 'self'" in answered.headers["Content-Security-Policy"]) == (200, True)
+    connection.close()
+
+
+def test_a_page_without_a_map_says_why(browser, storage, scratch, tmp_path):
+    shutil.copytree(storage / "texts-study" / "best", tmp_path / "alone" / "best")
+    options = demo.parser().parse_args(["sentences", "--model", str(tmp_path / "alone")])
+    blocks, address = demo.open_page(options, scratch, Console())
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_selector("#map >> text=There is no map")
+    page.fill("#input textarea", "a crime book that is good")
+    page.click("#ask")
+    page.wait_for_selector("#answer [role=status]")
+    page.close()
+    blocks.close(verbose=False)
+
+
+def test_what_cannot_be_shown_is_told(storage, tmp_path, capsys, monkeypatch):
+    assert demo.main(["sentences", "--model", "none", "--storage", str(storage)]) == demo.EXIT_BAD_INPUT
+    assert "Studies of sentences: texts-study" in capsys.readouterr().err
+    monkeypatch.setattr(demo, "NEEDED", 99)
+    assert demo.main(["sentences", "--port", "70000"]) == demo.EXIT_BAD_INPUT
+    told = capsys.readouterr().err
+    assert "needs gradio 99 or newer" in told
+    assert "--port must lie in 1..65535" in told
+
+
+def test_a_port_that_is_taken_is_told(served, storage, capsys):
+    port = str(urlsplit(served["sentences"]).port)
+    arguments = ["sentences", "--model", "texts-study", "--storage", str(storage), "--port", port]
+    assert demo.main(arguments) == demo.EXIT_BAD_INPUT
+    assert "free port" in capsys.readouterr().err
+
+
+def test_the_command_says_where_it_listens_and_leaves_nothing_behind(storage, tmp_path):
+    command = [sys.executable, "-m", "platform.demo", "sentences", "--model", "texts-study", "--storage", str(storage)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "--host", "0.0.0.0"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        told = ""
+        while "Open http" not in told and (line := process.stdout.readline()):
+            told += line
+        assert "There is no password" in told
+        assert [path.name.startswith("platform-demo-") for path in tmp_path.iterdir()] == [True]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {"torch", "ray", "mlflow", "gradio"}
+    code = f"import sys, platform.demo as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
