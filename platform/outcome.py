@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from platform import checkpoints, confirmation, pictures
+from platform import checkpoints, confirmation, embedding_map, pictures
 from platform.errors import Fault, InputError
 from platform.feed import WITHOUT
 from platform.ledger import Ledger, Trial
@@ -97,6 +97,7 @@ class Judgement:
         baselines: "baselines" of result.json: trained in this study.
         references: "references" of result.json: test metrics of what needed no training.
         left_out: "left_out" of result.json: why there are no references, if they could not be had.
+        no_map: "no_map" of result.json: why there is no map of the training examples, or not of all.
         confirmation: "confirmation" of result.json, None where nothing was trained again.
         champion: The model's name in MLflow's registry, tags and a note; None where it is no champion.
         figures: Pictures by name.
@@ -108,6 +109,7 @@ class Judgement:
     baselines: list[dict[str, Any]]
     references: dict[str, dict[str, float]]
     left_out: list[str]
+    no_map: list[str]
     confirmation: dict[str, Any] | None
     champion: dict[str, Any] | None
     figures: dict[str, Path]
@@ -189,12 +191,13 @@ def judge(
         (shown / name).write_text(text)
     weights.mkdir(exist_ok=True)
     plan.task.export(model, data, weights)
+    no_map = embedding_map.write(plan.task, model, plan.dataset, folder)
     files = [*(shown / name for name in evaluation.texts), weights]
     pictured = {Path(name).stem: shown / name for name in figures}
     note = f"Best: {best['name']}. Scores on the test split, which the search never saw:\n\n{_table(compared)}"
     note += f"\n\n{confirmation.markdown(table)}" if table else ""
     champion = _champion(plan, table, note) if table and table["is_champion"] else None
-    return Judgement(crowned, baselines, references, left_out, table, champion, pictured, files, note)
+    return Judgement(crowned, baselines, references, left_out, no_map, table, champion, pictured, files, note)
 
 
 def _tested(before: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from platform import (
     cluster,
     confirmation,
     facts,
+    model_card,
     nodes,
     outcome,
     packing,
@@ -186,11 +187,14 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
     out_of_money = found.meter is not None and found.meter.is_over
     left = not found.is_over
     interrupted = left and not out_of_time and not out_of_money
-    judged: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": [], "confirmation": None}
+    lists: dict[str, Any] = {key: [] for key in ("baselines", "left_out", "no_map")}
+    judged: dict[str, Any] = {"best": None, **lists, "references": {}, "confirmation": None}
     if best is not None and not interrupted:
         console.print("Scoring on the test split …")
         judgement = outcome.judge(plan, trials, best, ledger, data, _result_before(request.folder))
         judged = {key: getattr(judgement, key) for key in judged}
+        ended = {"trials": trials, "out_of_time": left and out_of_time, "out_of_money": left and out_of_money}
+        model_card.write(request.folder / BEST, plan, judged | ended)
         ledger.tell(
             "best",
             trial_id=judgement.best["weights_of"],

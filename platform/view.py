@@ -342,6 +342,8 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
     console.print(table)
     for reason in result["left_out"]:
         console.print(Text(f"No reference beside it: {reason}", style="yellow"), soft_wrap=True)
+    for reason in result["no_map"]:
+        console.print(Text(reason, style="yellow"), soft_wrap=True)
     if rest := [key for key in best if key not in columns]:
         console.print(Text("\nMore of the best configuration's", style="bold"))
     for key in rest:

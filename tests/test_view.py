@@ -141,6 +141,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         "baselines": [{"baseline": "from scratch", "test_metrics": {"test/map": 0.1}}],
         "references": {"chance": {}},
         "left_out": ["x must be there"],
+        "no_map": ["No embedding map: x"],
         "reuse": {"loaded": 5000, "computed": 700, "saved": 65, "without": {"trial 2": "without the store: no room"}},
         "alarms": ["trial 1 and trial 2 ended with equal weights"],
         "confirmation": {
