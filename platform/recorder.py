@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from platform.project import ROOT
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
-COLUMN = {"image": "path", "text": "text"}  # of a model's input, by what the input is
 REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision")  # of any model
 OF_THE_STUDY = ("open", "spent", "best", "close")  # events
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -268,11 +266,10 @@ class Recorder:
         experiment. So the model's entry is created first, where it belongs, and then filled.
         """
         import mlflow
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import ColSpec, Schema
+        from mlflow.models import Model
 
-        # The example would be run at once: a second load of the model, only to check what our tests check.
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        from platform.signatures import NotRun, example_of, signature_of
+
         mlflow.set_tracking_uri(self.study.tracking_uri)  # Model.log takes the address from nowhere else
         params = self.client.get_run(run_id).data.params
         entry = self.client.create_logged_model(
@@ -281,13 +278,15 @@ class Recorder:
         Model.log(
             artifact_path=None,
             name="model",
-            flavor=mlflow.pyfunc,
+            flavor=NotRun,
             run_id=run_id,
             model_id=entry.model_id,
             python_model=str(ROOT / "platform" / "pyfunc.py"),
             artifacts={"model": str(model_dir)},
             code_paths=[str(path) for path in self.study.code_paths],
-            signature=ModelSignature(inputs=Schema([ColSpec("string", COLUMN[self.study.input])])),
+            signature=signature_of(self.study.task, self.study.input, model_dir),
+            input_example=example_of(self.study.input),
+            validate_serving_input=False,
             # Given, for else MLflow loads the model to infer them.
             pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *self.study.requirements})],
         )
@@ -380,3 +379,8 @@ def _save_picture(figure: Any, target: Path) -> None:
 def _pinned(package: str) -> str:
     """Pins a package to what is installed, without the "+cu130" of a build that no registry lists."""
     return f"{package}=={importlib.metadata.version(package).split('+')[0]}"
+
+
+def registered_name(task: str, dataset: str) -> str:
+    """What a task's model of a data set is called in MLflow's registry."""
+    return re.sub(r"[^A-Za-z0-9\-_.]+", "_", f"{task}-{dataset}")

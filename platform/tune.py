@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     _hear_ctrl_c()
     _stop_on_sigterm()
-    _usual_uri()
+    usual_uri()
     if not options.list and not options.task:
         parser().error("name a task, or --list them")
     from rich.console import Console
@@ -282,7 +282,8 @@ def _stop_on_sigterm() -> None:
 
 
 @functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
-def _usual_uri() -> str:
+def usual_uri() -> str:
+    """The address of MLflow where none is given."""
     from platform.project import COMMIT
 
     folder = Path.home() if os.environ.get(COMMIT) else Path.cwd()  # a job's own folder does not stay
@@ -300,7 +301,7 @@ def _request(options: argparse.Namespace):
         name=options.name or _new_name(options.task),
         storage=resolved(options.storage or "studies"),
         experiment=options.experiment or options.task,
-        tracking_uri=options.tracking_uri or _usual_uri(),
+        tracking_uri=options.tracking_uri or usual_uri(),
         data=tuple(map(resolved, options.data)),
         time_budget=min(limits, default=None),
         settings=tuple(absolute_paths(setting) for setting in options.settings),

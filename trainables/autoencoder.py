@@ -21,11 +21,10 @@ from torch import Tensor, nn
 
 from platform import augment, checkpoints, pictures, storage
 from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder
-from platform.data import images
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
-from platform.task import Evaluation, only_source
+from platform.task import Evaluation, Graph, only_source
 
 if TYPE_CHECKING:
     from platform.data.digits import DigitDataset
@@ -238,26 +237,42 @@ def export(model: EvenOdd, data: Path, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def predict(model: EvenOdd, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """For each image {"path", "class", "probability", "inverted"}: dark strokes on light are turned into what was seen
-    in training, light on dark."""
+def predict(model: EvenOdd, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
+    """For each image {"class", "probability", "inverted"}: dark strokes on light are turned into what was seen in
+    training, light on dark."""
+    for first in range(0, len(inputs), EVAL_BATCH):
+        pixels, inverted = _seen(model, inputs[first : first + EVAL_BATCH])
+        for odd, turned in zip(model.module({"x": pixels}).sigmoid().tolist(), inverted, strict=True):
+            yield {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": turned}
+
+
+def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+    """An example of a prediction."""
+    return {"class": CLASSES[0], "probability": 0.5, "inverted": False}
+
+
+def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
+    """An image with its class."""
+    return pictures.captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
+
+
+def onnx(model: EvenOdd) -> Graph:
+    """The encoder and the head: images → the probability of "odd"."""
     height, width = model.card["size"]
-    where = device_of(model.module)
-    for path in inputs:
-        grey = images.load(path).convert("L").resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(grey, np.float32) / 255
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        inverted = bool(border.mean() > 0.5)
-        seen = torch.from_numpy(1 - pixels if inverted else pixels)
-        odd = float(model.module({"x": seen[None, None].to(where)}).sigmoid())
-        answer = {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": inverted}
-        yield {"path": str(path), **answer}
-
-
-def draw(prediction: Mapping[str, Any]) -> Image.Image:
-    """The image of a prediction, with its class."""
-    text = f"{prediction['class']} {prediction['probability']:.2f}"
-    return pictures.captioned(images.load(Path(prediction["path"])), text)
+    return Graph(
+        module=model.module,
+        forward=lambda x: (model.module({"x": x}).sigmoid(),),
+        inputs={"images": {0: "batch"}},
+        outputs={"odd": {0: "batch"}},
+        tensors=lambda loaded: {"images": _seen(model, loaded)[0]},
+        about={
+            "classes": CLASSES,
+            "images": f"(batch, 1, {height}, {width}) float32, grey, 0 … 1, light strokes on dark",
+            "preprocessing": "turn to grey (ITU-R 601); resize to size, bilinear, antialiased; divide by 255; "
+            "where the mean over the four edges is above 0.5, subtract from 1",
+            "size": [height, width],
+        },
+    )
 
 
 def first_labelled(labels: np.ndarray, numbers: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -372,6 +387,17 @@ def _build(size: tuple[int, int], width: int, bottleneck: int, dropout: float, w
     if weights != "none":
         load_encoder(model.encoder, Path(weights))
     return model
+
+
+def _seen(model: EvenOdd, loaded: Sequence[Image.Image]) -> tuple[Tensor, list[bool]]:
+    """Images as the model takes them, (N, 1, H, W) in [0, 1], and which were turned into light on dark."""
+    height, width = model.card["size"]
+    grey = [image.convert("L").resize((width, height), Image.Resampling.BILINEAR) for image in loaded]
+    pixels = np.stack([np.asarray(image, np.float32) / 255 for image in grey])
+    edges = (pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1])
+    inverted = np.concatenate(edges, axis=1).mean(1) > 0.5
+    pixels[inverted] = 1 - pixels[inverted]
+    return torch.from_numpy(pixels).unsqueeze(1).to(device_of(model.module)), inverted.tolist()
 
 
 def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarray:
