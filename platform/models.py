@@ -129,7 +129,7 @@ def _champion(task: str, dataset: str, uri: str) -> Any:
             rule = f"--model {CHAMPION} must name one registered model of {task} in {uri}"
             raise InputError(Fault(rule, f"{len(names)} of them" if not dataset else repr(dataset), there))
         version = client.get_model_version_by_alias(asked[0], CHAMPION)
-        return client.get_logged_model(version.model_id)
+        return client.get_logged_model(version.model_id or version.source.rpartition("/")[2])
 
 
 def _of_run(run_id: str, uri: str) -> Any:

@@ -4,6 +4,7 @@ This is a models-from-code script: MLflow ships it as text beside the weights an
 loads with pickle refused. It names no task: the folder's `model.json` does.
 """
 
+import base64
 import importlib
 import itertools
 import json
@@ -101,14 +102,23 @@ def rows_of(model_input: pd.DataFrame | Sequence[Any], kind: str) -> list[Any]:
         model_input = list(model_input[kind])
     if isinstance(model_input, str | bytes):
         raise MlflowException.invalid_parameter_value("the input must be a list of rows; found one value")
-    wanted = str if kind == "text" else bytes | bytearray | memoryview
+    wanted = str if kind == "text" else str | bytes | bytearray | memoryview
     rows = list(model_input)
     told = {n: f"of type {type(row).__name__}" for n, row in enumerate(rows) if not isinstance(row, wanted)}
     refuse_if_any(told, "text" if kind == "text" else "picture's bytes")
     if kind == "text":
         refuse_if_any({n: "blank" for n, row in enumerate(rows) if not row.strip()}, "text")
         return rows
-    return [bytes(row) for row in rows]
+    return [file_of(row) for row in rows]
+
+
+def file_of(row: str | bytes | bytearray | memoryview) -> bytes:
+    """A file's bytes. MLflow decodes base64 in some of its formats (dataframe_split), and not in others (inputs)."""
+    content = row.encode() if isinstance(row, str) else bytes(row)
+    try:
+        return base64.b64decode(content, validate=True)
+    except ValueError:  # no picture's file is of these letters alone
+        return content
 
 
 def refuse_if_any(faults: Mapping[int, str], what: str) -> None:
