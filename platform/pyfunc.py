@@ -1,7 +1,11 @@
-"""What MLflow runs to load a logged model: the task's own `load` and `predict`, behind MLflow's interface.
+r"""What MLflow runs to load a logged model: the task's own `load` and `predict`, behind MLflow's interface.
 
 This is a models-from-code script: MLflow ships it as text beside the weights and runs it again at load time, so a model
-loads with pickle refused. It names no task: the folder's `model.json` does.
+loads with pickle refused. It names no task: the folder's `model.json` does. To serve one, and to ask it:
+
+    mlflow models serve -m models:/NAME@champion --env-manager local --host 127.0.0.1 --port 5001
+    echo '{"inputs": {"image": ["'$(base64 -w0 photo.jpg)'"]}}' | curl -s -H 'Content-Type: application/json' -d @- \
+        http://127.0.0.1:5001/invocations
 """
 
 import base64

@@ -38,7 +38,7 @@ def columns(example: Mapping[str, Any]) -> list[str]:
     """
     many = _many(example)
     names = [name for name, _ in _flat({key: value for key, value in example.items() if key != many})]
-    names += [name for item in example[many] for name, _ in _flat(item)] if many else []
+    names += [name for name, _ in _flat(example[many][0])] if many else []
     if len(set(names)) < len(names):
         raise ValueError(f"a prediction's names must differ, as columns; found {names}")
     return names

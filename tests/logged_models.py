@@ -39,7 +39,9 @@ def log(name: str, kind: str, model: Path, uri: str, folder: Path, **facts) -> S
     assert delivery.close() == 0, delivery.last_error
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name(name)
-    [child] = client.search_runs([experiment.experiment_id], f"tags.trial_id = 't1' and tags.study_id = '{folder.name}'")
+    [child] = client.search_runs(
+        [experiment.experiment_id], f"tags.trial_id = 't1' and tags.study_id = '{folder.name}'"
+    )
     [logged] = client.search_logged_models([experiment.experiment_id], f"source_run_id = '{child.info.run_id}'")
     parent = child.data.tags["mlflow.parentRunId"]
     return SimpleNamespace(client=client, experiment=experiment, model=logged, run=child, study=parent)

@@ -168,7 +168,7 @@ def test_what_is_no_picture_is_refused_by_its_row(model, rows, told):
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(model, tmp_path):
-    with pytest.raises(mlflow.MlflowException, match="row 0: .*pixels"):
+    with pytest.raises(mlflow.MlflowException, match=r"row 0: .*pixels"):
         model.predict(pd.DataFrame({"image": [huge_png(tmp_path / "huge.png").read_bytes()]}))
 
 
