@@ -100,11 +100,13 @@ def _run(options: argparse.Namespace, console: Any) -> int:
             return EXIT_REFUSED
         compared = graphs.differences(graph, examples, partial)
         for what, (count, worst) in compared.items():
-            console.print(f"  {what}: {count:,} values, differing by {worst:.1e} at most", markup=False)
-        if (worst := max(worst for _, worst in compared.values())) > TOLERANCE:
-            console.print(
-                f"Refused: what it computes differs by {worst:.1e}, more than {TOLERANCE:.0e}. Nothing written."
-            )
+            told = "in number" if worst == float("inf") else f"by {worst:.1e} at most"
+            console.print(f"  {what}: {count:,} values, differing {told}", markup=False)
+        if max(worst for _, worst in compared.values()) > TOLERANCE:
+            told = f"Refused: what onnxruntime computes differs from the model by more than {TOLERANCE:.0e}."
+            console.print(f"{told} Nothing was written.", markup=False)
+            if graph.traced:
+                console.print("Which of two equal scores comes first nobody promises: try other inputs, --check INPUT…")
             return EXIT_REFUSED
         for file in Path(temporary).iterdir():
             _replace(file, out.with_name(file.name))

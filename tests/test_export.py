@@ -63,7 +63,12 @@ def test_what_onnxruntime_answers_is_the_prediction(exported, models):
 @pytest.mark.parametrize("architecture", detectors.ARCHITECTURES)
 def test_detectors_are_exported_with_what_comes_after_their_heads(architecture, tmp_path, capsys):
     model = tiny_models.save("detector", tmp_path / "model", [f"architecture={architecture}"])
-    assert export.main(["detector", "--model", str(model), "--out", str(tmp_path / "model.onnx")]) == 0
+    (tmp_path / "noise").mkdir()  # on a plain background of the embedded pictures a random head's scores are equal
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "noise" / f"{number}.png")
+    options = ["--model", str(model), "--out", str(tmp_path / "model.onnx"), "--check", str(tmp_path / "noise")]
+    assert export.main(["detector", *options]) == 0
     compared = capsys.readouterr().err
     assert int(re.search(r"scores, 1 at a time: (\d+) values", compared).group(1)) > 0, "boxes were found"
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")

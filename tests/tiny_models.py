@@ -1,5 +1,6 @@
 """A small model of each task, with random heads, as a study would have saved it; nothing is trained or read."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ CLASSES: dict[str, Any] = {
     "autoencoder": ["even", "odd"],
     "detector": ["cat", "dog"],
     "sentences": {"genre": ["crime", "travel"], "sentiment": ["bad", "good"]},
+}
+
+# Parameters of a detector's last layers, and how wide they are drawn for scores that lie between 0 and 1. Before those
+# of SSDlite little is left of an image while no BatchNorm has seen any.
+WIDE = {
+    r"(cls_logits|bbox_ctrness)\.weight": 0.05,
+    r"cls_score\.weight": 0.5,
+    r"classification_head\.module_list\.\d\.1\.weight": 6e5,
 }
 
 
@@ -50,9 +59,13 @@ def save(name: str, folder: Path, settings: list[str] | None = None) -> Path:
 
 
 def sure_of_much(model: Any) -> None:
-    """Draws the last layers of a detector's heads wider, so that it finds something nearly everywhere."""
+    """Draws the last layers of a detector's heads wider, so that it finds something nearly everywhere.
+
+    Not so wide that scores are 1: which of equal ones comes first nobody promises.
+    """
     for key, parameter in model.named_parameters():
-        if key.endswith(("cls_logits.weight", "cls_score.weight", "bbox_ctrness.weight")):
-            torch.nn.init.normal_(parameter, std=0.5)
-        elif key.endswith(("cls_logits.bias", "bbox_ctrness.bias")):
+        for end, wide in WIDE.items():
+            if re.search(end, key):
+                torch.nn.init.normal_(parameter, std=wide)
+        if key.endswith(("cls_logits.bias", "bbox_ctrness.bias")):
             torch.nn.init.zeros_(parameter)
