@@ -40,11 +40,13 @@ def add_options(parser: argparse.ArgumentParser, default: str = BEST, also: str 
 
 @contextlib.contextmanager
 def found(task: str, options: argparse.Namespace) -> Iterator[Path]:
-    """The folder of the model that the options ask for; what had to be fetched is gone afterwards.
+    """The folder of the model that the options ask for, to load it from: what had to be fetched is gone afterwards.
 
     Raises:
-        InputError: There is none, it is of another task, or MLflow does not answer.
+        InputError: There is none, it is of another task, it cannot be loaded, or MLflow does not answer.
     """
+    from safetensors import SafetensorError
+
     from platform.checkpoints import read_card
     from platform.errors import Fault, InputError
     from platform.plan import studies_in
@@ -52,15 +54,21 @@ def found(task: str, options: argparse.Namespace) -> Iterator[Path]:
     model = options.model
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         if model.partition(":")[0] == CHAMPION:
-            folder = _packed(_champion(task, model.partition(":")[2], _uri(options)), Path(temporary))
+            uri = _uri(options)
+            folder = _packed(_champion(task, model.partition(":")[2], uri), uri, Path(temporary))
         elif re.fullmatch("[0-9a-f]{32}", model) and not _exists(Path(model), Path(options.storage) / model):
-            folder = _packed(_of_run(model, _uri(options)), Path(temporary))
+            uri = _uri(options)
+            folder = _packed(_of_run(model, uri), uri, Path(temporary))
         else:
             folder = of_study(task, model, studies_in(options.storage, None if model == BEST else model))
-        if (theirs := read_card(folder).get("task")) != task:
-            rule = f"--model must be of the task {task}"
-            raise InputError(Fault(rule, f"{model} of {theirs}", "Name the model's own task."))
-        yield folder
+        try:
+            if (theirs := read_card(folder).get("task")) != task:
+                rule = f"--model must be of the task {task}"
+                raise InputError(Fault(rule, f"{model} of {theirs}", "Name the model's own task."))
+            yield folder
+        except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+            told = f"{folder}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise InputError(Fault("a model must be whole", told, "Name another, or fetch it once more.")) from error
 
 
 def of_study(task: str, model: str, storage: Path) -> Path:
@@ -171,7 +179,7 @@ def _asked(uri: str) -> Iterator[Any]:
         ) from error
 
 
-def _packed(model: Any, temporary: Path) -> Path:
+def _packed(model: Any, uri: str, temporary: Path) -> Path:
     """The folder within a logged model, where it lies if that is on this machine, else fetched.
 
     Raises:
@@ -186,7 +194,7 @@ def _packed(model: Any, temporary: Path) -> Path:
     place = urlparse(model.artifact_location)
     root = Path(unquote(place.path))
     if place.scheme != "file" or place.netloc:
-        with _asked(os.environ["MLFLOW_TRACKING_URI"]):
+        with _asked(uri):
             from mlflow.artifacts import download_artifacts
 
             root = Path(download_artifacts(f"models:/{model.model_id}", dst_path=str(temporary)))

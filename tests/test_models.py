@@ -8,7 +8,7 @@ import logged_models
 import pytest
 import tiny_models
 
-from platform import models
+from platform import models, task
 from platform.errors import InputError
 from platform.recorder import registered_name
 
@@ -26,9 +26,9 @@ def told(task: str, options: argparse.Namespace) -> str:
 @pytest.fixture
 def storage(tmp_path):
     """Two finished studies of one task and one of another, as far as looking for their models goes."""
-    for name, task in (("first", "detector"), ("second", "detector"), ("third", "classifier")):
+    for name, kind in (("first", "detector"), ("second", "detector"), ("third", "classifier")):
         (tmp_path / name / "best").mkdir(parents=True)
-        (tmp_path / name / "best" / "model.json").write_text(json.dumps({"task": task}))
+        (tmp_path / name / "best" / "model.json").write_text(json.dumps({"task": kind}))
     return tmp_path
 
 
@@ -46,6 +46,25 @@ def test_an_unknown_model_is_told_with_the_known_ones(storage):
 
 def test_a_model_of_another_task_is_refused(storage):
     assert "third of classifier" in told("detector", asked("third", storage))
+
+
+@pytest.mark.parametrize("spoil", ["cut", "gone", "card", "other"])
+def test_a_model_that_is_not_whole_is_told(spoil, tmp_path):
+    model = tiny_models.save("autoencoder", tmp_path / "model")
+    weights, card = model / "model.safetensors", model / "model.json"
+    if spoil == "cut":
+        weights.write_bytes(weights.read_bytes()[:-10])
+    elif spoil == "gone":
+        weights.unlink()
+    elif spoil == "card":
+        card.write_text(card.read_text()[:-10])
+    else:
+        card.write_text(card.read_text().replace('"width": 8', '"width": 16'))
+    with (
+        pytest.raises(InputError, match="a model must be whole"),
+        models.found("autoencoder", asked(str(model))) as found,
+    ):
+        task.load("autoencoder").load(found)
 
 
 def test_best_needs_a_finished_study(tmp_path):
@@ -121,7 +140,7 @@ def test_a_model_that_no_study_logged_is_refused(mlflow_, tmp_path, text):
 
     (tmp_path / "MLmodel").write_text(text)
     with pytest.raises(InputError, match="a model of MLflow must"):
-        models._packed(SimpleNamespace(artifact_location=tmp_path.as_uri(), model_id="m-1"), tmp_path)
+        models._packed(SimpleNamespace(artifact_location=tmp_path.as_uri(), model_id="m-1"), mlflow_.uri, tmp_path)
 
 
 def test_what_a_server_holds_is_fetched_and_gone_afterwards(mlflow_, tmp_path, s3):

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import logged_models
@@ -155,6 +156,16 @@ def test_the_documented_command_is_answered(servers, tmp_path):
     [prediction] = json.loads(told)["predictions"]
     assert prediction.keys() == {"class", "probability", "probabilities"}
     assert prediction["class"] in tiny_models.CLASSES["classifier"]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_many_ask_at_a_time(servers, name):
+    one = "A sentence." if task.load(name).INPUT == "text" else base64.b64encode(picture()).decode()
+    body = {"inputs": {task.load(name).INPUT: [one]}}
+    with ThreadPoolExecutor(16) as callers:
+        answers = list(callers.map(lambda _: servers[name].ask(body), range(64)))
+    assert answers == [answers[0]] * 64
+    assert answers[0][0] == 200
 
 
 IMAGE, TEXT = "classifier", "sentences"
