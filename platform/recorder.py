@@ -28,16 +28,8 @@ from platform.project import ROOT
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
-REQUIREMENTS = (
-    "matplotlib",
-    "mlflow",
-    "numpy",
-    "pillow",
-    "safetensors",
-    "torch",
-    "torchvision",
-    "xxhash",
-)  # of any model
+# Of any model.
+REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision", "xxhash")
 OF_THE_STUDY = ("open", "spent", "best", "close")  # events
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 MLFLOW_ENVIRONMENT = {
