@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from platform import models
+
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 NEEDED = 6  # version of gradio
 LOCAL = ("127.0.0.1", "localhost")
@@ -28,8 +30,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("task", help="what the model was trained for")
-    p.add_argument("--model", default="best", help="a study's name, a model's folder, or best: of the newest study")
-    p.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
+    models.add_options(p)
     p.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
                    help="where to listen (default 127.0.0.1: this machine alone). Whoever reaches another one can use "
                    "the model and see training examples: there is no password, and nothing is encrypted")  # fmt: skip
@@ -76,19 +77,16 @@ def open_page(options: argparse.Namespace, scratch: Path, console: Any) -> tuple
 
     raise_if_any(_faults(options))
     from platform import task
-    from platform.plan import studies_in
-    from platform.predict import model_folder
 
     task.check_name(options.task)
-    studies = studies_in(options.storage, None if options.model == "best" else options.model)
-    folder = model_folder(options.task, options.model, studies)
     module = task.load(options.task)
-    model = module.load(folder)
     set_environment(scratch)
     from platform import demo_page
 
-    known, missing = _map(module, model, folder, console)
-    shown = demo_page.Shown(_name(folder), _facts(folder), _card(folder), known, missing)
+    with models.found(options.task, options) as folder:
+        model = module.load(folder)
+        known, missing = _map(module, model, folder, console)
+        shown = demo_page.Shown(_name(folder), _facts(folder), _card(folder), known, missing)
     blocks = demo_page.page(module, model, shown, scratch)
     address = demo_page.serve(blocks, options.host, options.port, scratch)
     if options.host not in LOCAL:

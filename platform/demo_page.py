@@ -79,9 +79,10 @@ def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
             return demo_html.note(hint), start(kind), "", None
         source = given.strip() if is_text else Path(given)
         try:
-            [prediction] = module.predict(model, [source])
-            drawn = module.draw(prediction) if demo_html.is_drawn(prediction) else None
-            answer = demo_html.answer({k: v for k, v in prediction.items() if k not in ("path", "text")}, drawn)
+            asked: Any = source if is_text else images.load(Path(given))
+            [prediction] = module.predict(model, [asked])
+            drawn = module.draw(asked, prediction) if demo_html.is_drawn(prediction) else None
+            answer = demo_html.answer(prediction, drawn)
             if known is None:
                 return answer, missing, "", None
             vector = module.embed(model, [source], known.stage)[0]  # type: ignore[attr-defined]

@@ -7,11 +7,12 @@ python -m platform.embed TASK INPUT… --out embeddings.npy           # a row fo
 
 import argparse
 import json
-import os
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+
+from platform import models
 
 EXIT_BAD_INPUT = 2
 PRETRAINED = "pretrained"
@@ -29,17 +30,13 @@ def parser() -> argparse.ArgumentParser:
                    help="labelled data, as for platform.tune; without it and inputs: the embedded")  # fmt: skip
     p.add_argument("--split", default="val", choices=["train", "val", "test"], help="of the data (default val)")
     p.add_argument("--stage", help="after which to look (default: the last, as the head sees it)")
-    p.add_argument("--model", default=PRETRAINED,
-                   help="a study's name, a model's folder, best (of the newest study), or pretrained")  # fmt: skip
+    models.add_options(p, PRETRAINED, f", or {PRETRAINED}")
     p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                    help="of the pretrained model: --set weights=FILE")  # fmt: skip
     p.add_argument("--most", type=int, default=2000, metavar="N", help="examples drawn, at most (default 2000)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="of splits, choice and t-SNE (default 0)")
     p.add_argument("--out", metavar="PLACE", help="FILE.npy for inputs; a folder for pictures (default embeddings)")
-    p.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
     p.add_argument("--experiment", metavar="NAME", help="MLflow experiment (default: the task)")
-    p.add_argument("--tracking-uri", metavar="URI",
-                   help="of MLflow (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here)")  # fmt: skip
     return p
 
 
@@ -62,7 +59,7 @@ def _embed_inputs(options: argparse.Namespace) -> int:
     import numpy as np
 
     from platform.errors import Fault, InputError
-    from platform.predict import pictures, texts
+    from platform.inputs import check_readable, pictures, texts
 
     faults = []
     if not (options.out or "").endswith(".npy") or not Path(options.out or "").resolve().parent.is_dir():
@@ -75,6 +72,8 @@ def _embed_inputs(options: argparse.Namespace) -> int:
         raise InputError(*faults)
     module, model, stage, _ = _model(options)
     inputs: list = texts(options.inputs) if module.INPUT == "text" else pictures(options.inputs)
+    if module.INPUT == "image":
+        check_readable(inputs)
     vectors = module.embed(model, inputs, stage)
     np.save(options.out, vectors)
     print(f"{options.out}: {vectors.shape[0]} × {vectors.shape[1]}, {vectors.dtype}, after {stage}")
@@ -91,8 +90,9 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.recorder import record_pictures
     from platform.storage import cache as cache_of
     from platform.storage import local, resolved
+    from platform.tune import usual_uri
 
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    uri = options.tracking_uri or usual_uri()
     raise_if_any(address_faults(uri))
     module, model, stage, space = _model(options)
     cache = cache_of(resolved(options.storage))
@@ -127,8 +127,7 @@ def _model(options: argparse.Namespace) -> tuple:
     """The task's module, the model asked for, the stage to look after, and the space that gave a pretrained model."""
     from platform import task
     from platform.errors import Fault, InputError
-    from platform.plan import absolute_paths, space_of, studies_in
-    from platform.predict import model_folder
+    from platform.plan import absolute_paths, space_of
 
     task.check_name(options.task)
     module = task.load_embedder(options.task)
@@ -146,8 +145,8 @@ def _model(options: argparse.Namespace) -> tuple:
     if options.model == PRETRAINED:
         model = module.pretrained(config)
     else:
-        studies = studies_in(options.storage, None if options.model == "best" else options.model)
-        model = module.load(model_folder(options.task, options.model, studies))
+        with models.found(options.task, options) as folder:
+            model = module.load(folder)
     stages = module.stage_names(model)
     stage = options.stage or stages[-1]
     if stage not in stages:

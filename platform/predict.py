@@ -1,16 +1,27 @@
 """Use a trained model.
 
-python -m platform.predict TASK photo.jpg more/ --model best      # pictures, and folders of them
-python -m platform.predict TASK lines.txt "A sentence."           # where the input is text: a line each
+python -m platform.predict TASK photo.jpg more/                         # pictures, and folders of them: lines of JSON
+python -m platform.predict TASK more/ --to answers.csv --no-pictures    # a table
+python -m platform.predict TASK lines.txt "A sentence."                 # where the input is text: a line each
+python -m platform.predict TASK photo.jpg --model champion              # the one that MLflow's registry calls so
 """
 
 import argparse
-import json
+import contextlib
+import errno
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-EXIT_BAD_INPUT = 2
+from platform import models
+from platform.rows import KINDS, writer
+
+EXIT_LEFT_OUT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+TEXTS = 64  # sentences predicted at a time
+STEM_BYTES = 200  # of a picture's name: the system's limit is 255, with suffix and number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,137 +31,150 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("task", help="what the model was trained for")
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders of pictures, or sentences")
-    p.add_argument("--model", default="best", help="a study's name, a model's folder, or best: of the newest study")
-    p.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
+    models.add_options(p)
+    p.add_argument("--to", metavar="FILE", help="where the predictions are written (default: standard output)")
+    p.add_argument("--format", choices=KINDS, help="lines of JSON, or a table (default: by FILE's suffix, else jsonl)")
     p.add_argument("--out", default="predictions", metavar="DIR", help="where pictures go (default predictions)")
+    p.add_argument("--no-pictures", action="store_true", help="draw none")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints one JSON line per input, and saves a picture of each picture; returns the exit code."""
+    """Predicts for each input, and saves a picture of each picture; returns the exit code."""
     options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("Interrupted. What was written is whole lines.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # who read the lines has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_LEFT_OUT
+
+
+def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from platform import task
-    from platform.errors import InputError
-    from platform.plan import studies_in
+    from platform import checkpoints, inputs, task
+    from platform.errors import InputError, raise_if_any
     from platform.view import print_error
 
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
+        raise_if_any(_place_faults(options))
         task.check_name(options.task)
-        studies = studies_in(options.storage, None if options.model == "best" else options.model)
-        folder = model_folder(options.task, options.model, studies)
         module = task.load(options.task)
-        inputs: list = texts(options.inputs) if module.INPUT == "text" else pictures(options.inputs)
-        model = module.load(folder)
+        is_text = module.INPUT == "text"
+        asked: list = inputs.texts(options.inputs) if is_text else inputs.pictures(options.inputs)
+        with models.found(options.task, options) as folder:
+            console.print(f"Model: {folder}", markup=False)
+            card, model = checkpoints.read_card(folder), module.load(folder)
     except InputError as error:
-        print_error(Console(stderr=True), error)
+        print_error(console, error)
         return EXIT_BAD_INPUT
-    out = Path(options.out)
-    if module.INPUT == "image":
-        out.mkdir(parents=True, exist_ok=True)
-    for source, prediction in zip(inputs, module.predict(model, inputs), strict=True):
-        if module.INPUT == "image":
-            picture = _free_name(out, source)
-            module.draw(prediction).save(picture)
-            prediction = {**prediction, "picture": str(picture)}
-        print(json.dumps(prediction, ensure_ascii=False), flush=True)
-    return 0
+    key = "text" if is_text else "path"
+    pictures = None if is_text or options.no_pictures else _Pictures(module.draw, Path(options.out))
+    example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
+    started, predicted, left_out = time.monotonic(), 0, list[tuple[Path, str]]()
+    try:
+        with _stream(options) as stream, _progress(console, len(asked), options) as advance:
+            write = writer(_kind(options), stream, example)
+            for batch, faults in _batches(asked, is_text):
+                predictions = module.predict(model, [shown for _, shown in batch]) if batch else []
+                for (source, shown), prediction in zip(batch, predictions, strict=True):
+                    told = {key: str(source), **prediction}
+                    write(told | ({"picture": pictures.save(source, shown, prediction)} if pictures else {}))
+                stream.flush()
+                predicted, left_out = predicted + len(batch), left_out + faults
+                advance(len(batch) + len(faults))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES):
+            raise
+        console.print(f"Stopped after {predicted:,} of {len(asked):,}: {error}", markup=False)
+        return EXIT_LEFT_OUT
+    for source, reason in left_out:
+        console.print(f"Left out: {source}: {reason}", markup=False)
+    where = f"; pictures in {options.out}" if pictures and predicted else ""
+    took = f"{time.monotonic() - started:.1f} s"
+    console.print(f"{predicted:,} of {len(asked):,} predicted in {took}{where}", markup=False)
+    return EXIT_LEFT_OUT if left_out else 0
 
 
-def pictures(names: list[str]) -> list[Path]:
-    """The pictures that are named, and those in the folders that are named.
+def _batches(asked: Sequence[Any], is_text: bool) -> Iterator[tuple[list[tuple[Any, Any]], list[tuple[Path, str]]]]:
+    """Some inputs, each with what the model is given of it; and which could not be read, with the reason."""
+    from platform.data.images import ImageFault
+    from platform.inputs import decoded
 
-    Raises:
-        InputError: One is missing or cannot be read, or there is none.
-    """
-    from platform.data.files import image_files_below
-    from platform.errors import Fault, InputError
-
-    missing = [name for name in names if not os.path.exists(name)]  # noqa: PTH110 (Path.exists raises on long names)
-    if missing:
-        raise InputError(*[Fault("every input must exist", name, "Check the path.") for name in missing])
-    files: list[Path] = []
-    for path in map(Path, names):
-        # In a folder only what looks like a picture; a file that is named must be one.
-        files += image_files_below(path) if path.is_dir() else [path]
-    if not files:
-        raise InputError(Fault("there must be an input", "only folders without pictures", "Name files."))
-    _check_readable(files)
-    return files
+    if is_text:
+        for first in range(0, len(asked), TEXTS):
+            yield [(text, text) for text in asked[first : first + TEXTS]], []
+        return
+    for group in decoded(asked):
+        read = [(file, image) for file, image in group if not isinstance(image, ImageFault)]
+        yield read, [(file, str(fault)) for file, fault in group if isinstance(fault, ImageFault)]
 
 
-def texts(names: list[str]) -> list[str]:
-    """The lines of the files that are named, blank ones left out, and what is no file but a sentence.
+class _Pictures:
+    """Saves pictures of predictions in a folder; two inputs of one name do not overwrite each other's."""
 
-    Raises:
-        InputError: A file is missing or is no UTF-8 text, or there is no line.
-    """
-    from platform.errors import Fault, InputError
+    def __init__(self, draw: Callable[..., Any], folder: Path) -> None:
+        self.draw, self.folder = draw, folder
+        self.taken: dict[str, int] = {}  # by stem: how many have it
+        folder.mkdir(parents=True, exist_ok=True)
 
-    lines, faults = list[str](), list[Fault]()
-    for name in names:
-        if os.path.isfile(name):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
-            try:
-                lines += [line.strip() for line in Path(name).read_text("utf-8-sig").splitlines() if line.strip()]
-            except UnicodeDecodeError as error:
-                faults.append(Fault("a file of sentences must be UTF-8 text", f"{name}: {error}", "Convert it."))
-        elif len(name.split()) > 1:
-            lines.append(name)
-        else:
-            remedy = "Check the path; a sentence has two words or more."
-            faults.append(Fault("every input must be a file of lines, or a sentence", repr(name), remedy))
-    if not lines and not faults:
-        faults.append(Fault("there must be an input", "only blank lines", "Write a sentence a line."))
-    if faults:
-        raise InputError(*faults)
-    return lines
+    def save(self, source: Path, image: Any, prediction: Mapping[str, Any]) -> str:
+        file = self.free(source)
+        self.draw(image, prediction).save(file)
+        return str(file)
+
+    def free(self, source: Path) -> Path:
+        """Where the next picture of that name goes."""
+        stem = os.fsdecode(os.fsencode(source.stem)[:STEM_BYTES])
+        while True:
+            number = self.taken[stem] = self.taken.get(stem, 0) + 1
+            file = self.folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+            if not file.exists():
+                return file
 
 
-def model_folder(name: str, model: str, storage: Path) -> Path:
-    """The folder of a model, by a study's name, its own path, or "best": of the newest study.
-
-    Raises:
-        InputError: There is none.
-    """
-    from platform.checkpoints import CARD, read_card
-    from platform.errors import Fault, InputError
-
-    found = [path.parent for path in storage.glob(f"*/best/{CARD}") if read_card(path.parent).get("task") == name]
-    if model == "best":
-        if not found:
-            rule, remedy = "--model best needs a finished study", f"Run python -m platform.tune {name} first."
-            raise InputError(Fault(rule, f"none of {name} in {storage.resolve()}", remedy))
-        return max(found, key=lambda folder: (folder / CARD).stat().st_mtime)
-    for folder in (Path(model), storage / model / "best", Path(model) / "best"):
-        if os.path.isfile(folder / CARD):  # noqa: PTH113
-            return folder
-    known = ", ".join(sorted(folder.parent.name for folder in found)) or "none"
-    raise InputError(
-        Fault("--model must be a study, a folder with model.json, or best", repr(model), f"Studies of {name}: {known}.")
-    )
-
-
-def _check_readable(paths: list[Path]) -> None:
-    from platform.data import images
-    from platform.errors import Fault, InputError
+def _place_faults(options: argparse.Namespace) -> list[Any]:
+    from platform.errors import Fault
 
     faults = []
-    for path in paths:
-        try:
-            images.load(path)
-        except images.ImageFault as fault:
-            faults.append(Fault("every input must be a picture", f"{path}: {fault}", "Leave it out, or convert it."))
-    if faults:
-        raise InputError(*faults)
+    if options.to and (Path(options.to).is_dir() or not Path(options.to).resolve().parent.is_dir()):
+        faults.append(Fault("--to needs a file in an existing folder", options.to, "Make the folder first."))
+    there = next((path for path in (Path(options.out), *Path(options.out).parents) if path.exists()), None)
+    if there and not there.is_dir():
+        faults.append(Fault("--out needs a folder", f"the file {there}", "Choose another."))
+    return faults
 
 
-def _free_name(folder: Path, path: Path) -> Path:
-    """Where a picture goes: two inputs of one name do not overwrite each other's."""
-    name, count = folder / f"{path.stem}.png", 2
-    while name.exists() and count < 10_000:
-        name, count = folder / f"{path.stem}-{count}.png", count + 1
-    return name
+def _kind(options: argparse.Namespace) -> str:
+    return options.format or ("csv" if str(options.to).lower().endswith(".csv") else "jsonl")
+
+
+@contextlib.contextmanager
+def _stream(options: argparse.Namespace) -> Iterator[Any]:
+    """Where predictions go. What is no Unicode, in a file's name say, is escaped, which JSON understands."""
+    how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    if options.to:
+        with Path(options.to).open("w", **how) as file:
+            yield file
+    else:
+        sys.stdout.reconfigure(**how)  # type: ignore[union-attr]
+        yield sys.stdout
+
+
+@contextlib.contextmanager
+def _progress(console: Any, total: int, options: argparse.Namespace) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, unless the predictions themselves appear there; yields what moves it on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    shown = console.is_terminal and (options.to or not sys.stdout.isatty())
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 if __name__ == "__main__":

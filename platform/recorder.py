@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,8 @@ from platform.space import DEPTH
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
-COLUMN = {"image": "path", "text": "text"}  # of a model's input, by what the input is
-REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision")  # of any model
+# Of any model.
+REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision", "xxhash")
 OF_THE_STUDY = ("open", "spent", "best", "close")  # events
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 MLFLOW_ENVIRONMENT = {
@@ -278,11 +277,10 @@ class Recorder:
         experiment. So the model's entry is created first, where it belongs, and then filled.
         """
         import mlflow
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import ColSpec, Schema
+        from mlflow.models import Model
 
-        # The example would be run at once: a second load of the model, only to check what our tests check.
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        from platform.signatures import NotRun, example_of, signature_of
+
         mlflow.set_tracking_uri(self.study.tracking_uri)  # Model.log takes the address from nowhere else
         params = self.client.get_run(run_id).data.params
         entry = self.client.create_logged_model(
@@ -291,13 +289,15 @@ class Recorder:
         Model.log(
             artifact_path=None,
             name="model",
-            flavor=mlflow.pyfunc,
+            flavor=NotRun,
             run_id=run_id,
             model_id=entry.model_id,
             python_model=str(ROOT / "platform" / "pyfunc.py"),
             artifacts={"model": str(model_dir)},
             code_paths=[str(path) for path in self.study.code_paths],
-            signature=ModelSignature(inputs=Schema([ColSpec("string", COLUMN[self.study.input])])),
+            signature=signature_of(self.study.task, self.study.input, model_dir),
+            input_example=example_of(self.study.input),
+            validate_serving_input=False,
             # Given, for else MLflow loads the model to infer them.
             pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *self.study.requirements})],
         )

@@ -5,7 +5,7 @@ There is no registry: the file's name is the task's name.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
     from PIL.Image import Image
+    from torch import Tensor, nn
 
     from platform.space import Space
 
@@ -43,6 +44,31 @@ class Dataset(Protocol):
 
 
 @dataclass(frozen=True)
+class Graph:
+    """What of a model is exported as ONNX: tensors in, tensors out.
+
+    Attributes:
+        module: Holds the weights.
+        forward: One tensor for each input → one for each output, by means of the module.
+        inputs: By name, which dimensions may vary, e.g. {"images": {0: "batch"}}; none: as many as in the example.
+        outputs: The same of what comes out.
+        tensors: Inputs as `predict` takes them → the tensors, by name.
+        about: Whatever else one must know to make the inputs and to read the outputs, as JSON.
+        beside: By name, what writes a folder that belongs to the file, a tokenizer say.
+        traced: Run once and written down, as its control flow is not for torch.export; else torch.export takes it.
+    """
+
+    module: "nn.Module"
+    forward: "Callable[..., tuple[Tensor, ...]]"
+    inputs: Mapping[str, Mapping[int, str]]
+    outputs: Mapping[str, Mapping[int, str]]
+    tensors: "Callable[[Sequence[Any]], dict[str, Tensor]]"
+    about: Mapping[str, Any]
+    beside: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    traced: bool = False
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How a model did on the test split.
 
@@ -61,7 +87,7 @@ class Task(Protocol):
     """The functions of a file in trainables/.
 
     Attributes:
-        INPUT: "image": an input is a picture's path; "text": it is a sentence.
+        INPUT: "image": an input is a decoded picture; "text": it is a sentence.
         REQUIREMENTS: Packages that `load` and `predict` need besides what every model needs.
     """
 
@@ -98,11 +124,24 @@ class Task(Protocol):
     def export(self, model: Any, data: Path, folder: Path) -> None:
         """Writes the parts of a model that later studies can name as weights into a folder."""
 
-    def predict(self, model: Any, inputs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-        """A JSON-able prediction for each input, in order; the input itself is in it, as "path" or "text"."""
+    def predict(self, model: Any, inputs: "Sequence[Image] | Sequence[str]") -> Iterator[dict[str, Any]]:
+        """A JSON-able prediction for each input, in order; pictures are RGB, as platform.data.images decodes them.
 
-    def draw(self, prediction: Mapping[str, Any]) -> "Image":
-        """A picture of a prediction."""
+        Values are plain, objects of these, or one list of objects, such as boxes; see platform.rows.
+        """
+
+    def answer(self, card: Mapping[str, Any]) -> dict[str, Any]:
+        """An example of a prediction of the model that has this card: which names it holds, and of which types."""
+
+    def draw(self, image: "Image", prediction: Mapping[str, Any]) -> "Image":
+        """A picture of a prediction; only where the input is one."""
+
+
+class Exporter(Task, Protocol):
+    """What a task has besides if its models can be exported as ONNX."""
+
+    def onnx(self, model: Any) -> Graph:
+        """What of a loaded model is exported."""
 
 
 class Embedder(Task, Protocol):
@@ -164,6 +203,18 @@ def load(name: str) -> Task:
     """The task's trainable file."""
     module: ModuleType = importlib.import_module(f"trainables.{name}")
     return cast(Task, module)
+
+
+def load_exporter(name: str) -> Exporter:
+    """The task's trainable file.
+
+    Raises:
+        InputError: It does not say what of a model is exported.
+    """
+    module = load(name)
+    if not hasattr(module, "onnx"):
+        raise InputError(Fault("a task must have an onnx function for this", name, "Choose another task."))
+    return cast(Exporter, module)
 
 
 def load_embedder(name: str) -> Embedder:

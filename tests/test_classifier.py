@@ -11,6 +11,7 @@ from PIL import Image
 
 from platform import encoders
 from platform.data import scenes
+from platform.data.images import load
 from platform.fit import Context
 from platform.reporters import ToFolder
 from search_spaces.classifier import SPACE
@@ -87,12 +88,12 @@ def test_a_prediction_is_that_of_the_prepared_image(train, dataset, data):
     numbers = images.numbers("val")[:5]
     with torch.inference_mode():
         shares = model.module(images.inputs(numbers, None)).softmax(1).numpy()
-    paths = [dataset.examples[number].path for number in numbers]
-    predictions = json.loads(json.dumps(list(classifier.predict(model, paths))))
+    loaded = [load(dataset.examples[number].path) for number in numbers]
+    predictions = json.loads(json.dumps(list(classifier.predict(model, loaded))))
     for prediction, share in zip(predictions, shares, strict=True):
         assert list(prediction["probabilities"].values()) == pytest.approx(share, abs=1e-4)
         assert prediction["class"] == dataset.classes[share.argmax()]
-    assert classifier.draw(predictions[0]).size[0] >= 256
+    assert classifier.draw(loaded[0], predictions[0]).size[0] >= 256
 
 
 def test_weights_from_scratch_follow_the_seed(train):
@@ -154,5 +155,5 @@ def test_what_a_space_cannot_ask_for_is_told_together(dataset, space, tmp_path):
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK"])
 def test_pictures_of_any_kind_are_predicted(train, mode, tmp_path):
     Image.new(mode, (90, 41)).save(tmp_path / "odd.tif")
-    [prediction] = classifier.predict(classifier.load(train().folder / "best"), [tmp_path / "odd.tif"])
+    [prediction] = classifier.predict(classifier.load(train().folder / "best"), [load(tmp_path / "odd.tif")])
     assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-3)

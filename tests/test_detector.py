@@ -89,18 +89,17 @@ def test_augmented_boxes_follow_their_objects(tmp_path):
     assert len(set(boxes)) == 20
 
 
-def test_a_saved_model_predicts_in_the_pixels_of_the_image(saved, tmp_path, monkeypatch):
+def test_a_saved_model_predicts_in_the_pixels_of_the_image(saved, monkeypatch):
     monkeypatch.setattr(detector, "SHOWN_SCORE", 0.0)
-    path = tmp_path / "wide.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 300, 3), np.uint8)).save(path)
-    [prediction] = detector.predict(detector.load(saved), [path])
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 300, 3), np.uint8))
+    [prediction] = detector.predict(detector.load(saved), [image])
     json.dumps(prediction)
     boxes = np.array([d["box"] for d in prediction["detections"]])
     assert len(boxes)
     assert (boxes >= 0).all()
     assert (boxes[:, [0, 2]] <= 300).all()
     assert (boxes[:, [1, 3]] <= 100).all()
-    assert detector.draw(prediction).size == (300, 100)
+    assert detector.draw(image, prediction).size == (300, 100)
 
 
 def test_frozen_stages_end_bitwise_as_they_came(prepared, tmp_path):

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertTokenizer
 
-from platform import backbones, clips, encoders, predict, saved_heads, text_encoders, zero_shot
+from platform import backbones, clips, encoders, inputs, saved_heads, text_encoders, zero_shot
 from platform.data import detection, digits, image_classes, texts
 from platform.data.annotations import Kind
 from platform.data.findings import Repair
@@ -125,7 +125,7 @@ def test_a_picture_of_too_many_pixels_is_left_out_and_told(write, image, read, t
 
 def test_a_picture_of_too_many_pixels_is_no_input_for_a_prediction(tmp_path):
     file = huge_png(tmp_path / "bomb.png")
-    message = told(predict.pictures, [str(file)])
+    message = told(inputs.check_readable, [file])
     assert "bomb.png" in message
     assert "100,000,000 pixels" in message
 

@@ -1,67 +1,234 @@
-"""Bad input to `python -m platform.predict`; the study in test_tune.py covers the good."""
+"""`python -m platform.predict` on tiny models of each task; the study in test_tune.py covers a trained one."""
 
+import csv
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tiny_models
 from PIL import Image
 
-from platform import predict
+from platform import inputs, predict, task
+from platform.data.images import load
 from platform.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+TASKS, _ = task.names()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("models")
+    return {name: str(tiny_models.save(name, root / name / "model")) for name in TASKS}
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    return Image.fromarray(pixels).resize((80, 60))
 
 
 @pytest.fixture
-def storage(tmp_path):
-    """A finished study, as far as looking for its model goes."""
-    best = tmp_path / "studies" / "first" / "best"
-    best.mkdir(parents=True)
-    (best / "model.json").write_text(json.dumps({"task": "detector"}))
-    return tmp_path / "studies"
+def odd(photo, tmp_path) -> Path:
+    """A folder of pictures, three of which are none."""
+    folder = tmp_path / "odd files"
+    (folder / "deeper").mkdir(parents=True)
+    photo.save(folder / "an Ümlaut 東.jpg")
+    photo.convert("P").save(folder / "moving.gif", save_all=True, append_images=[photo.rotate(90).convert("P")])
+    photo.convert("CMYK").save(folder / "press.jpg")
+    Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257).save(folder / "wide.png")
+    photo.convert("RGBA").save(folder / "deeper" / "press.png")
+    photo.save(folder / "whole.jpg")
+    content = (folder / "whole.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "empty.png").touch()
+    (folder / "notes.txt").write_text("no picture by its name either")
+    return folder
 
 
-def ran(capsys, *arguments) -> str:
-    assert predict.main([str(argument) for argument in arguments]) == predict.EXIT_BAD_INPUT
-    return capsys.readouterr().err
+def ran(capsys, *arguments, code: int = 0) -> tuple[str, str]:
+    assert predict.main([str(argument) for argument in arguments]) == code
+    told = capsys.readouterr()
+    return told.out, told.err
 
 
-def test_every_missing_input_is_named(storage, tmp_path, capsys):
-    told = ran(capsys, "detector", tmp_path / "a.png", tmp_path / "b.png", "--storage", storage)
-    assert "a.png" in told
-    assert "b.png" in told
+def test_odd_files_are_predicted_and_broken_ones_told(models, odd, tmp_path, capsys):
+    out, err = ran(capsys, "classifier", odd, "--model", models["classifier"], "--out", tmp_path / "seen", code=1)
+    predictions = [json.loads(line) for line in out.splitlines()]
+    names = ["an Ümlaut 東.jpg", "deeper/press.png", "moving.gif", "press.jpg", "whole.jpg", "wide.png"]
+    assert [prediction["path"] for prediction in predictions] == [str(odd / name) for name in names]
+    assert len({prediction["picture"] for prediction in predictions}) == 6
+    assert all(Image.open(prediction["picture"]).width >= 80 for prediction in predictions)
+    assert [line.split(": ")[1] for line in err.splitlines() if "Left out" in line] == [
+        str(odd / name) for name in ("cut.jpg", "empty.png", "text.jpg")
+    ]
+    assert "6 of 9 predicted" in err
 
 
-def test_an_unknown_model_is_told_with_the_known_ones(storage, capsys):
-    assert "Studies of detector: first" in ran(capsys, "detector", storage, "--storage", storage, "--model", "other")
+def test_nothing_but_broken_files_is_no_crash(models, odd, capsys):
+    out, err = ran(capsys, "detector", odd / "cut.jpg", "--model", models["detector"], "--no-pictures", code=1)
+    assert out == ""
+    assert "0 of 1 predicted" in err
 
 
-def test_best_needs_a_finished_study(tmp_path, capsys):
-    assert "platform.tune detector" in ran(capsys, "detector", tmp_path, "--storage", tmp_path / "none")
+def test_a_table_has_a_row_for_each_box(models, photo, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        photo.save(tmp_path / name)
+    Image.new("RGB", (60, 60)).save(tmp_path / "black.png")
+    options = ("--model", models["detector"], "--no-pictures")
+    out, _ = ran(capsys, "detector", tmp_path, *options, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert list(rows[0]) == ["path", "class", "score", "x1", "y1", "x2", "y2"]
+    assert not (tmp_path / "predictions").exists()
+    lines, _ = ran(capsys, "detector", tmp_path, *options)
+    found = {told["path"]: told["detections"] for told in map(json.loads, lines.splitlines())}
+    assert len(found[str(tmp_path / "a.png")]) > 1
+    for path, detections in found.items():
+        mine = [row for row in rows if row["path"] == path]
+        assert len(mine) == max(1, len(detections))
+        for row, detection in zip(mine, detections, strict=False):
+            assert [float(row[side]) for side in ("x1", "y1", "x2", "y2")] == detection["box"]
 
 
-def test_an_empty_folder_is_no_input(storage, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    assert "only folders without pictures" in ran(capsys, "detector", tmp_path / "empty", "--storage", storage)
+def test_a_table_of_a_classifier_has_a_column_for_each_class_and_goes_to_a_file(models, odd, tmp_path, capsys):
+    table = tmp_path / "answers.csv"
+    out, _ = ran(
+        capsys, "classifier", odd / "whole.jpg", "--model", models["classifier"], "--no-pictures", "--to", table
+    )
+    assert out == ""
+    [row] = csv.DictReader(table.open(newline=""))
+    shares = {name: float(row[f"probabilities.{name}"]) for name in tiny_models.CLASSES["classifier"]}
+    assert row["class"] == max(shares, key=shares.get)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_sentences_keep_their_order_and_are_told_as_often_as_they_come(models, tmp_path, capsys):
+    lines = [f"Line {number} of a file." for number in range(150)] + ["Line 3 of a file."]
+    (tmp_path / "lines.txt").write_text("\n\n".join(lines))
+    out, _ = ran(capsys, "sentences", tmp_path / "lines.txt", "A last one.", "--model", models["sentences"])
+    assert [json.loads(line)["text"] for line in out.splitlines()] == [*lines, "A last one."]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_batch_is_answered_as_each_input_alone(models, photo, name):
+    module = task.load(name)
+    model = module.load(Path(models[name]))
+    several = [photo.rotate(5 * n).crop((n, 0, 40 + 2 * n, 30)) for n in range(1, 19)]
+    if module.INPUT == "text":
+        several = [" ".join(["word"] * n) for n in range(1, 80)]
+    together, alone = (
+        list(module.predict(model, several)),
+        [next(iter(module.predict(model, [one]))) for one in several],
+    )
+    assert len({json.dumps(answer) for answer in together}) > 1
+    for one, other in zip(together, alone, strict=True):
+        assert one == nearly(other)
+
+
+def nearly(answer):
+    """The same up to the last of four decimals, in which two sizes of a batch may differ."""
+    if isinstance(answer, dict):
+        return {key: nearly(value) for key, value in answer.items()}
+    if isinstance(answer, list):
+        return [nearly(value) for value in answer]
+    return pytest.approx(answer, abs=1.5e-4) if isinstance(answer, float) and answer <= 1 else answer
+
+
+def test_a_name_that_is_no_unicode_can_be_found_again(models, photo, tmp_path, capsys):
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    try:
+        photo.save(strange)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    out, _ = ran(capsys, "classifier", tmp_path, "--model", models["classifier"], "--out", tmp_path / "seen")
+    [prediction] = map(json.loads, out.splitlines())
+    assert prediction["path"] == str(strange)
+
+
+def test_every_missing_input_is_named(tmp_path, capsys):
+    _, err = ran(capsys, "detector", tmp_path / "a.png", tmp_path / "b.png", "--storage", tmp_path, code=2)
+    assert "a.png" in err
+    assert "b.png" in err
+
+
+def test_places_that_cannot_be_written_are_told_together_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    places = ("--out", tmp_path / "file" / "deeper", "--to", tmp_path / "none" / "answers.csv")
+    _, err = ran(capsys, "detector", tmp_path, *places, code=2)
+    assert "--out needs a folder" in err
+    assert "--to needs a file" in err
+
+
+def test_an_empty_folder_is_no_input(tmp_path, capsys):
+    assert "only folders without pictures" in ran(capsys, "detector", tmp_path, code=2)[1]
 
 
 def test_pictures_of_one_name_get_files_of_their_own(tmp_path):
-    first = predict._free_name(tmp_path, tmp_path / "a" / "cat.jpg")
-    Image.new("RGB", (2, 2)).save(first)
-    assert (first.name, predict._free_name(tmp_path, tmp_path / "b" / "cat.jpg").name) == ("cat.png", "cat-2.png")
+    pictures = predict._Pictures(lambda image, prediction: image, tmp_path / "out")
+    blank = Image.new("RGB", (2, 2))
+    saved = [Path(pictures.save(tmp_path / folder / "cat.jpg", blank, {})).name for folder in "abc"]
+    assert saved == ["cat.png", "cat-2.png", "cat-3.png"]
+    again = predict._Pictures(lambda image, prediction: image, tmp_path / "out")
+    assert Path(again.save(tmp_path / "cat.jpg", blank, {})).name == "cat-4.png"
+    longest = tmp_path / f"{'ü' * 125}.jpg"
+    assert len({again.save(longest, blank, {}) for _ in range(2)}) == 2
+
+
+def test_pictures_are_decoded_a_few_at_a_time(photo, tmp_path, monkeypatch):
+    for number in range(70):
+        photo.save(tmp_path / f"{number:02d}.png")
+    files = inputs.pictures([str(tmp_path)])
+    assert [len(group) for group in inputs.decoded(files)] == [64, 6]
+    monkeypatch.setattr(inputs, "GROUP_PIXELS", 3 * photo.width * photo.height)
+    groups = list(inputs.decoded(files[:7]))
+    assert [len(group) for group in groups] == [3, 3, 1]
+    assert [file for group in groups for file, _ in group] == files[:7]
+    assert np.array_equal(groups[0][0][1], load(files[0]))
 
 
 def test_text_is_lines_of_files_and_sentences(tmp_path):
     (tmp_path / "lines.txt").write_text("\ufeffA first line.\n\n  A second one. \n", encoding="utf-8")
-    lines = predict.texts([str(tmp_path / "lines.txt"), "And a sentence."])
+    lines = inputs.texts([str(tmp_path / "lines.txt"), "And a sentence."])
     assert lines == ["A first line.", "A second one.", "And a sentence."]
 
 
 def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(InputError) as caught:
-        predict.texts([str(tmp_path / "latin.txt"), "missing.txt"])
+        inputs.texts([str(tmp_path / "latin.txt"), "missing.txt"])
     assert [fault.value.split(":")[0] for fault in caught.value.faults] == [
         str(tmp_path / "latin.txt"),
         "'missing.txt'",
     ]
     (tmp_path / "blank.txt").write_text("\n \n")
     with pytest.raises(InputError, match="only blank lines"):
-        predict.texts([str(tmp_path / "blank.txt")])
+        inputs.texts([str(tmp_path / "blank.txt")])
+
+
+def test_ctrl_c_leaves_whole_lines_and_a_reader_that_leaves_is_no_error(models, tmp_path):
+    (tmp_path / "lines.txt").write_text("\n".join(f"A line, the {number}th of many." for number in range(200_000)))
+    command = [sys.executable, "-m", "platform.predict", "sentences", tmp_path / "lines.txt"]
+    command += ["--model", models["sentences"]]
+    table, quiet = tmp_path / "answers.csv", {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
+    working = subprocess.Popen([*command, "--to", table], **quiet)
+    reading = subprocess.Popen(command, stdout=subprocess.PIPE, **quiet)
+    while working.poll() is None and not (table.exists() and table.stat().st_size > 10_000):
+        time.sleep(0.05)
+    working.send_signal(signal.SIGINT)
+    assert "Traceback" not in working.communicate(timeout=60)[1]
+    assert working.returncode == 130
+    content = table.read_text()
+    assert content.endswith("\n")
+    assert {len(row) for row in csv.reader(io.StringIO(content))} == {5}
+    assert json.loads(reading.stdout.readline())["text"].startswith("A line")
+    reading.stdout.close()
+    assert "Traceback" not in reading.stderr.read()
+    assert reading.wait(60) == 1

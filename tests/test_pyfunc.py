@@ -1,24 +1,27 @@
 """A logged model loads anywhere: in a fresh process, outside the project, with pickle refused."""
 
+import base64
+import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import logged_models
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+from test_hostile import huge_png
 
 import platform
-from platform.delivery import Delivery
-from platform.facts import StudyFacts
-from platform.journal import Event
+import trainables
 
 ROOT = Path(__file__).parent.parent
 
 TOY = '''
-"""A task in nine lines: it predicts the length of a file's name, times a number it has learned."""
+"""A task in a few lines: it predicts the size of a picture, times a number it has learned."""
 import json
 from platform.errors import InputError
 
@@ -27,18 +30,26 @@ INPUT = "image"
 def load(folder):
     return json.loads((folder / "weights.json").read_text())["times"]
 
-def predict(model, paths):
-    return [{"path": str(path), "score": model * len(path.name)} for path in paths]
+def predict(model, inputs):
+    return [{"size": [model * side for side in image.size], "grey": {"mean": 0.5}} for image in inputs]
+
+def answer(card):
+    return {"size": [1, 1], "grey": {"mean": 0.5}}
 '''
 
 LOAD_AND_PREDICT = """
-import json, sys
+import io, json, sys
 import mlflow.pyfunc, pandas
+from PIL import Image
+def png(width):
+    file = io.BytesIO()
+    Image.new("RGB", (width, 2)).save(file, "PNG")
+    return file.getvalue()
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model(sys.argv[2])
-frame = pandas.DataFrame({"path": ["/x/a.jpg", "/x/abc.jpg"]})
-listed = [{"path": "/x/a.jpg"}, {"path": "/x/abc.jpg"}]
-bare = model.unwrap_python_model().predict(None, ["/x/a.jpg", "/x/abc.jpg"])
+frame = pandas.DataFrame({"image": [png(3), png(4)]})
+listed = [{"image": png(3)}, {"image": png(4)}]
+bare = model.unwrap_python_model().predict(None, [png(3), png(4)])
 import platform
 print(json.dumps([model.predict(frame), model.predict(listed), bare, platform.system(), platform.__path__[0]]))
 """
@@ -55,27 +66,28 @@ def logged(tmp_path_factory):
     (folder / "model" / "model.json").write_text(json.dumps({"task": "toy"}))
     (folder / "model" / "weights.json").write_text(json.dumps({"times": 2}))
     uri = f"sqlite:///{folder}/mlflow.db"
-    code_paths = (ROOT / "platform", folder / "trainables")
-    facts = StudyFacts(uri, "toys", "study", "1234", "toy", "val/score", "max", 1, code_paths=code_paths)
-    best = {"metrics": {"test/score": 0.5}, "model_dir": str(folder / "model"), "figures": {}, "files": [], "note": ""}
-    events = [
-        Event("open", 1, {}),
-        Event("trial", 2, {"trial_id": "t1", "config": {"lr": 0.1}, "baseline": ""}),
-        Event("trial_start", 3, {"trial_id": "t1"}),
-        Event("best", 4, {"trial_id": "t1", **best}),
-        Event("best", 5, {"trial_id": "t1", **best}),  # once more after a restart: one model all the same
-    ]
-    delivery = Delivery(facts, events, folder)
-    delivery.start()
-    assert delivery.close() == 0, delivery.last_error
-    client = mlflow.MlflowClient(uri)
-    experiment = client.get_experiment_by_name("toys")
-    (model,) = client.search_logged_models([experiment.experiment_id])
-    return SimpleNamespace(uri=uri, model=model, client=client, experiment=experiment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainables, "__path__", [str(folder / "trainables")])
+        code_paths = (ROOT / "platform", folder / "trainables")
+        there = logged_models.log("toy", "image", folder / "model", uri, folder, code_paths=code_paths)
+        there.uri = uri
+        yield there
+    sys.modules.pop("trainables.toy", None)
+
+
+@pytest.fixture(scope="module")
+def model(logged):
+    return mlflow.pyfunc.load_model(f"models:/{logged.model.model_id}")
+
+
+def png(width: int = 3) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((2, width, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_model_is_ready_and_belongs_to_the_best_run(logged):
-    (child,) = logged.client.search_runs([logged.experiment.experiment_id], "tags.trial_id = 't1'")
+    child = logged.run
     assert (logged.model.name, str(logged.model.status), logged.model.source_run_id) == (
         "model",
         "READY",
@@ -97,6 +109,7 @@ def test_requirements_are_pinned_and_short(logged):
         "safetensors",
         "torch",
         "torchvision",
+        "xxhash",
     }
     assert not any("+" in line for line in requirements)
     assert not list(folder.rglob("__pycache__"))
@@ -104,24 +117,61 @@ def test_requirements_are_pinned_and_short(logged):
 
 
 def test_model_loads_in_a_fresh_process_elsewhere(logged, tmp_path):
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     process = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            LOAD_AND_PREDICT,
-            logged.uri,
-            f"models:/{logged.model.model_id}",
-        ],
+        [sys.executable, "-c", LOAD_AND_PREDICT, logged.uri, f"models:/{logged.model.model_id}"],
         cwd=tmp_path,
-        env=environment | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"},
+        env=logged_models.elsewhere(),
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert (process.returncode, process.stderr) == (0, "")
     frame, listed, bare, system, package = json.loads(process.stdout)
-    assert frame == [{"path": "/x/a.jpg", "score": 10}, {"path": "/x/abc.jpg", "score": 14}]
+    assert frame == [{"size": [6, 4], "grey": {"mean": 0.5}}, {"size": [8, 4], "grey": {"mean": 0.5}}]
     assert listed == bare == frame
     assert system == platform.system(), "the standard library's functions are still there"
     assert not package.startswith(str(ROOT)), "the shipped copy is used, not the project's"
+
+
+def test_the_signature_tells_what_goes_in_and_comes_out_and_the_example_is_a_picture(model):
+    signature = model.metadata.signature
+    assert [(column.name, column.type.name) for column in signature.inputs] == [("image", "binary")]
+    assert [column.name for column in signature.outputs] == ["size", "grey"]
+    [[content]] = model.input_example.to_numpy()
+    served = base64.decodebytes(content.encode()) if isinstance(content, str) else content
+    assert Image.open(io.BytesIO(served)).size == (64, 64)
+    assert model.predict(pd.DataFrame({"image": [served]})) == [{"size": [128, 128], "grey": {"mean": 0.5}}]
+
+
+def test_base64_that_mlflow_left_as_it_is_is_decoded(model):
+    bare = model.unwrap_python_model()
+    encoded = base64.b64encode(png(5))
+    assert bare.predict(None, [encoded, encoded.decode(), bytearray(png(5))]) == 3 * bare.predict(None, [png(5)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([png(), b"not a picture"], "row 1: not a picture in a known format"),
+        ([b""], "row 0: not a picture"),
+        (["/etc/passwd"], "row 0: not a picture"),
+        ([png(), 5], "row 1: of type int"),
+        ([None] * 100, "and 95 more rows"),
+        (png(), "must be a list of rows"),
+        (pd.DataFrame({"path": ["/etc/passwd"]}), "found ['path']"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_its_row(model, rows, told):
+    with pytest.raises(mlflow.MlflowException) as caught:
+        model.unwrap_python_model().predict(None, rows)
+    assert told in caught.value.message
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(model, tmp_path):
+    with pytest.raises(mlflow.MlflowException, match=r"row 0: .*pixels"):
+        model.predict(pd.DataFrame({"image": [huge_png(tmp_path / "huge.png").read_bytes()]}))
+
+
+def test_no_rows_give_no_answers(model):
+    assert model.unwrap_python_model().predict(None, []) == []

@@ -128,13 +128,13 @@ def test_the_logged_model_loads_elsewhere_with_pickle_refused_and_predicts(study
     code = (
         f"import mlflow, pandas; mlflow.set_tracking_uri({uri!r}); "
         f"model = mlflow.pyfunc.load_model({model.model_uri!r}); "
-        f"print(model.predict(pandas.DataFrame({{'path': [{str(image)!r}]}}))[0]['path'])"
+        f"print(list(model.predict(pandas.DataFrame({{'image': [open({str(image)!r}, 'rb').read()]}}))[0]))"
     )
     environment = {"PATH": "/usr/bin:/bin", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HOME": str(tmp_path)}
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert ran.stdout.strip() == str(image), ran.stderr
+    assert ran.stdout.strip() == "['detections']", ran.stderr
 
 
 def test_the_same_name_twice_is_refused(study, capsys):

@@ -25,7 +25,7 @@ from platform.data import images
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
-from platform.task import Evaluation, only_source
+from platform.task import Evaluation, Graph, only_source
 
 if TYPE_CHECKING:
     from platform.data.digits import DigitDataset
@@ -245,20 +245,42 @@ def export(model: EvenOdd, data: Path, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def predict(model: EvenOdd, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """For each image {"path", "class", "probability", "inverted"}: dark strokes on light are turned into what was seen
-    in training, light on dark."""
-    for path in inputs:
-        seen, inverted = _seen(model, path)
-        odd = float(model.module({"x": seen[None]}).sigmoid())
-        answer = {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": inverted}
-        yield {"path": str(path), **answer}
+def predict(model: EvenOdd, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
+    """For each image {"class", "probability", "inverted"}: dark strokes on light are turned into what was seen in
+    training, light on dark."""
+    for first in range(0, len(inputs), EVAL_BATCH):
+        pixels, inverted = _seen(model, inputs[first : first + EVAL_BATCH])
+        for odd, turned in zip(model.module({"x": pixels}).sigmoid().tolist(), inverted, strict=True):
+            yield {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": turned}
 
 
-def draw(prediction: Mapping[str, Any]) -> Image.Image:
-    """The image of a prediction, with its class."""
-    text = f"{prediction['class']} {prediction['probability']:.2f}"
-    return pictures.captioned(images.load(Path(prediction["path"])), text)
+def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+    """An example of a prediction."""
+    return {"class": CLASSES[0], "probability": 0.5, "inverted": False}
+
+
+def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
+    """An image with its class."""
+    return pictures.captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
+
+
+def onnx(model: EvenOdd) -> Graph:
+    """The encoder and the head: images → the probability of "odd"."""
+    height, width = model.card["size"]
+    return Graph(
+        module=model.module,
+        forward=lambda x: (model.module({"x": x}).sigmoid(),),
+        inputs={"images": {0: "batch"}},
+        outputs={"odd": {0: "batch"}},
+        tensors=lambda loaded: {"images": _seen(model, loaded)[0]},
+        about={
+            "classes": CLASSES,
+            "images": f"(batch, 1, {height}, {width}) float32, grey, 0 … 1, light strokes on dark",
+            "preprocessing": "turn to grey (ITU-R 601); resize to size, bilinear, antialiased; divide by 255; "
+            "where the mean over the four edges is above 0.5, subtract from 1",
+            "size": [height, width],
+        },
+    )
 
 
 def pretrained(config: Mapping[str, Any]) -> EvenOdd:
@@ -285,7 +307,10 @@ def embed(model: EvenOdd, inputs: Sequence[Path | np.ndarray], stage: str) -> np
     """What comes out of a stage for each image, feature maps averaged over their places, (N, channels) float32."""
     vectors, count = [], STAGES.index(stage) + 1
     for first in range(0, len(inputs), EVAL_BATCH):
-        pixels = torch.stack([_seen(model, source)[0] for source in inputs[first : first + EVAL_BATCH]])
+        some = inputs[first : first + EVAL_BATCH]
+        arrays = isinstance(some[0], np.ndarray)
+        loaded = [Image.fromarray(one) if isinstance(one, np.ndarray) else images.load(one) for one in some]
+        pixels, _ = _seen(model, loaded, turned=not arrays)
         made = model.module.run({"x": pixels}, 0, count)["x"]
         vectors.append((made.mean((2, 3)) if made.ndim == 4 else made).cpu().numpy())
     return np.concatenate(vectors)
@@ -405,17 +430,21 @@ def _build(size: tuple[int, int], width: int, bottleneck: int, dropout: float, w
     return model
 
 
-def _seen(model: EvenOdd, source: Path | np.ndarray) -> tuple[Tensor, bool]:
-    """An image as the model takes it, (1, H, W) in [0, 1], and whether it was inverted for that.
+def _seen(model: EvenOdd, loaded: Sequence[Image.Image], turned: bool = True) -> tuple[Tensor, list[bool]]:
+    """Images as the model takes them, (N, 1, H, W) in [0, 1], and which were turned into light on dark.
 
-    One that comes as an array is of the data that it learned from, and is taken as it is.
+    Args:
+        model: The model.
+        loaded: The images.
+        turned: Whether dark on light is turned: not where images are of the data that it learned from.
     """
     height, width = model.card["size"]
-    picture = Image.fromarray(source) if isinstance(source, np.ndarray) else images.load(source).convert("L")
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR), np.float32) / 255
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    inverted = bool(border.mean() > 0.5) and not isinstance(source, np.ndarray)
-    return torch.from_numpy(1 - pixels if inverted else pixels)[None].to(device_of(model.module)), inverted
+    grey = [image.convert("L").resize((width, height), Image.Resampling.BILINEAR) for image in loaded]
+    pixels = np.stack([np.asarray(image, np.float32) / 255 for image in grey])
+    edges = (pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1])
+    inverted = (np.concatenate(edges, axis=1).mean(1) > 0.5) & turned
+    pixels[inverted] = 1 - pixels[inverted]
+    return torch.from_numpy(pixels).unsqueeze(1).to(device_of(model.module)), inverted.tolist()
 
 
 def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarray:

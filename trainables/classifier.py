@@ -27,7 +27,7 @@ from platform.errors import Fault, InputError
 from platform.examples import Batch, Examples, Look, State, run_stages, shuffled, steps, view_faults, whole
 from platform.freezing import Stage
 from platform.keys import key_of, state_of
-from platform.task import Evaluation, only_source
+from platform.task import Evaluation, Graph, only_source
 
 if TYPE_CHECKING:
     from platform.data.image_classes import ImageDataset
@@ -273,19 +273,42 @@ def export(model: Classifier, data: Path, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def predict(model: Classifier, inputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """For each image {"path", "class", "probability", "probabilities": of each class}."""
-    for path in inputs:
-        shares = model.module({"x": _seen(model, [path])}).softmax(1)[0].tolist()
-        named = dict(zip(model.card["classes"], [round(share, 4) for share in shares], strict=True))
-        best = max(named, key=lambda name: named[name])
-        yield {"path": str(path), "class": best, "probability": named[best], "probabilities": named}
+def predict(model: Classifier, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
+    """For each image {"class", "probability", "probabilities": of each class}."""
+    for first in range(0, len(inputs), EVAL_BATCH):
+        pixels = _seen(model, inputs[first : first + EVAL_BATCH])
+        for shares in model.module({"x": pixels}).softmax(1).tolist():
+            yield _named(model.card["classes"], shares)
 
 
-def draw(prediction: Mapping[str, Any]) -> Image.Image:
-    """The image of a prediction, with its class."""
-    text = f"{prediction['class']} {prediction['probability']:.2f}"
-    return pictures.captioned(images.load(Path(prediction["path"])), text)
+def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+    """An example of a prediction."""
+    return _named(card["classes"], [1 / len(card["classes"])] * len(card["classes"]))
+
+
+def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
+    """An image with its class."""
+    return pictures.captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
+
+
+def onnx(model: Classifier) -> Graph:
+    """All of it: images → probabilities."""
+    encoder, size = model.module.encoder, model.card["size"]
+    return Graph(
+        module=model.module,
+        forward=lambda x: (model.module({"x": x}).softmax(1),),
+        inputs={"images": {0: "batch"}},
+        outputs={"probabilities": {0: "batch"}},
+        tensors=lambda loaded: {"images": _seen(model, loaded)},
+        about={
+            "classes": model.card["classes"],
+            "images": f"(batch, 3, {size}, {size}) float32, RGB, 0 … 1",
+            "preprocessing": "resize the shorter side, bicubic, antialiased; crop the middle to size; divide by 255",
+            "resize": round(size / encoder.crop),
+            "size": [size, size],
+            "within the model": {"subtract the mean": encoder.mean, "divide by std": encoder.std},
+        },
+    )
 
 
 def pretrained(config: Mapping[str, Any]) -> Classifier:
@@ -311,7 +334,7 @@ def embed(model: Classifier, inputs: Sequence[Path], stage: str) -> np.ndarray:
     """The pooled output of a stage for each image, (N, channels) float32."""
     vectors = []
     for first in range(0, len(inputs), EVAL_BATCH):
-        pixels = _seen(model, inputs[first : first + EVAL_BATCH])
+        pixels = _seen(model, [images.load(path) for path in inputs[first : first + EVAL_BATCH]])
         vectors.append(model.module.encoder.pooled(pixels)[stage].cpu().numpy())
     return np.concatenate(vectors)
 
@@ -343,9 +366,16 @@ def _save_encoder(encoder: encoders.Encoder, folder: Path) -> None:
     encoders.save(encoder, folder / ENCODER)
 
 
-def _seen(model: Classifier, paths: Sequence[Path]) -> Tensor:
+def _named(classes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+    """The likeliest class, and what each has."""
+    named = dict(zip(classes, [round(share, 4) for share in shares], strict=True))
+    best = max(named, key=lambda name: named[name])
+    return {"class": best, "probability": named[best], "probabilities": named}
+
+
+def _seen(model: Classifier, loaded: Sequence[Image.Image]) -> Tensor:
     """Images as the model takes them, (N, 3, S, S) in [0, 1]."""
-    squares = [square(images.load(path), model.card["size"], model.module.encoder.crop) for path in paths]
+    squares = [square(image, model.card["size"], model.module.encoder.crop) for image in loaded]
     return torch.from_numpy(np.stack(squares)).to(device_of(model.module)).float() / 255
 
 

@@ -23,12 +23,13 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
 from platform import backbones, checkpoints, detectors, pictures
+from platform.backbones import IMAGENET_MEAN, IMAGENET_STD
 from platform.data import images
 from platform.data.detection_arrays import DetectionArrays, canvas_of, open_arrays, write_arrays
 from platform.devices import device, device_of
 from platform.errors import Fault, InputError
 from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
-from platform.task import Evaluation, only_source
+from platform.task import Evaluation, Graph, only_source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -242,34 +243,26 @@ def export(model: Detector, data: Path, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def predict(model: Detector, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """For each image {"path", "detections": [{"class", "score", "box": [x1, y1, x2, y2] in its pixels}]}."""
-    where = device_of(model.module)
-    for path in paths:
-        picture = images.load(path)
-        array, scale = images.letterbox(picture, *model.card["canvas"])
-        [found] = model.module({"images": torch.from_numpy(array)[None].to(where).float() / 255})
-        shown = _shown(found)
-        detections = [
-            {
-                "class": model.card["classes"][label - 1],
-                "score": round(score, 4),
-                "box": [
-                    round(min(max(side / scale, 0.0), limit), 1)
-                    for side, limit in zip(box, picture.size * 2, strict=True)
-                ],
-            }
-            for box, label, score in zip(*(shown[key].tolist() for key in ("boxes", "labels", "scores")), strict=True)
-        ]
-        yield {"path": str(path), "detections": detections}
+def predict(model: Detector, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
+    """For each image {"detections": [{"class", "score", "box": [x1, y1, x2, y2] in its pixels}]}, the surest first."""
+    for first in range(0, len(inputs), EVAL_BATCH):
+        some = inputs[first : first + EVAL_BATCH]
+        pixels, scales = _seen(model, some)
+        for image, scale, found in zip(some, scales, model.module({"images": pixels}), strict=True):
+            yield {"detections": _told(_shown(found), model.card["classes"], image.size, scale)}
 
 
-def draw(prediction: Mapping[str, Any]) -> Image.Image:
-    """The image of a prediction with its boxes."""
+def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+    """An example of a prediction."""
+    return {"detections": [{"class": card["classes"][0], "score": 0.5, "box": [0.0, 0.0, 1.0, 1.0]}]}
+
+
+def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
+    """An image with its boxes."""
     found = prediction["detections"]
     names = sorted({detection["class"] for detection in found})
     return pictures.draw_boxes(
-        images.load(Path(prediction["path"])),
+        image,
         [detection["box"] for detection in found],
         [detection["class"] for detection in found],
         [names.index(detection["class"]) for detection in found],
@@ -311,6 +304,36 @@ def embed(model: Detector, inputs: Sequence[Path], stage: str) -> np.ndarray:
             height, width = (max(1, math.ceil(cells * side * scale / canvas)) for cells, side, canvas in sides)
             vectors.append(one[:, :height, :width].mean((1, 2)).cpu().numpy())
     return np.stack(vectors)
+
+
+def onnx(model: Detector) -> Graph:
+    """All of it, an image at a time: boxes, labels and scores, as `predict` tells them."""
+    height, width = model.card["canvas"]
+
+    def forward(pixels: Tensor) -> tuple[Tensor, ...]:
+        [found] = model.module({"images": pixels})
+        shown = _shown(found)
+        return shown["boxes"], shown["labels"], shown["scores"]
+
+    return Graph(
+        module=model.module,
+        forward=forward,
+        inputs={"images": {}},
+        outputs={key: {0: "found"} for key in ("boxes", "labels", "scores")},
+        tensors=lambda loaded: {"images": _seen(model, loaded)[0]},
+        about={
+            "classes": model.card["classes"],
+            "images": f"(1, 3, {height}, {width}) float32, RGB, 0 … 1",
+            "preprocessing": "scale until it fits into size, bilinear, antialiased; fill up to the right or below with "
+            "black; divide by 255",
+            "size": [height, width],
+            "within the model": {"subtract the mean": IMAGENET_MEAN, "divide by std": IMAGENET_STD},
+            "boxes": "(found, 4), x1 y1 x2 y2 in pixels of the canvas: divide by the scale",
+            "labels": "(found,), from 1: classes[label - 1]",
+            "scores": f"(found,), from {SHOWN_SCORE} on, the surest first; overlapping boxes are one",
+        },
+        traced=True,
+    )
 
 
 def _build(card: Mapping[str, Any], weights: str) -> detectors.Detector:
@@ -380,6 +403,24 @@ def _draw_test(data: DetectionArrays, number: int, detection: dict[str, Tensor])
         labels,
         shown["scores"].tolist(),
     )
+
+
+def _seen(model: Detector, loaded: Sequence[Image.Image]) -> tuple[Tensor, list[float]]:
+    """Images as the model takes them, (N, 3, H, W) in [0, 1], and the scale of each."""
+    fitted = [images.letterbox(image, *model.card["canvas"]) for image in loaded]
+    pixels = torch.from_numpy(np.stack([array for array, _ in fitted]))
+    return pixels.to(device_of(model.module)).float() / 255, [scale for _, scale in fitted]
+
+
+def _told(
+    found: Mapping[str, Tensor], classes: Sequence[str], size: tuple[int, int], scale: float
+) -> list[dict[str, Any]]:
+    """Detections in plain values, their boxes in the pixels of an image of (width, height)."""
+    told = []
+    for box, label, score in zip(*(found[key].tolist() for key in ("boxes", "labels", "scores")), strict=True):
+        sides = [round(min(max(side / scale, 0.0), limit), 1) for side, limit in zip(box, size * 2, strict=True)]
+        told.append({"class": classes[label - 1], "score": round(score, 4), "box": sides})
+    return told
 
 
 def _shown(found: Mapping[str, Tensor]) -> dict[str, Tensor]:

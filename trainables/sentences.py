@@ -25,7 +25,7 @@ from platform.errors import Fault, InputError
 from platform.examples import Batch, Examples, Look, shuffled, steps, whole
 from platform.keys import key_of
 from platform.multi_head import DECLARATION, WEIGHTINGS, MultiHead, declared_heads, is_head_name, losses, weighted
-from platform.task import Evaluation
+from platform.task import Evaluation, Graph
 
 if TYPE_CHECKING:
     from platform.data.texts import TextDataset
@@ -251,20 +251,53 @@ def export(model: Sentences, data: Path, folder: Path) -> None:
 
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """For each sentence {"text", and by head {"class", "probability", "probabilities": of each class}}."""
+    """For each sentence by head {"class", "probability", "probabilities": of each class}."""
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
         tokens, mask = _tokenize(model, some)
         logits = model.module({"tokens": tokens, "mask": mask})
         shares = {head: values.softmax(1).cpu().numpy() for head, values in logits.items()}
-        for row, text in enumerate(some):
+        for row in range(len(some)):
             answers = {}
             for head, share in shares.items():
                 names = model.card["classes"][head]
                 named = dict(zip(names, [round(float(value), 4) for value in share[row]], strict=True))
                 best = names[int(share[row].argmax())]
                 answers[head] = {"class": best, "probability": named[best], "probabilities": named}
-            yield {"text": text, **answers}
+            yield answers
+
+
+def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+    """An example of a prediction."""
+    return {
+        head: {"class": names[0], "probability": 0.5, "probabilities": dict.fromkeys(names, 0.5)}
+        for head, names in card["classes"].items()
+    }
+
+
+def onnx(model: Sentences) -> Graph:
+    """All of it but the tokenizer, which is written beside it: tokens → each head's probabilities."""
+    varying, most = {0: "batch", 1: "length"}, model.card["config"]["max_tokens"]
+
+    def forward(tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        logits = model.module({"tokens": tokens, "mask": mask})
+        return tuple(logits[head].softmax(1) for head in model.module.classes)
+
+    return Graph(
+        module=model.module,
+        forward=forward,
+        inputs={"tokens": varying, "mask": varying},
+        outputs={head: {0: "batch"} for head in model.module.classes},
+        tensors=lambda texts: dict(zip(("tokens", "mask"), _tokenize(model, list(texts)), strict=True)),
+        about={
+            "classes": model.card["classes"],
+            "tokens": f"(batch, length) int64, the tokenizer's, special ones included, cut at {most}",
+            "mask": "(batch, length) int64, 1 for a token, 0 for padding at the end",
+            "padding": {"token": model.tokenizer.pad_token, "id": model.tokenizer.pad_token_id},
+            "max_tokens": most,
+        },
+        beside={"tokenizer": lambda folder: text_encoders.save_tokenizer(folder, model.tokenizer)},
+    )
 
 
 def pretrained(config: Mapping[str, Any]) -> Sentences:

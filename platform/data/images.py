@@ -1,6 +1,7 @@
 """Pictures as the models want them: any file decoded to 8-bit RGB the right way up, or refused with a reason."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,20 @@ class ImageFault(Exception):  # noqa: N818 (it is a fault of the user's file, as
     """A file that cannot be used as a picture; the message is the reason."""
 
 
-def load(path: Path) -> Image.Image:
+def load(source: Path | bytes) -> Image.Image:
     """Decodes a whole picture: the first frame, turned as its EXIF tag says, in RGB.
 
     Transparent pixels are laid over white, as a viewer shows them: the colour stored under them is arbitrary. 16-bit
     grey keeps its upper eight bits, whatever the picture's own range, so that brightness means the same in each file.
 
+    Args:
+        source: A file, or the bytes of one.
+
     Raises:
         ImageFault: Not a picture, broken, cut short, floating point, or larger than MAX_PIXELS.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _opened(source) as image:
             _refuse_huge(image)
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
@@ -44,14 +48,14 @@ def load(path: Path) -> Image.Image:
         raise ImageFault(_reason(error)) from error
 
 
-def size(path: Path) -> tuple[int, int]:
+def size(source: Path | bytes) -> tuple[int, int]:
     """Returns (width, height) in pixels, the right way up, from the header alone.
 
     Raises:
         ImageFault: As for `load`, as far as the header tells.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _opened(source) as image:
             _refuse_huge(image)
             width, height = image.size
             sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
@@ -86,6 +90,10 @@ def content_hash(image: Image.Image) -> str:
     picture to a model, and a leak when its copies lie in training and in test.
     """
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
+
+
+def _opened(source: Path | bytes) -> Image.Image:
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
 
 
 def _refuse_huge(image: Image.Image) -> None:

@@ -102,4 +102,8 @@ def export(model, data, folder):
 
 
 def predict(model, inputs):
-    return [{"text": text, "number": float(model["head"](model["body"](torch.ones(1, 1))))} for text in inputs]
+    return [{"number": float(model["head"](model["body"](torch.ones(1, 1))))} for _ in inputs]
+
+
+def answer(card):
+    return {"number": 0.5}

@@ -1,0 +1,168 @@
+"""A trained model as an ONNX file, for programs that have neither this project nor torch.
+
+python -m platform.export TASK --out model.onnx                         # the best of the newest study
+python -m platform.export TASK --out model.onnx --check photos/         # compared with the model on your own inputs
+
+The file says itself what it takes and gives, as JSON under the name card. A classifier in a program with onnxruntime
+alone:
+
+    import json
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+
+    session = onnxruntime.InferenceSession("model.onnx")
+    card = json.loads(session.get_modelmeta().custom_metadata_map["card"])
+    image = Image.open("photo.jpg").convert("RGB")
+    short, (height, width) = min(image.size), card["size"]
+    image = image.resize([side * card["resize"] // short for side in image.size], Image.Resampling.BICUBIC)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32) / 255
+    [probabilities] = session.run(None, {"images": pixels.transpose(2, 0, 1)[None]})
+    print(card["classes"][probabilities[0].argmax()], probabilities[0].max())
+"""
+
+import argparse
+import csv
+import importlib.util
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from platform import models
+
+EXIT_REFUSED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-4  # of a value, or of 1 where it is smaller
+MOST, EMBEDDED = 64, 10  # examples to compare on: of those given, and where none are
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options, the same for every task."""
+    p = argparse.ArgumentParser(
+        prog="python -m platform.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("task", help="what the model was trained for")
+    models.add_options(p)
+    p.add_argument("--out", required=True, metavar="FILE", help="the file to write, *.onnx")
+    p.add_argument(
+        "--check", nargs="+", metavar="INPUT", help=f"what to compare on, at most {MOST} (default: embedded examples)"
+    )
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the file if it computes what the model does; returns the exit code."""
+    options = parser().parse_args(arguments)
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        return _run(options, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Nothing was written.")
+        return EXIT_INTERRUPTED
+
+
+def _run(options: argparse.Namespace, console: Any) -> int:
+    from platform.errors import InputError, raise_if_any
+    from platform.view import print_error
+
+    out = Path(options.out)
+    try:
+        raise_if_any(_faults(out))
+        from platform import graphs, task
+
+        task.check_name(options.task)
+        module = task.load_exporter(options.task)
+        examples = _examples(module.INPUT, options.check)
+        with models.found(options.task, options) as folder:
+            console.print(f"Model: {folder}", markup=False)
+            graph = module.onnx(module.load(folder))
+    except InputError as error:
+        print_error(console, error)
+        return EXIT_BAD_INPUT
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.resolve().parent) as temporary:
+        partial = Path(temporary) / out.name
+        try:
+            graphs.write(graph, {"task": options.task, **graph.about}, examples, partial)
+        except OSError as error:
+            console.print(f"Stopped: {error}", markup=False)
+            return EXIT_REFUSED
+        except Exception as error:  # torch.onnx raises of all kinds
+            lines = str(error).strip().splitlines() or [""]
+            console.print(f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}", markup=False)
+            return EXIT_REFUSED
+        compared = graphs.differences(graph, examples, partial)
+        for what, (count, worst) in compared.items():
+            told = "in number" if worst == float("inf") else f"by {worst:.1e} at most"
+            console.print(f"  {what}: {count:,} values, differing {told}", markup=False)
+        if max(worst for _, worst in compared.values()) > TOLERANCE:
+            told = f"Refused: what onnxruntime computes differs from the model by more than {TOLERANCE:.0e}."
+            console.print(f"{told} Nothing was written.", markup=False)
+            if graph.traced:
+                console.print("Which of two equal scores comes first nobody promises: try other inputs, --check INPUT…")
+            return EXIT_REFUSED
+        for file in Path(temporary).iterdir():
+            _replace(file, out.with_name(file.name))
+    which = "given" if options.check else "embedded; for your own: --check INPUT…"
+    console.print(f"Examples compared: {len(examples)}, {which}", markup=False)
+    size = sum(file.stat().st_size for file in (out, out.with_name(out.name + graphs.DATA)) if file.exists()) / 1e6
+    beside = "".join(f", with {out.stem}.{name}/ beside it" for name in graph.beside)
+    print(f"{out}: {size:.1f} MB{beside}")
+    return 0
+
+
+def _examples(kind: str, names: Sequence[str] | None) -> list[Any]:
+    """What to compare on: the inputs that are named, or some of the embedded data.
+
+    Raises:
+        InputError: One is missing or cannot be read.
+    """
+    from platform import inputs
+    from platform.data import images
+
+    if names and kind == "text":
+        return list(inputs.texts(names))[:MOST]
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "text":
+            from platform.data import blurbs
+
+            blurbs.write(Path(folder) / "blurbs.csv", seed=0)
+            with (Path(folder) / "blurbs.csv").open(encoding="utf-8", newline="") as file:
+                return [row["text"] for row in itertools.islice(csv.DictReader(file), EMBEDDED)]
+        if names is None:
+            from platform.data import scenes
+
+            scenes.write(Path(folder) / "scenes", seed=0, counts={"test": EMBEDDED}, size=128)
+            names = [folder]
+        files = inputs.pictures(names)[:MOST]
+        inputs.check_readable(files)
+        return [images.load(file) for file in files]
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(source, target)  # noqa: PTH105
+
+
+def _faults(out: Path) -> list[Any]:
+    from platform.errors import Fault
+
+    faults = []
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        remedy = "uv pip install -r pyproject.toml --extra onnx"
+        faults.append(Fault(f"export needs {', '.join(NEEDED)}", f"no {', '.join(missing)}", f"Install: {remedy}"))
+    if out.suffix != ".onnx" or out.is_dir() or not out.resolve().parent.is_dir():
+        faults.append(Fault("--out needs a file in an existing folder", str(out), "Write --out FILE.onnx."))
+    return faults
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What of a model is exported, as an ONNX file: written with its card, and compared with the model itself."""
+
+import itertools
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from platform.task import Graph
+
+BATCHES = (1, 2, 7)  # sizes that are compared; from the last on all are of its size
+CARD, DATA = "card", ".data"  # the metadata's name; the suffix of a file of weights
+_ONE_FILE = 1_800_000_000  # bytes of weights: more than 2 GiB do not fit into one file of that format
+
+
+def write(graph: Graph, card: Mapping[str, Any], examples: Sequence[Any], file: Path) -> None:
+    """Writes the file with its card, and beside it what belongs to it, named after it."""
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    whole = _whole(graph)
+    tensors = tuple(graph.tensors(examples[:2] if _has_batches(graph) else examples[:1]).values())
+    names: dict[str, Any] = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is deprecated, that what was traced is constant, …
+        if graph.traced:
+            axes = {name: dims for name, dims in {**graph.inputs, **graph.outputs}.items() if dims}
+            torch.onnx.export(whole, tensors, str(file), dynamo=False, dynamic_axes=axes, **names)
+        else:
+            shapes = [{n: torch.export.Dim(name) for n, name in dims.items()} for dims in graph.inputs.values()]
+            program = torch.onnx.export(
+                whole, tensors, dynamo=True, dynamic_shapes=(tuple(shapes),), verbose=False, **names
+            )
+            assert program is not None
+            bytes_of_weights = sum(value.nbytes for value in whole.state_dict().values())
+            program.save(str(file), external_data=bytes_of_weights > _ONE_FILE)
+    told = onnx.load(str(file), load_external_data=False)
+    onnx.helper.set_model_props(told, {CARD: json.dumps(card, ensure_ascii=False)})
+    onnx.save(told, str(file))
+    onnx.checker.check_model(str(file))
+    for name, write_folder in graph.beside.items():
+        write_folder(file.with_name(f"{file.stem}.{name}"))
+
+
+def differences(graph: Graph, examples: Sequence[Any], file: Path) -> dict[str, tuple[int, float]]:
+    """How far what onnxruntime computes is from what the model does, by output and size of the batch.
+
+    Returns:
+        How many values were compared, and their largest difference: as a share of the value, or of 1 where it is
+        smaller; infinite where the shapes differ.
+    """
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    whole, left = _whole(graph), list(examples)
+    sizes = itertools.chain(BATCHES, itertools.repeat(BATCHES[-1])) if _has_batches(graph) else itertools.repeat(1)
+    found: dict[str, tuple[int, float]] = {}
+    for size in sizes:
+        some, left = left[:size], left[size:]
+        if not some:
+            return found
+        tensors = graph.tensors(some)
+        with torch.inference_mode():
+            wanted = whole(*tensors.values())
+        given = session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
+        for name, ours, theirs in zip(graph.outputs, wanted, given, strict=True):
+            what = f"{name}, {len(some)} at a time"
+            count, worst = found.get(what, (0, 0.0))
+            found[what] = (count + ours.numel(), max(worst, _difference(ours, torch.from_numpy(theirs))))
+    raise AssertionError("sizes do not end")
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    if ours.shape != theirs.shape:
+        return float("inf")
+    if not ours.numel():
+        return 0.0
+    distance = ((ours - theirs).abs() / ours.abs().clamp(min=1)).max()
+    return float(distance.nan_to_num(nan=float("inf")))
+
+
+def _whole(graph: Graph) -> nn.Module:
+    """The graph's function as a module on the CPU, as torch.onnx takes it."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = graph.module
+
+        def forward(self, *tensors: Any) -> Any:
+            return graph.forward(*tensors)
+
+    return Whole().cpu().eval()
+
+
+def _has_batches(graph: Graph) -> bool:
+    return all(0 in dims for dims in graph.inputs.values())

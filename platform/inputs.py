@@ -1,0 +1,108 @@
+"""What a model is to predict: pictures in files and folders, sentences in files, told on the command line."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from PIL.Image import Image
+
+from platform.data import images
+from platform.data.arrays import in_threads
+from platform.data.files import image_files_below
+from platform.errors import Fault, InputError, raise_if_any
+
+GROUP, GROUP_PIXELS = 64, 64_000_000  # pictures that are held at a time end with whichever comes first
+
+Source = TypeVar("Source", Path, bytes)
+
+
+def pictures(names: Sequence[str]) -> list[Path]:
+    """The files that are named, and the pictures in the folders that are named, known by their suffix.
+
+    Raises:
+        InputError: One is missing, or there is none.
+    """
+    missing = [name for name in names if not os.path.exists(name)]  # noqa: PTH110 (Path.exists raises on long names)
+    raise_if_any(Fault("every input must exist", name, "Check the path.") for name in missing)
+    files: list[Path] = []
+    for path in map(Path, names):
+        files += image_files_below(path) if path.is_dir() else [path]
+    if not files:
+        raise InputError(Fault("there must be an input", "only folders without pictures", "Name files."))
+    return files
+
+
+def check_readable(files: Sequence[Path]) -> None:
+    """
+    Raises:
+        InputError: A file is no picture.
+    """
+    faults = []
+    for group in decoded(files):
+        for file, image in group:
+            if isinstance(image, images.ImageFault):
+                rule, remedy = "every input must be a picture", "Leave it out, or convert it."
+                faults.append(Fault(rule, f"{file}: {image}", remedy))
+    raise_if_any(faults)
+
+
+def decoded(sources: Sequence[Source]) -> Iterator[list[tuple[Source, Image | images.ImageFault]]]:
+    """Pictures, or what is wrong with them, in order: a few at a time, as large ones fill the memory.
+
+    Args:
+        sources: Files, or the bytes of files.
+    """
+    for group in _groups(sources):
+        yield list(zip(group, in_threads(_load, group), strict=True))
+
+
+def texts(names: Sequence[str]) -> list[str]:
+    """The lines of the files that are named, blank ones left out, and what is no file but a sentence.
+
+    Raises:
+        InputError: A file is missing or is no UTF-8 text, or there is no line.
+    """
+    lines, faults = list[str](), list[Fault]()
+    for name in names:
+        if os.path.isfile(name):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
+            try:
+                lines += [line.strip() for line in Path(name).read_text("utf-8-sig").splitlines() if line.strip()]
+            except UnicodeDecodeError as error:
+                faults.append(Fault("a file of sentences must be UTF-8 text", f"{name}: {error}", "Convert it."))
+        elif len(name.split()) > 1:
+            lines.append(name)
+        else:
+            remedy = "Check the path; a sentence has two words or more."
+            faults.append(Fault("every input must be a file of lines, or a sentence", repr(name), remedy))
+    if not lines and not faults:
+        faults.append(Fault("there must be an input", "only blank lines", "Write a sentence a line."))
+    raise_if_any(faults)
+    return lines
+
+
+def _groups(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    group, pixels = list[Source](), 0
+    for source in sources:
+        group.append(source)
+        pixels += _area(source)
+        if len(group) == GROUP or pixels >= GROUP_PIXELS:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
+
+
+def _area(source: Path | bytes) -> int:
+    try:
+        width, height = images.size(source)
+    except images.ImageFault:  # told when it is decoded
+        return 0
+    return width * height
+
+
+def _load(source: Path | bytes) -> Image | images.ImageFault:
+    try:
+        return images.load(source)
+    except images.ImageFault as fault:
+        return fault

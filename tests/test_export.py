@@ -1,0 +1,149 @@
+"""Models as ONNX: what onnxruntime computes is what the model does, and the file is enough to use it."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import tiny_models
+import torch
+from PIL import Image
+
+from platform import detectors, export, graphs, task
+
+TASKS, _ = task.names()
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny_models.save(name, root / name / "model") for name in TASKS}
+
+
+@pytest.fixture(scope="module")
+def exported(models, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("exported")
+    files = {name: folder / f"{name}.onnx" for name in TASKS}
+    for name, file in files.items():
+        assert export.main([name, "--model", str(models[name]), "--out", str(file)]) == 0
+    return files
+
+
+def card_of(file: Path) -> dict:
+    return json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map[graphs.CARD])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_is_exported_whole_and_says_what_it_takes(exported, name):
+    card = card_of(exported[name])
+    assert card["task"] == name
+    assert card["classes"] == tiny_models.CLASSES[name]
+    session = onnxruntime.InferenceSession(exported[name])
+    assert all(given.name in card for given in session.get_inputs()), "each input is explained"
+    left = {path.name for path in exported[name].parent.iterdir() if path.name.startswith(".")}
+    assert not left, "nothing partial stays"
+
+
+def test_what_onnxruntime_answers_is_the_prediction(exported, models):
+    module = task.load("classifier")
+    model = module.load(models["classifier"])
+    pictures = [Image.fromarray(np.random.default_rng(n).integers(0, 255, (90, 120, 3), np.uint8)) for n in range(3)]
+    tensors = module.onnx(model).tensors(pictures)
+    [shares] = onnxruntime.InferenceSession(exported["classifier"]).run(None, {"images": tensors["images"].numpy()})
+    told = [list(answer["probabilities"].values()) for answer in module.predict(model, pictures)]
+    assert shares == pytest.approx(np.array(told), abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", detectors.ARCHITECTURES)
+def test_detectors_are_exported_with_what_comes_after_their_heads(architecture, tmp_path, capsys):
+    model = tiny_models.save("detector", tmp_path / "model", [f"architecture={architecture}"])
+    (tmp_path / "noise").mkdir()  # on a plain background of the embedded pictures a random head's scores are equal
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "noise" / f"{number}.png")
+    options = ["--model", str(model), "--out", str(tmp_path / "model.onnx"), "--check", str(tmp_path / "noise")]
+    assert export.main(["detector", *options]) == 0
+    compared = capsys.readouterr().err
+    assert int(re.search(r"scores, 1 at a time: (\d+) values", compared).group(1)) > 0, "boxes were found"
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    boxes, labels, scores = session.run(None, {"images": np.zeros((1, 3, 64, 64), np.float32)})
+    assert boxes.shape == (len(scores), 4)
+    assert labels.dtype == np.int64
+
+
+def test_a_tokenizer_beside_the_file_and_the_card_are_enough_for_sentences(exported, models):
+    from tokenizers import Tokenizer
+
+    file, texts = exported["sentences"], ["A dull book.", "A wonderful train, and a murder on it."]
+    card, tokenizer = card_of(file), Tokenizer.from_file(str(file.with_name("sentences.tokenizer") / "tokenizer.json"))
+    tokenizer.enable_truncation(card["max_tokens"])
+    tokenizer.enable_padding(pad_id=card["padding"]["id"], pad_token=card["padding"]["token"])
+    encoded = tokenizer.encode_batch(texts)
+    given = {"tokens": np.array([e.ids for e in encoded]), "mask": np.array([e.attention_mask for e in encoded])}
+    session = onnxruntime.InferenceSession(file)
+    answers = dict(zip((output.name for output in session.get_outputs()), session.run(None, given), strict=True))
+    module = task.load("sentences")
+    for row, told in enumerate(module.predict(module.load(models["sentences"]), texts)):
+        for head, shares in answers.items():
+            assert card["classes"][head][shares[row].argmax()] == told[head]["class"]
+            assert shares[row].max() == pytest.approx(told[head]["probability"], abs=1e-4)
+
+
+def test_the_documented_example_needs_no_torch_and_no_project(exported, models, tmp_path):
+    code = re.search(r"(    import json\n.*)", export.__doc__, re.DOTALL).group(1)
+    code = "\n".join(line[4:] for line in code.splitlines())
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    (tmp_path / "model.onnx").symlink_to(exported["classifier"])
+    code += "\nimport sys; assert not {'torch', 'torchvision', 'transformers'} & set(sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    module = task.load("classifier")
+    image = Image.open(tmp_path / "photo.jpg").convert("RGB")
+    [prediction] = module.predict(module.load(models["classifier"]), [image])
+    name, share = told.stdout.rsplit(maxsplit=1)
+    assert (name, float(share)) == (prediction["class"], pytest.approx(prediction["probability"], abs=1e-3))
+
+
+def test_a_file_that_computes_something_else_is_noticed(models, tmp_path):
+    module = task.load("autoencoder")
+    graph = module.onnx(module.load(models["autoencoder"]))
+    pictures = [Image.new("RGB", (8, 8), (0, 0, 40 * n)) for n in range(5)]
+    graphs.write(graph, {}, pictures, tmp_path / "model.onnx")
+    assert max(worst for _, worst in graphs.differences(graph, pictures, tmp_path / "model.onnx").values()) < 1e-5
+    other = replace(graph, forward=lambda x: (graph.forward(x)[0] * 1.01,))
+    assert max(worst for _, worst in graphs.differences(other, pictures, tmp_path / "model.onnx").values()) > 1e-3
+    shorter = replace(graph, forward=lambda x: (graph.forward(x)[0][1:],))
+    assert graphs.differences(shorter, pictures, tmp_path / "model.onnx")["odd, 1 at a time"][1] == float("inf")
+    nan = replace(graph, forward=lambda x: (graph.forward(x)[0] * torch.nan,))
+    assert graphs.differences(nan, pictures, tmp_path / "model.onnx")["odd, 1 at a time"][1] == float("inf")
+
+
+def test_own_inputs_are_compared_on(models, tmp_path, capsys):
+    for number in range(3):
+        Image.new("RGB", (40, 40), (0, 0, 80 * number)).save(tmp_path / f"{number}.png")
+    options = ["--model", str(models["autoencoder"]), "--out", str(tmp_path / "model.onnx"), "--check", str(tmp_path)]
+    assert export.main(["autoencoder", *options]) == 0
+    assert "Examples compared: 3, given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["model.pt", "none/model.onnx", ""])
+def test_a_place_that_cannot_be_is_told_before_any_work(out, tmp_path, capsys):
+    assert export.main(["classifier", "--out", str(tmp_path / out), "--model", "none"]) == 2
+    assert "--out FILE.onnx" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_is_told_how_to_install_it(tmp_path):
+    hide = (
+        "import sys; sys.modules['onnxscript'] = None; from platform import export; sys.exit(export.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", hide, "classifier", "--out", str(tmp_path / "model.onnx")]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "no onnxscript" in told.stderr
+    assert "--extra onnx" in told.stderr

@@ -1,0 +1,71 @@
+"""A small model of each task, with random heads, as a study would have saved it; nothing is trained or read."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from platform import checkpoints, encoders, task, text_encoders
+
+SETTINGS = {
+    "classifier": ["backbone=mobilenet_v2", "weights=starter", "image_size=64", "head_width=64"],
+    "autoencoder": ["width=8", "bottleneck=32"],
+    "detector": ["image_size=64", "channels=32", "weights=none"],
+    "sentences": ["head_width=64"],
+}
+CLASSES: dict[str, Any] = {
+    "classifier": ["cat", "dog", "red panda"],
+    "autoencoder": ["even", "odd"],
+    "detector": ["cat", "dog"],
+    "sentences": {"genre": ["crime", "travel"], "sentiment": ["bad", "good"]},
+}
+
+# Parameters of a detector's last layers, and how wide they are drawn for scores that lie between 0 and 1. Before those
+# of SSDlite little is left of an image while no BatchNorm has seen any.
+WIDE = {
+    r"(cls_logits|bbox_ctrness)\.weight": 0.05,
+    r"cls_score\.weight": 0.5,
+    r"classification_head\.module_list\.\d\.1\.weight": 6e5,
+}
+
+
+def save(name: str, folder: Path, settings: list[str] | None = None) -> Path:
+    """Writes a model of a task into a folder, the same one each time."""
+    module: Any = task.load(name)
+    space = task.space(name).override([*SETTINGS[name], *(settings or [])])
+    card = {"task": name, "classes": CLASSES[name], "config": {**space.fixed, **space.start}}
+    point, assets = card["config"], None
+    torch.manual_seed(0)
+    if name == "classifier":
+        encoder = encoders.load(point["backbone"], point["weights"])
+        card |= {"size": 64, "encoder": encoder.config}
+        model = module.Network(encoder, point, 3)
+    elif name == "autoencoder":
+        card |= {"size": [8, 8], "pretrained": ""}
+        model = module._build((8, 8), point["width"], point["bottleneck"], 0.0, "none")
+    elif name == "detector":
+        card |= {"canvas": [64, 64]}
+        model = module._build(card, "none")
+        sure_of_much(model)
+    else:
+        encoder, tokenizer = text_encoders.load("starter")
+        card |= {"encoder": encoder.config()}
+        assets = folder.parent / "tokenizer"
+        text_encoders.save_tokenizer(assets, tokenizer)
+        model = module._build(encoder, point, CLASSES[name])
+    checkpoints.save(folder, model, card, torch.optim.AdamW(model.parameters()), {}, assets)
+    return folder
+
+
+def sure_of_much(model: Any) -> None:
+    """Draws the last layers of a detector's heads wider, so that it finds something nearly everywhere.
+
+    Not so wide that scores are 1: which of equal ones comes first nobody promises.
+    """
+    for key, parameter in model.named_parameters():
+        for end, wide in WIDE.items():
+            if re.search(end, key):
+                torch.nn.init.normal_(parameter, std=wide)
+        if key.endswith(("cls_logits.bias", "bbox_ctrness.bias")):
+            torch.nn.init.zeros_(parameter)
