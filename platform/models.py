@@ -118,7 +118,7 @@ def _champion(task: str, dataset: str, uri: str) -> Any:
             known = ", ".join(f"{CHAMPION}:{name.removeprefix(f'{task}-')}" for name in names)
             there = f"There are: {known}."
             if not names:
-                there = f"Give a registered model that is tagged task={task} the alias {CHAMPION}, in MLflow's pages."
+                there = f"A study registers its winner if that beats the baselines: platform.tune {task} --confirm 3x3."
             rule = f"--model {CHAMPION} must name one registered model of {task} in {uri}"
             raise InputError(Fault(rule, f"{len(names)} of them" if not dataset else repr(dataset), there))
         version = client.get_model_version_by_alias(asked[0], CHAMPION)

@@ -105,7 +105,7 @@ def test_a_run_without_a_model_is_told(mlflow_):
 
 
 def test_the_champion_is_found_and_of_several_one_must_be_named(mlflow_):
-    assert "the alias champion" in told("autoencoder", asked("champion", uri=mlflow_.uri))
+    assert "--confirm 3x3" in told("autoencoder", asked("champion", uri=mlflow_.uri))
     source = f"models:/{mlflow_.model.model_id}"
     for number, dataset in enumerate(("My digits (old)", "MNIST")):
         name = registry.name_of("autoencoder", dataset)
@@ -121,7 +121,7 @@ def test_the_champion_is_found_and_of_several_one_must_be_named(mlflow_):
     with models.found("autoencoder", asked("champion:My_digits_old_", uri=mlflow_.uri)):
         pass
     assert "champion:MNIST" in told("autoencoder", asked("champion:flowers", uri=mlflow_.uri))
-    assert "the alias champion" in told("detector", asked("champion", uri=mlflow_.uri))
+    assert "--confirm 3x3" in told("detector", asked("champion", uri=mlflow_.uri))
 
 
 @pytest.mark.parametrize(

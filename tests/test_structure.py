@@ -47,12 +47,10 @@ def test_only_tracking_and_logged_models_import_mlflow():
     assert users == {"recorder.py", "registry.py", "records.py", "pyfunc.py", "signatures.py", "models.py"}
 
 
-@pytest.mark.parametrize(
-    "module", ["platform.tune", "platform.predict", "platform.export", "platform.demo", "platform.embed"]
-)
-def test_help_imports_neither_torch_nor_ray(module):
+@pytest.mark.parametrize("command", ["tune", "predict", "export", "demo", "embed", "deliver", "down"])
+def test_help_imports_neither_torch_nor_ray(command):
     heavy = {"torch", "ray", "mlflow"}
-    code = f"import sys, {module} as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
+    code = f"import sys, platform.{command} as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
