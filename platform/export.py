@@ -3,6 +3,9 @@
 python -m platform.export TASK --out model.onnx                         # the best of the newest study
 python -m platform.export TASK --out model.onnx --check photos/         # compared with the model on your own inputs
 
+What onnxruntime computes is compared with what the model does, on embedded examples if there are no others; a detector
+must find something in them. A file that computes something else is not written.
+
 The file says itself what it takes and gives, as JSON under the name card. A classifier in a program with onnxruntime
 alone:
 
@@ -102,6 +105,10 @@ def _run(options: argparse.Namespace, console: Any) -> int:
         for what, (count, worst) in compared.items():
             told = "in number" if worst == float("inf") else f"by {worst:.1e} at most"
             console.print(f"  {what}: {count:,} values, differing {told}", markup=False)
+        if not all(count for count, _ in compared.values()):
+            console.print("Refused: nothing was found in these examples, so nothing was compared. Nothing was written.")
+            console.print("Give some in which the model finds something: --check INPUT…")
+            return EXIT_REFUSED
         if max(worst for _, worst in compared.values()) > TOLERANCE:
             told = f"Refused: what onnxruntime computes differs from the model by more than {TOLERANCE:.0e}."
             console.print(f"{told} Nothing was written.", markup=False)

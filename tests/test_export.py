@@ -13,6 +13,7 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from platform import detectors, export, graphs, task
 
@@ -122,6 +123,16 @@ def test_a_file_that_computes_something_else_is_noticed(models, tmp_path):
     assert graphs.differences(shorter, pictures, tmp_path / "model.onnx")["odd, 1 at a time"][1] == float("inf")
     nan = replace(graph, forward=lambda x: (graph.forward(x)[0] * torch.nan,))
     assert graphs.differences(nan, pictures, tmp_path / "model.onnx")["odd, 1 at a time"][1] == float("inf")
+
+
+def test_where_nothing_is_found_nothing_was_compared(tmp_path, capsys):
+    model = tiny_models.save("detector", tmp_path / "model")
+    state = load_file(model / "model.safetensors")
+    state["net.head.classification_head.cls_logits.bias"].fill_(-50)
+    save_file(state, model / "model.safetensors")
+    assert export.main(["detector", "--model", str(model), "--out", str(tmp_path / "model.onnx")]) == 1
+    assert "nothing was compared" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_own_inputs_are_compared_on(models, tmp_path, capsys):
