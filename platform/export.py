@@ -3,6 +3,9 @@
 python -m platform.export TASK --out model.onnx                         # the best of the newest study
 python -m platform.export TASK --out model.onnx --check photos/         # compared with the model on your own inputs
 
+What onnxruntime computes is compared with what the model does, on embedded examples if there are no others; a detector
+must find something in them. A file that computes something else is not written.
+
 The file says itself what it takes and gives, as JSON under the name card. A classifier in a program with onnxruntime
 alone:
 
@@ -38,7 +41,6 @@ from platform import models
 
 EXIT_REFUSED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-4  # of a value, or of 1 where it is smaller
 MOST, EMBEDDED = 64, 10  # examples to compare on: of those given, and where none are
 
 
@@ -99,14 +101,14 @@ def _run(options: argparse.Namespace, console: Any) -> int:
             console.print(f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}", markup=False)
             return EXIT_REFUSED
         compared = graphs.differences(graph, examples, partial)
-        for what, (count, worst) in compared.items():
-            told = "in number" if worst == float("inf") else f"by {worst:.1e} at most"
-            console.print(f"  {what}: {count:,} values, differing {told}", markup=False)
-        if max(worst for _, worst in compared.values()) > TOLERANCE:
-            told = f"Refused: what onnxruntime computes differs from the model by more than {TOLERANCE:.0e}."
+        _tell(console, graph, compared)
+        if not all(sum(count for count, _ in batches) for batches in compared.values()):
+            console.print("Refused: nothing was found in these examples, so nothing was compared. Nothing was written.")
+            console.print("Give some in which the model finds something: --check INPUT…")
+            return EXIT_REFUSED
+        if not graphs.is_same(graph, compared):
+            told = f"Refused: what onnxruntime computes differs from the model by more than {graphs.TOLERANCE:.0e}."
             console.print(f"{told} Nothing was written.", markup=False)
-            if graph.traced:
-                console.print("Which of two equal scores comes first nobody promises: try other inputs, --check INPUT…")
             return EXIT_REFUSED
         for file in Path(temporary).iterdir():
             _replace(file, out.with_name(file.name))
@@ -116,6 +118,19 @@ def _run(options: argparse.Namespace, console: Any) -> int:
     beside = "".join(f", with {out.stem}.{name}/ beside it" for name in graph.beside)
     print(f"{out}: {size:.1f} MB{beside}")
     return 0
+
+
+def _tell(console: Any, graph: Any, compared: dict[str, list[tuple[int, float]]]) -> None:
+    from platform.graphs import agreeing
+
+    for what, batches in compared.items():
+        worst = max(difference for _, difference in batches)
+        told = "in number" if worst == float("inf") else f"by {worst:.1e} at most"
+        console.print(f"  {what}: {sum(count for count, _ in batches):,} values, differing {told}", markup=False)
+    if graph.traced:
+        agree, of = agreeing(compared)
+        note = "" if agree == of else "; of nearly equal boxes one or the other may be kept"
+        console.print(f"  {agree} of {of} examples agree{note}", markup=False)
 
 
 def _examples(kind: str, names: Sequence[str] | None) -> list[Any]:

@@ -13,6 +13,7 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from platform import detectors, export, graphs, task
 
@@ -115,13 +116,41 @@ def test_a_file_that_computes_something_else_is_noticed(models, tmp_path):
     graph = module.onnx(module.load(models["autoencoder"]))
     pictures = [Image.new("RGB", (8, 8), (0, 0, 40 * n)) for n in range(5)]
     graphs.write(graph, {}, pictures, tmp_path / "model.onnx")
-    assert max(worst for _, worst in graphs.differences(graph, pictures, tmp_path / "model.onnx").values()) < 1e-5
-    other = replace(graph, forward=lambda x: (graph.forward(x)[0] * 1.01,))
-    assert max(worst for _, worst in graphs.differences(other, pictures, tmp_path / "model.onnx").values()) > 1e-3
-    shorter = replace(graph, forward=lambda x: (graph.forward(x)[0][1:],))
-    assert graphs.differences(shorter, pictures, tmp_path / "model.onnx")["odd, 1 at a time"][1] == float("inf")
-    nan = replace(graph, forward=lambda x: (graph.forward(x)[0] * torch.nan,))
-    assert graphs.differences(nan, pictures, tmp_path / "model.onnx")["odd, 1 at a time"][1] == float("inf")
+
+    def compared(forward):
+        other = replace(graph, forward=forward)
+        found = graphs.differences(other, pictures, tmp_path / "model.onnx")
+        return graphs.is_same(other, found), max(worst for batches in found.values() for _, worst in batches)
+
+    same, worst = compared(graph.forward)
+    assert same
+    assert worst < 1e-5
+    for forward in (
+        lambda x: (graph.forward(x)[0] * 1.01,),
+        lambda x: (graph.forward(x)[0][1:],),
+        lambda x: (graph.forward(x)[0] * torch.nan,),
+    ):
+        assert compared(forward)[0] is False
+
+
+@pytest.mark.parametrize(("wrong", "of", "same"), [(0, 4, True), (1, 4, False), (1, 10, True), (2, 10, False)])
+def test_a_model_that_chooses_may_choose_otherwise_once_in_ten_examples(models, wrong, of, same):
+    module = task.load("detector")
+    graph = module.onnx(module.load(models["detector"]))
+    boxes = [(4, float("inf"))] * wrong + [(4, 1e-6)] * (of - wrong)
+    found = {"boxes": boxes, "scores": [(1, 1e-6)] * of}
+    assert graphs.agreeing(found) == (of - wrong, of)
+    assert graphs.is_same(graph, found) is same
+
+
+def test_where_nothing_is_found_nothing_was_compared(tmp_path, capsys):
+    model = tiny_models.save("detector", tmp_path / "model")
+    state = load_file(model / "model.safetensors")
+    state["net.head.classification_head.cls_logits.bias"].fill_(-50)
+    save_file(state, model / "model.safetensors")
+    assert export.main(["detector", "--model", str(model), "--out", str(tmp_path / "model.onnx")]) == 1
+    assert "nothing was compared" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_own_inputs_are_compared_on(models, tmp_path, capsys):
