@@ -282,6 +282,7 @@ class Recorder:
         from platform.signatures import NotRun, example_of, signature_of
 
         mlflow.set_tracking_uri(self.study.tracking_uri)  # Model.log takes the address from nowhere else
+        signature = signature_of(self.study.task, self.study.input, model_dir)
         params = self.client.get_run(run_id).data.params
         entry = self.client.create_logged_model(
             self.experiment_id, name="model", source_run_id=run_id, params=params, tags={"task": self.study.task}
@@ -295,7 +296,7 @@ class Recorder:
             python_model=str(ROOT / "platform" / "pyfunc.py"),
             artifacts={"model": str(model_dir)},
             code_paths=[str(path) for path in self.study.code_paths],
-            signature=signature_of(self.study.task, self.study.input, model_dir),
+            signature=signature,
             input_example=example_of(self.study.input),
             validate_serving_input=False,
             # Given, for else MLflow loads the model to infer them.
