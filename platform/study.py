@@ -232,7 +232,7 @@ def search(
         ledger.tell("study", request=asdict(request), space=describe(space), facts=told)
     for line in _lost(ledger, request):
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
-    ledger.tell("open")
+    ledger.tell("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
     known = facts.from_json(ledger.events[0].data["facts"])
     delivery = Delivery(known, ledger.events, request.folder, ledger.journal.sync)
     view = LiveView(space, ledger, console, request.time_budget)
