@@ -1,4 +1,4 @@
-"""What a study advises, in plain sentences, and where its trials do not tell. How that is found: `platform.evidence`."""
+"""What a study advises, in plain sentences, and where its trials do not tell. How it is found: `platform.evidence`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,9 @@ MOST = 3  # parameters besides freezing that are spoken of
 QUESTIONS = {DEPTH: "How many stages to freeze", UNFREEZE: "How to thaw", THAW_AT: "When to thaw"}
 SCHEDULES = {"never": "Thaw nothing", "at_once": "Thaw all at once", "gradual": "Thaw gradually"}
 SCHEDULES |= {"on_plateau": "Thaw a stage whenever the score stands still"}
+
+ENDED = {"never": "thawed nothing", "at_once": "thawed all at once", "gradual": "thawed one after the other"}
+ENDED |= {"on_plateau": "thawed one whenever the score stood still"}
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,17 @@ def _on_best(data: StudyData) -> Sentence | None:
     """What the best trial does with the stages."""
     if not (best := data.best) or DEPTH not in best.config:
         return None
-    depth, how = best.config[DEPTH], SCHEDULES.get(str(best.config.get(UNFREEZE)), "")
-    stages = f"{depth}{_of(data)} frozen at first" if depth else "nothing frozen"
-    at = f", at {best.config[THAW_AT]:.0%} of the budget" if best.thaw is not None and THAW_AT in best.config else ""
-    then = f"; {how[0].lower()}{how[1:]}{at}" if depth and how else ""
+    depth, how = best.config[DEPTH], ENDED.get(str(best.config.get(UNFREEZE)), "")
+    at = (
+        f", from {best.config[THAW_AT]:.0%} of the budget on"
+        if best.thaw is not None and THAW_AT in best.config
+        else ""
+    )
+    frozen = (
+        f"It froze {depth}{_of(data)} stages at first{how and f' and {how}'}{at}." if depth else "It froze nothing."
+    )
     where = "" if data.result.get("best") else " so far"
-    return Sentence(TOLD, f"The best trial{where} is {best.name}", f"{stages[0].upper()}{stages[1:]}{then}.")
+    return Sentence(TOLD, f"The best trial{where} is {best.name}", frozen)
 
 
 def _on_freezing(data: StudyData, split: Split) -> Sentence:
@@ -67,12 +75,11 @@ def _on_freezing(data: StudyData, split: Split) -> Sentence:
         return _confounded(data, split) if split.confounded else _told(data, split)
     do = _do(data, split)
     leaning = (
-        f"If anything, {do[0].lower()}{do[1:]}: {number(abs(split.difference))} {data.metric} better in the middle"
+        f"If anything, {do[0].lower()}{do[1:]}: the median is {number(abs(split.difference))} {data.metric} better"
     )
-    chance = (
-        f"({split.better} against {_count(split.others, 'trial')}), which chance alone shows as well (p {_p(split.p)})."
-    )
-    return Sentence(OPEN, f"{QUESTIONS[split.key]}: the trials do not tell", f"{leaning} {chance}")
+    trials = f"({_count(split.better, 'trial')} against {split.others})"
+    chance = f"{leaning} {trials}, not clearly more than chance (p {_p(split.p)})."
+    return Sentence(OPEN, f"{QUESTIONS[split.key]}: the trials do not tell", chance)
 
 
 def _too_few(data: StudyData, keys: Sequence[str]) -> Sentence:
@@ -123,18 +130,16 @@ def _how_sure(data: StudyData, split: Split) -> str:
 
 def _on_importances(found: Sequence[Importance], trials: int) -> Sentence:
     if not found:
-        return Sentence(
-            OPEN, "Which parameters matter: too few trials", f"That takes {LEAST_TRIALS} with a score that differ."
-        )
+        why = f"That takes {LEAST_TRIALS} trials whose scores differ."
+        return Sentence(OPEN, "Which parameters matter: too few trials", why)
+    chance = f"chance alone reaches {found[0].chance:.0%}"
     if clear := [each for each in found if each.is_clear]:
         named = ", ".join(f"{each.key} ({each.share:.0%})" for each in clear)
         return Sentence(
-            TOLD,
-            f"What made the difference: {named}",
-            f"of the variance between {trials} trials; chance alone reaches {found[0].chance:.0%}.",
+            TOLD, f"What made the difference: {named}", f"Shares of what {trials} trials differ in; {chance}."
         )
-    text = f"The largest share of the variance, {found[0].share:.0%} for {found[0].key}, is no more than chance alone reaches ({found[0].chance:.0%}) with {trials} trials."
-    return Sentence(OPEN, "Which parameters matter: the trials do not tell", text)
+    most = f"{found[0].key} has the largest share of what {trials} trials differ in, {found[0].share:.0%}"
+    return Sentence(OPEN, "Which parameters matter: the trials do not tell", f"{most}, but {chance}.")
 
 
 def _on_luck(data: StudyData) -> Sentence | None:
@@ -143,8 +148,9 @@ def _on_luck(data: StudyData) -> Sentence | None:
         return None
     if told := data.result.get("confirmation"):
         return Sentence(TOLD if told["is_champion"] else CAUTION, told["verdict"], told["note"])
-    text = "The best score was trained with one seed, and picked because it was the best: part of its lead is luck. How much, `--confirm 3x3` tells: the best three again, with three seeds each, beside the baselines."
-    return Sentence(CAUTION, "Not confirmed yet", text)
+    luck = "The best score is of one seed, and was picked because it was the best: part of its lead is luck."
+    how = "How much, --confirm 3x3 tells: the best three once more, with three seeds each, beside the baselines."
+    return Sentence(CAUTION, "Not confirmed yet", f"{luck} {how}")
 
 
 def _on_failures(data: StudyData) -> Sentence | None:

@@ -37,6 +37,7 @@ from platform.rollout import Rollout
 from platform.search import Search
 from platform.space import show
 from platform.spending import Meter
+from platform.tensorboard_log import TensorBoardLog
 from platform.tuner import RAYS, our_metrics
 from platform.view import LiveView
 
@@ -237,7 +238,8 @@ def search(
     delivery = Delivery(known, ledger.events, request.folder, ledger.journal.sync)
     view = LiveView(space, ledger, console, request.time_budget)
     janitor = Janitor(space, ledger, partial(checkpoints.of, request))
-    ledger.listeners += [delivery.told, view.told, janitor.told]
+    tensorboard = TensorBoardLog(request.folder, ledger, console.print)
+    ledger.listeners += [delivery.told, view.told, janitor.told, tensorboard.told]
     decides = Search(space, request.seed, ledger, plan.resources.gpus_per_trial)
     delivery.start()
     meter = rolled.meter if rolled else None

@@ -20,7 +20,7 @@ from platform.facts import StudyFacts
 from platform.journal import Event, Reading
 from platform.ledger import Ledger, Trial
 from platform.plan import JOURNAL, RESULT
-from platform.space import Space, show
+from platform.space import Space
 
 FIGURES, FINDINGS = "figures", "data_findings.txt"  # of a study's folder
 FROZEN_STAGES = "train/frozen_stages"
@@ -39,6 +39,7 @@ class StudyData:
         facts: What was known of it before its first trial.
         request: What was asked for.
         space: What is searched; of a choice, the values that were tried.
+        words: What each parameter is searched in or fixed to, as people read it.
         trials: All of them, in the order in which they were proposed.
         result: Of result.json; {} where the study has not come to one, or goes on since.
         findings: What was noticed in the data.
@@ -54,6 +55,7 @@ class StudyData:
     facts: StudyFacts
     request: Mapping[str, Any]
     space: Space
+    words: Mapping[str, str]
     trials: Sequence[Trial]
     result: Mapping[str, Any]
     findings: Sequence[str]
@@ -116,10 +118,6 @@ class StudyData:
         """By its id; None where there is none."""
         return next((trial for trial in self.trials if trial.id == trial_id), None)
 
-    def words(self, key: str) -> str:
-        """What a parameter is searched in, as people read it."""
-        return show(self.space.params[key])
-
     def score(self, trial: Trial) -> float | None:
         """Its best epoch's."""
         return trial.best_score(self.space)
@@ -166,6 +164,7 @@ def read(folder: Path) -> StudyData:
         facts=study,
         request=told["request"],
         space=space,
+        words=told["space"],
         trials=trials,
         result=_result(folder / RESULT) if closed else {},
         findings=findings.read_text().splitlines() if findings.exists() else [],
