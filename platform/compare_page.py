@@ -93,8 +93,9 @@ def scores_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
         scores = {f"{title}: best": (judged["test_metrics"].get(metric), None, None)} if judged else {}
         if won:
             scores[f"{title}: {won['name']}, confirmed"] = (won["mean"], won["low"], won["high"])
-        scores |= {f"{title}: {b['baseline']}": (b["test_metrics"].get(metric), None, None)
-                   for b in data.result.get("baselines", [])}  # fmt: skip
+        others = {b["baseline"]: b["test_metrics"] for b in data.result.get("baselines", [])}
+        others |= data.result.get("references", {})
+        scores |= {f"{title}: {name}": (metrics.get(metric), None, None) for name, metrics in others.items()}
         for what, (score, low, high) in scores.items():
             kind = "best" if what.endswith(("best", "confirmed")) else "baseline"
             rows.append({"what": what, "score": score, "low": low, "high": high, "kind": kind})

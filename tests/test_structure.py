@@ -47,7 +47,7 @@ def test_only_tracking_and_the_logged_model_import_mlflow():
     assert users == {"recorder.py", "pyfunc.py"}
 
 
-@pytest.mark.parametrize("module", ["platform.tune", "platform.predict", "platform.embed"])
+@pytest.mark.parametrize("module", ["platform.tune", "platform.predict", "platform.embed", "platform.report"])
 def test_help_imports_neither_torch_nor_ray(module):
     heavy = {"torch", "ray", "mlflow"}
     code = f"import sys, {module} as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
