@@ -165,9 +165,9 @@ def _on_failures(data: StudyData) -> Sentence | None:
 
 
 def _of(data: StudyData) -> str:
-    """Of how many stages, where the search could freeze all of them."""
-    domain = data.space.params[DEPTH]
-    return f" of {domain.upper - 1}" if isinstance(domain, Integer) else ""
+    """Of how many stages, where the search could freeze all of them: its range was not narrowed."""
+    domain, narrowed = data.space.params[DEPTH], [each.partition("=")[0] for each in data.request.get("settings", [])]
+    return f" of {domain.upper - 1}" if isinstance(domain, Integer) and DEPTH not in narrowed else ""
 
 
 def _value(value: object) -> str:

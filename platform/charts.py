@@ -124,7 +124,8 @@ def score(data: StudyData) -> alt.Y:
 
 def epoch() -> alt.X:
     """The axis of epochs."""
-    return alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(zero=False, nice=False))
+    axis = alt.Axis(tickMinStep=1, format="d")
+    return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
 
 
 def kinds(rows: Iterable[dict[str, Any]], legend: bool = True) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
     test = {"name": metric, "value": said(judged["test_metrics"].get(metric)), "more": best.name}
     if won := winner(data):
         interval = page.between(won["mean"], won["low"], won["high"])
-        test["more"] += f"; {won['name']} over {len(won['runs'])} seeds: {interval}"
+        over = f"over {len(won['runs'])} seeds: {interval}"
+        test["more"] += f", {over}" if won["trial_id"] == judged["trial_id"] else f"; {won['name']} {over}"
     others = {b["baseline"]: b["test_metrics"] for b in data.result["baselines"]} | data.result["references"]
     beside = [{"name": name, "value": said(metrics[metric]), "more": metric}
               for name, metrics in others.items() if metric in metrics]  # fmt: skip
