@@ -49,7 +49,7 @@ def advice(data: StudyData, splits: Mapping[str, Split | None], importances: Seq
     )
     found += [_told(data, split) for split in others if split.is_clear and not split.confounded][:MOST]
     found += [_confounded(data, split) for split in others if split.is_clear and split.confounded][:MOST]
-    found.append(_on_importances(importances, len(data.scored)))
+    found.append(_on_importances(importances))
     return [sentence for sentence in [*found, _on_luck(data), _on_failures(data)] if sentence]
 
 
@@ -128,11 +128,11 @@ def _how_sure(data: StudyData, split: Split) -> str:
     return f"{text}: {_count(split.better, 'trial')} against {split.others}, p {_p(split.p)}."
 
 
-def _on_importances(found: Sequence[Importance], trials: int) -> Sentence:
+def _on_importances(found: Sequence[Importance]) -> Sentence:
     if not found:
         why = f"That takes {LEAST_TRIALS} trials whose scores differ."
         return Sentence(OPEN, "Which parameters matter: too few trials", why)
-    chance = f"chance alone reaches {found[0].chance:.0%}"
+    trials, chance = found[0].trials, f"chance alone reaches {found[0].chance:.0%}"
     if clear := [each for each in found if each.is_clear]:
         named = ", ".join(f"{each.key} ({each.share:.0%})" for each in clear)
         return Sentence(

@@ -70,7 +70,8 @@ def theme(dark: bool) -> dict[str, Any]:
 def chart(key: str, title: str, note: str, drawn: Any, height: int = HEIGHT) -> Chart:
     """What Altair made, as a chart of a page."""
     with alt.data_transformers.enable("default", max_rows=None, consolidate_datasets=False):
-        spec = drawn.properties(width="container", height=height).to_dict()
+        # Not validated: each row would be, which takes seconds of a large study. Our tests draw every chart.
+        spec = drawn.properties(width="container", height=height).to_dict(validate=False)
     spec.pop("$schema", None)
     spec.pop("config", None)  # Altair's own: the theme takes its place
     return Chart(key, title, note, {**spec, "autosize": {"type": "fit-x", "contains": "padding"}})

@@ -35,8 +35,8 @@ UNFREEZE, THAW_AT, NEVER = "unfreeze", "thaw_at", "never"  # as spaces call what
 FREEZING = (DEPTH, UNFREEZE, THAW_AT)
 LEAST_TRIALS, LEAST_SIDE = 8, 3  # in all, and on each side of a split
 LEAST_FOR_INTERVAL = 5  # trials on each side: of fewer, a bootstrap interval is too narrow
-PERMUTATIONS, RESAMPLES = 1999, 1000
-MOST = 300  # trials: of more, so many are drawn
+PERMUTATIONS, RESAMPLES = 1999, 500
+MOST = 1000  # trials: of more, so many are drawn
 LEVEL = 0.05
 CUTS = (0.2, 0.35, 0.5, 0.65, 0.8)  # quantiles where a number may split the trials
 
@@ -103,11 +103,11 @@ def standing(data: StudyData, trials: Sequence[Trial]) -> np.ndarray:
     return np.sign(lead).sum(axis=1) / max(1, len(trials) - 1)
 
 
-def sample(trials: Sequence[Trial], seed: int = 0) -> list[Trial]:
-    """All of them, or as many as are tested within seconds, drawn evenly at random."""
-    if len(trials) <= MOST:
+def sample(trials: Sequence[Trial], most: int = MOST) -> list[Trial]:
+    """All of them, or as many as can be looked at within seconds, drawn evenly at random."""
+    if len(trials) <= most:
         return list(trials)
-    drawn = np.random.default_rng(seed).choice(len(trials), MOST, replace=False)
+    drawn = np.random.default_rng(0).choice(len(trials), most, replace=False)
     return [trials[index] for index in sorted(drawn)]
 
 
@@ -124,7 +124,7 @@ def splits(data: StudyData) -> dict[str, Split | None]:
 
 
 def values(data: StudyData, trials: Sequence[Trial], key: str) -> np.ndarray:
-    """A parameter of each trial as a number: itself, its logarithm, or the place of a choice."""
+    """A parameter of each trial as a number: itself, or the place of a choice."""
     domain, given = data.space.searched[key], [trial.config[key] for trial in trials]
     if isinstance(domain, Categorical):
         order = {repr(value): place for place, value in enumerate(domain.categories)}
@@ -142,10 +142,10 @@ def _split(key: str, data: StudyData, trials: Sequence[Trial], lead: np.ndarray,
         return None
     sides = np.array([mask for _, _, mask in masks]).T.astype(float)  # (N, K)
     wins = np.sign(lead)
-    counted = [wins]
+    counted = [wins.sum(axis=1)]
     if key in FREEZING:
         counted += [_drawn(wins, frozen & (wins < 0)), _drawn(wins, frozen & (wins > 0))]
-    statistic = _gehan(wins, sides)
+    statistic = _gehan(counted[0], sides)
     best = int(np.argmax(np.abs(statistic)))
     generator = np.random.default_rng(0)
     shuffled = [generator.permutation(sides) for _ in range(PERMUTATIONS)]
@@ -155,20 +155,20 @@ def _split(key: str, data: StudyData, trials: Sequence[Trial], lead: np.ndarray,
         relation, mask = {"=": "≠", "≥": "<"}[relation], ~mask
     difference = float(np.median(lead[np.ix_(mask, ~mask)]))
     counts = int(mask.sum()), int((~mask).sum())
-    return Split(key, relation, value, *counts, p, difference, *_interval(lead, mask))
+    return Split(key, relation, value, *counts, p, difference)
 
 
 def _drawn(wins: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Wins and losses, some of them as draws, for the other trial of the pair as well."""
-    return np.where(some | some.T, 0.0, wins)
+    """(N,) wins less losses of each trial, where some count as draws, for the other trial of the pair as well."""
+    return np.where(some | some.T, 0.0, wins).sum(axis=1)
 
 
-def _chance(wins: np.ndarray, sides: np.ndarray, shuffled: Sequence[np.ndarray], best: int, direction: float) -> float:
+def _chance(won: np.ndarray, sides: np.ndarray, shuffled: Sequence[np.ndarray], best: int, direction: float) -> float:
     """How often permuted trials are told apart by any split as well as these by the best one; 1 if the other way."""
-    reached = direction * _gehan(wins, sides)[best] - 1e-9
+    reached = direction * _gehan(won, sides)[best] - 1e-9
     if reached <= 0:
         return 1.0
-    return (1 + sum(np.abs(_gehan(wins, each)).max() >= reached for each in shuffled)) / (len(shuffled) + 1)
+    return (1 + sum(np.abs(_gehan(won, each)).max() >= reached for each in shuffled)) / (len(shuffled) + 1)
 
 
 def _concerns(key: str, data: StudyData, trial: Trial) -> bool:
@@ -194,18 +194,16 @@ def _masks(key: str, data: StudyData, trials: Sequence[Trial]) -> list[tuple[str
     return [way for way in ways if LEAST_SIDE <= way[2].sum() <= len(trials) - LEAST_SIDE]
 
 
-def _gehan(wins: np.ndarray, sides: np.ndarray) -> np.ndarray:
+def _gehan(won: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """(K,) Gehan's statistic of each of K ways to split N trials, in standard deviations.
 
     Args:
-        wins: (N, N) 1, -1, or 0 where a pair draws or cannot be compared.
+        won: (N,) wins less losses of each trial. Within a side they cancel out: what is left is against the other.
         sides: (N, K) 1 on one side, 0 on the other.
     """
-    # Within a side wins and losses cancel out: what is left is those against the other.
-    total = wins.sum(axis=1) @ sides
-    n, m = len(wins), sides.sum(axis=0)
-    variance = m * (n - m) / (n * (n - 1)) * np.square(wins.sum(axis=1)).sum()
-    return total / np.sqrt(np.maximum(variance, 1e-12))
+    n, m = len(won), sides.sum(axis=0)
+    variance = m * (n - m) / (n * (n - 1)) * np.square(won).sum()
+    return won @ sides / np.sqrt(np.maximum(variance, 1e-12))
 
 
 def _interval(lead: np.ndarray, mask: np.ndarray) -> tuple[float | None, float | None]:
@@ -234,7 +232,7 @@ def _holm(given: Sequence[float]) -> list[float]:
 
 
 def _checked(split: Split, data: StudyData, trials: Sequence[Trial], lead: np.ndarray) -> Split:
-    """A split with what else its sides differ in, if the trials tell anything of it."""
+    """A split with its interval, and with what else its sides differ in, if the trials tell anything of it."""
     if not split.is_clear:
         return split
     use = [index for index, trial in enumerate(trials) if _concerns(split.key, data, trial)]
@@ -251,7 +249,8 @@ def _checked(split: Split, data: StudyData, trials: Sequence[Trial], lead: np.nd
     apart["order"], goes_with["order"] = _differs(order, mask, False), _goes_with(order, stand, False)
     corrected = dict(zip(apart, _holm(list(apart.values())), strict=True))
     also = [key for key in apart if corrected[key] < LEVEL and goes_with[key] < LEVEL]
-    return replace(split, confounded=tuple(also))
+    low, high = _interval(lead[np.ix_(use, use)], mask)
+    return replace(split, low=low, high=high, confounded=tuple(also))
 
 
 def _holds(split: Split, value: object) -> bool:

@@ -24,6 +24,7 @@ from platform.evidence import LEAST_TRIALS, sample, standing
 from platform.study_data import StudyData
 
 TREES, DEPTH, SHUFFLES = 16, 8, 20
+MOST = 300  # trials: of more, so many are drawn
 CHANCE = 0.95  # of the shuffles' most important parameters, as many lie below
 
 
@@ -35,11 +36,13 @@ class Importance:
         key: Its name.
         share: Of the variance between trials that it explains, in 0..1; all together are 1.
         chance: What the most important parameter has at most in 95 % of the shuffles.
+        trials: Of how many trials that was found.
     """
 
     key: str
     share: float
     chance: float
+    trials: int
 
     @property
     def is_clear(self) -> bool:
@@ -49,7 +52,7 @@ class Importance:
 
 def importances(data: StudyData) -> list[Importance]:
     """The searched parameters that took several values, the most important first; none where trials are too few."""
-    trials = sample(data.scored)
+    trials = sample(data.scored, MOST)
     if len(trials) < LEAST_TRIALS:
         return []
     logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)  # quantized domains lose that
@@ -65,7 +68,7 @@ def importances(data: StudyData) -> list[Importance]:
     generator = np.random.default_rng(0)
     shuffled = [_shares(points, generator.permutation(worth), distributions) for _ in range(SHUFFLES)]
     chance = float(np.quantile([max(each.values()) for each in shuffled], CHANCE))
-    return [Importance(key, found[key], chance) for key in sorted(varied, key=lambda key: -found[key])]
+    return [Importance(key, found[key], chance, len(trials)) for key in sorted(varied, key=lambda key: -found[key])]
 
 
 def _shares(

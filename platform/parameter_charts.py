@@ -55,7 +55,7 @@ def by_thaw(data: StudyData) -> Chart | None:
     return charts.chart("by_thaw", "Score against thaw point", note, charts.points(rows, data, x))
 
 
-def importance(found: Sequence[Importance], trials: int) -> Chart | None:
+def importance(found: Sequence[Importance]) -> Chart | None:
     """What made the difference between trials."""
     if not found:
         return None
@@ -66,7 +66,7 @@ def importance(found: Sequence[Importance], trials: int) -> Chart | None:
         x=alt.X("share:Q", title="share of the variance between trials", axis=alt.Axis(format="%")),
         tooltip=[charts.tip("parameter"), charts.tip("share")],
     )
-    note = f"fANOVA over {trials} trials. Only right of the dotted line it is more than chance alone shows."
+    note = f"fANOVA over {found[0].trials} trials. Only right of the dotted line it is more than chance alone shows."
     drawn = alt.layer(drawn, charts.rule(found[0].chance))
     return charts.chart("importance", "Parameter importances", note, drawn, 20 * len(rows) + 10)
 
@@ -108,7 +108,7 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
         tooltip=tips,
         color=alt.Color("score:Q", scale=ramp, legend=None),
         strokeWidth=alt.when(hover).then(alt.value(3.5)).otherwise(alt.value(1.5)),
-        opacity=alt.when(hover).then(alt.value(1)).otherwise(alt.value(faint)),
+        strokeOpacity=alt.when(hover).then(alt.value(1)).otherwise(alt.value(faint)),
     ).add_params(hover)
     winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
     colours = charts.kinds(rows, legend=False)["color"]

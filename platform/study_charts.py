@@ -28,7 +28,7 @@ def all_charts(data: StudyData, importances: Sequence[Importance]) -> list[Chart
         by_depth(data),
         by_schedule(data),
         by_thaw(data),
-        importance(importances, len(data.scored)),
+        importance(importances),
         parallel(data, importances),
         curves(data),
         losses(data),
@@ -142,13 +142,13 @@ def curves(data: StudyData) -> Chart | None:
     axes = {"x": charts.epoch(), "y": charts.score(data), "color": charts.kinds(rows)["color"]}
     kept = alt.FieldOneOfPredicate("kind", ["best", "baseline"])
     faint = max(0.25, min(0.7, 20 / len(shown)))
-    lines = alt.Chart(values(rows)).mark_line(point=alt.OverlayMarkDef(size=14))
+    lines = alt.Chart(values(rows)).mark_line(point=alt.OverlayMarkDef(size=14) if len(shown) <= BEST_CURVES else False)
     every = lines.encode(
         **axes,
         detail="trial:N",
         tooltip=tips,
         strokeWidth=alt.when(hover).then(alt.value(3.5)).otherwise(alt.value(1.4)),
-        opacity=alt.when(hover).then(alt.value(1)).when(kept).then(alt.value(1)).otherwise(alt.value(faint)),
+        strokeOpacity=alt.when(hover).then(alt.value(1)).when(kept).then(alt.value(1)).otherwise(alt.value(faint)),
     ).add_params(hover)
     winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
     marks = alt.Chart(values(thawed)).mark_point(shape="triangle-up", size=90).encode(**axes, tooltip=tips)

@@ -255,7 +255,8 @@ def test_odd_studies_have_a_page_too(tmp_path, chromium, made, charts, says):
 def test_a_thousand_trials(tmp_path, chromium):
     folder = searched(tmp_path / "study", 1000)
     text = check(chromium, report.write(folder), 10, sizes=[("light", 390), ("dark", 1280)])
-    assert "Freeze the first 3 of 5 stages" in text
+    assert "Choose lr_head" in text
+    assert "are not drawn" in text
 
 
 def test_a_real_study(toy_project, chromium):
