@@ -96,6 +96,24 @@ class Journal:
         os.close(self._file)
 
 
+class Reading(Journal):
+    """A journal as it is now, which another process may be writing: read, never written."""
+
+    def __init__(self, file: Path) -> None:
+        """
+        Raises:
+            InputError: A line is not what was written, or there is no such file.
+        """
+        self.events, self.torn = read(file), False
+
+    def append(self, kind: str, data: dict[str, Any]) -> Event:
+        """
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("this journal is only read")
+
+
 def first(file: Path) -> Event | None:
     """The event that a journal begins with, None where that cannot be read."""
     try:

@@ -340,6 +340,32 @@ def record_pictures(
     return ""
 
 
+def record_page(study: StudyFacts, file: Path) -> str:
+    """Keeps a page with a study's run, which must be there already; one of the same name is replaced.
+
+    Returns:
+        "", or why MLflow did not take it.
+    """
+    set_environment()
+    database = _sqlite_file(study.tracking_uri)
+    if database is not None and not database.exists():  # which MLflow would make
+        return f"Not in MLflow: there is no {database}"
+    from mlflow import MlflowClient
+
+    recorder = Recorder(study)
+    try:
+        recorder.client = MlflowClient(study.tracking_uri)
+        experiment = recorder.client.get_experiment_by_name(study.experiment)
+        recorder.experiment_id = experiment.experiment_id if experiment else ""
+        run = recorder._find({"kind": "study"}) if experiment else None
+        if run is None:
+            return f"Not in MLflow at {study.tracking_uri}: it holds no run of this study"
+        recorder.client.log_artifact(run.info.run_id, str(file))
+    except Exception as error:  # MLflow raises of all kinds; the page is on the disk already
+        return f"Not in MLflow at {study.tracking_uri}: {type(error).__name__}: {error}"
+    return ""
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether MLflow will never take what it was sent, as far as can be told; else it is tried again."""
     from mlflow.exceptions import MlflowException

@@ -53,6 +53,7 @@ from platform.rollout import Rollout
 from platform.search import Search
 from platform.space import show
 from platform.spending import Meter
+from platform.tensorboard_log import TensorBoardLog
 from platform.tuner import RAYS, our_metrics
 from platform.view import LiveView
 
@@ -264,12 +265,13 @@ def search(
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
     if (asked := plan.confirm or confirmation.NONE) != (ledger.confirm or confirmation.NONE):
         ledger.tell("confirm", asked=asked)
-    ledger.tell("open")
+    ledger.tell("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
     known = facts.from_json(ledger.events[0].data["facts"])
     delivery = Delivery(known, ledger.events, request.folder, ledger.journal.sync)
     view = LiveView(space, ledger, console, request.time_budget)
     janitor = Janitor(space, ledger, partial(checkpoints.of, request))
-    ledger.listeners += [delivery.told, view.told, janitor.told]
+    tensorboard = TensorBoardLog(request.folder, ledger, console.print)
+    ledger.listeners += [delivery.told, view.told, janitor.told, tensorboard.told]
     decides = Search(space, request.seed, ledger, plan.resources.gpus_per_trial)
     delivery.start()
     meter = rolled.meter if rolled else None

@@ -1,0 +1,182 @@
+"""What a study advises, in plain sentences, and where its trials do not tell. How it is found: `platform.evidence`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ray.tune.search.sample import Integer
+
+from platform.charts import number
+from platform.evidence import LEAST_SIDE, LEAST_TRIALS, THAW_AT, UNFREEZE, Split
+from platform.importance import Importance
+from platform.space import DEPTH
+from platform.study_data import StudyData
+
+TOLD, OPEN, CAUTION = "told", "open", "caution"  # kinds of sentences
+MOST = 3  # parameters besides freezing that are spoken of
+QUESTIONS = {DEPTH: "How many stages to freeze", UNFREEZE: "How to thaw", THAW_AT: "When to thaw"}
+SCHEDULES = {"never": "Thaw nothing", "at_once": "Thaw all at once", "gradual": "Thaw gradually"}
+SCHEDULES |= {"on_plateau": "Thaw a stage whenever the score stands still"}
+
+ENDED = {"never": "thawed nothing", "at_once": "thawed all at once", "gradual": "thawed one after the other"}
+ENDED |= {"on_plateau": "thawed one whenever the score stood still"}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A piece of advice.
+
+    Attributes:
+        kind: "told": the trials tell it; "open": they do not; "caution": what is to be borne in mind.
+        lead: What to do, or the question.
+        text: How sure that is, and why.
+    """
+
+    kind: str
+    lead: str
+    text: str
+
+
+def advice(data: StudyData, splits: Mapping[str, Split | None], importances: Sequence[Importance]) -> list[Sentence]:
+    """What the trials of a study tell: of freezing and thawing always, of other parameters what is clear."""
+    if not data.scored:
+        return [Sentence(OPEN, "Nothing can be said yet", "No trial of what was searched has a score.")]
+    asked = [key for key in QUESTIONS if key in data.space.searched]
+    few = [key for key in asked if splits.get(key) is None]
+    found = [_on_best(data), *[_on_freezing(data, split) for key in asked if (split := splits.get(key))]]
+    found += [_too_few(data, few)] if few else []
+    others = sorted(
+        (split for key, split in splits.items() if split and key not in QUESTIONS), key=lambda split: split.p
+    )
+    found += [_told(data, split) for split in others if split.is_clear and not split.confounded][:MOST]
+    found += [_confounded(data, split) for split in others if split.is_clear and split.confounded][:MOST]
+    found.append(_on_importances(importances))
+    return [sentence for sentence in [*found, _on_luck(data), _on_failures(data)] if sentence]
+
+
+def _on_best(data: StudyData) -> Sentence | None:
+    """What the best trial does with the stages."""
+    if not (best := data.best) or DEPTH not in best.config:
+        return None
+    depth, how = best.config[DEPTH], ENDED.get(str(best.config.get(UNFREEZE)), "")
+    at = (
+        f", from {best.config[THAW_AT]:.0%} of the budget on"
+        if best.thaw is not None and THAW_AT in best.config
+        else ""
+    )
+    frozen = (
+        f"It froze {depth}{_of(data)} stages at first{how and f' and {how}'}{at}." if depth else "It froze nothing."
+    )
+    where = "" if data.result.get("best") else " so far"
+    return Sentence(TOLD, f"The best trial{where} is {best.name}", frozen)
+
+
+def _on_freezing(data: StudyData, split: Split) -> Sentence:
+    if split.is_clear:
+        return _confounded(data, split) if split.confounded else _told(data, split)
+    do = _do(data, split)
+    leaning = (
+        f"If anything, {do[0].lower()}{do[1:]}: the median is {number(abs(split.difference))} {data.metric} better"
+    )
+    trials = f"({_count(split.better, 'trial')} against {split.others})"
+    chance = f"{leaning} {trials}, not clearly more than chance (p {_p(split.p)})."
+    return Sentence(OPEN, f"{QUESTIONS[split.key]}: the trials do not tell", chance)
+
+
+def _too_few(data: StudyData, keys: Sequence[str]) -> Sentence:
+    asked = [QUESTIONS[key] for key in keys]
+    lead = ", ".join([asked[0], *[each[0].lower() + each[1:] for each in asked[1:]]])
+    scored = f"Only {_count(len(data.scored), 'trial')} with a score, or too much alike"
+    why = f"a comparison takes {LEAST_TRIALS} that it concerns, {LEAST_SIDE} on each side."
+    return Sentence(OPEN, f"{lead}: too few trials", f"{scored}: {why}")
+
+
+def _told(data: StudyData, split: Split) -> Sentence:
+    return Sentence(TOLD, _do(data, split), _how_sure(data, split))
+
+
+def _confounded(data: StudyData, split: Split) -> Sentence:
+    others = [f"{key}" if key != "order" else "how late they were proposed" for key in split.confounded]
+    also = f" But these trials differ in {' and '.join(others)} as well, which alone may explain it."
+    return Sentence(OPEN, f"{_do(data, split)}, perhaps", _how_sure(data, split) + also)
+
+
+def _do(data: StudyData, split: Split) -> str:
+    """What a split advises."""
+    key, value, relation = split.key, split.value, split.relation
+    if key == DEPTH:
+        stages = f"{_of(data)} stages".strip()
+        ways = {"=": f"the first {value} {stages}", "≠": f"another number than {value} {stages}",
+                "≥": f"at least the first {value} {stages}", "<": f"fewer than {value} {stages}"}  # fmt: skip
+        nothing = (relation, value) in (("=", 0), ("<", 1))
+        return "Freeze nothing" if nothing else f"Freeze {ways[relation]}"
+    if key == UNFREEZE:
+        known = SCHEDULES.get(str(value), f"Thaw as {value}")
+        return known if relation == "=" else f"Use another unfreezing schedule than {value}"
+    if key == THAW_AT and isinstance(value, float):
+        return f"Thaw {'after' if relation == '≥' else 'before'} {value:.0%} of the budget"
+    words = {"=": "", "≠": "other than ", "≥": "of at least ", "<": "below "}
+    return f"Choose {key} {words[relation]}{_value(value)}"
+
+
+def _how_sure(data: StudyData, split: Split) -> str:
+    higher = "higher" if data.space.mode == "max" else "lower"
+    text = f"At equal epochs such trials scored {number(abs(split.difference))} {data.metric} {higher} than the others"
+    if split.difference <= 0:
+        text = "At equal epochs such trials won more often than the others"
+    if split.low is not None and split.high is not None:
+        text += f" (95 % interval {number(split.low)} to {number(split.high)})"
+    return f"{text}: {_count(split.better, 'trial')} against {split.others}, p {_p(split.p)}."
+
+
+def _on_importances(found: Sequence[Importance]) -> Sentence:
+    if not found:
+        why = f"That takes {LEAST_TRIALS} trials whose scores differ."
+        return Sentence(OPEN, "Which parameters matter: too few trials", why)
+    trials, chance = found[0].trials, f"chance alone reaches {found[0].chance:.0%}"
+    if clear := [each for each in found if each.is_clear]:
+        named = ", ".join(f"{each.key} ({each.share:.0%})" for each in clear)
+        return Sentence(
+            TOLD, f"What made the difference: {named}", f"Shares of what {trials} trials differ in; {chance}."
+        )
+    most = f"{found[0].key} has the largest share of what {trials} trials differ in, {found[0].share:.0%}"
+    return Sentence(OPEN, "Which parameters matter: the trials do not tell", f"{most}, but {chance}.")
+
+
+def _on_luck(data: StudyData) -> Sentence | None:
+    """How sure the winner is."""
+    if not data.result.get("best"):
+        return None
+    if told := data.result.get("confirmation"):
+        return Sentence(TOLD if told["is_champion"] else CAUTION, told["verdict"], told["note"])
+    luck = "The best score is of one seed, and was picked because it was the best: part of its lead is luck."
+    how = "How much, --confirm 3x3 tells: the best three once more, with three seeds each, beside the baselines."
+    return Sentence(CAUTION, "Not confirmed yet", f"{luck} {how}")
+
+
+def _on_failures(data: StudyData) -> Sentence | None:
+    failed = sum(trial.status == "failed" for trial in data.searched)
+    unscored = len(data.searched) - len(data.scored) - failed
+    parts = [f"{failed} that failed"] * bool(failed) + [f"{unscored} without a score yet"] * bool(unscored)
+    if not parts:
+        return None
+    return Sentence(
+        CAUTION, "Left out of all this", f"{' and '.join(parts)}, of {_count(len(data.searched), 'searched trial')}."
+    )
+
+
+def _of(data: StudyData) -> str:
+    """Of how many stages, where the search could freeze all of them: its range was not narrowed."""
+    domain, narrowed = data.space.params[DEPTH], [each.partition("=")[0] for each in data.request.get("settings", [])]
+    return f" of {domain.upper - 1}" if isinstance(domain, Integer) and DEPTH not in narrowed else ""
+
+
+def _value(value: object) -> str:
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

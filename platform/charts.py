@@ -1,0 +1,176 @@
+"""What all charts share: Vega-Lite specifications that are drawn in a page, and as PNG and SVG files.
+
+Colours come from a theme, for light and for dark, so that a chart follows its reader. The kinds of trials have colours
+after Okabe and Ito's palette, told apart by colour-blind readers too, and shapes of their own.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from platform.ledger import Trial
+from platform.study_data import StudyData
+
+KINDS = ("best", "finished", "pruned", "failed", "interrupted", "running", "baseline")  # of trials
+SHAPES = ("diamond", "circle", "triangle-down", "cross", "triangle-right", "triangle-up", "square")
+LIGHT = ("#D55E00", "#0072B2", "#8A949E", "#B8860B", "#A8527F", "#009E73", "#5B6570")
+DARK = ("#FF9F5A", "#56B4E9", "#77828D", "#F0E442", "#E39AC4", "#35C79B", "#C3CBD3")
+FONT = "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
+HEIGHT, FILE_WIDTH = 260, 680  # pixels; the width of a chart in a file
+DIGITS = 5  # of a number in a chart
+FORMATS = {"score": ".4f", "mean": ".4f", "low": ".4f", "high": ".4f", "value": ".4f", "share": ".0%", "cost": ",.0f"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with what is said about it.
+
+    Attributes:
+        key: Its name, also of its files.
+        title: What it shows.
+        note: How to read it.
+        spec: Vega-Lite, as wide as its place.
+    """
+
+    key: str
+    title: str
+    note: str
+    spec: dict[str, Any]
+
+
+def theme(dark: bool) -> dict[str, Any]:
+    """Vega-Lite's config for a light or a dark page."""
+    faint, line = ("#A9B2BB", "#333B43") if dark else ("#56616B", "#E3E7EA")
+    colours = DARK if dark else LIGHT
+    return {
+        "background": "transparent",
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": {
+            **dict.fromkeys(("gridColor", "domainColor", "tickColor"), line),
+            **dict.fromkeys(("labelColor", "titleColor"), faint),
+            **dict.fromkeys(("labelFontSize", "titleFontSize"), 11),
+            "titleFontWeight": "normal",
+        },
+        "legend": {"labelColor": faint, "titleColor": faint, "orient": "top", "title": None},
+        "range": {"category": list(colours), "ramp": [line, colours[1]]},
+        "mark": {"color": colours[1], "tooltip": True},
+        "rule": {"color": faint},
+        "text": {"color": faint, "fontSize": 11},
+        "tick": {"color": faint},
+        "line": {"strokeWidth": 1.5},
+        "point": {"size": 60, "filled": True},
+        "bar": {"color": colours[1]},
+    }
+
+
+def chart(key: str, title: str, note: str, drawn: Any, height: int = HEIGHT) -> Chart:
+    """What Altair made, as a chart of a page."""
+    with alt.data_transformers.enable("default", max_rows=None, consolidate_datasets=False):
+        # Not validated: each row would be, which takes seconds of a large study. Our tests draw every chart.
+        spec = drawn.properties(width="container", height=height).to_dict(validate=False)
+    spec.pop("$schema", None)
+    spec.pop("config", None)  # Altair's own: the theme takes its place
+    return Chart(key, title, note, {**spec, "autosize": {"type": "fit-x", "contains": "padding"}})
+
+
+def rows_of(data: StudyData, trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """What a chart tells of each trial."""
+    return [
+        {
+            "id": trial.id,
+            "trial": name_of(trial),
+            "score": data.score(trial),
+            "kind": kind_of(data, trial),
+            "epochs": trial.epochs,
+            "cost": data.device_seconds.get(trial.id, 0.0),
+            "frozen": said(trial.config.get("freeze_depth")),
+            "unfreeze": said(trial.config.get("unfreeze")),
+            "place": (index * 0.618034) % 1 - 0.5,  # sideways, where trials share a column
+            "config": trial.config,
+        }
+        for index, trial in enumerate(trials)
+    ]
+
+
+def name_of(trial: Trial) -> str:
+    """A trial's name, with the baseline's."""
+    return f"{trial.name} ({trial.baseline})" if trial.baseline else trial.name
+
+
+def kind_of(data: StudyData, trial: Trial) -> str:
+    """One of KINDS."""
+    if trial is data.best:
+        return "best"
+    if trial.baseline:
+        return "baseline"
+    return "interrupted" if trial.status == "waiting" else trial.status
+
+
+def points(rows: list[dict[str, Any]], data: StudyData, x: alt.X) -> alt.Chart:
+    """A mark for each trial."""
+    tips = [tip("trial"), tip("kind", "status"), tip("score", data.metric), tip("epochs")]
+    tips += [tip("frozen", "stages frozen"), tip("unfreeze"), tip("cost", f"{data.device}-seconds")]
+    drawn = alt.Chart(values(rows)).mark_point(opacity=0.85)
+    return drawn.encode(x=x, y=score(data), tooltip=tips, **kinds(rows))
+
+
+def score(data: StudyData) -> alt.Y:
+    """The axis of scores."""
+    return alt.Y("score:Q", title=data.metric, scale=alt.Scale(zero=False, nice=True))
+
+
+def epoch() -> alt.X:
+    """The axis of epochs."""
+    axis = alt.Axis(tickMinStep=1, format="d")
+    return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
+
+
+def kinds(rows: Iterable[dict[str, Any]], legend: bool = True) -> dict[str, Any]:
+    """The colours and shapes of kinds, with a legend of those that are there."""
+    there = {row["kind"] for row in rows}
+    shown = alt.Legend(values=[kind for kind in KINDS if kind in there]) if legend and len(there) > 1 else None
+    return {
+        "color": alt.Color("kind:N", scale=alt.Scale(domain=list(KINDS)), legend=shown),
+        "shape": alt.Shape("kind:N", scale=alt.Scale(domain=list(KINDS), range=list(SHAPES)), legend=shown),
+    }
+
+
+def tip(field: str, title: str | None = None) -> alt.Tooltip:
+    """A line of what is told under the pointer."""
+    if field in FORMATS:
+        return alt.Tooltip(f"{field}:Q", title=title or field, format=FORMATS[field])
+    return alt.Tooltip(f"{field}:N", title=title or field)
+
+
+def rule(at: float) -> alt.Chart:
+    """A dotted line from top to bottom."""
+    return alt.Chart(values([{"at": at}])).mark_rule(strokeDash=[2, 3], tooltip=None).encode(x=alt.X("at:Q"))
+
+
+def values(rows: Sequence[dict[str, Any]]) -> alt.Data:
+    """Rows as a chart holds them."""
+    kept = [{key: _short(value) for key, value in row.items() if key not in ("config", "id")} for row in rows]
+    return alt.Data(values=kept)
+
+
+def number(value: float) -> str:
+    """As people read it."""
+    return f"{value:.3g}" if abs(value) < 0.01 or abs(value) >= 1000 else f"{value:.3f}"
+
+
+def said(value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return "–"
+    return number(value) if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def _short(value: Any) -> Any:
+    """A number with the digits that can be seen; what is not finite as nothing: JSON has no word for it."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

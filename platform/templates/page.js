@@ -1,0 +1,59 @@
+"use strict";
+const told = JSON.parse(document.getElementById("told").textContent);
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+
+// Expressions are interpreted: the page forbids the browser to make code out of text.
+const options = (isDark) => ({
+  config: isDark ? told.dark : told.light, renderer: "svg", actions: false, ast: true,
+  tooltip: { theme: isDark ? "dark" : "light" },
+});
+
+const drawn = {};
+async function draw(isDark) {
+  for (const element of document.querySelectorAll(".chart")) {
+    const key = element.dataset.chart;
+    const before = drawn[key];
+    drawn[key] = await vegaEmbed(element, told.charts[key].spec, options(isDark));
+    if (before) before.finalize();
+  }
+  document.documentElement.dataset.drawn = isDark ? "dark" : "light";
+}
+
+// What is saved is light, of one width and with its title, however the page is looked at.
+async function save(key, type) {
+  const chart = told.charts[key], place = document.createElement("div");
+  const spec = { ...chart.spec, width: told.width, title: chart.title, background: "white" };
+  const { view, finalize } = await vegaEmbed(place, spec, options(false));
+  const link = document.createElement("a");
+  link.href = await view.toImageURL(type, 2);
+  link.download = `${told.name}-${key}.${type}`;
+  link.click();
+  finalize();
+}
+
+function sort(button) {
+  const header = button.closest("th"), table = header.closest("table"), body = table.tBodies[0];
+  const column = [...header.parentNode.children].indexOf(header);
+  const down = header.getAttribute("aria-sort") !== "descending";
+  for (const other of header.parentNode.children) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  const known = (text) => text !== "" && text !== "–";
+  const rows = [...body.rows].sort((one, other) => {
+    const a = value(one), b = value(other);
+    if (!known(a) || !known(b)) return known(b) - known(a);
+    const order = isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
+    return down ? -order : order;
+  });
+  body.append(...rows);
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.dataset.save) save(button.dataset.key, button.dataset.save);
+  else if (button?.dataset.sort !== undefined) sort(button);
+});
+dark.addEventListener("change", (event) => draw(event.matches));
+window.addEventListener("beforeprint", () => draw(false));
+window.addEventListener("afterprint", () => draw(dark.matches));
+draw(dark.matches);

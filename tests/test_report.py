@@ -1,0 +1,483 @@
+"""The page of a study, opened in a real browser from a file, without a network; and what it tells."""
+
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.tune.search.sample import Categorical
+from told_study import EPOCHS, Told, searched
+
+from platform import advice, compare_page, evidence, report, study_data, task
+from platform.importance import importances
+from platform.plan import describe
+from platform.space import Space
+
+MOST_BYTES = 15e6
+HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1> H&M \"'{{7*7}}"
+SIZES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
+
+# Of each text its contrast with what is behind it (WCAG 2.2), where that is below 4.5; 3 for large text.
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, w, i) => sum + w * linear(c[i] / 255), 0);
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const c = rgb(getComputedStyle(e).backgroundColor);
+      if (c.length < 4 || c[3] > 0.99) return c;
+    }
+    return [255, 255, 255];
+  };
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement, style = getComputedStyle(element);
+    if (!node.textContent.trim() || !element.getClientRects().length || element.closest("script,noscript")) continue;
+    const svg = element.closest("svg"), colour = rgb(svg ? style.fill : style.color);
+    const [a, b] = [light(colour), light(behind(svg ? svg.parentElement : element))].sort((x, y) => y - x);
+    const least = parseFloat(style.fontSize) >= 24 ? 3 : 4.5, contrast = (a + 0.05) / (b + 0.05);
+    if (contrast < least) found.push(`${node.textContent.trim()}: ${contrast.toFixed(2)}`);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with playwright.sync_playwright() as play:
+        if found is None and not Path(play.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium on this machine")
+        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page in a browser without a network, and all that it complained of or asked for."""
+
+    def __init__(self, chromium, file: Path, scheme: str = "light", width: int = 1280) -> None:
+        self.context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+        self.complaints = list[str]()
+        self.page = self.context.new_page()
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
+        self.page.goto(file.as_uri())
+        self.page.wait_for_selector(f"html[data-drawn={scheme}]", state="attached", timeout=60_000)
+
+    def _asked(self, request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.complaints.append(request.url)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.context.close()
+
+
+def check(chromium, file: Path, charts: int, sizes=SIZES) -> str:
+    """That a page is whole, however it is looked at; returns its text."""
+    assert file.stat().st_size < MOST_BYTES
+    text = ""
+    for scheme, width in sizes:
+        with Opened(chromium, file, scheme, width) as opened:
+            page = opened.page
+            assert opened.complaints == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            marks = page.eval_on_selector_all(
+                ".chart", "all => all.map(one => one.querySelectorAll('svg [class*=mark-] path, svg line').length)"
+            )
+            assert len(marks) == charts
+            assert all(marks)
+            assert page.evaluate(CONTRAST) == []
+            assert page.evaluate("window.hacked") is None
+            assert page.eval_on_selector_all("img", "all => all.every(one => one.alt && one.naturalWidth > 0)")
+            levels = page.eval_on_selector_all("h1, h2, h3", "all => all.map(one => Number(one.tagName[1]))")
+            assert levels.count(1) == 1
+            assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+            text = page.inner_text("body")
+    return text
+
+
+def confirmation() -> dict:
+    def row(name, kind, scores, **more):
+        runs = [{"trial_id": f"{name}-seed-{seed}", "seed": seed, "status": "finished" if score else "failed",
+                 "metrics": {}, "test_metrics": {"test/score": score} if score else {}}
+                for seed, score in enumerate(scores, start=1)]  # fmt: skip
+        return {"name": name, "kind": kind, "trial_id": "", "config": {}, "runs": runs, "mean": None, "low": None,
+                "high": None, "against": {}, **more}  # fmt: skip
+
+    beside = {"only the heads": {"mean": 0.12, "low": 0.05, "high": 0.19, "p": 0.01, "better": True}}
+    rows = [
+        row("trial 002", "configuration", [0.6, 0.61, 0.62], mean=0.61, low=0.58, high=0.64, against=beside),
+        row("only the heads", "baseline", [0.5, None, 0.48], mean=0.49),
+        row("x", "baseline", [None] * 3),
+    ]
+    told = {"asked": "3x3", "metric": "val/score", "test_metric": "test/score", "seeds": [1, 2, 3], "rows": rows}
+    return told | {"winner": "trial 002", "is_champion": True, "verdict": "trial 002 is better.", "note": "Of seeds."}
+
+
+def whole(folder: Path) -> Path:
+    """A study with everything: a confirmed best, baselines, references, alarms, troubles, names that mean harm."""
+    told = Told(folder, 12, facts={"tags": {"commit": HOSTILE}})
+    for number in range(1, 9):
+        told.trial(f"{number:03d}", [0.1 * n + 0.01 * number for n in range(1, 7)], "finished", thaw=number % 4 or None,
+                   freeze_depth=number % 4, lr_head=10 ** -(1 + number / 3), unfreeze="gradual")  # fmt: skip
+    told.trial("009", [0.1], "failed", error=f"Traceback\nValueError: {HOSTILE}")
+    told.trial("010", [0.2] * 6, "finished", baseline=HOSTILE, weights="none")
+    told.trial("011", [math.nan, 0.1], "pruned", losses=math.inf)
+    (folder / study_data.FINDINGS).write_text(f"{HOSTILE} is no picture\n" * 30)
+    baselines = [{"baseline": HOSTILE, "trial_id": "010", "test_metrics": {"test/score": 0.2}}]
+    return told.close(
+        best=told.best("002", **{f"test/{HOSTILE}": 0.1}),
+        baselines=baselines,
+        alarms=[f"Look: {HOSTILE}"],
+        references={f"{HOSTILE} 2": {"test/score": 0.3}},
+        confirmation=confirmation(),
+        left_out=[HOSTILE],
+        stopped="the disk is full",
+    )
+
+
+def test_the_page_of_a_study_with_everything(tmp_path, chromium):
+    folder = whole(tmp_path / "all of it")
+    text = check(chromium, report.write(folder), charts=12)
+    for part in (
+        "0.600",
+        "0.610 (0.580 to 0.640)",
+        "+0.120 (+0.050 to +0.190), p 0.01",
+        "trial 002 is better.",
+        "The study had to stop: the disk is full",
+        f"Look: {HOSTILE}",
+        f"trial 009 failed: ValueError: {HOSTILE}",
+        f"trial 010 ({HOSTILE})",
+        "10 more",
+        "Left out of all this",
+        "1 that failed",
+    ):
+        assert part in text
+    assert "49" not in re.findall(r"H&M \"'(\w+)", text), "names are no templates"
+
+
+def test_charts_are_files_as_well(tmp_path):
+    folder = whole(tmp_path / "study")
+    report.write(folder)
+    pictures = {file.name for file in (folder / "figures" / "report").iterdir()}
+    keys = {"comparison", "confirmation", "over_time", "by_cost", "by_depth", "by_schedule", "by_thaw", "importance",
+            "parallel", "curves", "losses", "statuses"}  # fmt: skip
+    assert pictures == {f"{key}.{kind}" for key in keys for kind in ("png", "svg")}
+    for file in (folder / "figures" / "report").glob("*.svg"):
+        assert "<script" not in file.read_text()
+
+
+def test_a_chart_can_be_saved_and_the_table_sorted(tmp_path, chromium):
+    with Opened(chromium, report.write(whole(tmp_path / "study")), "dark") as opened:
+        for kind, begin in (("png", b"\x89PNG"), ("svg", b"<svg")):
+            with opened.page.expect_download() as download:
+                opened.page.click(f"button[data-key=curves][data-save={kind}]")
+            assert download.value.suggested_filename == f"study-curves.{kind}"
+            assert Path(download.value.path()).read_bytes().startswith(begin)
+        scores = "all => all.map(row => row.cells[2].textContent)"
+        for _ in range(2):
+            opened.page.click(".tall th:nth-child(3) button")
+            column = opened.page.eval_on_selector_all(".tall tbody tr", scores)
+            known = [float(score) for score in column if score != "–"]
+            down = opened.page.get_attribute(".tall th:nth-child(3)", "aria-sort") == "descending"
+            assert known == sorted(known, reverse=down)
+            assert column[len(known) :] == ["–"] * (len(column) - len(known))
+        opened.page.emulate_media(color_scheme="light")
+        opened.page.wait_for_selector("html[data-drawn=light]", state="attached")
+        assert opened.page.evaluate(CONTRAST) == []
+        assert opened.complaints == []
+
+
+def nothing(folder: Path) -> Path:
+    return Told(folder).folder
+
+
+def waiting(folder: Path) -> Path:
+    told = Told(folder)
+    told.trial("001", [])
+    return folder
+
+
+def one(folder: Path) -> Path:
+    told = Told(folder, 1)
+    told.trial("001", [0.1, 0.3, 0.2], "finished")
+    return told.close(best=told.best("001"))
+
+
+def running(folder: Path) -> Path:
+    told = Told(folder)
+    told.trial("001", [0.1, 0.2], "pruned")
+    told.trial("002", [0.3])
+    told.ledger.tell("close", status="KILLED")
+    (folder / "result.json").write_text(json.dumps({"best": None, "stopped": "of before"}))
+    told.ledger.tell("open", cpus=1, gpus=0.0)
+    return folder
+
+
+def without_success(folder: Path) -> Path:
+    told = Told(folder)
+    for number in range(1, 4):
+        told.trial(f"{number:03d}", [], "failed", error="ValueError: no")
+    return told.close("FAILED", best=None)
+
+
+@pytest.mark.parametrize(
+    ("made", "charts", "says"),
+    [
+        (nothing, 0, "No epoch of what is searched has ended"),
+        (waiting, 1, "It was at work when this page was made"),
+        (one, 8, "too few trials"),
+        (running, 7, "not scored on the test split yet"),
+        (without_success, 1, "No trial of what was searched has succeeded"),
+    ],
+)
+def test_odd_studies_have_a_page_too(tmp_path, chromium, made, charts, says):
+    text = check(chromium, report.write(made(tmp_path / "study")), charts, sizes=[("light", 1280), ("dark", 390)])
+    assert says in text
+    assert "of before" not in text, "the result of an earlier process is not this one's"
+
+
+def test_a_thousand_trials(tmp_path, chromium):
+    folder = searched(tmp_path / "study", 1000)
+    text = check(chromium, report.write(folder), 10, sizes=[("light", 390), ("dark", 1280)])
+    assert "Choose lr_head" in text
+    assert "are not drawn" in text
+
+
+def test_a_real_study(toy_project, chromium):
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{toy_project}/mlflow.db"}
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=toy_project, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("platform.tune", "toy", "--name", "first")
+    for _ in range(2):
+        assert run("platform.report", "first").splitlines() == [f"{toy_project}/studies/first/report.html"]
+    text = check(chromium, toy_project / "studies" / "first" / "report.html", 8, sizes=[("light", 1280), ("dark", 390)])
+    assert "frozen" in text
+    assert "core-seconds" in text
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{toy_project}/mlflow.db")
+    experiment = client.get_experiment_by_name("toy").experiment_id
+    [parent] = client.search_runs([experiment], "tags.kind = 'study'")
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
+
+
+def test_a_page_is_written_though_mlflow_cannot_be_reached(tmp_path, capsys):
+    told = Told(tmp_path / "study", facts={"tracking_uri": "http://127.0.0.1:9"})
+    told.trial("001", [0.1], "finished")
+    told.close()
+    assert report.main(["study", "--storage", str(tmp_path)]) == 0
+    assert "Not in MLflow at http://127.0.0.1:9" in capsys.readouterr().out
+    assert (tmp_path / "study" / "report.html").exists()
+
+
+@pytest.mark.parametrize("damage", ["gone", "journal", "result"])
+def test_what_is_damaged_is_told(tmp_path, capsys, damage):
+    folder = one(tmp_path / "study")
+    file = folder / ("journal.log" if damage == "journal" else "result.json")
+    file.write_bytes(file.read_bytes().replace(b"0.3", b"0.4") if damage == "journal" else b"{")
+    name = "other" if damage == "gone" else "study"
+    assert report.main([name, "--storage", str(tmp_path)]) == report.EXIT_BAD_INPUT
+    assert "must be" in capsys.readouterr().err
+    assert not (folder / "report.html").exists()
+
+
+def test_reading_leaves_a_running_study_alone(tmp_path):
+    folder = running(tmp_path / "study")
+    before = (folder / "journal.log").read_bytes()
+    with (folder / "journal.log").open("ab") as file:
+        file.write(b"half a li")
+    report.write(folder)
+    assert (folder / "journal.log").read_bytes() == before + b"half a li"
+
+
+def test_studies_side_by_side(tmp_path, chromium):
+    first, second = whole(tmp_path / "first"), searched(tmp_path / "second", 12)
+    assert report.main(["first", "--compare", "second", "--storage", str(tmp_path)]) == 0
+    text = check(chromium, first / "comparison.html", charts=3)
+    assert "cannot be compared" not in text
+    for part in ("first", "second", "0.610 (0.580 to 0.640)", "What differs is marked"):
+        assert part in text
+    assert (
+        report.main(["--compare", "second", "first", "--storage", str(tmp_path), "--out", str(tmp_path / "p.html")])
+        == 0
+    )
+    assert (tmp_path / "p.html").exists()
+    assert second.exists()
+
+
+def test_what_cannot_be_compared_is_told(tmp_path, chromium):
+    folders = [one(tmp_path / "first"), one(tmp_path / "a" / "first")]
+    other = Told(tmp_path / "b" / "first", facts={"task": "other", "dataset": None}, metric="val/error", mode="min")
+    other.trial("001", [0.2], "finished")
+    folders.append(other.close())
+    studies = [study_data.read(folder) for folder in folders]
+    assert compare_page.faults(["a", "b"], studies[:2]) == []
+    assert len(compare_page.faults(["a", "b", "c"], studies)) == 3
+    compare_page.write(studies, tmp_path / "page.html")
+    text = check(chromium, tmp_path / "page.html", 0, sizes=[("light", 1280)])
+    assert "Their scores cannot be compared: these studies search for different metrics (first (1): val/score" in text
+
+
+def test_repetitions_are_no_trials_of_the_search(tmp_path):
+    data = study_data.read(searched(tmp_path / "study", 10))
+    for trial in data.trials[5:]:
+        trial.confirms = "003"  # type: ignore[attr-defined]
+    assert [trial.id for trial in data.scored] == [f"{number:03d}" for number in range(1, 6)]
+    assert not data.baselines
+
+
+def test_a_planted_effect_is_found_with_its_size(tmp_path):
+    data = study_data.read(searched(tmp_path / "study", 150))
+    splits = evidence.splits(data)
+    rate, batch = splits["lr_head"], splits["batch_size"]
+    assert rate is not None
+    assert rate.is_clear
+    assert rate.low is not None
+    assert 0 < rate.low < rate.difference
+    assert batch is not None
+    assert not batch.is_clear
+    found = importances(data)
+    assert found[0].key == "lr_head"
+    assert found[0].is_clear
+    told = advice.advice(data, splits, found)
+    assert any(each.kind == advice.TOLD and each.lead.startswith("Choose lr_head ") for each in told)
+    assert any(each.kind == advice.OPEN and each.lead.startswith("How to thaw") for each in told)
+
+
+def test_where_nothing_matters_nothing_is_told(tmp_path):
+    """By chance one study of ten tells something: two families of parameters, one of twenty each."""
+    clear = 0
+    for seed in range(12):
+        data = study_data.read(searched(tmp_path / str(seed), 20, effect=0.0, seed=seed))
+        clear += any(split.is_clear for split in evidence.splits(data).values() if split)
+    assert clear <= 3
+
+
+def test_late_thaws_are_not_judged_by_what_was_cut_before(tmp_path):
+    """Those that thaw late win against those that were cut early, or lose to them, only while frozen: not told."""
+    told = Told(tmp_path / "study")
+    for number in range(1, 13):
+        late = number % 2
+        scores = [0.2 * late + 0.1 + 0.001 * number] * (2 if late else EPOCHS)
+        told.trial(f"{number:03d}", scores, "finished", thaw=6 if not late else 1, unfreeze="at_once",
+                   thaw_at=0.2 if late else 0.6)  # fmt: skip
+    split = evidence.splits(study_data.read(told.close()))["thaw_at"]
+    assert split is not None
+    assert split.difference == pytest.approx(0.2, abs=0.02)
+    assert split.p == 1.0
+
+
+def test_a_parameter_that_goes_along_with_another_is_called_confounded(tmp_path):
+    told = Told(tmp_path / "study")
+    for number in range(1, 31):
+        high = number > 15
+        score, rate, depth = 0.1 * high + 0.001 * (number * 7 % 30), 0.05 if high else 0.001, 4 if high else 1
+        told.trial(f"{number:03d}", [score], "finished", lr_head=rate, freeze_depth=depth)
+    data = study_data.read(told.close())
+    split = evidence.splits(data)["freeze_depth"]
+    assert split is not None
+    assert split.is_clear
+    assert set(split.confounded) >= {"lr_head", "order"}
+    [sentence] = [each for each in advice.advice(data, evidence.splits(data), []) if each.lead.startswith("Freeze")]
+    assert sentence.kind == advice.OPEN
+    assert "differ in lr_head" in sentence.text
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(-10, 10), min_size=1, max_size=6), min_size=2, max_size=8),
+    st.sampled_from(["max", "min"]),
+)
+def test_trials_are_compared_at_the_last_epoch_of_both(tmp_path_factory, curves, mode):
+    told = Told(tmp_path_factory.mktemp("study"), mode=mode)
+    for number, scores in enumerate(curves):
+        told.trial(f"{number:03d}", scores, "pruned")
+    data = study_data.read(told.close())
+    lead, _ = evidence.compared(data, data.scored)
+    best = max if mode == "max" else min
+    for i, mine in enumerate(curves):
+        for j, other in enumerate(curves):
+            common = min(len(mine), len(other))
+            difference = best(mine[:common]) - best(other[:common])
+            assert lead[i, j] == pytest.approx(difference if mode == "max" else -difference)
+    assert np.array_equal(lead, -lead.T)
+
+
+def test_gpu_seconds_follow_the_share_that_a_trial_got(tmp_path):
+    told = Told(tmp_path / "study")
+    told.ledger.tell("open", cpus=4, gpus=0.25)
+    told.ledger.tell("trial", trial_id="001", config={"freeze_depth": 1}, baseline="")
+    told.close()
+    lines, clock = [], 0
+    for kind, data in (
+        ("trial_start", {}), ("attempt_failed", {"error": "OutOfMemoryError", "gpus": 0.5}), ("trial_start", {}),
+        ("epoch", {"step": 1, "metrics": {"val/score": 1.0}, "notes": {}, "last": True}),
+        ("trial_end", {"status": "finished", "error": ""}),
+    ):  # fmt: skip
+        clock += 10_000
+        lines.append(study_data.Event(kind, clock, {"trial_id": "001", **data}))
+    events = [study_data.Event("open", 0, {"cpus": 4, "gpus": 0.25}), *lines]
+    assert study_data._device_seconds(events) == ({"001": 10 * 0.25 + 20 * 0.5}, True)
+    assert study_data._device_seconds([study_data.Event("open", 0, {"cpus": 2, "gpus": 0}), *lines[2:]]) == (
+        {"001": 40.0},
+        False,
+    )
+
+
+def test_waiting_between_two_processes_is_no_work_on_the_study():
+    def event(kind, at, **data):
+        return study_data.Event(kind, at * 1000, data)
+
+    epoch = {"trial_id": "001", "metrics": {"m": 1.0}}
+    events = [
+        event("study", 0),
+        event("open", 1),
+        event("epoch", 5, **epoch),
+        event("open", 9000),
+        event("epoch", 9003, **epoch),
+    ]
+    assert [at for at, _, _ in study_data._over_time(events, "m")] == [4.0, 7.0]
+
+
+@pytest.mark.parametrize("name", task.names()[0])
+def test_a_space_is_understood_from_its_words(name):
+    space: Space = task.space(name)
+    generator = np.random.default_rng(0)
+    configs = [{**space.fixed, **space.start}]
+    for _ in range(30):
+        configs.append({key: value.sample(random_state=generator) if key in space.searched else value
+                        for key, value in space.params.items()})  # fmt: skip
+    configs += space.baseline_configs().values()
+    again = study_data.space_in_words(describe(space), json.loads(json.dumps(configs, default=float)))
+    assert set(again.searched) == set(space.searched)
+    for key, domain in space.searched.items():
+        other = again.searched[key]
+        assert type(other) is type(domain)
+        if isinstance(domain, Categorical):
+            assert other.categories == domain.categories, "in their order"
+        else:
+            assert (other.lower, other.upper) == pytest.approx((domain.lower, domain.upper), rel=1e-5)
+    for config, baseline in [(configs[0], ""), *((c, n) for n, c in space.baseline_configs().items())]:
+        assert again.may_win(config, baseline) == space.may_win(config, baseline)
