@@ -437,6 +437,9 @@ def _commands(request, result) -> list[str]:
             request.tracking_uri.rstrip("/") if request.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
         )
         commands.append(f"{server}/#{records.trials_page(result['experiment_id'], request.name)}")
+    if result["trials"]:
+        report = f"python -m platform.report {request.name}{storage_option(request)}"
+        commands.append(f"{report:58s} # a page of what it found")
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
