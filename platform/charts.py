@@ -14,10 +14,10 @@ import altair as alt
 from platform.ledger import Trial
 from platform.study_data import StudyData
 
-KINDS = ("best", "finished", "pruned", "failed", "interrupted", "running", "baseline")  # of trials
-SHAPES = ("diamond", "circle", "triangle-down", "cross", "triangle-right", "triangle-up", "square")
-LIGHT = ("#D55E00", "#0072B2", "#8A949E", "#B8860B", "#A8527F", "#009E73", "#5B6570")
-DARK = ("#FF9F5A", "#56B4E9", "#77828D", "#F0E442", "#E39AC4", "#35C79B", "#C3CBD3")
+KINDS = ("best", "finished", "pruned", "failed", "interrupted", "running", "baseline", "confirmation")  # of trials
+SHAPES = ("diamond", "circle", "triangle-down", "cross", "triangle-right", "triangle-up", "square", "wedge")
+LIGHT = ("#D55E00", "#0072B2", "#8A949E", "#B8860B", "#A8527F", "#009E73", "#5B6570", "#56B4E9")
+DARK = ("#FF9F5A", "#56B4E9", "#77828D", "#F0E442", "#E39AC4", "#35C79B", "#C3CBD3", "#8FA6FF")
 FONT = "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
 HEIGHT, FILE_WIDTH = 260, 680  # pixels; the width of a chart in a file
 DIGITS = 5  # of a number in a chart

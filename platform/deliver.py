@@ -8,7 +8,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-EXIT_UNDELIVERED, EXIT_BAD_INPUT = 1, 2
+from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if undelivered:
         console.print(f"{undelivered} of {len(events)} records did not reach {delivery.study.tracking_uri}:")
         console.print(delivery.last_error, markup=False, soft_wrap=True)
-        return EXIT_UNDELIVERED
+        return EXIT_INCOMPLETE
     console.print(f"All of {options.study} is in MLflow at {delivery.study.tracking_uri}.", soft_wrap=True)
     return 0
 

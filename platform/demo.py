@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from platform import models
+from platform.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 NEEDED = 6  # version of gradio
 LOCAL = ("127.0.0.1", "localhost")
 

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-EXIT_BAD_INPUT = 2
+from platform.errors import EXIT_BAD_INPUT
+
 MLFLOW = "~/platform/mlflow"  # on the head, as the yaml starts it
 
 

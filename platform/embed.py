@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from platform import models
+from platform.errors import EXIT_BAD_INPUT
 
-EXIT_BAD_INPUT = 2
 PRETRAINED = "pretrained"
 LEAST = 10  # examples that a picture says something of
 
@@ -88,9 +88,9 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.errors import raise_if_any
     from platform.plan import address_faults
     from platform.recorder import record_pictures
+    from platform.records import usual_uri
     from platform.storage import cache as cache_of
     from platform.storage import local, resolved
-    from platform.tune import usual_uri
 
     uri = options.tracking_uri or usual_uri()
     raise_if_any(address_faults(uri))

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# What commands end with besides 0: not all that was asked for was done; it could not begin; it was interrupted.
+EXIT_INCOMPLETE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
 
 @dataclass(frozen=True)
 class Fault:

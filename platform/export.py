@@ -38,8 +38,8 @@ from pathlib import Path
 from typing import Any
 
 from platform import models
+from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
 
-EXIT_REFUSED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MOST, EMBEDDED = 64, 10  # examples to compare on: of those given, and where none are
 
@@ -95,21 +95,21 @@ def _run(options: argparse.Namespace, console: Any) -> int:
             graphs.write(graph, {"task": options.task, **graph.about}, examples, partial)
         except OSError as error:
             console.print(f"Stopped: {error}", markup=False)
-            return EXIT_REFUSED
+            return EXIT_INCOMPLETE
         except Exception as error:  # torch.onnx raises of all kinds
             lines = str(error).strip().splitlines() or [""]
             console.print(f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}", markup=False)
-            return EXIT_REFUSED
+            return EXIT_INCOMPLETE
         compared = graphs.differences(graph, examples, partial)
         _tell(console, graph, compared)
         if not all(sum(count for count, _ in batches) for batches in compared.values()):
             console.print("Refused: nothing was found in these examples, so nothing was compared. Nothing was written.")
             console.print("Give some in which the model finds something: --check INPUT…")
-            return EXIT_REFUSED
+            return EXIT_INCOMPLETE
         if not graphs.is_same(graph, compared):
             told = f"Refused: what onnxruntime computes differs from the model by more than {graphs.TOLERANCE:.0e}."
             console.print(f"{told} Nothing was written.", markup=False)
-            return EXIT_REFUSED
+            return EXIT_INCOMPLETE
         for file in Path(temporary).iterdir():
             _replace(file, out.with_name(file.name))
     which = "given" if options.check else "embedded; for your own: --check INPUT…"

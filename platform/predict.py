@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from platform import models
+from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
 from platform.rows import KINDS, writer
 
-EXIT_LEFT_OUT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 TEXTS = 64  # sentences predicted at a time
 STEM_BYTES = 200  # of a picture's name: the system's limit is 255, with suffix and number
 
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # who read the lines has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_LEFT_OUT
+        return EXIT_INCOMPLETE
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -91,13 +91,13 @@ def _run(options: argparse.Namespace) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES):
             raise
         console.print(f"Stopped after {predicted:,} of {len(asked):,}: {error}", markup=False)
-        return EXIT_LEFT_OUT
+        return EXIT_INCOMPLETE
     for source, reason in left_out:
         console.print(f"Left out: {source}: {reason}", markup=False)
     where = f"; pictures in {options.out}" if pictures and predicted else ""
     took = f"{time.monotonic() - started:.1f} s"
     console.print(f"{predicted:,} of {len(asked):,} predicted in {took}{where}", markup=False)
-    return EXIT_LEFT_OUT if left_out else 0
+    return EXIT_INCOMPLETE if left_out else 0
 
 
 def _batches(asked: Sequence[Any], is_text: bool) -> Iterator[tuple[list[tuple[Any, Any]], list[tuple[Path, str]]]]:

@@ -8,7 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-EXIT_BAD_INPUT = 2
+from platform.errors import EXIT_BAD_INPUT
+
 REPORT, COMPARISON = "report.html", "comparison.html"  # in a study's folder
 
 

@@ -11,7 +11,7 @@ from platform.charts import Chart, values
 from platform.importance import Importance
 from platform.ledger import Trial
 from platform.parameter_charts import by_depth, by_schedule, by_thaw, importance, parallel
-from platform.study_data import StudyData, confirms, thaws
+from platform.study_data import StudyData, thaws
 
 CURVES, BEST_CURVES = 150, 40  # that are drawn of a large study, and how many of them are its best
 CURVE_POINTS = 60  # of a curve, at most
@@ -204,7 +204,7 @@ def statuses(data: StudyData) -> Chart | None:
     seconds = f"{data.device}-seconds"
     for trial in data.trials:
         kind = "baseline" if trial.baseline else "interrupted" if trial.status == "waiting" else trial.status
-        kind = "finished" if confirms(trial) else kind
+        kind = "confirmation" if trial.confirms else kind
         for of, count in (("trials", 1.0), (seconds, data.device_seconds.get(trial.id, 0.0))):
             sums[of, kind] = sums.get((of, kind), 0.0) + count
     if not sums:

@@ -82,12 +82,12 @@ class StudyData:
     @cached_property
     def searched(self) -> list[Trial]:
         """The trials that the search proposed: neither baselines nor repetitions."""
-        return [trial for trial in self.trials if not trial.baseline and not confirms(trial)]
+        return [trial for trial in self.trials if trial.is_searched]
 
     @cached_property
     def baselines(self) -> list[Trial]:
         """The trials that the best one is compared with."""
-        return [trial for trial in self.trials if trial.baseline and not confirms(trial)]
+        return [trial for trial in self.trials if trial.baseline and not trial.confirms]
 
     @cached_property
     def scored(self) -> list[Trial]:
@@ -127,11 +127,6 @@ class StudyData:
         last = [trial.metrics[-1] for trial in self.trials if trial.metrics]
         told = [metrics for metrics in last if "reuse/loaded" in metrics]
         return {key: sum(metrics.get(f"reuse/{key}", 0.0) for metrics in told) for key in REUSE} if told else {}
-
-
-def confirms(trial: Trial) -> str:
-    """What a trial repeats with another seed, "" for one that was searched."""
-    return getattr(trial, "confirms", "")
 
 
 def thaws(trial: Trial) -> list[int]:

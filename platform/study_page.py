@@ -13,7 +13,7 @@ from platform.evidence import splits
 from platform.importance import Importance, importances
 from platform.ledger import Trial
 from platform.study_charts import all_charts
-from platform.study_data import FIGURES, StudyData, confirms
+from platform.study_data import FIGURES, StudyData
 from platform.task import PER_CLASS
 
 DRAWN_ANEW = ("comparison", "learning_curves")  # pictures that the page has as charts
@@ -78,11 +78,9 @@ def _sections(data: StudyData, has_charts: bool, has_pictures: bool) -> list[tup
 def _under(data: StudyData) -> str:
     when = time.strftime(TIME, time.localtime(data.began_ms / 1000))
     dataset = f" on {data.facts.dataset.name}" if data.facts.dataset else ""
-    count = (
-        f"{len(data.trials)} of {data.space.trials} trials"
-        if data.closed != "FINISHED"
-        else f"{len(data.trials)} trials"
-    )
+    again = sum(bool(trial.confirms) for trial in data.trials)
+    count = f"{len(data.trials) - again}{'' if data.closed == 'FINISHED' else f' of {data.space.trials}'} trials"
+    count += f" and {again} confirmations" if again else ""
     text = f"{count}{dataset}, begun {when}; {'largest' if data.space.mode == 'max' else 'smallest'} {data.metric} wins"
     if not data.closed:
         last = time.strftime(TIME, time.localtime(data.told_ms / 1000))
@@ -230,9 +228,7 @@ def _trials(data: StudyData) -> dict[str, Any]:
         tested[judged["trial_id"]] = judged["test_metrics"]
     rows = []
     for trial in data.trials:
-        what = trial.baseline or (
-            f"repeats {confirms(trial)}, seed {getattr(trial, 'seed', '')}" if confirms(trial) else ""
-        )
+        what = trial.baseline or (f"repeats {trial.confirms}, seed {trial.seed}" if trial.confirms else "")
         rows.append(
             [
                 trial.name + (f" ({what})" if what else ""),

@@ -115,8 +115,8 @@ class TensorBoardLog:
 def run_name(trial: Trial) -> str:
     """What TensorBoard calls a trial: with the baseline that it is, or what it repeats."""
     told = f"{trial.id} {trial.baseline}" if trial.baseline else trial.id
-    if repeated := getattr(trial, "confirms", ""):
-        told = f"{trial.id} repeats {repeated}"
+    if trial.confirms:
+        told = f"{trial.id} repeats {trial.confirms}"
     return re.sub(r"[^\w .,%+=-]", "_", told)[:LONGEST].strip(" .") or "_"
 
 

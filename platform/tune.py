@@ -10,94 +10,26 @@ import atexit
 import errno
 import gc
 import json
-import math
 import os
-import shlex
-import signal
 import sys
-import threading
-import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from platform import records
+from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from platform.options import as_typed, new_name, parser, request_of, resumed, typed
 from platform.records import usual_uri
+from platform.signals import hear_ctrl_c, if_heard, stop_on_sigterm
 
-EXIT_NO_SUCCESS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 NOTHING_STARTED = "Interrupted before anything was started."
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options, the same for every task."""
-    p = argparse.ArgumentParser(
-        prog="python -m platform.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("task", nargs="?", help="what to train; --list shows the tasks")
-    p.add_argument("--list", action="store_true", help="list the tasks with metric and budget")
-    p.add_argument("--dry-run", action="store_true", help="print the resolved space, data and resources; start nothing")
-    what = p.add_argument_group("what is searched")
-    what.add_argument("--data", metavar="PLACE", action="append", default=[],
-                      help="your data, a folder or a file; several where the task reads several; "
-                      "without it, the task's embedded data")  # fmt: skip
-    what.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
-                      help="fix (lr_head=1e-3) or narrow (freeze_depth=0..3, unfreeze=never,gradual)")  # fmt: skip
-    what.add_argument("--trials", type=int, metavar="N", help="configurations to try, baselines among them")
-    what.add_argument("--epochs", type=int, metavar="N", help="the most epochs a trial gets")
-    what.add_argument("--confirm", metavar="NxM",
-                      help="train the best N configurations again with M seeds, beside only the heads and everything "
-                      "trained, or none (default: 1x3 on embedded data)")  # fmt: skip
-    what.add_argument("--seed", type=int, default=0, metavar="N", help="of splits, search and training (default 0)")
-    how = p.add_argument_group("with what")
-    how.add_argument("--concurrent", type=int, metavar="N", help="trials at the same time (default: all cores or GPUs)")
-    how.add_argument("--cpus-per-trial", type=int, metavar="N", help="cores and threads of a trial (default 1)")
-    how.add_argument("--gpus-per-trial", type=_finite, metavar="X", help="GPUs of a trial; 0.5: two share one")
-    how.add_argument("--no-reuse", action="store_true",
-                     help="run frozen stages in each epoch, instead of once for all trials")  # fmt: skip
-    how.add_argument("--store-gb", type=_finite, metavar="GB",
-                     help="what frozen stages made of the data may take on the disk "
-                     "(default: half of the memory, at most a quarter of what is free)")  # fmt: skip
-    how.add_argument("--time-budget", type=_finite, metavar="SECONDS", help="stop the search after this time")
-    how.add_argument("--max-hours", type=_finite, metavar="HOURS", help="the same in hours")
-    how.add_argument("--max-cost", type=_finite, metavar="USD",
-                     help="stop the search when the cluster's nodes have cost so much")  # fmt: skip
-    again = p.add_argument_group("a recorded run once more")
-    again.add_argument("--replay", metavar="RUN_ID", help="train this run of MLflow again, and compare the scores")
-    again.add_argument("--tolerance", type=_finite, default=0.01, metavar="X",
-                       help="what a replay's score may be off (default 0.01)")  # fmt: skip
-    where = p.add_argument_group("where it is kept")
-    where.add_argument("--storage", metavar="PLACE",
-                       help="folder of studies, or s3://… or gs://… (default studies)")  # fmt: skip
-    where.add_argument("--name", help="of the study (default: task and time)")
-    where.add_argument("--resume", action="store_true", help="go on with the study --name, or with the newest")
-    where.add_argument("--experiment", metavar="NAME", help="MLflow experiment (default: the task)")
-    where.add_argument("--tracking-uri", metavar="URI",
-                       help="of MLflow (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db here)")  # fmt: skip
-    where.add_argument("--json", metavar="FILE", help="write the result there")
-    many = p.add_argument_group("on a cluster")
-    many.add_argument("--cluster", metavar="YAML", help="run the study there, as a job, and follow it")
-    many.add_argument("--follow", metavar="NAME", help="with --cluster: pick up a study that is running there")
-    many.add_argument("--stop", metavar="NAME", help="with --cluster: interrupt a study that is running there")
-    many.add_argument("--wait-for-nodes", type=_finite, default=600.0, metavar="SECONDS",
-                      help="until a trial must have room (default 600)")  # fmt: skip
-    return p
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(text)
-    return value
-
-
-_finite.__name__ = "finite number"  # as argparse calls it when it refuses
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    options = parser().parse_args(arguments)
-    _hear_ctrl_c()
-    _stop_on_sigterm()
+    options = parser(__doc__).parse_args(arguments)
+    hear_ctrl_c()
+    stop_on_sigterm()
     usual_uri()
     if not options.list and not options.task:
         parser().error("name a task, or --list them")
@@ -125,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         faults.append(Fault("--json needs a file in an existing folder", options.json, "Make the folder first."))
     try:
         task.check_name(options.task)
-        request = _resumed(options) if options.resume else _request(options)
+        request = resumed(options) if options.resume else request_of(options)
         recorded = replay.read(options.replay, request.tracking_uri) if options.replay else None
         request = replay.request_of(recorded, request) if recorded else request
         # One after the other, though each takes seconds: both set environment variables, and where one thread adds one,
@@ -133,15 +65,15 @@ def main(arguments: list[str] | None = None) -> int:
         plan = make_plan(request, resume=options.resume)
         if recorded:
             replay.check(plan, recorded)
-        _if_heard()
+        if_heard()
         if (not options.dry_run or cluster.joins()) and not faults:
             set_environment()
             os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # else added later, by the thread that delivers
             cluster.connect(cluster.resources())
-            _stop_on_sigterm()  # Ray's own would end the process with nothing said
+            stop_on_sigterm()  # Ray's own would end the process with nothing said
         if cluster.joins() and not faults:
             plan = rollout.on_cluster(plan, console, wait=not options.dry_run)
-        _if_heard()
+        if_heard()
     except InputError as error:
         faults = [*error.faults, *faults]
     if faults:
@@ -195,39 +127,24 @@ def _on_cluster(options: argparse.Namespace, console) -> int:
             return jobs.stop(there, options.task, options.stop, console)
         if options.resume and not options.name and not options.follow:
             raise InputError(Fault("--resume on a cluster needs --name", "none", "--follow NAME shows its state."))
-        name = options.follow or options.name or _new_name(options.task)
+        name = options.follow or options.name or new_name(options.task)
         place = "" if options.follow and not options.json else jobs.storage_of(there, options.storage)
         settings = [absolute_paths(setting) for setting in options.settings]
         faults = [] if options.follow else jobs.place_faults([*options.data, place], settings)
         raise_if_any([*faults, *address_faults(options.tracking_uri or "")])
         words = ["--name", name, "--storage", place]
         words += [word for setting in settings for word in ("--set", jobs.relative(setting))]
-        words += _typed(options, but={"task", "cluster", "name", "storage", "settings", "json", "list"})
+        words += typed(options, but={"task", "cluster", "name", "storage", "settings", "json", "list"})
         if options.follow:
             code = jobs.follow(there, options.task, name, console)
         else:
             code = jobs.run(there, options.task, name, place, words, console)
-        if options.json and code in (0, EXIT_NO_SUCCESS):
+        if options.json and code in (0, EXIT_INCOMPLETE):
             jobs.bring(there, f"{jobs.on_head(place, name)}/{RESULT}", Path(options.json))
         return code or 0
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
-
-
-def _typed(options: argparse.Namespace, but: set[str]) -> list[str]:
-    """The options that were given, as they are typed."""
-    default, words = vars(parser().parse_args([])), list[str]()
-    for key, value in vars(options).items():
-        if key not in but and value != default[key]:
-            name = "--" + key.replace("_", "-")
-            each = value if isinstance(value, list) else [value]
-            words += [word for one in each for word in ([name] if one is True else [name, str(one)])]
-    return words
-
-
-def _new_name(name: str) -> str:
-    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _tell(console, request, result) -> int:
@@ -240,7 +157,7 @@ def _tell(console, request, result) -> int:
     if result.get("stopped"):
         console.print(f"[red]Stopped:[/] {escape(result['stopped'])}", soft_wrap=True)
         console.print(f"To go on, once that is mended: [bold]{resume_command(request)}[/]", soft_wrap=True)
-        return EXIT_NO_SUCCESS
+        return EXIT_INCOMPLETE
     if result["interrupted"] and not (request.folder / JOURNAL).exists():
         console.print(NOTHING_STARTED)
         return EXIT_INTERRUPTED
@@ -260,7 +177,7 @@ def _tell(console, request, result) -> int:
         console.print(f"[red]{result['undelivered']} records did not reach MLflow at {request.tracking_uri}:[/]")
         console.print(result["undelivered_reason"], markup=False, soft_wrap=True)
         console.print(f"They are kept. To deliver them: [bold]{deliver_command(request)}[/]", soft_wrap=True)
-    return 0 if result["best"] else EXIT_NO_SUCCESS
+    return 0 if result["best"] else EXIT_INCOMPLETE
 
 
 def _compared(console, request, recorded, tolerance: float) -> int:
@@ -271,107 +188,7 @@ def _compared(console, request, recorded, tolerance: float) -> int:
     same, lines = replay.verdict(recorded, journal.read(request.folder / JOURNAL), tolerance)
     console.print(f"\n[bold]Replay of {recorded.run_id}[/]")
     console.print("\n".join(lines), style="green" if same else "red", markup=False, soft_wrap=True)
-    return 0 if same else EXIT_NO_SUCCESS
-
-
-_heard = threading.Event()
-
-
-def _hear_ctrl_c() -> None:
-    """Takes note of Ctrl-C besides raising it: some libraries swallow all that is raised while they are imported."""
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        _heard.set()
-        raise KeyboardInterrupt
-
-    _heard.clear()
-    ours = threading.current_thread() is threading.main_thread()
-    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's "&" makes deaf to it
-        signal.signal(signal.SIGINT, hear)
-
-
-def _if_heard() -> None:
-    if _heard.is_set():
-        raise KeyboardInterrupt
-
-
-def _stop_on_sigterm() -> None:
-    """What ends a process politely is heard as Ctrl-C is, also where a shell script made it deaf to that by "&"."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        heard = signal.getsignal(signal.SIGINT)
-        if not callable(heard):
-            raise KeyboardInterrupt
-        heard(signal.SIGINT, frame)  # Python's, or Ray's while it runs trials
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
-
-
-def _request(options: argparse.Namespace):
-    from platform.plan import Request, absolute_paths
-    from platform.storage import resolved
-
-    hours = None if options.max_hours is None else 3600 * options.max_hours
-    limits = [seconds for seconds in (options.time_budget, hours) if seconds is not None]
-    return Request(
-        task=options.task,
-        name=options.name or _new_name(f"replay-{options.replay[:8]}" if options.replay else options.task),
-        storage=resolved(options.storage or "studies"),
-        experiment=options.experiment or options.task,
-        tracking_uri=options.tracking_uri or usual_uri(),
-        data=tuple(map(resolved, options.data)),
-        time_budget=min(limits, default=None),
-        settings=tuple(absolute_paths(setting) for setting in options.settings),
-        confirm=options.confirm or "",
-        **{
-            key: getattr(options, key)
-            for key in (
-                "trials",
-                "epochs",
-                "seed",
-                "concurrent",
-                "cpus_per_trial",
-                "gpus_per_trial",
-                "no_reuse",
-                "store_gb",
-                "max_cost",
-                "wait_for_nodes",
-            )
-        },
-    )
-
-
-def _resumed(options: argparse.Namespace):
-    """What the study was asked for at first: nothing but the place and the name may be given again."""
-    from platform.errors import Fault, InputError
-    from platform.journal import first
-    from platform.plan import JOURNAL, read_request, studies_in
-    from platform.storage import resolved
-
-    default = vars(parser().parse_args([options.task]))
-    again = {"resume", "name", "storage", "json", "dry_run", "confirm"}
-    given = [key for key, value in vars(options).items() if key not in again and value != default[key]]
-    if given:
-        names = ", ".join("--set" if key == "settings" else "--" + key.replace("_", "-") for key in given)
-        rule = "--resume goes on with what the study was asked for at first"
-        raise InputError(Fault(rule, names, "Leave these out, or start a new study."))
-    place = resolved(options.storage or "studies")
-    storage = studies_in(place, options.name)
-    begun = {path: first(path) for path in storage.glob(f"*/{JOURNAL}")}
-    mine = [path for path, study in begun.items() if study and study.data["request"]["task"] == options.task]
-    if not options.name and not mine:
-        rule = "--resume needs an earlier study of the task"
-        raise InputError(Fault(rule, f"none of {options.task} in {place}", "Start one without --resume."))
-    newest = max(mine, key=lambda path: path.stat().st_mtime, default=storage).parent
-    request = read_request(storage / options.name if options.name else newest)
-    if request.task != options.task:
-        rule, remedy = "--resume needs a study of the task", f"python -m platform.tune {request.task} --resume …"
-        raise InputError(Fault(rule, f"{request.name} is a study of {request.task}", remedy))
-    if request.storage != place:
-        rule = "--resume needs the study where it was started: its trials hold absolute paths"
-        raise InputError(Fault(rule, place, f"Move it back to {request.storage}."))
-    return replace(request, confirm=options.confirm or request.confirm)
+    return 0 if same else EXIT_INCOMPLETE
 
 
 def _list(console) -> int:
@@ -448,20 +265,8 @@ def _commands(request, result) -> list[str]:
     spent = {"trials": len(result["trials"])}
     if result["out_of_time"] or result["out_of_money"]:
         spent = {"time_budget": request.time_budget} if result["out_of_time"] else {"max_cost": request.max_cost}
-    more = _as_typed(replace(request, **{key: 2 * value for key, value in spent.items()}))
+    more = as_typed(replace(request, **{key: 2 * value for key, value in spent.items()}))
     return [*commands, f"{more:58s} # search longer"]
-
-
-def _as_typed(request) -> str:
-    """The command that asks for the same in a new study."""
-    default = asdict(_request(parser().parse_args([request.task])))
-    words = ["python", "-m", "platform.tune", request.task]
-    for key, value in asdict(request).items():
-        if key in ("task", "name", "id", "fingerprint", "training_seed", "settings", "data") or value == default[key]:
-            continue
-        words += ["--" + key.replace("_", "-"), *([] if value is True else [str(value)])]
-    words += [word for place in request.data for word in ("--data", place)]
-    return shlex.join(words + [word for setting in request.settings for word in ("--set", setting)])
 
 
 def run() -> NoReturn:
