@@ -62,6 +62,7 @@ class Recorder:
         self.proposed: dict[str, Event] = {}  # by trial
         self.runs: dict[str, str] = {}  # trial → run
         self.registered = ""  # what came of registering a champion
+        self.model_uri = ""  # of the best model
         self.is_new = False  # nothing of the study was there before
         self.attempted: set[str] = set()  # trials whose run may have been created
         self.steps: dict[str, set[int]] = {}  # run → epochs recorded
@@ -244,6 +245,9 @@ class Recorder:
         """What came of the study: test metrics on the best trial's run and the parent, figures and the model; which is
         registered if it is a champion.
         """
+        import mlflow
+
+        mlflow.set_tracking_uri(self.study.tracking_uri)  # models and versions take the address from nowhere else
         run_id = self._run_of(trial_id)
         for target in (run_id, self.parent_id):
             there = self.client.get_run(target).data.metrics
@@ -261,8 +265,10 @@ class Recorder:
                 self.client.log_artifact(run_id, str(file), "files")
         if model_dir is not None and self._model_of(run_id) is None:
             self._log_model(run_id, Path(model_dir))
-        if champion is not None:
-            self.registered = registry.register(self.client, self.study.task, self._model_of(run_id), champion)
+        model = self._model_of(run_id)
+        self.model_uri = f"models:/{model.model_id}" if model else ""
+        if champion is not None and model is not None:
+            self.registered = registry.register(self.client, self.study.task, model, champion)
             self.client.set_tag(self.parent_id, "champion", self.registered)
 
     def _model_of(self, run_id: str) -> Any:
@@ -281,7 +287,6 @@ class Recorder:
 
         from platform.signatures import NotRun, example_of, signature_of
 
-        mlflow.set_tracking_uri(self.study.tracking_uri)  # Model.log takes the address from nowhere else
         signature = signature_of(self.study.task, self.study.input, model_dir)
         params = self.client.get_run(run_id).data.params
         entry = self.client.create_logged_model(

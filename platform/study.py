@@ -224,6 +224,7 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
         "out_of_money": left and out_of_money,
         "spent": found.meter.as_event() if found.meter else None,
         "registered": found.delivery.recorder.registered,
+        "model_uri": found.delivery.recorder.model_uri,
         "experiment_id": found.delivery.recorder.experiment_id,
         "undelivered": undelivered,
         "undelivered_reason": found.delivery.last_error if undelivered else "",

@@ -11,6 +11,7 @@ import errno
 import gc
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from platform.options import as_typed, new_name, parser, request_of, resumed, ty
 from platform.records import usual_uri
 from platform.signals import hear_ctrl_c, if_heard, stop_on_sigterm
 
+SERVE = "mlflow models serve -m {} --env-manager local --host 127.0.0.1 --port 5001"
 NOTHING_STARTED = "Interrupted before anything was started."
 
 
@@ -260,6 +262,10 @@ def _commands(request, result) -> list[str]:
     if result["best"]:
         predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage_option(request)}"
         commands.append(f"{predict:58s} # use the best model")
+        demo = f"python -m platform.demo {request.task} --model {request.name}{storage_option(request)}"
+        commands.append(f"{demo:58s} # a page to try it on")
+    if result["model_uri"]:
+        commands.append(f"MLFLOW_TRACKING_URI={shlex.quote(request.tracking_uri)} {SERVE.format(result['model_uri'])}")
     if request.training_seed is not None:  # a replay
         return commands
     spent = {"trials": len(result["trials"])}
