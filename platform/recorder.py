@@ -282,7 +282,6 @@ class Recorder:
         `mlflow.pyfunc.log_model` knows only the active run, and a model given just a run lands in the default
         experiment. So the model's entry is created first, where it belongs, and then filled.
         """
-        import mlflow
         from mlflow.models import Model
 
         from platform.signatures import NotRun, example_of, signature_of
