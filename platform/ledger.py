@@ -108,9 +108,7 @@ class Ledger:
     def __init__(self, journal: Journal, listeners: Iterable[Callable[[Event], None]] = ()) -> None:
         self.journal = journal
         self.listeners = list(listeners)
-        self.trials: dict[str, Trial] = {}
-        for event in journal.events:
-            self._apply(event)
+        self.trials = trials_of(journal.events)
 
     @property
     def events(self) -> list[Event]:
@@ -124,20 +122,29 @@ class Ledger:
             OSError: The disk did not take it: it has not happened.
         """
         event = self.journal.append(kind, data)
-        self._apply(event)
+        _apply(self.trials, event)
         for listener in self.listeners:
             listener(event)
 
-    def _apply(self, event: Event) -> None:
-        if event.kind == "open":
-            for trial in self.trials.values():
-                if not trial.is_done:  # the process that ran it is gone
-                    trial.status = "waiting"
-        elif event.kind == "trial":
-            trial = Trial(event.data["trial_id"], event.data["config"], event.data["baseline"])
-            self.trials[trial.id] = trial
-        elif event.kind in OF_A_TRIAL:
-            _of_a_trial(self.trials[event.data["trial_id"]], event.kind, event.time_ms, event.data)
+
+def trials_of(events: Iterable[Event]) -> dict[str, Trial]:
+    """The trials that follow from events, by id, in the order in which they were proposed."""
+    trials = dict[str, Trial]()
+    for event in events:
+        _apply(trials, event)
+    return trials
+
+
+def _apply(trials: dict[str, Trial], event: Event) -> None:
+    if event.kind == "open":
+        for trial in trials.values():
+            if not trial.is_done:  # the process that ran it is gone
+                trial.status = "waiting"
+    elif event.kind == "trial":
+        trial = Trial(event.data["trial_id"], event.data["config"], event.data["baseline"])
+        trials[trial.id] = trial
+    elif event.kind in OF_A_TRIAL:
+        _of_a_trial(trials[event.data["trial_id"]], event.kind, event.time_ms, event.data)
 
 
 OF_A_TRIAL = ("trial_start", "epoch", "attempt_failed", "trial_end")

@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
                       "without it, the task's embedded data")  # fmt: skip
     what.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                       help="fix (lr_head=1e-3) or narrow (freeze_depth=0..3, unfreeze=never,gradual)")  # fmt: skip
+    what.add_argument("--warm-start", metavar="STUDY", action="append", default=[],
+                      help="try first what did best in an earlier study in --storage, or in those of an MLflow "
+                      "experiment; several times for several")  # fmt: skip
     what.add_argument("--trials", type=int, metavar="N", help="configurations to try, baselines among them")
     what.add_argument("--epochs", type=int, metavar="N", help="the most epochs a trial gets")
     what.add_argument("--seed", type=int, default=0, metavar="N", help="of splits, search and training (default 0)")
@@ -137,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     fit.spare_the_libraries()  # a Ctrl-C that falls into the half second of walking them would be lost
     gc.enable()  # the imports are done
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
-    about = {**_describe(plan.dataset), "frozen stages": _reuse(plan.request)}
+    about = {**_describe(plan.dataset), **plan.warm_start.lines(), "frozen stages": _reuse(plan.request)}
     print_plan(console, title, plan.space, about, plan.resources.describe())
     if options.dry_run:
         return 0
@@ -304,6 +307,7 @@ def _request(options: argparse.Namespace):
         data=tuple(map(resolved, options.data)),
         time_budget=min(limits, default=None),
         settings=tuple(absolute_paths(setting) for setting in options.settings),
+        warm_start=tuple(options.warm_start),
         **{
             key: getattr(options, key)
             for key in (
@@ -427,10 +431,11 @@ def _as_typed(request) -> str:
     default = asdict(_request(parser().parse_args([request.task])))
     words = ["python", "-m", "platform.tune", request.task]
     for key, value in asdict(request).items():
-        if key in ("task", "name", "id", "fingerprint", "settings", "data") or value == default[key]:
+        if key in ("task", "name", "id", "fingerprint", "settings", "data", "warm_start") or value == default[key]:
             continue
         words += ["--" + key.replace("_", "-"), *([] if value is True else [str(value)])]
     words += [word for place in request.data for word in ("--data", place)]
+    words += [word for name in request.warm_start for word in ("--warm-start", name)]
     return shlex.join(words + [word for setting in request.settings for word in ("--set", setting)])
 
 
