@@ -4,9 +4,10 @@ python -m benchmarks.curves autoencoder --trials 300 --storage FOLDER --out benc
 python -m benchmarks.curves classifier --trials 150 --storage FOLDER --out benchmarks/curves/classifier.json.gz
 python -m benchmarks.curves sentences --trials 47 --storage FOLDER --out benchmarks/curves/sentences.json.gz
 
-and of another data set, which python -m benchmarks.other_data digits DATA MNIST makes:
+and of other data sets, which python -m benchmarks.other_data makes:
 
-python -m benchmarks.curves autoencoder --trials 250 --points 1 --data DATA --storage FOLDER --out …/digits.json.gz
+python -m benchmarks.curves autoencoder --trials 250 --points 1 --data DIGITS --storage FOLDER --out …/digits.json.gz
+python -m benchmarks.curves classifier --trials 124 --points 1 --data OBJECTS --storage FOLDER --out …/objects.json.gz
 
 The file holds the space, and each configuration with its score after each epoch. The command goes on where the file
 ends, and records at most --piece configurations at a time; --storage keeps what they share between the pieces.
