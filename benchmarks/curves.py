@@ -1,64 +1,156 @@
 """Records learning curves: random points of a task's space, each trained to its full budget, to simulate searches on.
 
-python -m benchmarks.curves classifier --trials 150 --out benchmarks/curves/classifier.json
+python -m benchmarks.curves autoencoder --trials 300 --storage FOLDER --out benchmarks/curves/autoencoder.json.gz
+python -m benchmarks.curves classifier --trials 150 --storage FOLDER --out benchmarks/curves/classifier.json.gz
+python -m benchmarks.curves sentences --trials 47 --storage FOLDER --out benchmarks/curves/sentences.json.gz
 
-The file holds each configuration with its score after each epoch.
+and of other data sets, which python -m benchmarks.other_data makes:
+
+python -m benchmarks.curves autoencoder --trials 250 --points 1 --data DIGITS --storage FOLDER --out …/digits.json.gz
+python -m benchmarks.curves classifier --trials 124 --points 1 --data OBJECTS --storage FOLDER --out …/objects.json.gz
+
+The file holds the space, and each configuration with its score after each epoch. The command goes on where the file
+ends, and records at most --piece configurations at a time; --storage keeps what they share between the pieces.
 """
 
 import argparse
+import gzip
 import json
-import tempfile
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ray import tune
+from ray.tune.search.sample import Categorical, Integer, LogUniform
 from rich.console import Console
 
 from benchmarks import timing
+from platform.freezing import Freezing
+from platform.space import Space
+
+CURVES = Path(__file__).parent / "curves"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a file of curves holds.
+
+    Attributes:
+        name: The file's, without its ending.
+        space: What was searched, with the budget.
+        configs: The recorded points.
+        scores: (configurations, epochs), the metric after each epoch.
+    """
+
+    name: str
+    space: Space
+    configs: list[dict[str, Any]]
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, file: Path) -> "Recorded":
+        """Reads a file. The space is the one that was recorded, whatever the task's is now."""
+        told = read(file)
+        domains = {key: getattr(tune, kind)(*bounds) for key, (kind, *bounds) in told["searched"].items()}
+        configs = [told["fixed"] | dict(zip(domains, each["config"], strict=True)) for each in told["curves"]]
+        budget = {key: told[key] for key in ("metric", "mode", "max_epochs", "grace_epochs")}
+        start = {key: configs[0][key] for key in domains}
+        space = Space(told["fixed"] | domains, start=start, trials=len(configs), depth=told["depth"], **budget)
+        return cls(file.name.split(".")[0], space, configs, np.array([each["scores"] for each in told["curves"]]))
+
+    def thaw(self, config: dict[str, Any]) -> int | None:
+        """How many epochs a configuration trains before its first thaw, None if it has none."""
+        freezing = Freezing(config["freeze_depth"], config["unfreeze"], config["thaw_at"])
+        return freezing.first_thaw(self.space.max_epochs)
 
 
 def main() -> None:
-    """Writes the file."""
+    """Writes the file, or adds to it."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.curves", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("task")
-    p.add_argument("--trials", type=int, default=150)
+    p.add_argument("--trials", type=int, default=300, help="configurations in all")
+    p.add_argument("--piece", type=int, default=300, help="configurations that this call records at most")
     p.add_argument("--epochs", type=int)
+    p.add_argument("--data", action="append", default=[])
     p.add_argument("--set", action="append", default=[], dest="settings")
+    p.add_argument("--points", type=int, default=0, help="seed of the points")
+    p.add_argument("--storage", type=Path, required=True, help="a folder for the studies that record")
     p.add_argument("--out", type=Path, required=True)
     options = p.parse_args()
+    told = read(options.out) if options.out.exists() else {}
+    drawn = told.get("drawn", 0)
+    upto = min(options.trials, drawn + options.piece)
+    if drawn >= upto:
+        raise SystemExit(f"{options.out} has all of its {drawn} points.")
     from platform import cluster, study
     from platform.plan import Request, make_plan
 
-    with tempfile.TemporaryDirectory() as folder:
-        uri = f"sqlite:///{folder}/mlflow.db"
-        asked = {"settings": tuple(options.settings), "trials": options.trials, "epochs": options.epochs}
-        plan = make_plan(Request(options.task, "curves", folder, "curves", uri, **asked))  # type: ignore[arg-type]
-        generator = np.random.default_rng(0)
-        # As baselines: they are trained to the end, and the sampler does not see them.
-        searched = plan.space.searched.items()
-        points = {
-            str(number): {key: _plain(domain.sample(random_state=generator)) for key, domain in searched}
-            for number in range(options.trials - 1)
-        }
-        plan = replace(plan, space=replace(plan.space, baselines=points))
-        data = plan.task.prepare(plan.space, plan.dataset, plan.request.cache).resolve()
-        plan.request.folder.mkdir(parents=True)
-        cluster.connect(plan.resources)
-        found = study.search(plan, data, Console())
-        found.close("FINISHED")
-        space = plan.space
-        curves = [
-            {"config": trial.config, "scores": [round(score, 5) for score in trial.scores(space.metric)]}
-            for trial in found.ledger.trials.values()
-            if trial.status == "finished"
-        ]
-    told = {"task": options.task, "metric": space.metric, "mode": space.mode, "machine": timing.machine()}
-    told |= {"max_epochs": space.max_epochs, "grace_epochs": space.grace_epochs, "searched": list(space.searched)}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    uri = f"sqlite:///{options.storage.resolve()}/mlflow.db"
+    data = tuple(str(Path(place).resolve()) for place in options.data)
+    asked = {"settings": tuple(options.settings), "data": data, "trials": upto - drawn, "epochs": options.epochs}
+    name = f"curves-{time.strftime('%Y%m%d-%H%M%S')}"
+    plan = make_plan(Request(options.task, name, str(options.storage.resolve()), "curves", uri, **asked))  # type: ignore[arg-type]
+    generator = np.random.default_rng(options.points)
+    searched = plan.space.searched.items()
+    points = [
+        {key: _plain(domain.sample(random_state=generator)) for key, domain in searched} for _ in range(upto)
+    ][drawn:]  # fmt: skip
+    # As baselines: they are trained to the end, and the sampler does not see them. The first is where it starts.
+    others = {str(number): point for number, point in enumerate(points[1:])}
+    plan = replace(plan, space=replace(plan.space, start=points[0], baselines=others))
+    prepared = plan.task.prepare(plan.space, plan.dataset, plan.request.cache).resolve()
+    plan.request.folder.mkdir(parents=True)
+    cluster.connect(plan.resources)
+    found = study.search(plan, prepared, Console(width=160))
+    found.close("FINISHED")
+    space, trials = plan.space, list(found.ledger.trials.values())
+    if left := [trial.id for trial in trials if trial.status not in ("finished", "failed")]:
+        raise SystemExit(f"it was stopped; not recorded: {', '.join(left)}")
+    keys = list(space.searched)
+    new = [
+        {"config": [trial.config[key] for key in keys], "scores": [round(s, 5) for s in trial.scores(space.metric)]}
+        for trial in trials
+        if trial.status == "finished"
+    ]
+    head = {"task": options.task, "data": plan.dataset.name, "metric": space.metric, "mode": space.mode}
+    head |= {"machine": timing.machine(), "settings": options.settings, "fingerprint": plan.dataset.fingerprint}
+    head |= {"max_epochs": space.max_epochs, "grace_epochs": space.grace_epochs, "depth": space.depth}
+    head |= {"searched": {key: _told(domain) for key, domain in space.searched.items()}}
+    head |= {"fixed": space.fixed, "points": options.points}
+    if told and (other := [key for key in head if head[key] != told[key]]):
+        raise SystemExit(f"{options.out} was recorded otherwise: {', '.join(other)}")
+    write(options.out, head | {"drawn": upto, "curves": [*told.get("curves", []), *new]})
+    print(f"{options.out}: {upto} drawn, {len(told.get('curves', [])) + len(new)} recorded")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a file of curves holds."""
+    return json.loads(gzip.decompress(file.read_bytes()))
+
+
+def write(file: Path, told: dict[str, Any]) -> None:
+    """Writes a file of curves; the same curves give the same file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    *_, (_, curves) = told.items()
     lines = ",\n".join(json.dumps(curve) for curve in curves)
-    options.out.write_text(f'{json.dumps(told)[:-1]}, "curves": [\n{lines}\n]}}\n')
+    head = json.dumps({key: value for key, value in told.items() if key != "curves"})
+    partial = file.with_name(f".{file.name}")
+    partial.write_bytes(gzip.compress(f'{head[:-1]}, "curves": [\n{lines}\n]}}\n'.encode(), mtime=0))
+    partial.replace(file)
+
+
+def _told(domain: Any) -> list:
+    """A domain as the function of ray.tune that makes it, and its arguments."""
+    if isinstance(domain, Categorical):
+        return ["choice", list(domain.categories)]
+    if isinstance(domain, Integer):
+        return ["randint", domain.lower, domain.upper]
+    kind = "loguniform" if isinstance(domain.get_sampler(), LogUniform) else "uniform"
+    return [kind, domain.lower, domain.upper]
 
 
 def _plain(value):

@@ -1,15 +1,15 @@
 """Does it pay that ASHA waits for a trial's thaw? Searches simulated on recorded learning curves, with and without.
 
 python -m benchmarks.thaw                                   on the curves in benchmarks/curves
-python -m benchmarks.curves TASK --out FILE                 records others
+python -m benchmarks.curves TASK --out FILE …               records others
 
-A search meets the recorded configurations in random order, two at a time, and cuts them as `platform.asha` decides. How
-many epochs it trains until it first sees a score that only the best 10, 5 or 2 % of the configurations reach at their
-best, and how good its best is in the end; each seed is another order, the same for both sides.
+A search meets the recorded configurations in random order, two at a time, and cuts them as `platform.asha` decides,
+told of the thaws or not. How many epochs it trains until it first sees a score that only the best 10, 5 or 2 % of the
+configurations reach at their best, and how good its best is in the end; each seed is another order, the same for both
+sides.
 """
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,10 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import timing
+from benchmarks.curves import CURVES, Recorded
 from platform.asha import Asha
-from platform.freezing import Freezing
 from platform.space import Space
 
-CURVES = Path(__file__).parent / "curves"
 TOP = (0.10, 0.05, 0.02)
 WORKERS = 2
 
@@ -33,20 +32,21 @@ def main() -> None:
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.thaw", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("files", nargs="*", type=Path, default=sorted(CURVES.glob("*.json")))
+    p.add_argument("files", nargs="*", type=Path, default=sorted(CURVES.glob("*.json.gz")))
     p.add_argument("--seeds", type=int, default=500)
     p.add_argument("--trials", type=int, default=30, help="configurations that a search meets")
     options = p.parse_args()
     for file in options.files:
         curves = Curves.read(file)
         late = sum(map(curves.is_late, range(len(curves.thaws))))
-        print(f"\n{file.stem}: {len(curves.scores)} configurations, of which {late} thaw after the first rung; ")
+        told = f"{len(curves.scores)} configurations, of which {late} thaw after the first rung; "
+        print(f"\n{file.name.split('.')[0]}: {told}")
         print(f"searches of {options.trials}, {options.seeds} seeds\n")
-        sides: dict[str, list[int | None]] = {"as published": [None] * len(curves.thaws)}
+        sides: dict[str, list[int | None]] = {"judges all alike": [None] * len(curves.thaws)}
         sides["waits for the thaw"] = curves.thaws
         found = {name: [search(curves, thaws, seed, options.trials) for seed in range(options.seeds)]
                  for name, thaws in sides.items()}  # fmt: skip
-        budget = round(float(np.mean([outcome.epochs for outcome in found["as published"]])))
+        budget = round(float(np.mean([outcome.epochs for outcome in found["judges all alike"]])))
         spent = {name: np.array([search(curves, thaws, seed, len(curves.scores)).best_after(budget)
                  for seed in range(options.seeds)]) for name, thaws in sides.items()}  # fmt: skip
         reached = [f"epochs to the best {share:.0%}" for share in TOP]
@@ -73,12 +73,12 @@ class Curves:
 
     Attributes:
         space: Its budget, metric and mode.
-        scores: Of each configuration, after each epoch.
+        scores: (configurations, epochs).
         thaws: Of each, the epochs before its first thaw.
     """
 
     space: Space
-    scores: list[list[float]]
+    scores: np.ndarray
     thaws: list[int | None]
 
     def is_late(self, number: int) -> bool:
@@ -87,14 +87,8 @@ class Curves:
 
     @classmethod
     def read(cls, file: Path) -> "Curves":
-        told = json.loads(file.read_text())
-        budget = {key: told[key] for key in ("metric", "mode", "max_epochs", "grace_epochs")}
-        configs = [curve["config"] for curve in told["curves"]]
-        thaws = [
-            Freezing(c["freeze_depth"], c["unfreeze"], c["thaw_at"]).first_thaw(told["max_epochs"]) for c in configs
-        ]
-        space = Space(params={}, start={}, trials=len(configs), **budget)
-        return cls(space, [curve["scores"] for curve in told["curves"]], thaws)
+        recorded = Recorded.of(file)
+        return cls(recorded.space, recorded.scores, [recorded.thaw(config) for config in recorded.configs])
 
 
 @dataclass(frozen=True)

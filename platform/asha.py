@@ -1,17 +1,20 @@
 """ASHA: which trials are cut as the worse ones (Li et al., "A System for Massively Parallel Hyperparameter Tuning",
 2020; the variant that stops and never pauses, as Ray Tune's AsyncHyperBandScheduler has it).
 
-It differs in one thing. A trial that thaws after the first rung would be judged on its frozen phase alone; so it is
-judged first when it has trained a few epochs after its thaw. What that gains, and costs, is measured on recorded
-learning curves: benchmarks/thaw.py.
+It differs in two things. After the first rung, where the best quarter goes on, the rungs lie closer and the better half
+goes on at each: a trial that falls behind does not train on for epochs. And a trial that has not thawed yet would be
+judged on its frozen phase alone; so it goes on from the first rung if it is in the better half, and is judged again
+when it has trained a few epochs after its thaw. What that gains, and costs, is measured on recorded learning curves:
+benchmarks/search_quality.py and benchmarks/thaw.py.
 """
 
 import numpy as np
 
 from platform.space import Space
 
-REDUCTION = 3  # the best third goes on at each rung
-AFTER_THAW = 2  # epochs that a trial trains after its thaw before it is judged
+FIRST, LATER = 1 / 4, 1 / 2  # the share that goes on at the first rung, and at the later ones
+SPACING = 1.4  # how many times the epochs of the rung before a rung has
+AFTER_THAW = 2  # epochs that a trial trains after its thaw before it is judged as the others are
 
 
 class Asha:
@@ -24,13 +27,13 @@ class Asha:
     def __init__(self, space: Space) -> None:
         self.space = space
         self.rungs: dict[int, dict[str, float]] = {}
-        rung = space.grace_epochs
-        while rung < space.max_epochs:
-            self.rungs[rung] = {}
-            rung *= REDUCTION
+        rung = float(space.grace_epochs)
+        while round(rung) < space.max_epochs:
+            self.rungs[round(rung)] = {}
+            rung *= SPACING
 
     def cuts(self, trial_id: str, epoch: int, score: float, thaw: int | None = None) -> bool:
-        """Whether a trial is cut after an epoch: at a rung, where its score is below those of the best third so far.
+        """Whether a trial is cut after an epoch: at a rung, where its score is below those of the share that goes on.
 
         Args:
             trial_id: The trial's.
@@ -38,16 +41,11 @@ class Asha:
             score: Its metric in it.
             thaw: How many epochs it trains before its first thaw, None if it has none.
         """
-        mine, rung = self.space.goodness(score), self.rungs.get(epoch)
-        ripe = max(self.space.grace_epochs, thaw + AFTER_THAW if thaw else 0)
-        if epoch < ripe:
+        is_first, rung = epoch == self.space.grace_epochs, self.rungs.get(epoch)
+        is_ripe = not thaw or epoch >= thaw + AFTER_THAW
+        if rung is None or not (is_ripe or is_first):
             return False
-        if rung is None:
-            if epoch != ripe or not self.rungs:
-                return False
-            # Against the rung below; but it is no measure for others, who had fewer epochs there.
-            others = list(self.rungs[max(below for below in self.rungs if below < epoch)].values())
-        else:
-            others = list(rung.values())
-            rung[trial_id] = mine
-        return bool(others) and bool(mine < np.percentile(others, 100 * (1 - 1 / REDUCTION)))
+        mine, others = self.space.goodness(score), list(rung.values())
+        rung[trial_id] = mine
+        share = FIRST if is_first and is_ripe else LATER
+        return bool(others) and bool(mine < np.percentile(others, 100 * (1 - share)))

@@ -43,6 +43,7 @@ class StudyFacts:
         tags: Where it came from: commit, library versions, seed, data fingerprint. Set on the parent and each child.
         input: What a model's input is, and so the column of its signature: "image" or "text".
         requirements: Packages that the task's models need besides what every model needs.
+        warm_start: Which earlier studies it goes by, "" for none. A tag of the parent.
         dataset: The data, or None if there is none to speak of.
         files: Files to keep on the study's run from its start.
         code_paths: Folders shipped with a logged model, so that it loads outside the project.
@@ -60,6 +61,7 @@ class StudyFacts:
     tags: Mapping[str, str] = field(default_factory=dict)
     input: str = "image"
     requirements: Sequence[str] = ()
+    warm_start: str = ""
     dataset: DatasetFacts | None = None
     files: Sequence[Path] = ()
     code_paths: Sequence[Path] = (ROOT / "platform", ROOT / "trainables")

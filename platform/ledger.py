@@ -112,17 +112,18 @@ class Ledger:
 
     Attributes:
         trials: By id, in the order in which they were proposed.
-        confirm: What was asked for last of `platform.confirmation`, "" for nothing.
         listeners: Called with each new event, once it is written and the trials are up to date.
     """
 
     def __init__(self, journal: Journal, listeners: Iterable[Callable[[Event], None]] = ()) -> None:
         self.journal = journal
         self.listeners = list(listeners)
-        self.trials: dict[str, Trial] = {}
-        self.confirm = ""
-        for event in journal.events:
-            self._apply(event)
+        self.trials = trials_of(journal.events)
+
+    @property
+    def confirm(self) -> str:
+        """What was asked for last of `platform.confirmation`, "" for nothing."""
+        return next((event.data["asked"] for event in reversed(self.events) if event.kind == "confirm"), "")
 
     @property
     def events(self) -> list[Event]:
@@ -136,21 +137,28 @@ class Ledger:
             OSError: The disk did not take it: it has not happened.
         """
         event = self.journal.append(kind, data)
-        self._apply(event)
+        _apply(self.trials, event)
         for listener in self.listeners:
             listener(event)
 
-    def _apply(self, event: Event) -> None:
-        if event.kind == "open":
-            for trial in self.trials.values():
-                if not trial.is_done:  # the process that ran it is gone
-                    trial.status = "waiting"
-        elif event.kind == "trial":
-            self.trials[event.data["trial_id"]] = proposed(event.data)
-        elif event.kind == "confirm":
-            self.confirm = event.data["asked"]
-        elif event.kind in OF_A_TRIAL:
-            _of_a_trial(self.trials[event.data["trial_id"]], event.kind, event.time_ms, event.data)
+
+def trials_of(events: Iterable[Event]) -> dict[str, Trial]:
+    """The trials that follow from events, by id, in the order in which they were proposed."""
+    trials = dict[str, Trial]()
+    for event in events:
+        _apply(trials, event)
+    return trials
+
+
+def _apply(trials: dict[str, Trial], event: Event) -> None:
+    if event.kind == "open":
+        for trial in trials.values():
+            if not trial.is_done:  # the process that ran it is gone
+                trial.status = "waiting"
+    elif event.kind == "trial":
+        trials[event.data["trial_id"]] = proposed(event.data)
+    elif event.kind in OF_A_TRIAL:
+        _of_a_trial(trials[event.data["trial_id"]], event.kind, event.time_ms, event.data)
 
 
 def proposed(data: Mapping[str, Any]) -> Trial:

@@ -8,6 +8,9 @@ from dataclasses import asdict, replace
 
 from platform.records import usual_uri
 
+# Of a request: what is typed in another way, or never.
+OTHERWISE = ("task", "name", "id", "fingerprint", "training_seed", "settings", "data", "warm_start")
+
 
 def parser(description: str | None = None) -> argparse.ArgumentParser:
     """The options, the same for every task."""
@@ -23,6 +26,9 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
                       "without it, the task's embedded data")  # fmt: skip
     what.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                       help="fix (lr_head=1e-3) or narrow (freeze_depth=0..3, unfreeze=never,gradual)")  # fmt: skip
+    what.add_argument("--warm-start", metavar="STUDY", action="append", default=[],
+                      help="try first what did best in an earlier study in --storage, or in those of an MLflow "
+                      "experiment; several times for several")  # fmt: skip
     what.add_argument("--trials", type=int, metavar="N", help="configurations to try, baselines among them")
     what.add_argument("--epochs", type=int, metavar="N", help="the most epochs a trial gets")
     what.add_argument("--confirm", metavar="NxM",
@@ -103,6 +109,7 @@ def request_of(options: argparse.Namespace):
         data=tuple(map(resolved, options.data)),
         time_budget=min(limits, default=None),
         settings=tuple(absolute_paths(setting) for setting in options.settings),
+        warm_start=tuple(options.warm_start),
         confirm=options.confirm or "",
         **{
             key: getattr(options, key)
@@ -159,8 +166,9 @@ def as_typed(request) -> str:
     default = asdict(request_of(parser().parse_args([request.task])))
     words = ["python", "-m", "platform.tune", request.task]
     for key, value in asdict(request).items():
-        if key in ("task", "name", "id", "fingerprint", "training_seed", "settings", "data") or value == default[key]:
+        if key in OTHERWISE or value == default[key]:
             continue
         words += ["--" + key.replace("_", "-"), *([] if value is True else [str(value)])]
     words += [word for place in request.data for word in ("--data", place)]
+    words += [word for name in request.warm_start for word in ("--warm-start", name)]
     return shlex.join(words + [word for setting in request.settings for word in ("--set", setting)])

@@ -13,12 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from filelock import FileLock, Timeout
 
-from platform import bucket_copy, cluster, confirmation, journal, project, storage, task
+from platform import bucket_copy, cluster, confirmation, journal, project, storage, task, warm_start
 from platform.cluster import Resources
 from platform.delivery import delivered
 from platform.errors import Fault, InputError
 from platform.space import DEPTH, Space, show, split_setting
 from platform.task import Dataset, Task
+from platform.warm_start import WarmStart
 
 JOURNAL, RESULT, TRIALS, FROZEN, LOCK = "journal.log", "result.json", "trials", "frozen", ".lock"  # in a study's folder
 ROOM = 1 << 30  # bytes that must be free to start: a few checkpoints and the records
@@ -36,6 +37,7 @@ class Request:
         max_cost: US dollars that the nodes of a cluster may cost; None: no limit.
         wait_for_nodes: Seconds until a cluster must have room for a trial.
         training_seed: Of all training, where that is another one than `seed`; None: `seed`.
+        warm_start: Earlier studies or MLflow experiments whose best configurations are tried first.
         id: What tells the study from another of the same name.
         fingerprint: Of the data that the study began with.
     """
@@ -47,6 +49,7 @@ class Request:
     tracking_uri: str
     data: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    warm_start: tuple[str, ...] = ()
     trials: int | None = None
     epochs: int | None = None
     seed: int = 0
@@ -101,6 +104,7 @@ class Plan:
     space: Space
     dataset: Dataset
     resources: Resources
+    warm_start: WarmStart = field(default_factory=WarmStart)
 
     @property
     def confirm(self) -> str:
@@ -131,8 +135,8 @@ def read_request(folder: Path) -> Request:
         raise InputError(Fault("a study's journal must have its end", found, remedy))
     kept = events[0].data["request"]
     latest = [{"confirm": event.data["asked"]} for event in events if event.kind == "confirm"][-1:]
-    tuples = {key: tuple(kept[key]) for key in ("settings", "data")}
-    return Request(**{**kept, **tuples, **(latest[0] if latest else {})})
+    lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
+    return Request(**{**kept, **lists, **(latest[0] if latest else {})})
 
 
 def studies_in(given: str, name: str | None = None) -> Path:
@@ -200,9 +204,15 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
                 faults.append(Fault("--resume needs the data that the study began with", "other content", remedy))
         except InputError as error:
             faults += error.faults
+    warm = WarmStart()
+    if request.warm_start and not resume and dataset is not None and not space_faults:  # else the journal has it
+        try:
+            warm = warm_start.gather(request, space, dataset.fingerprint)
+        except InputError as error:
+            faults += error.faults
     if faults or dataset is None:
         raise InputError(*faults)
-    return Plan(replace(request, fingerprint=dataset.fingerprint), module, space, dataset, have)
+    return Plan(replace(request, fingerprint=dataset.fingerprint), module, space, dataset, have, warm)
 
 
 def resume_command(request: Request) -> str:

@@ -108,7 +108,7 @@ class Recorder:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        with _first_opening(self.study.tracking_uri):
+        with first_opening(self.study.tracking_uri):
             self.client = MlflowClient(self.study.tracking_uri)
             experiment = self.client.get_experiment_by_name(self.study.experiment)
             if experiment is None:
@@ -127,7 +127,8 @@ class Recorder:
         run = self._find({"kind": "study"})
         self.is_new = run is None
         if run is None:
-            run = self._create({"kind": "study"}, study.name, time_ms)
+            warm = {"warm_start": study.warm_start} if study.warm_start else {}
+            run = self._create({"kind": "study"} | warm, study.name, time_ms)
             for file in study.files:
                 self.client.log_artifact(run.info.run_id, str(file))
         params = {"task": study.task, "metric": study.metric, "mode": study.mode, "max_epochs": study.max_epochs}
@@ -397,8 +398,10 @@ def _sqlite_file(tracking_uri: str) -> Path | None:
     return Path(tracking_uri.removeprefix("sqlite:///")).resolve() if tracking_uri.startswith("sqlite:///") else None
 
 
-def _first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
-    """Two processes that open one new sqlite file at a time both create its tables, and one crashes."""
+def first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
+    """Held while a store is opened: two processes that open one new sqlite file at a time both create its tables, and
+    one crashes.
+    """
     database = _sqlite_file(tracking_uri)
     if database is None:
         return contextlib.nullcontext()

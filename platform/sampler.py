@@ -4,7 +4,7 @@ It hears of a stopped trial as pruned, with the scores it had on the way, and of
 follows from the trials, and what it proposes from that and the seed: a study that goes on proposes what it would have.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,15 @@ REMEMBERED, OF_THEM_BEST = 300, 50  # trials that it goes by once there are twic
 class Sampler:
     """Asks Optuna, and tells it."""
 
-    def __init__(self, space: Space, seed: int, trials: Iterable[Trial] = ()) -> None:
+    def __init__(
+        self, space: Space, seed: int, trials: Iterable[Trial] = (), first: Sequence[dict[str, Any]] = ()
+    ) -> None:
         """
         Args:
             space: What is searched.
             seed: Of what is proposed.
             trials: What was proposed before, in that order; those that are not done yet will be told of.
+            first: The points that are proposed first.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed = space, seed
@@ -39,11 +42,11 @@ class Sampler:
         self.asked = len(before)
         done = [self._frozen(trial) for trial in before if trial.is_done]
         self.study = self._study(done, {trial.id: self._frozen(trial) for trial in before if not trial.is_done})
-        if not before:
-            self.study.enqueue_trial(dict(space.start))
+        for point in first[self.asked :]:
+            self.study.enqueue_trial(point)
 
     def ask(self, trial_id: str) -> dict[str, Any]:
-        """The first point, then what TPE proposes."""
+        """The first points, then what TPE proposes."""
         if len(self.study.get_trials(deepcopy=False)) > 2 * REMEMBERED:
             self._forget()
         # Of the number of the question alone: what was drawn before a restart need not be drawn again.

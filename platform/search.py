@@ -16,6 +16,7 @@ from platform.asha import Asha
 from platform.ledger import Ledger, Trial
 from platform.sampler import Sampler
 from platform.space import Space
+from platform.warm_start import first_points
 
 ATTEMPTS = 3  # in a row without a finished epoch, then a trial has failed
 MOVES = 20  # likewise of nodes that went away: it may be the trial that takes them down
@@ -54,7 +55,8 @@ class Search:
         known = list(ledger.trials.values())
         for trial in known:
             self.baselines.pop(trial.baseline, None)
-        self.seed, self.sampler = seed, Sampler(space, seed, [trial for trial in known if trial.is_searched])
+        first, proposed = first_points(ledger.events, space), [trial for trial in known if trial.is_searched]
+        self.seed, self.sampler = seed, Sampler(space, seed, proposed, first)
         self._queue = deque(trial for trial in known if not trial.is_done)
         for trial in list(self._queue):  # killed between its last epoch and the word of it
             if self._is_over(trial):

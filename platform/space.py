@@ -82,10 +82,18 @@ class Space:
             config: The trial's.
             baseline: Name of the baseline that it is, "" for none.
         """
-        return not baseline or all(
-            _holds(value, config[key]) if isinstance(value, Domain) else config[key] == value
-            for key, value in self.params.items()
-        )
+        return not baseline or not self.misfit(config)
+
+    def misfit(self, config: Mapping[str, Any]) -> str:
+        """Why a configuration is none that the search could try, "" if it is one."""
+        for key, value in self.params.items():
+            if key not in config:
+                return f"{key} was not known"
+            if isinstance(value, Domain) and not _holds(value, config[key]):
+                return f"{key} was not in {show(value)}"
+            if not isinstance(value, Domain) and config[key] != value:
+                return f"{key} was not {value}"
+        return next((f"{key} is not known" for key in config if key not in self.params), "")
 
     def baseline_configs(self) -> dict[str, dict[str, Any]]:
         """Each baseline as a whole configuration, by name; of several that settings made equal, the last."""

@@ -261,7 +261,8 @@ def search(
     before = _seconds(ledger.events)
     if not ledger.events:
         told = facts.as_json(_facts(plan))
-        ledger.tell("study", request=asdict(request), space=describe(space), facts=told)
+        warm = plan.warm_start.as_json()
+        ledger.tell("study", request=asdict(request), space=describe(space), facts=told, warm_start=warm)
     for line in _lost(ledger, request):
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
     if (asked := plan.confirm or confirmation.NONE) != (ledger.confirm or confirmation.NONE):
@@ -397,6 +398,7 @@ def _facts(plan: Plan) -> StudyFacts:
             "python": sys.version.split()[0],
             **{f"version.{library}": version(library) for library in LIBRARIES},
         },
+        warm_start="; ".join(plan.warm_start.studies),
         files=[path] if (path := request.folder / FINDINGS).exists() else [],
         dataset=DatasetFacts(dataset.name, dataset.fingerprint, source, dataset.summary()),
     )

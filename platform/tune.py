@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     fit.spare_the_libraries()  # a Ctrl-C that falls into the half second of walking them would be lost
     gc.enable()  # the imports are done
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
-    about = {**_describe(plan.dataset), "frozen stages": _reuse(plan.request)}
+    about = {**_describe(plan.dataset), **plan.warm_start.lines(), "frozen stages": _reuse(plan.request)}
     print_plan(console, title, plan.space, about, plan.resources.describe(), plan.confirm)
     if options.dry_run:
         return 0

@@ -1,5 +1,6 @@
 """What a study decides, and that it decides the same after it was killed at any moment."""
 
+import copy
 import errno
 import warnings
 
@@ -10,6 +11,7 @@ from optuna.trial import TrialState
 from ray import tune
 
 from platform import sampler
+from platform.asha import Asha
 from platform.journal import Journal
 from platform.ledger import Ledger
 from platform.search import ATTEMPTS, Search
@@ -97,28 +99,43 @@ def test_asha_cuts_the_worse_but_never_a_baseline(begin):
     assert play(search, [0.9] * 4) == "finished"
     assert play(search, [0.0] * 4) == "finished"
     assert play(search, [0.95, 0.95, 0.1]) == "pruned"
-    assert {rung: len(scores) for rung, scores in search.asha.rungs.items()} == {1: 2, 3: 2}
+    assert {rung: len(scores) for rung, scores in search.asha.rungs.items()} == {1: 2, 2: 2, 3: 2}
+
+
+def test_the_best_quarter_passes_the_first_rung_and_the_better_half_the_others():
+    asha = Asha(space(max_epochs=12, grace_epochs=3))
+    assert list(asha.rungs) == [3, 4, 6, 8]
+    for rung, others in asha.rungs.items():
+        others |= {str(number): number / 10 for number in range(1, 9)}
+        lowest = min(score for score in range(100) if not Asha.cuts(copy.deepcopy(asha), "new", rung, score / 100))
+        assert lowest == (63 if rung == 3 else 45)
+    assert not asha.cuts("new", 5, 0.0), "no rung"
 
 
 def test_asha_waits_for_a_thaw(begin):
-    """With rungs at 1, 3 and 9 of 12 epochs: the worst trial is cut at once, or two epochs after its thaw."""
-    for thaw, last in ((None, 1), (0, 1), (1, 3), (2, 4), (5, 7), (7, 9), (8, 10), (11, 12)):
+    """With rungs at 1, 2, 3, 4, 5, 8 and 11 of 12 epochs: the worst trial is cut at once; one of the better half that
+    is to thaw, at the first rung when it has trained two epochs after its thaw.
+    """
+    for score, thaw, last in (
+        *((0.1, None, 1), (0.1, 0, 1), (0.1, 1, 1), (0.1, 9, 1)),
+        *((0.6, None, 1), (0.6, 0, 1), (0.6, 1, 3), (0.6, 2, 4), (0.6, 5, 8), (0.6, 7, 11), (0.6, 10, 12)),
+    ):
         search = begin(max_epochs=12, trials=99, baselines={})
-        for _ in range(3):
+        for at_first in (0.5, 0.5, 0.9):
             trial = search.next()
             search.started(trial)
-            while search.epoch(trial, trial.epochs + 1, {"val/map": 0.5}, {}) and trial.epochs < 12:
+            while search.epoch(trial, trial.epochs + 1, {"val/map": 0.5 if trial.epochs else at_first}, {}):
                 pass
             search.ended(trial)
         before = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
         trial = search.next()
         search.started(trial)
-        while search.epoch(trial, trial.epochs + 1, {"val/map": 0.1}, {}, thaw=thaw):
+        while search.epoch(trial, trial.epochs + 1, {"val/map": 0.1 if trial.epochs else score}, {}, thaw=thaw):
             pass
-        assert trial.epochs == last, thaw
+        assert trial.epochs == last, (score, thaw)
         after = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
-        # It counts only for those who had as many epochs.
-        assert {rung for rung in after if after[rung] > before[rung]} == ({last} & {1, 3, 9}), thaw
+        # It counts only for those who trained as it did.
+        assert {rung for rung in after if after[rung] > before[rung]} == {1, last} & set(after), (score, thaw)
         search.ended(trial)
 
 

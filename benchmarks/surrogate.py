@@ -1,0 +1,137 @@
+"""What training would give at any point of a space, learned from recorded curves: a search on it costs no training.
+
+    python -m benchmarks.surrogate      how well the surrogates tell of points that they have not seen
+
+A search proposes points that nobody recorded. The nearest recorded one is no answer: in so many dimensions it is as
+good as any. So a random forest predicts the curve, as Eggensperger et al. found best ("Efficient Benchmarking of
+Hyperparameter Optimizers via Surrogates", 2015). It sees a point as the model does: besides the parameters, the rates
+of the stages and how long each is trained.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from ray.tune.search.sample import Categorical, LogUniform
+from scipy.stats import spearmanr
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.model_selection import KFold, cross_val_predict
+
+from benchmarks import timing
+from benchmarks.curves import CURVES, Recorded
+from platform.space import Space
+
+TREES = 200
+
+
+def main() -> None:
+    """Prints how well each table's surrogate, and the nearest neighbour, tell of points that they have not seen."""
+    files = [Path(name) for name in sys.argv[1:]] or sorted(CURVES.glob("*.json.gz"))
+    rows = []
+    for file in files:
+        recorded = Recorded.of(file)
+        best = _best(recorded, recorded.scores)
+        features = np.array([_features(recorded, config) for config in recorded.configs])
+        folds = KFold(10, shuffle=True, random_state=0)
+        predicted = _best(recorded, cross_val_predict(_forest(), features, recorded.scores, cv=folds))
+        plain = np.array([_scaled(recorded.space, config) for config in recorded.configs])
+        apart = np.square(plain[:, None] - plain[None]).sum(-1)
+        np.fill_diagonal(apart, np.inf)
+        nearest = best[apart.argmin(1)]
+        told = [f"{spearmanr(best, other).statistic:.2f}" for other in (predicted, nearest)]
+        rows.append([recorded.name, str(len(best)), *told, f"{np.std(best - predicted):.3f} of {np.std(best):.3f}"])
+    print(timing.table(["table", "points", "surrogate, rank correlation", "nearest point", "left of the spread"], rows))
+
+
+class Surrogate:
+    """Learning curves at any point of a recorded space.
+
+    Attributes:
+        recorded: What it is learned from.
+    """
+
+    def __init__(self, recorded: Recorded, noise: bool = False) -> None:
+        """
+        Args:
+            recorded: What it is learned from.
+            noise: Whether what the forest did not explain of a recorded curve (out of bag), drawn by the point, is
+                added: all of the training's noise, and the forest's own error on top. A score may then lie beyond 1.
+        """
+        self.recorded, self.noise = recorded, noise
+        features = np.array([_features(recorded, config) for config in recorded.configs])
+        forest = _forest().fit(features, recorded.scores)
+        self._trees = [tree.tree_ for tree in forest.estimators_]
+        self._left = recorded.scores - forest.oob_prediction_
+
+    def curve(self, config: dict[str, Any]) -> np.ndarray:
+        """(epochs,) the metric after each epoch at a point."""
+        point = np.array([_features(self.recorded, config)], dtype=np.float32)
+        curve = np.mean([tree.predict(point).reshape(-1) for tree in self._trees], axis=0)
+        if self.noise:
+            drawn = xxhash.xxh3_64_intdigest(json.dumps(config, sort_keys=True).encode()) % len(self._left)
+            curve = curve + self._left[drawn]
+        return curve
+
+    def targets(self, shares: tuple[float, ...], points: int = 5000) -> list[float]:
+        """What only these shares of random points reach at their best, greater is better."""
+        generator = np.random.default_rng(12345)
+        space = self.recorded.space
+        best = [max(map(space.goodness, self.curve(random_point(space, generator)))) for _ in range(points)]
+        return [float(np.quantile(best, 1 - share)) for share in shares]
+
+
+def random_point(space: Space, generator: np.random.Generator) -> dict[str, Any]:
+    """A configuration drawn as the space says."""
+    drawn = {key: domain.sample(random_state=generator) for key, domain in space.searched.items()}
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in drawn.items()}
+    return {**space.fixed, **plain}
+
+
+def _forest() -> RandomForestRegressor:
+    return RandomForestRegressor(TREES, max_features=0.5, oob_score=True, random_state=0)
+
+
+def _best(recorded: Recorded, scores: np.ndarray) -> np.ndarray:
+    return scores.max(1) if recorded.space.mode == "max" else -scores.min(1)
+
+
+def _scaled(space: Space, config: dict[str, Any]) -> list[float]:
+    """A point in the unit cube, each parameter on its own scale; a choice without order as one of several corners."""
+    at: list[float] = []
+    domain: Any
+    for key, domain in space.searched.items():
+        value = config[key]
+        if isinstance(domain, Categorical):
+            numbers = all(isinstance(one, int | float) for one in domain.categories)
+            place = list(domain.categories).index(value)
+            share = place / max(1, len(domain.categories) - 1)
+            at += [share] if numbers else [float(place == other) for other in range(len(domain.categories))]
+        elif isinstance(domain.get_sampler(), LogUniform):
+            at.append(math.log(value / domain.lower) / math.log(domain.upper / domain.lower))
+        else:
+            at.append((value - domain.lower) / (domain.upper - domain.lower))
+    return at
+
+
+def _features(recorded: Recorded, config: dict[str, Any]) -> list[float]:
+    """A point, and what follows from it for the stages."""
+    epochs, depth = recorded.space.max_epochs, config["freeze_depth"]
+    thaw = recorded.thaw(config)
+    pace = {"at_once": epochs, "gradual": 1.0, "on_plateau": 1 / 3}.get(config["unfreeze"], 0.0)
+    frozen = [depth if thaw is None or e < thaw else max(0.0, depth - pace * (e - thaw + 1)) for e in range(epochs)]
+    head, middle = math.log(config["lr_head"]), math.log(config["lr_head"] * config["backbone_ratio"])
+    lowest = middle + recorded.space.depth * math.log(config["layer_decay"])
+    steps = -math.log(config["batch_size"])
+    return [
+        *_scaled(recorded.space, config),
+        *(epochs if thaw is None else thaw, min(frozen), sum(frozen) / epochs, sum(f < depth or not f for f in frozen)),
+        *(middle, lowest, head + steps, middle + steps),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Earlier studies, read from their journals or from an MLflow experiment. Nothing of them is changed."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search.sample import Categorical, Domain, Integer
+
+from platform import journal
+from platform.errors import Fault, InputError
+from platform.ledger import Trial, trials_of
+from platform.space import Space
+
+RUNS_PER_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class PastStudy:
+    """An earlier study.
+
+    Attributes:
+        name: Its name.
+        id: What tells it from another of that name.
+        found: Where: "a study", or "a study in experiment X".
+        task: What it trained.
+        metric: What it searched for.
+        mode: "max" or "min".
+        fingerprint: Of its data.
+        trials: What it tried.
+    """
+
+    name: str
+    id: str
+    found: str
+    task: str
+    metric: str
+    mode: str
+    fingerprint: str
+    trials: Sequence[Trial]
+
+
+def of_journal(folder: Path) -> PastStudy:
+    """A study by its folder.
+
+    Raises:
+        InputError: It is someone else's, or its journal is damaged.
+    """
+    from platform.plan import JOURNAL, read_request  # which reads warm starts, and so this
+
+    request = read_request(folder)
+    events = journal.read(folder / JOURNAL)
+    told = events[0].data["facts"]
+    facts = {key: told[key] for key in ("task", "metric", "mode")}
+    fingerprint = request.fingerprint
+    trials = [trial for trial in trials_of(events).values() if not trial.confirms]
+    return PastStudy(request.name, request.id, "a study", fingerprint=fingerprint, trials=trials, **facts)
+
+
+def of_experiment(tracking_uri: str, experiment: str, task: str, space: Space) -> list[PastStudy] | None:
+    """The studies of a task in an MLflow experiment; None where there is no such experiment.
+
+    Raises:
+        InputError: MLflow does not answer.
+    """
+    from platform import recorder
+
+    if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
+        return None  # MLflow would make the file
+    recorder.set_environment()
+    from mlflow import MlflowClient
+
+    try:
+        with recorder.first_opening(tracking_uri):
+            client = MlflowClient(tracking_uri)
+            known = client.get_experiment_by_name(experiment)
+        return None if known is None else _studies(client, known.experiment_id, experiment, task, space)
+    except Exception as error:  # MLflow raises of all kinds
+        rule, remedy = "--warm-start needs MLflow to answer", "Check --tracking-uri, or name a study in --storage."
+        raise InputError(Fault(rule, f"{tracking_uri}: {type(error).__name__}: {error}", remedy)) from error
+
+
+def _studies(client: Any, experiment_id: str, experiment: str, task: str, space: Space) -> list[PastStudy]:
+    trials: dict[str, list[Trial]] = defaultdict(list)
+    parents: dict[str, Any] = {}
+    for run in _runs(client, experiment_id):
+        tags = run.data.tags
+        if tags.get("task") != task or "study_id" not in tags:
+            continue
+        if tags.get("kind") == "study":
+            parents[tags["study_id"]] = run
+        elif tags.get("kind") == "trial":
+            history = client.get_metric_history(run.info.run_id, space.metric)
+            scores = {point.step: point.value for point in history}
+            metrics = [{space.metric: scores[step]} for step in sorted(scores)]
+            status = tags.get("status", "")
+            trial = Trial(tags.get("trial_id", ""), parsed(space, run.data.params), status=status, metrics=metrics)
+            trials[tags["study_id"]].append(trial)
+    studies = []
+    for study_id in dict.fromkeys([*parents, *trials]):
+        run = parents.get(study_id)  # someone may have deleted it, and left the trials
+        params, tags = (run.data.params, run.data.tags) if run else ({}, {})
+        facts = {key: params.get(key, "not told") for key in ("metric", "mode")}
+        found, name = f"a study in experiment {experiment}", tags.get("study", study_id)
+        tried = sorted(trials[study_id], key=lambda trial: trial.id)
+        studies.append(
+            PastStudy(name, study_id, found, task, fingerprint=tags.get("data_fingerprint", ""), trials=tried, **facts)
+        )
+    return studies
+
+
+def _runs(client: Any, experiment_id: str) -> list[Any]:
+    runs, token = [], None
+    while True:
+        page = client.search_runs([experiment_id], order_by=["attributes.start_time"], max_results=RUNS_PER_PAGE,
+                                  page_token=token)  # fmt: skip
+        runs += page
+        if not (token := page.token):
+            return runs
+
+
+def parsed(space: Space, texts: Mapping[str, str]) -> dict[str, Any]:
+    """A configuration from its values' texts, by the space's own domains; what is no value there stays a text."""
+    return {key: _value(space.params[key], text) if key in space.params else text for key, text in texts.items()}
+
+
+def _value(param: Any, text: str) -> Any:
+    if isinstance(param, Categorical) or not isinstance(param, Domain):
+        choices = param.categories if isinstance(param, Categorical) else [param]
+        return next((choice for choice in choices if str(choice) == text), text)
+    try:
+        return int(text) if isinstance(param, Integer) else float(text)
+    except ValueError:
+        return text
