@@ -252,7 +252,12 @@ def _below(target: Path, path: str, file: str) -> Path:
 def _open(place: str) -> tuple[Any, str]:
     from pyarrow import fs
 
-    return fs.FileSystem.from_uri(place) if is_bucket(place) else (fs.LocalFileSystem(), place)
+    if not is_bucket(place):
+        return fs.LocalFileSystem(), place
+    scheme, _, rest = place.partition("://")
+    bucket, _, path = rest.partition("/")  # names in it are no part of an address, which could not hold a space
+    remote, root = fs.FileSystem.from_uri(f"{scheme}://{bucket}")
+    return remote, f"{root}/{path}" if path else root
 
 
 def _send(file: Path, remote: Any, path: str) -> None:

@@ -113,10 +113,8 @@ class TensorBoardLog:
 
 
 def run_name(trial: Trial) -> str:
-    """What TensorBoard calls a trial: with the baseline that it is, or what it repeats."""
+    """What TensorBoard calls a trial: with the baseline that it is. What repeats one says so by its id."""
     told = f"{trial.id} {trial.baseline}" if trial.baseline else trial.id
-    if trial.confirms:
-        told = f"{trial.id} repeats {trial.confirms}"
     return re.sub(r"[^\w .,%+=-]", "_", told)[:LONGEST].strip(" .") or "_"
 
 

@@ -39,6 +39,14 @@ def test_a_folder_comes_back_as_it_was_sent(place, folder, tmp_path):
     assert storage.names(f"{place}/nothing") == []
 
 
+@pytest.mark.parametrize("name", ["a name of words", "100 %", "größe#1?x=y", "a+b&c"])
+def test_a_place_may_be_called_anything(place, name):
+    storage.write(f"{place}/{name}/one", b"1")
+    assert storage.read(f"{place}/{name}/one") == b"1"
+    assert storage.names(f"{place}/{name}") == ["one"]
+    assert storage.names(place) == [name]
+
+
 def test_what_was_altered_on_the_way_is_not_taken(place, folder, tmp_path):
     storage.send(folder, f"{place}/x")
     storage.write(f"{place}/x/a.bin", b"other")

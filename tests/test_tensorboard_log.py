@@ -115,14 +115,14 @@ def test_what_the_disk_does_not_take_is_told_once_and_ends_nothing(tmp_path):
     ("baseline", "repeats", "expected"),
     [
         ("pretrained, 10 % of labels", "", "007 pretrained, 10 % of labels"),
-        ("", "003", "007 repeats 003"),
+        ("", "003", "007"),
         ("../../etc\\<b>\n", "", "007 .._.._etc__b__"),
         ("x" * 300, "", "007 " + "x" * 76),
     ],
 )
 def test_runs_are_called_so_that_people_know_them_and_stay_in_their_folder(baseline, repeats, expected):
     trial = Trial("007", {}, baseline)
-    trial.confirms = repeats  # type: ignore[attr-defined]
+    trial.confirms = repeats
     assert run_name(trial) == expected
 
 
