@@ -132,7 +132,7 @@ def journal(lab: Lab, bucket: str, kind: str) -> list[dict]:
 
 def study(lab: Lab, bucket: str, file: Path) -> None:
     """A study from here, of which one machine is taken away; all its trials end, with no epoch missing."""
-    words = ["detector", "--cluster", str(file), "--name", STUDY, "--trials", "4", "--epochs", "4"]
+    words = ["detector", "--cluster", str(file), "--name", STUDY, "--trials", "4", "--epochs", "4", "--confirm", "none"]
     words += ["--set", "image_size=64", "--set", "channels=32"]
     log = lab.folder / "study.log"
     told = subprocess.Popen(
