@@ -25,8 +25,9 @@ ONLY_HEADS, EVERYTHING = "only the heads", "everything trained"
 LEVEL = 0.95  # of intervals; a lead counts where chance would show one like it in fewer than 5 % of cases
 MOST = 100  # configurations, seeds
 NOTE = (
-    "Means over seeds, with 95 % intervals (Student's t). They cover what chance does in training (the order of the "
-    "data, new layers, augmentation), not which examples the test split happens to hold."
+    "Means over seeds, with 95 % intervals (Student's t); a lead with a plus is for the better. They cover what chance "
+    "does in training (the order of the data, new layers, augmentation), not which examples the test split happens to "
+    "hold."
 )
 
 

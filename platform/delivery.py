@@ -132,9 +132,11 @@ class Delivery:
         return True
 
     def _note(self) -> None:
+        """Keeps how much has arrived: what MLflow refused has not, and goes once more the next time."""
+        arrived = min([self._position, *map(self.events.index, self.refused)])
         try:
             partial = self.file.with_suffix(".partial")
-            partial.write_text(json.dumps({"events": self._position, "to": self.study.tracking_uri}))
+            partial.write_text(json.dumps({"events": arrived, "to": self.study.tracking_uri}))
             partial.replace(self.file)
         except OSError:  # the disk is full, say: it goes once more the next time
             pass

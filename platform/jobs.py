@@ -24,7 +24,7 @@ from rich.markup import escape
 
 from platform import project, storage
 from platform.cluster import NOT_SENT, keep_token_secret
-from platform.errors import Fault, InputError, raise_if_any
+from platform.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, Fault, InputError, raise_if_any
 
 DASHBOARD, MLFLOW = 8265, 5000  # ports on the head, for processes there alone: reached through a tunnel
 TUNNEL_S = 60.0  # until it must stand
@@ -288,10 +288,10 @@ def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) 
     finally:
         signal.signal(signal.SIGINT, before)
     if str(info.status) == "STOPPED":
-        return 130  # as an interrupted command
+        return EXIT_INTERRUPTED
     if info.driver_exit_code is None:
         console.print(f"[red]{info.status}: {info.message}[/]", highlight=False, soft_wrap=True)
-        return 1
+        return EXIT_INCOMPLETE
     return int(info.driver_exit_code)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Integer
 
-from platform import journal
-from platform.errors import Fault, InputError
+from platform import journal, records
 from platform.ledger import Trial, trials_of
 from platform.space import Space
 
@@ -64,21 +63,11 @@ def of_experiment(tracking_uri: str, experiment: str, task: str, space: Space) -
     Raises:
         InputError: MLflow does not answer.
     """
-    from platform import recorder
-
-    if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
-        return None  # MLflow would make the file
-    recorder.set_environment()
-    from mlflow import MlflowClient
-
-    try:
-        with recorder.first_opening(tracking_uri):
-            client = MlflowClient(tracking_uri)
-            known = client.get_experiment_by_name(experiment)
+    if records.is_missing(tracking_uri):
+        return None
+    with records.asked(tracking_uri) as client:
+        known = client.get_experiment_by_name(experiment)
         return None if known is None else _studies(client, known.experiment_id, experiment, task, space)
-    except Exception as error:  # MLflow raises of all kinds
-        rule, remedy = "--warm-start needs MLflow to answer", "Check --tracking-uri, or name a study in --storage."
-        raise InputError(Fault(rule, f"{tracking_uri}: {type(error).__name__}: {error}", remedy)) from error
 
 
 def _studies(client: Any, experiment_id: str, experiment: str, task: str, space: Space) -> list[PastStudy]:

@@ -25,6 +25,11 @@ def trials_page(experiment_id: str, study: str) -> str:
     return f"/experiments/{experiment_id}/runs?searchFilter={wanted}&{view}"
 
 
+def is_missing(uri: str) -> bool:
+    """Whether an address is a file that is not there: MLflow would make an empty one."""
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
+
+
 @contextlib.contextmanager
 def asked(uri: str) -> Iterator[Any]:
     """An MlflowClient to read with.
@@ -34,19 +39,21 @@ def asked(uri: str) -> Iterator[Any]:
     """
     from platform.errors import Fault, InputError, raise_if_any
     from platform.plan import address_faults
-    from platform.recorder import set_environment
+    from platform.recorder import first_opening, set_environment
 
     raise_if_any(address_faults(uri))
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:") and not file.exists():  # MLflow would make an empty one
-        raise InputError(Fault("there must be an MLflow at --tracking-uri", f"no file {file}", "Name its address."))
+    if is_missing(uri):
+        raise InputError(Fault("there must be an MLflow at --tracking-uri", f"no file {uri}", "Name its address."))
     set_environment()
     import mlflow
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     mlflow.set_tracking_uri(uri)
     try:
-        yield mlflow.MlflowClient(uri)
-    except MlflowException as error:
-        rule, told = "MLflow must answer, and know what it is asked for", error.message.splitlines()[0]
+        with first_opening(uri):
+            client = mlflow.MlflowClient(uri)
+        yield client
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        rule, told = "MLflow must answer, and know what it is asked for", (str(error).splitlines() or [repr(error)])[0]
         raise InputError(Fault(rule, f"{uri}: {told}", "Check the name and --tracking-uri.")) from error

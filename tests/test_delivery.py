@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from platform import deliver, delivery, recorder
-from platform.delivery import DELIVERED, Delivery
+from platform.delivery import DELIVERED, Delivery, delivered
 from platform.facts import DatasetFacts, StudyFacts, as_json, from_json
 from platform.journal import Journal
 from platform.ledger import Ledger
@@ -273,6 +273,8 @@ def test_what_mlflow_will_never_take_does_not_hold_up_the_rest(tmp_path):
     told.play("002", range(1, 4), "finished", lr=0.2)
     assert told.close() == 2
     assert {event.kind for event in told.delivery.refused} == {"epoch", "best"}
+    _, arrived = delivered(tmp_path)
+    assert told.delivery.events[arrived] is told.delivery.refused[0], "what was refused goes once more the next time"
     assert [steps_of(store(tmp_path), run) for run in runs_of(store(tmp_path), "trial")] == [[1, 2, 4], [1, 2, 3]]
 
 

@@ -44,7 +44,7 @@ def test_the_engine_names_no_task():
 
 def test_only_tracking_and_logged_models_import_mlflow():
     users = {p.name for p in (ROOT / "platform").rglob("*.py") if any(n.startswith("mlflow") for n in imports(p))}
-    assert users == {"recorder.py", "registry.py", "records.py", "pyfunc.py", "signatures.py", "models.py", "past.py"}
+    assert users == {"recorder.py", "registry.py", "records.py", "pyfunc.py", "signatures.py", "models.py"}
 
 
 @pytest.mark.parametrize("command", ["tune", "predict", "export", "report", "demo", "embed", "deliver", "down"])
