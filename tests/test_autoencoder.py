@@ -121,7 +121,9 @@ def test_it_learns_and_its_evaluation_is_complete(train, data):
     evaluation = autoencoder.test(model, data)
     assert evaluation.metrics["test/accuracy"] > 0.8
     assert {"test/accuracy", "test/precision", "test/recall", "test/f1", "test/loss"} == set(evaluation.metrics)
-    assert {"confusion_matrix.png", "reconstructions.png", "pretraining_curves.png"} == set(evaluation.figures)
+    assert {"confusion_matrix.png", "test_images.png", "reconstructions.png", "pretraining_curves.png"} == set(
+        evaluation.figures
+    )
     assert "f1-score" in evaluation.texts["classification_report.txt"]
     [majority] = autoencoder.references(SPACE, data).values()
     assert 0.45 < majority["test/accuracy"] < 0.55

@@ -122,7 +122,10 @@ def test_it_learns_both_heads_from_partial_labels(train, data):
     model = sentences.load(reporter.folder / "best")
     evaluation = sentences.test(model, data)
     assert {"test/f1", "test/genre/accuracy", "test/sentiment/f1"} <= evaluation.metrics.keys()
-    assert len(evaluation.figures) == len(evaluation.texts) == 2
+    assert len(evaluation.figures) == 2
+    assert evaluation.texts.keys() == {
+        f"{kind}_{head}.txt" for kind in ("classification_report", "test_texts") for head in ("genre", "sentiment")
+    }
     [prediction] = sentences.predict(model, ["a dreadful book about the detective"])
     assert json.loads(json.dumps(prediction)) == prediction
     assert prediction["sentiment"]["class"] == "bad"

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from platform import augment, checkpoints, pictures, storage
+from platform import augment, checkpoints, mistakes, pictures, storage
 from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder, saved_size
 from platform.data import images
 from platform.devices import device, device_of
@@ -212,7 +212,9 @@ def load(folder: Path) -> EvenOdd:
 
 @torch.inference_mode()
 def test(model: EvenOdd, data: Path) -> Evaluation:
-    """Accuracy, precision, recall and F1 of "odd" on the test split, with report and confusion matrix."""
+    """Accuracy, precision, recall and F1 of "odd" on the test split; report, confusion matrix and a sheet of images,
+    mistakes first.
+    """
     from platform import scores
 
     arrays = _open(data, device_of(model.module))
@@ -221,7 +223,10 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
     targets, predicted = arrays.labels[arrays.split["test"]] % 2, (logits > 0).astype(int)
     title = f"Test split: accuracy {metrics['test/accuracy']:.4f}"
     figures: dict[str, Any] = {
-        "confusion_matrix.png": pictures.confusion_matrix(scores.confusion(targets, predicted, CLASSES), CLASSES, title)
+        "confusion_matrix.png": pictures.confusion_matrix(
+            scores.confusion(targets, predicted, CLASSES), CLASSES, title
+        ),
+        "test_images.png": _sheet(arrays, logits, targets),
     }
     if model.card["pretrained"]:
         folder = _pretrained(data, model.card["pretrained"])
@@ -450,6 +455,14 @@ def _seen(model: EvenOdd, loaded: Sequence[Image.Image], turned: bool = True) ->
 def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarray:
     batches = (look(some) for some in _chunks(data.split[split]))
     return np.concatenate([model(batch.state, batch.cut).cpu().numpy() for batch in batches])
+
+
+def _sheet(data: Digits, logits: np.ndarray, targets: np.ndarray) -> Image.Image:
+    """Test images with what was answered: the surest mistakes first, then the surest right answers."""
+    odd = torch.from_numpy(logits).sigmoid().numpy()
+    shown = mistakes.surest(np.stack([1 - odd, odd], axis=1), targets, CLASSES)
+    pixels = [data.images[data.split["test"][row]] for row, _ in shown]
+    return mistakes.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])
 
 
 def _chunks(numbers: np.ndarray) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from platform import augment, checkpoints, clips, encoders, heads, pictures
+from platform import augment, checkpoints, clips, encoders, heads, mistakes, pictures
 from platform.data import images
 from platform.data.arrays import write_once
 from platform.data.image_arrays import ImageArrays, open_arrays, square, write
@@ -37,7 +37,6 @@ INPUT = "image"
 REQUIREMENTS = ("open_clip_torch", "scikit-learn")
 CLASS_WEIGHTS = ("none", "balanced")
 EVAL_BATCH = 64
-SHEET_IMAGES = 12
 ENCODER = "encoder.safetensors"
 
 
@@ -397,12 +396,6 @@ def _score(logits: np.ndarray, data: ImageArrays, split: str) -> dict[str, float
 def _sheet(data: ImageArrays, numbers: np.ndarray, logits: np.ndarray) -> Image.Image:
     """Images with what was answered: the surest mistakes first, then the surest right answers."""
     shares = torch.from_numpy(logits).softmax(1).numpy()
-    right = logits.argmax(1) == data.labels[numbers]
-    shown = np.lexsort((-shares.max(1), right))[:SHEET_IMAGES]
-    captioned = []
-    for index in shown:
-        answer = f"{data.classes[logits[index].argmax()]} {shares[index].max():.2f}"
-        text = answer if right[index] else f"{answer}, not {data.classes[data.labels[numbers[index]]]}"
-        image = Image.fromarray(np.ascontiguousarray(data.images[numbers[index]].transpose(1, 2, 0)))
-        captioned.append(pictures.captioned(image, text))
-    return pictures.sheet(captioned, columns=4, cell=260)
+    shown = mistakes.surest(shares, data.labels[numbers], data.classes)
+    pixels = [np.ascontiguousarray(data.images[numbers[row]].transpose(1, 2, 0)) for row, _ in shown]
+    return mistakes.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])

@@ -22,7 +22,7 @@ from torchvision.ops import nms
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
-from platform import backbones, checkpoints, detectors, pictures
+from platform import backbones, checkpoints, detectors, mistakes, pictures
 from platform.backbones import IMAGENET_MEAN, IMAGENET_STD
 from platform.data import images
 from platform.data.detection_arrays import DetectionArrays, canvas_of, open_arrays, write_arrays
@@ -42,7 +42,6 @@ REQUIREMENTS: tuple[str, ...] = ()
 EVAL_BATCH = 16
 SHOWN_SCORE = 0.3  # predictions below it are not drawn nor printed
 SAME_OBJECT_IOU = 0.5  # boxes of any class that overlap by more are one object there
-SHEET_IMAGES = 12
 LEAST_SIDE, LEAST_AREA = 2, 8  # pixels of a box that is left of an object on the edge; what is smaller is no object
 
 Target = dict[str, Tensor]  # boxes (K, 4) and labels (K,) of an image
@@ -214,7 +213,9 @@ def load(folder: Path) -> Detector:
 
 @torch.inference_mode()
 def test(model: Detector, data: Path) -> Evaluation:
-    """Mean average precision on the test split, its precision-recall curve, and a sheet of test images."""
+    """Mean average precision on the test split, its precision-recall curve, and sheets of test images: the first ones,
+    and those with the most mistakes.
+    """
     folder = data / str(model.card["config"]["image_size"])
     examples = Scenes(open_arrays(folder), folder, device_of(model.module))
     arrays = examples.data
@@ -222,11 +223,15 @@ def test(model: Detector, data: Path) -> Evaluation:
     precision: dict[str, np.ndarray] = {}
     metrics = _score(detections, arrays, "test", precision)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
-    numbers = arrays.split["test"][:SHEET_IMAGES]
-    drawn = [_draw_test(arrays, n, d) for n, d in zip(numbers, detections[:SHEET_IMAGES], strict=True)]
+    numbers, shown = arrays.split["test"], [_shown(each) for each in detections]
+    made = [mistakes.boxes(found, arrays.target(number)) for number, found in zip(numbers, shown, strict=True)]
+    worst = sorted(range(len(numbers)), key=lambda row: sum(map(len, made[row])), reverse=True)
+    drawn = [_draw_test(arrays, numbers[row], shown[row]) for row in range(len(numbers))[: mistakes.MOST]]
+    marked = [_draw_mistakes(arrays, numbers[row], shown[row], *made[row]) for row in worst[: mistakes.MOST]]
     figures: dict[str, Figure | Image.Image] = {
         "precision_recall.png": pictures.precision_recall(precision, title),
         "test_images.png": pictures.sheet(drawn, columns=4),
+        "worst_images.png": pictures.sheet(marked, columns=4),
     }
     return Evaluation(metrics, figures)
 
@@ -391,18 +396,32 @@ def _score(
     return scores
 
 
-def _draw_test(data: DetectionArrays, number: int, detection: dict[str, Tensor]) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(data.images[number].transpose(1, 2, 0)))
-    enlarged = image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC)
-    shown = _shown(detection)
+def _draw_test(data: DetectionArrays, number: int, shown: Mapping[str, Tensor]) -> Image.Image:
+    """A test image, twice as large, with what is shown of its detections."""
     labels = shown["labels"].tolist()
+    names = [data.classes[label - 1] for label in labels]
     return pictures.draw_boxes(
-        enlarged,
-        (shown["boxes"] * 2).tolist(),
-        [data.classes[label - 1] for label in labels],
-        labels,
-        shown["scores"].tolist(),
+        _enlarged(data, number), (shown["boxes"] * 2).tolist(), names, labels, shown["scores"].tolist()
     )
+
+
+def _draw_mistakes(
+    data: DetectionArrays, number: int, shown: Mapping[str, Tensor], missed: Sequence[int], wrong: Sequence[int]
+) -> Image.Image:
+    """A test image, twice as large, with the boxes that were missed and the detections that are wrong."""
+    target = data.target(number)
+    boxes = torch.cat([target["boxes"][list(missed)], shown["boxes"][list(wrong)]])
+    labels = [*target["labels"][list(missed)].tolist(), *shown["labels"][list(wrong)].tolist()]
+    words = ["missed"] * len(missed) + ["wrong"] * len(wrong)
+    names = [f"{word}: {data.classes[label - 1]}" for word, label in zip(words, labels, strict=True)]
+    colours = [1] * len(missed) + [5] * len(wrong)
+    image = pictures.draw_boxes(_enlarged(data, number), (boxes * 2).tolist(), names, colours)
+    return pictures.captioned(image, f"{len(missed)} missed, {len(wrong)} wrong")
+
+
+def _enlarged(data: DetectionArrays, number: int) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(data.images[number].transpose(1, 2, 0)))
+    return image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC)
 
 
 def _seen(model: Detector, loaded: Sequence[Image.Image]) -> tuple[Tensor, list[float]]:

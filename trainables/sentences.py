@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from platform import checkpoints, pictures, saved_heads, text_encoders
+from platform import checkpoints, mistakes, pictures, saved_heads, text_encoders
 from platform.data.arrays import write_once
 from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
 from platform.devices import device, device_of
@@ -208,7 +208,9 @@ def load(folder: Path) -> Sentences:
 
 @torch.inference_mode()
 def test(model: Sentences, data: Path) -> Evaluation:
-    """Scores of each head on the test split and their means, with a report and a confusion matrix of each."""
+    """Scores of each head on the test split and their means; of each a report, a confusion matrix and texts, mistakes
+    first.
+    """
     from platform import scores
 
     folder = _tokens_folder(data, model.card["config"]["backbone"], model.card["config"]["max_tokens"])
@@ -222,6 +224,7 @@ def test(model: Sentences, data: Path) -> Evaluation:
         counts = scores.confusion(targets, predicted, names)
         figures[f"confusion_matrix_{head}.png"] = pictures.confusion_matrix(counts, names, title)
         texts[f"classification_report_{head}.txt"] = scores.report(targets, predicted, names)
+        texts[f"test_texts_{head}.txt"] = _told(arrays, head, logits[head])
     return Evaluation(metrics, figures, texts)
 
 
@@ -390,6 +393,17 @@ def _answers(
         if known.any():
             found[head] = (targets[known], logits[head][known].argmax(1))
     return found
+
+
+def _told(data: TextArrays, head: str, logits: np.ndarray) -> str:
+    """Test texts with what was answered: the surest mistakes first, then the surest right answers."""
+    numbers = data.split["test"]
+    targets = data.labels[numbers, list(data.classes).index(head)]
+    known = targets != MISSING
+    shares = torch.from_numpy(logits[known]).softmax(1).numpy()
+    shown = mistakes.surest(shares, targets[known], data.classes[head])
+    every = data.texts
+    return mistakes.in_words([every[numbers[known][row]] for row, _ in shown], [caption for _, caption in shown])
 
 
 def _score(logits: Mapping[str, np.ndarray], data: TextArrays, split: str) -> dict[str, float]:
