@@ -220,9 +220,9 @@ def _against(row: Mapping[str, Any], other: Mapping[str, Any], metric: str, spac
         return {"mean": mean, "low": low, "high": high, "p": None, "better": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of leads that are all the same
-        p = float(stats.ttest_1samp(leads, 0.0, alternative="greater").pvalue)
+        p = float(stats.ttest_1samp(leads, 0.0).pvalue)
     p = p if math.isfinite(p) else 1.0  # no lead with any seed
-    return {"mean": mean, "low": low, "high": high, "p": p, "better": p < 1 - LEVEL}
+    return {"mean": mean, "low": low, "high": high, "p": p, "better": mean > 0 and p < 1 - LEVEL}
 
 
 def _interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
@@ -257,7 +257,7 @@ def _verdict(winner: Mapping[str, Any] | None, plain: Sequence[Mapping[str, Any]
         return "No configuration could be trained again: nothing is confirmed.", False
     name, count = winner["name"], sum(bool(run["test_metrics"]) for run in winner["runs"])
     score = f"{metric} {winner['mean']:.3f} over {count} seeds"
-    told = [f"{other['name']} ({_lead(winner['against'][other['name']])})" for other in plain]
+    told = [f"{other['name']} ({_lead(winner, other)})" for other in plain]
     lost = [line for line, other in zip(told, plain, strict=True) if not winner["against"][other["name"]]["better"]]
     if not plain:
         return f"{name}: {score}; the space has no freezing depth, and so no plain baselines.", False
@@ -266,7 +266,10 @@ def _verdict(winner: Mapping[str, Any] | None, plain: Sequence[Mapping[str, Any]
     return f"{name} is not shown to beat {' and '.join(lost)}: {score}. No champion.", False
 
 
-def _lead(against: Mapping[str, Any]) -> str:
+def _lead(winner: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    if winner["config"] == other["config"]:
+        return "the same configuration"
+    against = winner["against"][other["name"]]
     if against["mean"] is None:
         return "nothing to compare"
     if against["low"] is None:

@@ -100,6 +100,25 @@ def test_luck_is_no_champion():
     assert not same["is_champion"]
 
 
+def test_a_lead_counts_where_its_interval_excludes_nothing():
+    found = table([0.66, 0.67, 0.73], [0.5, 0.5, 0.5], [0.60, 0.63, 0.61])
+    lead = found["rows"][0]["against"][EVERYTHING]
+    assert 0.05 < lead["p"] < 0.1  # one-sided it would be below 0.05
+    assert lead["low"] < 0
+    assert not lead["better"]
+    assert found["rows"][0]["against"][ONLY_HEADS]["better"]
+
+
+def test_a_winner_that_is_a_baseline_says_so():
+    [heads, _] = confirmation.baselines(SPACE)
+    found = trial(1, 0.5, dict(heads.config))
+    rows = [*confirmation.chosen([found], SPACE, 1), *confirmation.baselines(SPACE)]
+    run = trial(2, 0.5, dict(heads.config), confirms="trial 001", seed=1)
+    told = confirmation.table(rows, "1x2", [1], confirmation.runs_of(rows, [run]), {run.id: {"test/map": 0.5}}, SPACE)
+    assert "only the heads (the same configuration)" in told["verdict"]
+    assert not told["is_champion"]
+
+
 def test_where_less_is_better_a_lead_is_less():
     least = replace(SPACE, mode="min")
     assert table([0.10, 0.12, 0.11], [0.50, 0.53, 0.51], [0.60, 0.63, 0.61], least)["is_champion"]
@@ -144,4 +163,4 @@ def test_a_champion_leads_each_baseline_by_more_than_nothing(mine, heads, everyt
         assert row["low"] <= row["mean"] <= row["high"]
     leads = found["rows"][0]["against"].values()
     assert found["is_champion"] == all(lead["better"] for lead in leads)
-    assert all(lead["mean"] > 0 for lead in leads if lead["better"])
+    assert all(lead["low"] > 0 for lead in leads if lead["better"])
