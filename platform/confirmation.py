@@ -22,7 +22,7 @@ from platform.space import DEPTH, Space
 
 NONE = "none"
 ONLY_HEADS, EVERYTHING = "only the heads", "everything trained"
-LEVEL = 0.95  # of intervals; a lead counts where chance would show one like it in fewer than 5 % of cases
+LEVEL = 0.95  # of intervals; a lead counts where its interval is above nothing
 MOST = 100  # configurations, seeds
 NOTE = (
     "Means over seeds, with 95 % intervals (Student's t); a lead with a plus is for the better. They cover what chance "
@@ -216,13 +216,13 @@ def _against(row: Mapping[str, Any], other: Mapping[str, Any], metric: str, spac
     mean, low, high = _interval(leads)
     from scipy import stats  # a second to import
 
-    if len(leads) < 2:
+    if low is None:
         return {"mean": mean, "low": low, "high": high, "p": None, "better": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of leads that are all the same
         p = float(stats.ttest_1samp(leads, 0.0).pvalue)
     p = p if math.isfinite(p) else 1.0  # no lead with any seed
-    return {"mean": mean, "low": low, "high": high, "p": p, "better": mean > 0 and p < 1 - LEVEL}
+    return {"mean": mean, "low": low, "high": high, "p": p, "better": low > 0}
 
 
 def _interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
