@@ -10,11 +10,11 @@ database with all that lies beside it. Studies in a shared folder stay there.
 import argparse
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from platform.errors import EXIT_BAD_INPUT
+from platform.signals import end_with
 
 MLFLOW = "~/platform/mlflow"  # on the head, as the yaml starts it
 
@@ -112,4 +112,4 @@ def _unfinished(folder: Path) -> list:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "The same command does all of it again.")

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     # Ray, torch and MLflow take seconds to import: only now, when --help and wrong options are past.
-    from platform.errors import Fault, InputError
+    from platform.errors import InputError, file_faults
 
     # In a file or a pipe rich would wrap at 80 columns; lines of any length are easier to read and to search there.
     console = Console() if sys.stdout.isatty() else Console(width=160)
@@ -54,9 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     from platform.recorder import set_environment
     from platform.view import print_error, print_plan
 
-    faults = []
-    if options.json and (Path(options.json).is_dir() or not Path(options.json).resolve().parent.is_dir()):
-        faults.append(Fault("--json needs a file in an existing folder", options.json, "Make the folder first."))
+    faults = file_faults("--json", options.json) if options.json else []
     try:
         task.check_name(options.task)
         request = resumed(options) if options.resume else request_of(options)
@@ -114,7 +112,7 @@ def _on_cluster(options: argparse.Namespace, console) -> int:
 
     jobs.use_token()
     from platform import task
-    from platform.errors import Fault, InputError, raise_if_any
+    from platform.errors import Fault, InputError, file_faults, raise_if_any
     from platform.plan import RESULT, absolute_paths, address_faults
     from platform.view import print_error
 
@@ -125,6 +123,7 @@ def _on_cluster(options: argparse.Namespace, console) -> int:
         there = jobs.read(options.cluster)
         if options.json and not there.is_file:
             raise InputError(Fault("--json needs the cluster's yaml", options.cluster, "Name the file."))
+        raise_if_any(file_faults("--json", options.json) if options.json else [])
         if options.stop:
             return jobs.stop(there, options.task, options.stop, console)
         if options.resume and not options.name and not options.follow:
