@@ -38,29 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from platform import jobs
+    from platform import head, jobs
 
-    jobs.use_token()
+    head.use_token()
     from platform import storage
     from platform.view import print_error
 
     console = Console()
     target = Path(options.to or f"from-cluster/{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     try:
-        there = jobs.read(options.cluster)
+        there = head.read(options.cluster)
         if not there.is_file:
             raise InputError(Fault("this needs the cluster's yaml", options.cluster, "Name the file."))
         busy = [] if options.force or options.keep else jobs.running(there)
         remedy = "Wait for it, or --stop it; --force ends the cluster all the same."
         raise_if_any(Fault("a cluster that is ended must be at rest", job, remedy) for job in busy)
         folders = {str(storage.MIRRORS): target / "studies", MLFLOW: target / "mlflow"}
-        make = jobs.ray_command("exec", there.place, f"mkdir -p {' '.join(folders)}")
+        make = head.ray_command("exec", there.place, f"mkdir -p {' '.join(folders)}")
         subprocess.run(make, stdout=subprocess.DEVNULL, check=False)
         faults: list[Fault] = []
         for source, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                jobs.bring(there, f"{source}/", folder)
+                head.bring(there, f"{source}/", folder)
             except InputError as error:
                 faults += error.faults
         faults += _unfinished(target / "studies", options.cluster)
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         artifacts = database.parent / "artifacts"
         ui = f"mlflow server --backend-store-uri sqlite:///{database} --artifacts-destination {artifacts}"
         console.print(f"MLflow's records: [bold]{ui}[/]", soft_wrap=True, highlight=False)
-    return 0 if options.keep else subprocess.run(jobs.ray_command("down", "-y", there.place), check=False).returncode
+    return 0 if options.keep else subprocess.run(head.ray_command("down", "-y", there.place), check=False).returncode
 
 
 def _unfinished(folder: Path, yaml: str) -> list[Fault]:
