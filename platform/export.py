@@ -38,7 +38,7 @@ from typing import Any
 
 from platform import models
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
-from platform.signals import end_with
+from platform.signals import end_with, if_heard
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MOST, EMBEDDED = 64, 10  # examples to compare on: of those given, and where none are
@@ -95,7 +95,8 @@ def _run(options: argparse.Namespace, console: Any) -> int:
             graphs.write(graph, {"task": options.task, **graph.about}, examples, partial)
         except OSError:
             raise
-        except Exception as error:  # torch.onnx raises of all kinds
+        except Exception as error:  # torch.onnx raises of all kinds, of Ctrl-C too
+            if_heard()
             lines = str(error).strip().splitlines() or [""]
             console.print(f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}", markup=False)
             return EXIT_INCOMPLETE

@@ -54,6 +54,7 @@ def end_with(main: Callable[[], int], interrupted: str) -> NoReturn:
         main: Returns the exit code.
         interrupted: What is told at Ctrl-C: how far it came, for the user to judge.
     """
+    hear_ctrl_c()
     try:
         code = main()
     except KeyboardInterrupt:
