@@ -1,6 +1,6 @@
 """What training would give at any point of a space, learned from recorded curves: a search on it costs no training.
 
-    python -m benchmarks.surrogate      how well the surrogates tell of points that they have not seen
+python -m benchmarks.surrogate      how well the surrogates tell of points that they have not seen
 
 A search proposes points that nobody recorded. The nearest recorded one is no answer: in so many dimensions it is as
 good as any. So a random forest predicts the curve, as Eggensperger et al. found best ("Efficient Benchmarking of
@@ -8,9 +8,9 @@ Hyperparameter Optimizers via Surrogates", 2015). It sees a point as the model d
 of the stages and how long each is trained.
 """
 
+import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,12 @@ TREES = 200
 
 def main() -> None:
     """Prints how well each table's surrogate, and the nearest neighbour, tell of points that they have not seen."""
-    files = [Path(name) for name in sys.argv[1:]] or sorted(CURVES.glob("*.json.gz"))
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.surrogate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("files", nargs="*", type=Path, default=sorted(CURVES.glob("*.json.gz")))
     rows = []
-    for file in files:
+    for file in p.parse_args().files:
         recorded = Recorded.of(file)
         best = _best(recorded, recorded.scores)
         features = np.array([_features(recorded, config) for config in recorded.configs])

@@ -5,10 +5,10 @@ python -m platform.deliver STUDY --tracking-uri http://host:5000  to another MLf
 """
 
 import argparse
-import sys
 from dataclasses import replace
 
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
+from platform.signals import end_with
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     from platform.delivery import Delivery
     from platform.errors import InputError, raise_if_any
     from platform.plan import JOURNAL, address_faults, busy, lock, read_request, studies_in
+    from platform.view import print_error
 
     try:
         folder = studies_in(options.storage, options.study) / options.study
@@ -44,9 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
             delivery.start()
             undelivered = delivery.close()
     except (InputError, Timeout) as error:
-        faults = error.faults if isinstance(error, InputError) else (busy(request),)
-        for fault in faults:
-            print(fault, file=sys.stderr)
+        told = error if isinstance(error, InputError) else InputError(busy(request))
+        print_error(Console(stderr=True), told)
         return EXIT_BAD_INPUT
     console = Console()
     if undelivered:
@@ -58,4 +58,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "What has not arrived is kept: the same command brings it.")

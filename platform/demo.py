@@ -12,13 +12,14 @@ import importlib.metadata
 import json
 import os
 import signal
-import sys
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from platform import models
-from platform.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from platform.errors import EXIT_BAD_INPUT
+from platform.signals import end_with
 
 NEEDED = 6  # version of gradio
 LOCAL = ("127.0.0.1", "localhost")
@@ -53,8 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
         except InputError as error:
             print_error(Console(stderr=True), error)
             return EXIT_BAD_INPUT
-        except KeyboardInterrupt:  # nobody has seen the page yet
-            return EXIT_INTERRUPTED
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what was uploaded is deleted then, too
         with contextlib.suppress(KeyboardInterrupt):
             console.print(f"Open [bold]{address}[/] in a browser; Ctrl-C ends it.", soft_wrap=True, highlight=False)
@@ -118,7 +117,21 @@ def _faults(options: argparse.Namespace) -> list:
         faults.append(Fault(rule, found or "none", remedy))
     if options.port is not None and not 1 <= options.port <= 65535:
         faults.append(Fault("--port must lie in 1..65535", str(options.port), "Leave it out."))
+    if not _is_mine(options.host):
+        remedy = "Leave it out: for this machine alone; 0.0.0.0: for all who reach it."
+        faults.append(Fault("--host must be an address of this machine", options.host, remedy))
     return faults
+
+
+def _is_mine(host: str) -> bool:
+    """Whether a page can be served there. Gradio would try a hundred ports first."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+        return True
+    except OSError:
+        return False
 
 
 def _map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]:
@@ -173,4 +186,4 @@ def _card(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "There is no page yet.")

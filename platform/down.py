@@ -8,15 +8,16 @@ database with all that lies beside it. Studies in a shared folder stay there.
 """
 
 import argparse
-import shlex
+import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from platform.errors import EXIT_BAD_INPUT
+from platform.errors import EXIT_BAD_INPUT, Fault, InputError, raise_if_any
+from platform.signals import end_with
 
 MLFLOW = "~/platform/mlflow"  # on the head, as the yaml starts it
+ALL_THE_SAME = "--force ends the cluster all the same."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,35 +38,32 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from platform import jobs
+    from platform import head, jobs
 
-    jobs.use_token()
+    head.use_token()
     from platform import storage
-    from platform.errors import Fault, InputError, raise_if_any
     from platform.view import print_error
 
     console = Console()
     target = Path(options.to or f"from-cluster/{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     try:
-        there = jobs.read(options.cluster)
+        there = head.read(options.cluster)
         if not there.is_file:
             raise InputError(Fault("this needs the cluster's yaml", options.cluster, "Name the file."))
         busy = [] if options.force or options.keep else jobs.running(there)
         remedy = "Wait for it, or --stop it; --force ends the cluster all the same."
         raise_if_any(Fault("a cluster that is ended must be at rest", job, remedy) for job in busy)
         folders = {str(storage.MIRRORS): target / "studies", MLFLOW: target / "mlflow"}
-        subprocess.run(
-            jobs.ray_command("exec", there.place, shlex.join(["mkdir", "-p"]) + " " + " ".join(folders)),
-            stdout=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        make = head.ray_command("exec", there.place, f"mkdir -p {' '.join(folders)}")
+        subprocess.run(make, stdout=subprocess.DEVNULL, check=False)
         faults: list[Fault] = []
         for source, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                jobs.bring(there, f"{source}/", folder)
+                head.bring(there, f"{source}/", folder)
             except InputError as error:
                 faults += error.faults
-        faults += _unfinished(target / "studies")
+        faults += _unfinished(target / "studies", options.cluster)
         if options.force:
             for fault in faults:
                 console.print(f"[yellow]Ended all the same: {escape(str(fault))}[/]", soft_wrap=True)
@@ -81,35 +79,38 @@ def main(arguments: list[str] | None = None) -> int:
         artifacts = database.parent / "artifacts"
         ui = f"mlflow server --backend-store-uri sqlite:///{database} --artifacts-destination {artifacts}"
         console.print(f"MLflow's records: [bold]{ui}[/]", soft_wrap=True, highlight=False)
-    return 0 if options.keep else subprocess.run(jobs.ray_command("down", "-y", there.place), check=False).returncode
+    return 0 if options.keep else subprocess.run(head.ray_command("down", "-y", there.place), check=False).returncode
 
 
-def _unfinished(folder: Path) -> list:
+def _unfinished(folder: Path, yaml: str) -> list[Fault]:
     """What of the studies that were brought is not as it must be before its machine goes away."""
-    import json
-
     from platform import journal
-    from platform.errors import Fault, InputError
     from platform.plan import JOURNAL, RESULT
 
     faults = []
     for file in sorted(folder.rglob(JOURNAL)):
         name, result = file.parent.name, file.parent / RESULT
         try:
-            last = journal.read(file)[-1]
+            events = journal.read(file)
+            first, last = events[0], events[-1]
         except (InputError, IndexError) as error:
             faults.append(Fault("a study's journal must arrive whole", f"{name}: {error}", "Try again."))
             continue
         told = json.loads(result.read_text()) if result.exists() else {}
         if last.kind != "close" or last.data["status"] == "KILLED":
-            remedy = "Its copy in the bucket can be gone on with: --resume. --force ends the cluster all the same."
+            remedy = f"Its copy in the bucket can be gone on with: --resume. {ALL_THE_SAME}"
             faults.append(Fault("a study must have come to its end", f"{name}: interrupted", remedy))
-        for key, what in (("undelivered", "records did not reach MLflow"), ("not_copied", "not all is in the bucket")):
-            if told.get(key):
-                remedy = f"On the head: python -m platform.deliver {name}. --force ends the cluster all the same."
-                faults.append(Fault("a study's records must have arrived", f"{name}: {told[key]} {what}", remedy))
+        if missing := told.get("undelivered"):
+            tunnel = f"ray dashboard {yaml} --port 5000 --remote-port 5000"
+            deliver = f"python -m platform.deliver {name} --storage {first.data['request']['storage']}"
+            remedy = f"Bring them there: {tunnel}, and beside it {deliver} --tracking-uri http://localhost:5000."
+            found = f"{name}: {missing} did not"
+            faults.append(Fault("a study's records must have reached MLflow", found, f"{remedy} {ALL_THE_SAME}"))
+        if reason := told.get("not_copied"):
+            remedy = f"All of it is here now, in {file.parent}. {ALL_THE_SAME}"
+            faults.append(Fault("a study must have reached its bucket", f"{name}: {reason}", remedy))
     return faults
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "The same command does all of it again.")

@@ -7,13 +7,13 @@ python -m platform.embed TASK INPUT… --out embeddings.npy           # a row fo
 
 import argparse
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from platform import models
 from platform.errors import EXIT_BAD_INPUT
+from platform.signals import end_with
 
 PRETRAINED = "pretrained"
 LEAST = 10  # examples that a picture says something of
@@ -85,7 +85,7 @@ def _draw_data(options: argparse.Namespace) -> int:
 
     from platform import pictures
     from platform.embeddings import project, silhouette
-    from platform.errors import raise_if_any
+    from platform.errors import folder_faults, raise_if_any
     from platform.plan import address_faults
     from platform.recorder import record_pictures
     from platform.records import usual_uri
@@ -93,7 +93,8 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.storage import local, resolved
 
     uri = options.tracking_uri or usual_uri()
-    raise_if_any(address_faults(uri))
+    out = options.out or "embeddings"
+    raise_if_any([*address_faults(uri), *folder_faults("--out", out)])
     module, model, stage, space = _model(options)
     cache = cache_of(resolved(options.storage))
     dataset = module.read([local(place, cache) for place in options.data], cache, options.seed, space)
@@ -101,7 +102,7 @@ def _draw_data(options: argparse.Namespace) -> int:
     chosen = np.random.default_rng(options.seed).permutation(len(inputs))[: options.most]
     vectors = module.embed(model, [inputs[number] for number in chosen], stage)
     points = project(vectors, options.seed)
-    folder = Path(options.out or "embeddings") / f"{options.task}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(out) / f"{options.task}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder.mkdir(parents=True)
     figures, metrics = {}, dict[str, float]()
     for name, classes in labels.items():
@@ -137,6 +138,8 @@ def _model(options: argparse.Namespace) -> tuple:
         faults.append(Fault("--set chooses a pretrained model", f"--model {options.model}", "Leave one of them out."))
     if options.most < LEAST:
         faults.append(Fault(f"--most must be at least {LEAST}", str(options.most), "Leave it out: 2000."))
+    if not 0 <= options.seed < 2**32:
+        faults.append(Fault("--seed must lie in 0..4294967295", str(options.seed), "Leave it out: 0."))
     config = {**space.fixed, **space.start}
     if options.model == PRETRAINED and not faults:
         faults += module.check(replace(space, params=config, start={}, baselines={}), None)
@@ -155,4 +158,4 @@ def _model(options: argparse.Namespace) -> tuple:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "What was drawn so far is kept.")

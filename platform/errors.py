@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 # What commands end with besides 0: not all that was asked for was done; it could not begin; it was interrupted.
 EXIT_INCOMPLETE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -43,3 +44,18 @@ def raise_if_any(faults: Iterable[Fault]) -> None:
     """
     if found := tuple(faults):
         raise InputError(*found)
+
+
+def file_faults(option: str, place: str) -> list[Fault]:
+    """What is wrong with where a file is to be written."""
+    if Path(place).is_dir() or not Path(place).resolve().parent.is_dir():
+        return [Fault(f"{option} needs a file in an existing folder", place, "Make the folder first.")]
+    return []
+
+
+def folder_faults(option: str, place: str) -> list[Fault]:
+    """What is wrong with a folder that files are to be written into; it need not be there."""
+    there = next((path for path in (Path(place), *Path(place).parents) if path.exists()), None)
+    if there and not there.is_dir():
+        return [Fault(f"{option} needs a folder", f"the file {there}", "Choose another.")]
+    return []

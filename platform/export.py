@@ -31,14 +31,14 @@ import importlib.util
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from platform import models
-from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
+from platform.signals import end_with, if_heard
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MOST, EMBEDDED = 64, 10  # examples to compare on: of those given, and where none are
@@ -66,9 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         return _run(options, console)
-    except KeyboardInterrupt:
-        console.print("Interrupted. Nothing was written.")
-        return EXIT_INTERRUPTED
+    except OSError as error:  # of the folder, the disk, or what lies there
+        console.print(f"Stopped: {error}", markup=False)
+        return EXIT_INCOMPLETE
 
 
 def _run(options: argparse.Namespace, console: Any) -> int:
@@ -93,10 +93,10 @@ def _run(options: argparse.Namespace, console: Any) -> int:
         partial = Path(temporary) / out.name
         try:
             graphs.write(graph, {"task": options.task, **graph.about}, examples, partial)
-        except OSError as error:
-            console.print(f"Stopped: {error}", markup=False)
-            return EXIT_INCOMPLETE
-        except Exception as error:  # torch.onnx raises of all kinds
+        except OSError:
+            raise
+        except Exception as error:  # torch.onnx raises of all kinds, of Ctrl-C too
+            if_heard()
             lines = str(error).strip().splitlines() or [""]
             console.print(f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}", markup=False)
             return EXIT_INCOMPLETE
@@ -180,4 +180,4 @@ def _faults(out: Path) -> list[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "Nothing was written.")

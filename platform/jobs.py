@@ -1,87 +1,85 @@
 """Studies on a cluster, from one's own machine: sent there as Ray jobs, followed, picked up again, stopped."""
 
+import argparse
 import asyncio
-import logging
 import os
 import re
 import shlex
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from platform import project, storage
-from platform.cluster import NOT_SENT, keep_token_secret
-from platform.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, Fault, InputError, raise_if_any
+from platform import head, project
+from platform.cluster import NOT_SENT
+from platform.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, Fault, InputError, file_faults, raise_if_any
+from platform.head import Cluster, client_of, short
+from platform.options import new_name, typed
 
-DASHBOARD, MLFLOW = 8265, 5000  # ports on the head, for processes there alone: reached through a tunnel
-TUNNEL_S = 60.0  # until it must stand
+MLFLOW = 5000  # port on the head, for processes there alone: reached through a tunnel
 READY_S = 60.0  # until a head must take jobs
 STOP_S = 120  # that a study has to write down how far it came, once it is told to stop; Ray's own are 3
 LOOK_S = 0.3  # between two looks whether the user has had enough
 AGAIN_S = 2.0  # before a study is looked for again
-BLANK = "FILL-IN"  # what a cluster's yaml says where its user is to write
 RUNNING = ("PENDING", "RUNNING")  # of a job's status
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster as its yaml describes it, or one that answers at an address.
+def command(options: argparse.Namespace, console: Console) -> int:
+    """What is typed after `platform.tune` with --cluster, --follow or --stop; returns the exit code.
 
-    Attributes:
-        place: The yaml's path, or "http://HOST:PORT" of the dashboard.
-        metadata: What the yaml says to us.
-    """
+    To be called after `head.use_token`.
 
-    place: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_file(self) -> bool:
-        """Whether `ray` commands can be given the place."""
-        return not self.place.startswith("http")
-
-    @property
-    def storage(self) -> str:
-        """Where its studies are kept by default, "" if it does not say."""
-        return str(self.metadata.get("storage") or "")
-
-
-def use_token() -> None:
-    """Shows the cluster the token of ~/.ray, which is made if there is none. To be called before Ray is imported."""
-    keep_token_secret()
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
-def read(place: str) -> Cluster:
-    """
     Raises:
-        InputError: There is no such file, it is no cluster's, or something in it is still to be filled in.
+        InputError: It cannot be done.
     """
-    if place.startswith("http"):
-        return Cluster(place.rstrip("/"))
-    rule, remedy = "--cluster must be a cluster's yaml", "cluster.yaml and cluster-onprem.yaml are beside the README."
+    from platform import task
+    from platform.plan import RESULT
+
+    task.check_name(options.task)
+    if not options.cluster:
+        raise InputError(Fault("--follow and --stop need --cluster", "none", "Add --cluster cluster.yaml"))
+    there = head.read(options.cluster)
+    if options.json and not there.is_file:
+        raise InputError(Fault("--json needs the cluster's yaml", options.cluster, "Name the file."))
+    raise_if_any(file_faults("--json", options.json) if options.json else [])
+    if options.resume and not options.name and not options.follow:
+        raise InputError(Fault("--resume on a cluster needs --name", "none", "--follow NAME shows its state."))
+    name = options.stop or options.follow or options.name or new_name(options.task)
     try:
-        text = Path(place).read_text()
-        told = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(Fault(rule, f"{place}: {error}", remedy)) from error
-    if not isinstance(told, dict) or "cluster_name" not in told:
-        raise InputError(Fault(rule, f"{place} without cluster_name", remedy))
-    raise_if_any(_blanks(told, place))
-    return Cluster(str(Path(place).resolve()), told.get("metadata") or {})
+        if options.stop:
+            return stop(there, options.task, name, console)
+        place = "" if options.follow and not options.json else head.storage_of(there, options.storage)
+        code = (
+            follow(there, options.task, name, console)
+            if options.follow
+            else _send(there, name, place, options, console)
+        )
+        if options.json and code in (0, EXIT_INCOMPLETE):
+            head.bring(there, f"{head.folder_of(place, name)}/{RESULT}", Path(options.json))
+        return code or 0
+    except KeyboardInterrupt:
+        look = _typed_for(there, options.task, "--follow", name)
+        console.print(f"Interrupted. Look whether it runs there: [bold]{look}[/]", highlight=False, soft_wrap=True)
+        return EXIT_INTERRUPTED
+
+
+def _send(there: Cluster, name: str, place: str, options: argparse.Namespace, console: Console) -> int | None:
+    """Sends the study as it was typed, with paths as they are there. Returns as `run` does."""
+    from platform.plan import absolute_paths, address_faults
+
+    settings = [absolute_paths(setting) for setting in options.settings]
+    faults = place_faults([*options.data, place], settings)
+    raise_if_any([*faults, *address_faults(options.tracking_uri or "")])
+    words = ["--name", name, "--storage", place]
+    words += [word for setting in settings for word in ("--set", relative(setting))]
+    words += typed(options, but={"task", "cluster", "name", "storage", "settings", "json", "list"})
+    return run(there, options.task, name, place, words, console)
 
 
 def run(cluster: Cluster, task: str, name: str, place: str, arguments: Sequence[str], console: Console) -> int | None:
@@ -98,7 +96,7 @@ def run(cluster: Cluster, task: str, name: str, place: str, arguments: Sequence[
     Returns:
         The exit code of the study; None where following ended before it.
     """
-    with _client(cluster) as client:
+    with client_of(cluster) as client:
         earlier = [job for job in client.list_jobs() if (job.metadata or {}).get("study") == name]
         if any(str(job.status) in RUNNING for job in earlier):
             remedy = f"Choose another --name, or follow it: --follow {name}"
@@ -111,7 +109,7 @@ def run(cluster: Cluster, task: str, name: str, place: str, arguments: Sequence[
             "excludes": list(NOT_SENT),
             "env_vars": {
                 project.COMMIT: project.commit(),
-                project.CLUSTER: _short(cluster.place),
+                project.CLUSTER: short(cluster.place),
                 "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
             },
         }
@@ -137,14 +135,14 @@ def _submit(client: Any, **job: Any) -> None:
 
 def follow(cluster: Cluster, task: str, name: str, console: Console) -> int | None:
     """Picks up a study that runs on a cluster, or has: shows all that it printed. Returns as `run` does."""
-    with _client(cluster) as client:
+    with client_of(cluster) as client:
         job = _newest(client, cluster, name)
     return _follow(cluster, task, name, job, console)
 
 
 def stop(cluster: Cluster, task: str, name: str, console: Console) -> int:
     """Interrupts a study that runs on a cluster. Returns the exit code."""
-    with _client(cluster) as client:
+    with client_of(cluster) as client:
         job = _newest(client, cluster, name)
         if str(client.get_job_status(job)) not in RUNNING:
             found = f"{name}: {client.get_job_status(job)}"
@@ -153,14 +151,14 @@ def stop(cluster: Cluster, task: str, name: str, console: Console) -> int:
         while str(client.get_job_status(job)) in RUNNING:
             time.sleep(0.5)
         kept = ["--storage", client.get_job_info(job).metadata["storage"]]
-        go_on = _command(cluster, task, "--resume", "--name", name, *([] if kept[1] == cluster.storage else kept))
+        go_on = _typed_for(cluster, task, "--resume", "--name", name, *([] if kept[1] == cluster.storage else kept))
         console.print(f"Stopped. To go on: [bold]{go_on}[/]", highlight=False, soft_wrap=True)
     return 0
 
 
 def running(cluster: Cluster) -> list[str]:
     """The studies and other jobs that run on a cluster, in words."""
-    with _client(cluster) as client:
+    with client_of(cluster) as client:
         return [
             f"{job.submission_id or job.job_id} ({job.entrypoint[:60]})"
             for job in client.list_jobs()
@@ -168,97 +166,19 @@ def running(cluster: Cluster) -> list[str]:
         ]
 
 
-def bring(cluster: Cluster, source: str, target: Path) -> None:
-    """Copies a file or, where it ends with a slash, what is in a folder of the head to this machine, by rsync.
-
-    Raises:
-        InputError: It did not arrive.
-    """
-    command = ray_command("rsync-down", cluster.place, source, str(target))
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        told = (done.stdout.strip().splitlines() or ["nothing was said"])[-1]
-        raise InputError(Fault("what is on the head must arrive here", f"{source}: {told}", "Is it up? Try again."))
-
-
-def on_head(place: str, name: str) -> str:
-    """Where the head has a study's folder."""
-    return f"{storage.on_any(place)}/{name}"
-
-
 def reminders(cluster: Cluster, task: str, name: str) -> list[str]:
     """What to type to leave a study, to pick it up again and to look at it in MLflow."""
     lines = [
         "Ctrl-C leaves it running there.",
-        f"  follow it again:   {_command(cluster, task, '--follow', name)}",
-        f"  stop it:           {_command(cluster, task, '--stop', name)}",
+        f"  follow it again:   {_typed_for(cluster, task, '--follow', name)}",
+        f"  stop it:           {_typed_for(cluster, task, '--stop', name)}",
     ]
     if cluster.is_file:
         tunnel = shlex.join(
-            ["ray", "dashboard", _short(cluster.place), "--port", str(MLFLOW), "--remote-port", str(MLFLOW)]
+            ["ray", "dashboard", short(cluster.place), "--port", str(MLFLOW), "--remote-port", str(MLFLOW)]
         )
         lines.append(f"  see it in MLflow:  {tunnel}      then open http://localhost:{MLFLOW}")
     return lines
-
-
-@contextmanager
-def tunnel(cluster: Cluster) -> Iterator[str]:
-    """The address at which the head's dashboard answers on this machine, by Ray's own tunnel through SSH.
-
-    Raises:
-        InputError: It does not come to stand.
-    """
-    if not cluster.is_file:
-        yield cluster.place
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        mine = probe.getsockname()[1]
-    command = ray_command("dashboard", cluster.place, "--port", str(mine), "--remote-port", str(DASHBOARD))
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (not a pipe: the ssh that Ray starts would keep it open)
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        until = time.monotonic() + TUNNEL_S
-        while not _answers(mine):
-            if process.poll() is not None or time.monotonic() > until:
-                log.seek(0)
-                told = log.read().strip().splitlines()
-                remedy = f"Is it up? ray up {_short(cluster.place)}"
-                found = (told or ["nothing was said"])[-1]
-                raise InputError(Fault("the cluster's head must be reached through SSH", found, remedy))
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{mine}"
-    finally:
-        _end(process)
-        log.close()
-
-
-def ray_command(*words: str) -> list[str]:
-    """A `ray` command of this environment."""
-    return [sys.executable, "-m", "ray.scripts.scripts", *words]
-
-
-@contextmanager
-def _client(cluster: Cluster) -> Iterator[Any]:
-    """The jobs of a cluster.
-
-    Raises:
-        InputError: It does not answer.
-    """
-    with tunnel(cluster) as address:
-        from ray.exceptions import AuthenticationError
-        from ray.job_submission import JobSubmissionClient
-
-        for chatty in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
-            logging.getLogger(chatty).setLevel(logging.ERROR)  # of each file that is not sent, say
-        try:
-            yield JobSubmissionClient(address)
-        except (OSError, RuntimeError, AuthenticationError) as error:
-            remedy = "Is it up, and is ~/.ray/auth_token the one that it was made with?"
-            raise InputError(Fault("the cluster must answer", f"{cluster.place}: {error}", remedy)) from error
-        except ValueError as error:  # of a checkout that is too large, say
-            remedy = "Leave large files out of the checkout, or let git ignore them; data belongs into the storage."
-            raise InputError(Fault("the cluster must take what is sent", str(error), remedy)) from error
 
 
 def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) -> int | None:
@@ -269,7 +189,7 @@ def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) 
     try:
         while True:
             try:
-                with _client(cluster) as client:
+                with client_of(cluster) as client:
                     lost = False
                     asyncio.run(printed.tail(client, job))
                     info = client.get_job_info(job)
@@ -353,17 +273,6 @@ def _newest(client: Any, cluster: Cluster, name: str) -> str:
     return max(jobs, key=lambda job: job.start_time or 0).submission_id
 
 
-def _blanks(told: Any, where: str) -> list[Fault]:
-    """What is still to be filled in."""
-    if isinstance(told, dict):
-        return [fault for key, value in told.items() for fault in _blanks(value, f"{where}: {key}")]
-    if isinstance(told, list):
-        return [fault for value in told for fault in _blanks(value, where)]
-    if isinstance(told, str) and BLANK in told:
-        return [Fault("a cluster's yaml must be filled in", f"{where}: {told}", "Its first lines say with what.")]
-    return []
-
-
 def place_faults(places: Sequence[str], settings: Sequence[str]) -> list[Fault]:
     """What is wrong with data, storage and files for a study that runs elsewhere."""
     faults = []
@@ -397,45 +306,5 @@ def _in_checkout(path: Path) -> bool:
     return path.resolve().is_relative_to(project.ROOT)
 
 
-def _command(cluster: Cluster, task: str, *words: str) -> str:
-    return shlex.join(["python", "-m", "platform.tune", task, "--cluster", _short(cluster.place), *words])
-
-
-def _short(place: str) -> str:
-    """As one would type it here."""
-    path = Path(place)
-    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else place
-
-
-def _answers(port: int) -> bool:
-    """Whether the far end of a tunnel does: its near end stands before."""
-    import urllib.error
-    import urllib.request
-
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
-        return True
-    except urllib.error.HTTPError:
-        return True  # 401, say: somebody is there
-    except OSError:
-        return False
-
-
-def _end(process: subprocess.Popen) -> None:
-    """Ends Ray's command and the ssh that it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
-
-
-def storage_of(cluster: Cluster, asked: str | None) -> str:
-    """Where a study on a cluster is kept.
-
-    Raises:
-        InputError: Neither the command nor the yaml says.
-    """
-    place = asked or cluster.storage
-    if not place:
-        remedy = "Use --storage s3://…, gs://… or a shared folder; or write it into the yaml, metadata: storage."
-        raise InputError(Fault("a study on a cluster must be kept where all nodes see it", "no --storage", remedy))
-    return storage.resolved(place) if storage.is_bucket(place) else place
+def _typed_for(cluster: Cluster, task: str, *words: str) -> str:
+    return shlex.join(["python", "-m", "platform.tune", task, "--cluster", short(cluster.place), *words])

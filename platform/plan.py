@@ -196,7 +196,8 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     if not storage_faults:
         try:
             sources = [storage.local(source, request.cache) for source in request.data]
-            dataset = module.read(sources, request.cache, request.seed, space)
+            seed = request.seed % 2**32  # a seed out of range is told with all other faults
+            dataset = module.read(sources, request.cache, seed, space)
             # A depth that could not be counted has told of the model already.
             faults += [fault for fault in module.check(space, dataset) if fault not in faults]
             if resume and request.fingerprint not in ("", dataset.fingerprint):

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from platform import models
-from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
 from platform.rows import KINDS, writer
+from platform.signals import end_with
 
 TEXTS = 64  # sentences predicted at a time
 STEM_BYTES = 200  # of a picture's name: the system's limit is 255, with suffix and number
@@ -44,9 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return _run(options)
-    except KeyboardInterrupt:
-        print("Interrupted. What was written is whole lines.", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except BrokenPipeError:  # who read the lines has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INCOMPLETE
@@ -56,12 +54,13 @@ def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from platform import checkpoints, inputs, task
-    from platform.errors import InputError, raise_if_any
+    from platform.errors import InputError, file_faults, folder_faults, raise_if_any
     from platform.view import print_error
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        raise_if_any(_place_faults(options))
+        file_is_wrong = file_faults("--to", options.to) if options.to else []
+        raise_if_any([*file_is_wrong, *folder_faults("--out", options.out)])
         task.check_name(options.task)
         module = task.load(options.task)
         is_text = module.INPUT == "text"
@@ -137,18 +136,6 @@ class _Pictures:
                 return file
 
 
-def _place_faults(options: argparse.Namespace) -> list[Any]:
-    from platform.errors import Fault
-
-    faults = []
-    if options.to and (Path(options.to).is_dir() or not Path(options.to).resolve().parent.is_dir()):
-        faults.append(Fault("--to needs a file in an existing folder", options.to, "Make the folder first."))
-    there = next((path for path in (Path(options.out), *Path(options.out).parents) if path.exists()), None)
-    if there and not there.is_dir():
-        faults.append(Fault("--out needs a folder", f"the file {there}", "Choose another."))
-    return faults
-
-
 def _kind(options: argparse.Namespace) -> str:
     return options.format or ("csv" if str(options.to).lower().endswith(".csv") else "jsonl")
 
@@ -178,4 +165,4 @@ def _progress(console: Any, total: int, options: argparse.Namespace) -> Iterator
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "What was written is whole lines.")

@@ -21,7 +21,9 @@ ANSWER_S = 120.0  # a node's first answer takes as long as its environment takes
 SKEW_S = 60.0  # clocks further apart than this break signatures and certificates; hours later, buckets
 ROOM = 2 << 30  # bytes that a node must have free besides the data
 TOKENS = ".preflight"  # a folder of the storage, while nodes are asked
-GPU_PROBE = "import torch; assert torch.cuda.is_available(); torch.zeros(1).cuda(); print(torch.version.cuda)"
+GPU_PROBE = (
+    "import torch; assert torch.cuda.is_available(), 'it sees none'; torch.zeros(1).cuda(); print(torch.version.cuda)"
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _gpus() -> tuple[str, str, str]:
         told = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
     gpu = ", driver ".join(told.splitlines()[0].split(", ")) if told else ""
     error = (probe.stderr.strip().splitlines() or ["it says nothing"])[-1]
-    return gpu, probe.stdout.strip(), "" if probe.returncode == 0 else error or "torch sees no GPU"
+    return gpu, probe.stdout.strip(), "" if probe.returncode == 0 else error
 
 
 def _judge(node: Node, told: tuple[Any, float] | None, sent: float, data_bytes: int) -> Finding:

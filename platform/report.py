@@ -5,10 +5,10 @@ python -m platform.report STUDY --compare STUDY…   studies side by side
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from platform.errors import EXIT_BAD_INPUT
+from platform.signals import end_with
 
 REPORT, COMPARISON = "report.html", "comparison.html"  # in a study's folder
 
@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from platform.errors import Fault, InputError
+    from platform.view import print_error
 
     console = Console(soft_wrap=True)
     try:
@@ -86,14 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
         if reason := _send(options.storage, names[0], folders[0], out):
             console.print(reason, markup=False, highlight=False)
     except InputError as error:
-        for fault in error.faults:
-            print(fault, file=sys.stderr)
+        print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
     except OSError as error:
-        print(
-            Fault("the page must be writable", f"{error.filename}: {error.strerror}", "Name another --out."),
-            file=sys.stderr,
-        )
+        fault = Fault("the page must be writable", f"{error.filename}: {error.strerror}", "Name another --out.")
+        print_error(Console(stderr=True), InputError(fault))
         return EXIT_BAD_INPUT
     console.print(str(out), markup=False, highlight=False)
     return 0
@@ -134,4 +132,4 @@ def _send(given: str, name: str, folder: Path, page: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main, "The page is whole, as it was or anew.")

@@ -12,7 +12,7 @@ from platform.cluster import Resources
 from platform.errors import Fault, InputError, raise_if_any
 from platform.on_node import Site
 from platform.plan import Plan
-from platform.sealed import seal
+from platform.sealed import MANIFEST, seal
 from platform.spending import DEFAULT, Meter
 
 DATA = ".data"  # a folder of a bucket: prepared data
@@ -83,9 +83,8 @@ def begin(plan: Plan, data: Path, console: Console) -> Rollout:
     bad = [one for one in able if one.faults]
     if able and len(bad) == len(able):
         raise InputError(*[_fault(one) for one in bad])
-    if bad:
-        for fault in map(_fault, bad):
-            console.print(f"[yellow]Left out, {escape(str(fault))}[/]", soft_wrap=True)
+    for fault in map(_fault, bad):
+        console.print(f"[yellow]Left out, {escape(str(fault))}[/]", soft_wrap=True)
     site = Site(
         study=request.id,
         data=place,
@@ -127,7 +126,7 @@ def _publish(data: Path, digest: str, place: str) -> str:
     if not storage.is_bucket(place):
         return str(data)
     target = f"{place}/{DATA}/{digest}"
-    if storage.read(f"{target}/{storage.MANIFEST}") is None:
+    if storage.read(f"{target}/{MANIFEST}") is None:
         storage.send(data, target)
     storage.note_origin(data, target)
     return target

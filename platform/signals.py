@@ -1,8 +1,13 @@
 """Ctrl-C and SIGTERM, heard alike, and not lost in libraries."""
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
+
+from platform.errors import EXIT_INTERRUPTED
 
 _heard = threading.Event()
 
@@ -21,6 +26,10 @@ def hear_ctrl_c() -> None:
 
 
 def if_heard() -> None:
+    """
+    Raises:
+        KeyboardInterrupt: There was one since `hear_ctrl_c`, whatever became of it.
+    """
     if _heard.is_set():
         raise KeyboardInterrupt
 
@@ -36,3 +45,19 @@ def stop_on_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+
+
+def end_with(main: Callable[[], int], interrupted: str) -> NoReturn:
+    """A command, and the end of its process.
+
+    Args:
+        main: Returns the exit code.
+        interrupted: What is told at Ctrl-C: how far it came, for the user to judge.
+    """
+    hear_ctrl_c()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        print(f"Interrupted. {interrupted}", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    sys.exit(code)

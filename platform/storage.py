@@ -127,8 +127,11 @@ def bring(place: str, target: Path) -> None:
         own = _below(target, path, each.path)
         own.parent.mkdir(parents=True, exist_ok=True)
         partial = own.with_name(f".{own.name}.{os.getpid()}")
-        fs.copy_files(each.path, str(partial), remote, fs.LocalFileSystem())
-        partial.replace(own)
+        try:
+            fs.copy_files(each.path, str(partial), remote, fs.LocalFileSystem())
+            partial.replace(own)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def bring_whole(place: str, folder: Path) -> None:

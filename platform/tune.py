@@ -5,7 +5,6 @@ python -m platform.tune detector --data DIR --set weights=FILE    on your own
 python -m platform.tune detector --set freeze_depth=0..3 --set lr_head=1e-3 --trials 30
 """
 
-import argparse
 import atexit
 import errno
 import gc
@@ -19,7 +18,7 @@ from typing import NoReturn
 
 from platform import records
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
-from platform.options import as_typed, new_name, parser, request_of, resumed, typed
+from platform.options import as_typed, parser, request_of, resumed
 from platform.records import usual_uri
 from platform.signals import hear_ctrl_c, if_heard, stop_on_sigterm
 
@@ -38,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     # Ray, torch and MLflow take seconds to import: only now, when --help and wrong options are past.
-    from platform.errors import Fault, InputError
+    from platform.errors import InputError, file_faults
 
     # In a file or a pipe rich would wrap at 80 columns; lines of any length are easier to read and to search there.
     console = Console() if sys.stdout.isatty() else Console(width=160)
@@ -54,9 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     from platform.recorder import set_environment
     from platform.view import print_error, print_plan
 
-    faults = []
-    if options.json and (Path(options.json).is_dir() or not Path(options.json).resolve().parent.is_dir()):
-        faults.append(Fault("--json needs a file in an existing folder", options.json, "Make the folder first."))
+    faults = file_faults("--json", options.json) if options.json else []
     try:
         task.check_name(options.task)
         request = resumed(options) if options.resume else request_of(options)
@@ -106,44 +103,18 @@ def main(arguments: list[str] | None = None) -> int:
     return _compared(console, request, recorded, options.tolerance) if recorded and code == 0 else code
 
 
-def _on_cluster(options: argparse.Namespace, console) -> int:
+def _on_cluster(options, console) -> int:
     """Sends the study to a cluster, or looks after one there; returns the exit code."""
     from rich.console import Console
 
-    from platform import jobs
+    from platform import head, jobs
 
-    jobs.use_token()
-    from platform import task
-    from platform.errors import Fault, InputError, raise_if_any
-    from platform.plan import RESULT, absolute_paths, address_faults
+    head.use_token()
+    from platform.errors import InputError
     from platform.view import print_error
 
     try:
-        task.check_name(options.task)
-        if not options.cluster:
-            raise InputError(Fault("--follow and --stop need --cluster", "none", "Add --cluster cluster.yaml"))
-        there = jobs.read(options.cluster)
-        if options.json and not there.is_file:
-            raise InputError(Fault("--json needs the cluster's yaml", options.cluster, "Name the file."))
-        if options.stop:
-            return jobs.stop(there, options.task, options.stop, console)
-        if options.resume and not options.name and not options.follow:
-            raise InputError(Fault("--resume on a cluster needs --name", "none", "--follow NAME shows its state."))
-        name = options.follow or options.name or new_name(options.task)
-        place = "" if options.follow and not options.json else jobs.storage_of(there, options.storage)
-        settings = [absolute_paths(setting) for setting in options.settings]
-        faults = [] if options.follow else jobs.place_faults([*options.data, place], settings)
-        raise_if_any([*faults, *address_faults(options.tracking_uri or "")])
-        words = ["--name", name, "--storage", place]
-        words += [word for setting in settings for word in ("--set", jobs.relative(setting))]
-        words += typed(options, but={"task", "cluster", "name", "storage", "settings", "json", "list"})
-        if options.follow:
-            code = jobs.follow(there, options.task, name, console)
-        else:
-            code = jobs.run(there, options.task, name, place, words, console)
-        if options.json and code in (0, EXIT_INCOMPLETE):
-            jobs.bring(there, f"{jobs.on_head(place, name)}/{RESULT}", Path(options.json))
-        return code or 0
+        return jobs.command(options, console)
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
@@ -245,16 +216,14 @@ def _places(request) -> dict[str, str]:
 def _commands(request, result) -> list[str]:
     from platform.plan import storage_option
 
-    ui = f"mlflow ui --backend-store-uri {request.tracking_uri}"
-    if request.tracking_uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
+    uri, server = request.tracking_uri, "http://127.0.0.1:5000"
+    ui = f"mlflow ui --backend-store-uri {uri}"
+    if uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
         ui = "mlflow ui"
-    elif request.tracking_uri.startswith("http"):
-        ui = request.tracking_uri  # a server shows its own pages
+    elif uri.startswith("http"):
+        ui, server = uri, uri.rstrip("/")  # a server shows its own pages
     commands = [f"{ui:58s} # compare the trials"]
     if result["experiment_id"]:
-        server = (
-            request.tracking_uri.rstrip("/") if request.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-        )
         commands.append(f"{server}/#{records.trials_page(result['experiment_id'], request.name)}")
     if result["trials"]:
         report = f"python -m platform.report {request.name}{storage_option(request)}"
@@ -265,7 +234,7 @@ def _commands(request, result) -> list[str]:
         demo = f"python -m platform.demo {request.task} --model {request.name}{storage_option(request)}"
         commands.append(f"{demo:58s} # a page to try it on")
     if result["model_uri"]:
-        commands.append(f"MLFLOW_TRACKING_URI={shlex.quote(request.tracking_uri)} {SERVE.format(result['model_uri'])}")
+        commands.append(f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {SERVE.format(result['model_uri'])}")
     if request.training_seed is not None:  # a replay
         return commands
     spent = {"trials": len(result["trials"])}

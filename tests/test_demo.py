@@ -277,10 +277,11 @@ def test_what_cannot_be_shown_is_told(storage, tmp_path, capsys, monkeypatch):
     assert demo.main(["sentences", "--model", "none", "--storage", str(storage)]) == demo.EXIT_BAD_INPUT
     assert "Studies of sentences: texts-study" in capsys.readouterr().err
     monkeypatch.setattr(demo, "NEEDED", 99)
-    assert demo.main(["sentences", "--port", "70000"]) == demo.EXIT_BAD_INPUT
+    assert demo.main(["sentences", "--port", "70000", "--host", "192.0.2.1"]) == demo.EXIT_BAD_INPUT
     told = capsys.readouterr().err
     assert "needs gradio 99 or newer" in told
     assert "--port must lie in 1..65535" in told
+    assert "--host must be an address of this machine" in told
 
 
 def test_a_port_that_is_taken_is_told(served, storage, capsys):

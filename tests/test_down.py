@@ -14,7 +14,7 @@ def study(folder: Path, status: str = "FINISHED", **result) -> Path:
     """A study as it arrives."""
     folder.mkdir(parents=True)
     journal = Journal(folder / JOURNAL)
-    journal.append("study", {})
+    journal.append("study", {"request": {"storage": "s3://b"}})
     if status:
         journal.append("close", {"status": status})
     journal.close()
@@ -25,8 +25,8 @@ def study(folder: Path, status: str = "FINISHED", **result) -> Path:
 def test_what_is_finished_may_go(tmp_path):
     study(tmp_path / "s3" / "b" / "one")
     study(tmp_path / "s3" / "b" / "two", "FAILED")
-    assert down._unfinished(tmp_path) == []
-    assert down._unfinished(tmp_path / "nothing") == []
+    assert down._unfinished(tmp_path, "c.yaml") == []
+    assert down._unfinished(tmp_path / "nothing", "c.yaml") == []
 
 
 @pytest.mark.parametrize(
@@ -34,20 +34,20 @@ def test_what_is_finished_may_go(tmp_path):
     [
         ("KILLED", {}, "one: interrupted"),
         ("", {}, "one: interrupted"),
-        ("FINISHED", {"undelivered": 3}, "one: 3 records did not reach MLflow"),
-        ("FINISHED", {"not_copied": "best/model.json: refused"}, "one: best/model.json: refused"),
+        ("FINISHED", {"undelivered": 3}, "one: 3 did not. Bring them there: ray dashboard c.yaml"),
+        ("FINISHED", {"not_copied": "best/model.json: refused"}, "its bucket; found one: best/model.json: refused"),
     ],
 )
 def test_what_is_not_keeps_the_cluster_up(tmp_path, status, result, told):
     study(tmp_path / "one", status, **result)
-    [fault] = down._unfinished(tmp_path)
+    [fault] = down._unfinished(tmp_path, "c.yaml")
     assert told in str(fault)
 
 
 def test_a_journal_that_did_not_arrive_whole_keeps_the_cluster_up(tmp_path):
     file = study(tmp_path / "one") / JOURNAL
     file.write_bytes(file.read_bytes().replace(b"close", b"clone"))
-    [fault] = down._unfinished(tmp_path)
+    [fault] = down._unfinished(tmp_path, "c.yaml")
     assert "a study's journal must arrive whole" in str(fault)
 
 

@@ -106,4 +106,7 @@ def test_what_cannot_be_embedded_is_told(tmp_path, capsys, monkeypatch):
     assert "64 pixels" in refused(capsys, "classifier", "--set", "image_size=96")
     assert "max_tokens" in refused(capsys, "sentences", "A line.", "--out", "a.npy", "--set", "max_tokens=5000")
     assert "--most" in refused(capsys, "classifier", "--most", "0")
+    assert "--seed must lie in" in refused(capsys, "classifier", "--seed", "-1")
+    (tmp_path / "file").touch()
+    assert "--out needs a folder" in refused(capsys, "classifier", "--out", str(tmp_path / "file" / "below"))
     assert "finished study" in refused(capsys, "sentences", "--model", "best", "--storage", str(tmp_path))

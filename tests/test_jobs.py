@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from platform import jobs
+from platform import head, jobs
 from platform.errors import InputError
-from platform.jobs import Cluster
+from platform.head import Cluster
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--epochs", "1", "--set", "image_size=64", "--set", "channels=32"]
@@ -34,18 +34,18 @@ def test_a_yaml_that_will_not_do_is_refused(tmp_path, text, told):
     if text is not None:
         (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(InputError, match=told):
-        jobs.read(str(tmp_path / "c.yaml"))
+        head.read(str(tmp_path / "c.yaml"))
 
 
 def test_where_a_study_is_kept_comes_from_the_yaml_or_the_command(tmp_path):
     (tmp_path / "c.yaml").write_text("cluster_name: x\nmetadata: {storage: s3://b/studies/}")
-    there = jobs.read(str(tmp_path / "c.yaml"))
-    assert jobs.storage_of(there, None) == "s3://b/studies"
-    assert jobs.storage_of(there, "/shared/x") == "/shared/x"
+    there = head.read(str(tmp_path / "c.yaml"))
+    assert head.storage_of(there, None) == "s3://b/studies"
+    assert head.storage_of(there, "/shared/x") == "/shared/x"
     with pytest.raises(InputError, match="no --storage"):
-        jobs.storage_of(Cluster("http://x"), None)
-    assert jobs.on_head("s3://b/studies", "one") == "~/.platform-tune/s3/b/studies/one"
-    assert jobs.on_head("/shared", "one") == "/shared/one"
+        head.storage_of(Cluster("http://x"), None)
+    assert head.folder_of("s3://b/studies", "one") == "~/.platform-tune/s3/b/studies/one"
+    assert head.folder_of("/shared", "one") == "/shared/one"
 
 
 def test_what_a_cluster_does_not_see_is_told(tmp_path):
@@ -151,6 +151,24 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
     facts = json.loads(journal.read_text().splitlines()[0].partition(" ")[2])[2]["facts"]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert commit.stdout.strip() in facts["tags"]["commit"]
+
+
+def test_ctrl_c_before_the_cluster_answers_says_how_to_look(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = start(address, "--name", "one", "--storage", "/x")
+        silent.accept()
+        process.send_signal(signal.SIGINT)
+        assert f"detector --cluster {address} --follow one" in told(process, code=130)
+
+
+def test_where_the_result_goes_is_looked_at_before_anything_is_sent(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text("cluster_name: x\nmetadata: {storage: s3://b/studies/}")
+    said = told(start(str(tmp_path / "c.yaml"), "--json", str(tmp_path / "none" / "x.json")), code=2)
+    assert "--json needs a file in an existing folder" in said
 
 
 def test_what_goes_wrong_there_is_told_here(address, tmp_path):

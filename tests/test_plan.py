@@ -113,3 +113,9 @@ def test_the_folder_of_another_user_is_refused(request_of):
     os.chown(request.folder / JOURNAL, 12345, -1)
     with pytest.raises(InputError, match="one's own"):
         read_request(request.folder)
+
+
+def test_a_seed_out_of_range_is_told_with_the_other_faults(tmp_path):
+    told = faults_of(Request("autoencoder", "mine", str(tmp_path), "e", "uri", seed=-5, trials=0), resume=False)
+    assert "--seed must lie in 0..4294967295" in told
+    assert "at least one trial" in told
