@@ -49,11 +49,17 @@ def asked(uri: str) -> Iterator[Any]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    def told(error: Exception) -> InputError:
+        rule, first = "MLflow must answer, and know what it is asked for", (str(error).splitlines() or [repr(error)])[0]
+        return InputError(Fault(rule, f"{uri}: {first}", "Check the name and --tracking-uri."))
+
     mlflow.set_tracking_uri(uri)
     try:
         with first_opening(uri):
             client = mlflow.MlflowClient(uri)
-        yield client
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        rule, told = "MLflow must answer, and know what it is asked for", (str(error).splitlines() or [repr(error)])[0]
-        raise InputError(Fault(rule, f"{uri}: {told}", "Check the name and --tracking-uri.")) from error
+        raise told(error) from error
+    try:
+        yield client
+    except (MlflowException, SQLAlchemyError) as error:  # an OSError here is of the caller's own files
+        raise told(error) from error
