@@ -13,7 +13,7 @@ ALIAS = "champion"
 
 def name_of(task: str, data: str) -> str:
     """The registered model of a task and a data set."""
-    return re.sub(r"[^\w\-.]+", "_", f"{task}-{data}", flags=re.ASCII)
+    return re.sub(r"[^\w\-.]+", "_", f"{task}-{data}")
 
 
 def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) -> str:
@@ -64,7 +64,9 @@ def _champion(client: Any, name: str) -> Any:
 
     try:
         return client.get_model_version_by_alias(name, ALIAS)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            raise  # a server that is away says nothing of a champion
         return None
 
 
