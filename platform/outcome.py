@@ -98,7 +98,7 @@ class Judgement:
         references: "references" of result.json: test metrics of what needed no training.
         left_out: "left_out" of result.json: why there are no references, if they could not be had.
         no_map: "no_map" of result.json: why there is no map of the training examples, or not of all.
-        confirmation: "confirmation" of result.json, None where nothing was trained again.
+        confirmation: "confirmation" of result.json, None where nothing was to be trained again.
         champion: The model's name in MLflow's registry, tags and a note; None where it is no champion.
         figures: Pictures by name.
         files: Reports, and parts of the model that later studies can name as weights.
@@ -176,7 +176,7 @@ def judge(
     figures: dict[str, Any] = {
         "learning_curves.png": pictures.learning_curves(winner.metrics, metric),
         "comparison.png": pictures.comparison(compared, metric.replace("val/", "test/", 1)),
-        **({"confirmation.png": pictures.confirmation(table)} if table else {}),
+        **({"confirmation.png": pictures.confirmation(table)} if table and table["winner"] else {}),
         **evaluation.figures,
     }
     shown, weights = plan.request.folder / FIGURES, plan.request.folder / WEIGHTS
@@ -208,14 +208,14 @@ def _tested(before: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _confirmed(plan: Plan, ledger: Ledger, tested: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
-    """What came of training the best again; None where that was not asked for, or nothing was."""
+    """What came of training the best again; None where that was not asked for."""
     asked = confirmation.parse(ledger.confirm)
     if asked is None:
         return None
     rows = confirmation.rows_of(ledger.trials, asked, plan.space, is_searched=True)
     runs = confirmation.runs_of(rows, ledger.trials.values())
     seeds = confirmation.seeds_of(asked, plan.request.seed)
-    return confirmation.table(rows, ledger.confirm, seeds, runs, tested, plan.space) if any(runs.values()) else None
+    return confirmation.table(rows, ledger.confirm, seeds, runs, tested, plan.space)
 
 
 def _confirmed_best(
@@ -249,7 +249,7 @@ def _champion(plan: Plan, table: Mapping[str, Any], note: str) -> dict[str, Any]
         "mode": plan.space.mode,
         "mean": f"{row['mean']:.6f}",
         "interval": f"{row['low']:.6f} to {row['high']:.6f}",
-        "seeds": str(len(row["runs"])),
+        "seeds": str(confirmation.scored(row)),
         "data_fingerprint": plan.dataset.fingerprint,
     }
     counts = ", ".join(f"{what}: {told}" for what, told in plan.dataset.lines().items())
