@@ -74,10 +74,11 @@ def test_what_it_ran_with_otherwise_is_told():
 
 
 def test_what_the_record_says_is_not_typed():
-    typed = Request("classifier", "n", "/s", "e", "uri", settings=("lr=1",), epochs=3, confirm="1x2", seed=1)
+    typed = Request("classifier", "n", "/s", "e", "uri", settings=("lr=1",), epochs=3, confirm="1x2", seed=1,
+                    warm_start=("first",))  # fmt: skip
     with pytest.raises(InputError) as refused:
         replay.request_of(recorded(), typed)
-    for part in ("--set", "--epochs", "--seed", "--confirm", "platform.tune detector --replay r"):
+    for part in ("--set", "--epochs", "--seed", "--confirm", "--warm-start", "platform.tune detector --replay r"):
         assert part in str(refused.value)
     request = replay.request_of(recorded(), Request("detector", "n", "/s", "e", "uri", concurrent=1))
     assert (request.settings, request.data, request.seed, request.training_seed) == (("lr=0.1",), ("/there",), 3, 4)
