@@ -22,13 +22,12 @@ from platform.space import DEPTH, Space
 
 NONE = "none"
 ONLY_HEADS, EVERYTHING = "only the heads", "everything trained"
-LEVEL = 0.95  # of intervals; a lead counts where its one-sided p is below what is left of 1
+LEVEL = 0.95  # of intervals; a lead counts where chance would show one like it in fewer than 5 % of cases
 MOST = 100  # configurations, seeds
 NOTE = (
-    "Means over seeds, with 95 % intervals (Student's t); a lead with a plus is for the better. A configuration beats "
-    "a baseline where chance would show such a lead in fewer than 5 % of cases (p, one-sided). All that covers what "
-    "chance does in training (the order of the data, new layers, augmentation), not which examples the test split "
-    "happens to hold."
+    "Means over seeds, with 95 % intervals (Student's t); a lead with a plus is for the better. They cover what chance "
+    "does in training (the order of the data, new layers, augmentation), not which examples the test split happens to "
+    "hold."
 )
 
 
@@ -276,7 +275,7 @@ def _lead(against: Mapping[str, Any]) -> str:
         return "nothing to compare"
     if against["low"] is None:
         return f"{against['mean']:+.3f}, one seed"
-    return f"{against['mean']:+.3f}, {against['low']:+.3f} to {against['high']:+.3f}, p {against['p']:.2g}"
+    return f"{against['mean']:+.3f}, {against['low']:+.3f} to {against['high']:+.3f}"
 
 
 def _same(config: Mapping[str, Any]) -> str:
