@@ -121,9 +121,7 @@ class Attestation:
         Raises:
             NotAsAskedError: Learning rates, what is trained, or the size of the batches are not what was asked for.
         """
-        frozen = {stage.name for stage in self.freezer.stages[: self.freezer.frozen]} | set(
-            self.freezer.freezing.always
-        )
+        frozen = self.freezer.frozen_names()
         self._check_trained(frozen)
         rates = self._rates(frozen, step, steps) if self._steps else {}
         self._check_batches()

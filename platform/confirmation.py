@@ -63,7 +63,7 @@ class Asked:
 
 def parse(text: str) -> Asked | None:
     """What --confirm was given, "3x3" say, as three configurations with three seeds each; None for none."""
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    found = re.fullmatch(r"([0-9]{1,3})x([0-9]{1,3})", text)
     return Asked(int(found[1]), int(found[2])) if found else None
 
 
@@ -174,10 +174,15 @@ def runs_of(rows: Sequence[Row], trials: Iterable[Trial]) -> dict[str, list[Tria
     return {row.name: [trial for trial in again if _same(trial.config) == _same(row.config)] for row in rows}
 
 
+def scored(row: Mapping[str, Any]) -> int:
+    """How many of a row's trainings were scored: those that its mean is of."""
+    return sum(bool(run["test_metrics"]) for run in row["runs"])
+
+
 def markdown(table: Mapping[str, Any]) -> str:
     """What came of it, as a table in Markdown."""
     titles = ["", table["test_metric"], "95 % interval", "seeds"]
-    rows = [[row["name"], *_told(row), str(len(row["runs"]))] for row in table["rows"]]
+    rows = [[row["name"], *_told(row), str(scored(row))] for row in table["rows"]]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in [titles, ["---"] * len(titles), *rows])
     return f"{table['verdict']}\n\n{lines}\n\n{table['note']}"
 
@@ -254,9 +259,8 @@ def _winner(rows: Sequence[Mapping[str, Any]], space: Space) -> Mapping[str, Any
 def _verdict(winner: Mapping[str, Any] | None, plain: Sequence[Mapping[str, Any]], metric: str) -> tuple[str, bool]:
     """In words, and whether the winner beats each baseline."""
     if winner is None or winner["mean"] is None:
-        return "No configuration could be trained again: nothing is confirmed.", False
-    name, count = winner["name"], sum(bool(run["test_metrics"]) for run in winner["runs"])
-    score = f"{metric} {winner['mean']:.3f} over {count} seeds"
+        return "No configuration was trained again to its end: nothing is confirmed.", False
+    name, score = winner["name"], f"{metric} {winner['mean']:.3f} over {scored(winner)} seeds"
     told = [f"{other['name']} ({_lead(winner, other)})" for other in plain]
     lost = [line for line, other in zip(told, plain, strict=True) if not winner["against"][other["name"]]["better"]]
     if not plain:

@@ -13,7 +13,8 @@ from pathlib import Path
 from platform.facts import StudyFacts
 from platform.journal import Event
 from platform.ledger import OF_A_TRIAL
-from platform.recorder import OF_THE_STUDY, Recorder, is_refusal, set_environment
+from platform.recorder import OF_THE_STUDY, Recorder, is_refusal
+from platform.records import set_environment
 
 DELIVERED = "delivered.json"
 PACE_S = 3.0  # what comes within it goes together: each call costs time of the cores that train

@@ -51,6 +51,7 @@ class Freezing:
         thaw_at: The thaw point as a fraction of the budget, so that it scales with it.
         batch_norm: Whether BatchNorm in thawed backbone stages keeps its pretrained statistics ("frozen", what small
             batches want) or goes on averaging ("updated").
+        always: Names of stages that are frozen besides, and never thaw.
     """
 
     depth: int
@@ -207,6 +208,10 @@ class Freezer:
         tensors = _tensors(self.model)
         return keys.key_of({n: self._hashes.get(n) or _digest(value) for n, value in tensors.items()})
 
+    def frozen_names(self) -> set[str]:
+        """The stages that are frozen now."""
+        return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
+
     def frozen_stages(self) -> dict[str, list[str]]:
         """By a hash of its tensors, their names, of each stage that is frozen now."""
         own: dict[str, dict[str, str]] = {}
@@ -278,10 +283,6 @@ class Freezer:
         frozen = self.frozen_names()
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.stage_of[name] not in frozen)
-
-    def frozen_names(self) -> set[str]:
-        """The stages that are frozen now."""
-        return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
 
     def _hash(self, left_out: Iterable[str] = ()) -> dict[str, str]:
         frozen = self.frozen_names() - set(left_out)

@@ -144,12 +144,12 @@ def _scores(plan: Plan, result: Mapping[str, Any]) -> str:
 
 def _certainty(result: Mapping[str, Any]) -> str:
     title, confirmed = "## How certain that is", result.get("confirmation")
-    if not confirmed:
+    if not confirmed or not confirmed["winner"]:
         alone = (
             "One run with one seed: there is no interval. Another seed gives another score, and the best of several "
             "configurations looks better on the validation split than it is."
         )
-        return f"{title}\n\n{alone}"
+        return "\n\n".join([title, *([escaped(confirmed["verdict"])] if confirmed else []), alone])
     rows = []
     for row in confirmed["rows"]:
         interval = "none" if row.get("low") is None else f"{_number(row['low'])} to {_number(row['high'])}"
@@ -160,12 +160,12 @@ def _certainty(result: Mapping[str, Any]) -> str:
         )
     titles = ["", "seeds finished", f"mean {escaped(confirmed['test_metric'])}", "95 % interval", "difference to"]
     seeds = ", ".join(map(str, confirmed["seeds"]))
-    same = "this model" if confirmed.get("is_champion") else "not this model"
+    winner = f"{escaped(confirmed['winner'])}: {'a champion' if confirmed['is_champion'] else 'no champion'}"
     told = [escaped(confirmed[key]) for key in ("verdict", "note") if confirmed.get(key)]
     parts = [
         title,
         *told[:1],
-        f"Trained again with the seeds {escaped(seeds)}. The winner is {escaped(confirmed['winner'])}, {same}.",
+        f"Trained again with the seeds {escaped(seeds)}. This is the winner, {winner}.",
         table(titles, rows),
         *told[1:],
     ]
@@ -274,7 +274,9 @@ def _limits(plan: Plan, result: Mapping[str, Any]) -> str:
     findings = plan.dataset.findings()
     if findings:
         lines.append(f"{len(findings)} findings about the data are listed above; what was left out was not learned.")
-    told = "The intervals cover the seeds of training" if result.get("confirmation") else "There is no interval"
+    confirmed = result.get("confirmation")
+    is_confirmed = confirmed is not None and confirmed["winner"]
+    told = "The intervals cover the seeds of training" if is_confirmed else "There is no interval"
     lines.append(f"{told}. What another draw of the data or of its splits would give is not known.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 

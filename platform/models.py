@@ -158,7 +158,11 @@ def _packed(model: Any, uri: str, temporary: Path) -> Path:
         with records.asked(uri):
             from mlflow.artifacts import download_artifacts
 
-            root = Path(download_artifacts(f"models:/{model.model_id}", dst_path=str(temporary)))
+            try:
+                root = Path(download_artifacts(f"models:/{model.model_id}", dst_path=str(temporary)))
+            except OSError as error:
+                rule, remedy = "a model of MLflow must be fetched to be used", "Check the disk, and the connection."
+                raise InputError(Fault(rule, f"{model.artifact_location}: {error}", remedy)) from error
     try:
         told = yaml.safe_load((root / "MLmodel").read_text("utf-8"))
         folder = inside(root, root, told["flavors"]["python_function"]["artifacts"]["model"]["path"])

@@ -98,7 +98,7 @@ class Judgement:
         references: "references" of result.json: test metrics of what needed no training.
         left_out: "left_out" of result.json: why there are no references, if they could not be had.
         no_map: "no_map" of result.json: why there is no map of the training examples, or not of all.
-        confirmation: "confirmation" of result.json, None where nothing was trained again.
+        confirmation: "confirmation" of result.json, None where nothing was to be trained again.
         champion: The model's name in MLflow's registry, tags and a note; None where it is no champion.
         figures: Pictures by name.
         files: Reports, and parts of the model that later studies can name as weights.
@@ -173,31 +173,45 @@ def judge(
         **{b["baseline"]: b["test_metrics"] for b in baselines},
         **references,
     }
-    figures: dict[str, Any] = {
+    drawn: dict[str, Any] = {
         "learning_curves.png": pictures.learning_curves(winner.metrics, metric),
         "comparison.png": pictures.comparison(compared, metric.replace("val/", "test/", 1)),
-        **({"confirmation.png": pictures.confirmation(table)} if table else {}),
+        **({"confirmation.png": pictures.confirmation(table)} if table and table["winner"] else {}),
         **evaluation.figures,
     }
-    shown, weights = plan.request.folder / FIGURES, plan.request.folder / WEIGHTS
-    shown.mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        if hasattr(figure, "savefig"):
-            figure.savefig(shown / name, dpi=144)
-            figure.savefig((shown / name).with_suffix(".svg"))
-        else:
-            figure.save(shown / name)
-    for name, text in evaluation.texts.items():
-        (shown / name).write_text(text)
+    figures, texts = _saved(plan.request.folder / FIGURES, drawn, evaluation.texts)
+    weights = plan.request.folder / WEIGHTS
     weights.mkdir(exist_ok=True)
     plan.task.export(model, data, weights)
     no_map = embedding_map.write(plan.task, model, plan.dataset, folder)
-    files = [*(shown / name for name in evaluation.texts), weights]
-    pictured = {Path(name).stem: shown / name for name in figures}
     note = f"Best: {best['name']}. Scores on the test split, which the search never saw:\n\n{_table(compared)}"
     note += f"\n\n{confirmation.markdown(table)}" if table else ""
     champion = _champion(plan, table, note) if table and table["is_champion"] else None
-    return Judgement(crowned, baselines, references, left_out, no_map, table, champion, pictured, files, note)
+    files = [*texts, weights]
+    return Judgement(crowned, baselines, references, left_out, no_map, table, champion, figures, files, note)
+
+
+def _saved(folder: Path, figures: Mapping[str, Any], texts: Mapping[str, str]) -> tuple[dict[str, Path], list[Path]]:
+    """Writes figures (those of matplotlib also as SVG) and texts into a folder.
+
+    Args:
+        folder: Made if it is not there.
+        figures: Matplotlib's or PIL's, by file name.
+        texts: By file name.
+
+    Returns:
+        The pictures' files by name, without what tells their kind, and those of the texts.
+    """
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        if hasattr(figure, "savefig"):
+            figure.savefig(folder / name, dpi=144)
+            figure.savefig((folder / name).with_suffix(".svg"))
+        else:
+            figure.save(folder / name)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return {Path(name).stem: folder / name for name in figures}, [folder / name for name in texts]
 
 
 def _tested(before: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -208,14 +222,14 @@ def _tested(before: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _confirmed(plan: Plan, ledger: Ledger, tested: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
-    """What came of training the best again; None where that was not asked for, or nothing was."""
+    """What came of training the best again; None where that was not asked for."""
     asked = confirmation.parse(ledger.confirm)
     if asked is None:
         return None
     rows = confirmation.rows_of(ledger.trials, asked, plan.space, is_searched=True)
     runs = confirmation.runs_of(rows, ledger.trials.values())
     seeds = confirmation.seeds_of(asked, plan.request.seed)
-    return confirmation.table(rows, ledger.confirm, seeds, runs, tested, plan.space) if any(runs.values()) else None
+    return confirmation.table(rows, ledger.confirm, seeds, runs, tested, plan.space)
 
 
 def _confirmed_best(
@@ -249,7 +263,7 @@ def _champion(plan: Plan, table: Mapping[str, Any], note: str) -> dict[str, Any]
         "mode": plan.space.mode,
         "mean": f"{row['mean']:.6f}",
         "interval": f"{row['low']:.6f} to {row['high']:.6f}",
-        "seeds": str(len(row["runs"])),
+        "seeds": str(confirmation.scored(row)),
         "data_fingerprint": plan.dataset.fingerprint,
     }
     counts = ", ".join(f"{what}: {told}" for what, told in plan.dataset.lines().items())

@@ -1,5 +1,6 @@
 """What a study is asked for, and the check that it can be done, before anything starts."""
 
+import json
 import os
 import re
 import shlex
@@ -176,9 +177,8 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     have = cluster.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     # What a cluster has is known once it is connected.
     faults += [] if cluster.joins() else have.faults()
-    if resume and _is_done(request.folder) and not _confirms_more(request):
-        remedy = f"Search longer in a new study: --trials {2 * space.trials}."
-        faults.append(Fault("--resume needs a study that was interrupted", f"{request.name}: all done", remedy))
+    if resume and _is_done(request.folder):
+        faults += _done_faults(request, space)
     if resume and not space_faults:
         faults += _other_space(space, _events(request.folder)[0].data["space"])
     if (request.folder / JOURNAL).exists() and not resume:
@@ -242,6 +242,21 @@ def _budget(request: Request) -> dict[str, int]:
 def _is_done(folder: Path) -> bool:
     last = _events(folder)[-1]
     return last.kind == "close" and last.data["status"] != "KILLED" and (folder / RESULT).exists()
+
+
+def _done_faults(request: Request, space: Space) -> list[Fault]:
+    """Why a study that came to its end cannot be gone on with; nothing where it is to train its best again."""
+    rule, go_on = "--resume needs a study that was interrupted", f"--warm-start {request.name}"
+    result = json.loads((request.folder / RESULT).read_text())
+    if result.get("out_of_time") and request.time_budget:
+        remedy = f"Go on from its best in a new study: {go_on} --time-budget {2 * request.time_budget:g}."
+        return [Fault(rule, f"{request.name}: its time is up", remedy)]
+    if result.get("out_of_money") and request.max_cost:
+        remedy = f"Go on from its best in a new study: {go_on} --max-cost {2 * request.max_cost:g}."
+        return [Fault(rule, f"{request.name}: its money is spent", remedy)]
+    if _confirms_more(request):
+        return []
+    return [Fault(rule, f"{request.name}: all done", f"Search longer in a new study: --trials {2 * space.trials}.")]
 
 
 def _confirms_more(request: Request) -> bool:

@@ -1,15 +1,11 @@
 """What MLflow holds of a study, and how one record gets there.
 
-A parent run per study, a child run per trial with all that is new of it in one call, the best model. This file alone
-imports mlflow for writing; `delivery.py` says when it is sent.
+A parent run per study, a child run per trial with all that is new of it in one call, the best model (`registry.py`).
+Nothing else writes to MLflow; `delivery.py` says when it is sent.
 """
 
-import contextlib
-import importlib.metadata
 import json
 import logging
-import os
-import re
 import shutil
 import tempfile
 import time
@@ -18,37 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from platform import registry
 from platform.facts import DatasetFacts, StudyFacts
 from platform.journal import Event
 from platform.ledger import OF_A_TRIAL, Trial, proposed
-from platform.project import ROOT
+from platform.records import artifact_location, first_opening, is_missing, set_environment, sqlite_file
 from platform.space import DEPTH
 
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
-# Of any model.
-REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision", "xxhash")
 OF_THE_STUDY = ("open", "spent", "best", "close")  # events
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
-MLFLOW_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with MLflow's own 7 retries one call to a dead server takes 244 s
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",  # what matters raises; the rest would break into the search's own output
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
-
-
-def set_environment() -> None:
-    """Sets what MLflow reads from its environment, where the user has not; before anything imports mlflow."""
-    for name, value in MLFLOW_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
 
 
 class Recorder:
@@ -264,49 +241,14 @@ class Recorder:
                 self.client.log_artifacts(run_id, str(file), f"files/{file.name}")
             else:
                 self.client.log_artifact(run_id, str(file), "files")
-        if model_dir is not None and self._model_of(run_id) is None:
-            self._log_model(run_id, Path(model_dir))
-        model = self._model_of(run_id)
+        model = registry.model_of(self.client, self.experiment_id, run_id)
+        if model is None and model_dir is not None:
+            registry.log(self.client, self.study, self.experiment_id, run_id, Path(model_dir))
+            model = registry.model_of(self.client, self.experiment_id, run_id)
         self.model_uri = f"models:/{model.model_id}" if model else ""
         if champion is not None and model is not None:
             self.registered = registry.register(self.client, self.study.task, model, champion)
             self.client.set_tag(self.parent_id, "champion", self.registered)
-
-    def _model_of(self, run_id: str) -> Any:
-        """The model of a run, None if no earlier process logged it whole."""
-        found = self.client.search_logged_models([self.experiment_id], f"source_run_id = '{run_id}'")
-        return next((model for model in found if model.status == "READY"), None)
-
-    def _log_model(self, run_id: str, model_dir: Path) -> None:
-        """Logs the folder as an MLflow model of the best run.
-
-        `mlflow.pyfunc.log_model` knows only the active run, and a model given just a run lands in the default
-        experiment. So the model's entry is created first, where it belongs, and then filled.
-        """
-        from mlflow.models import Model
-
-        from platform.signatures import NotRun, example_of, signature_of
-
-        signature = signature_of(self.study.task, self.study.input, model_dir)
-        params = self.client.get_run(run_id).data.params
-        entry = self.client.create_logged_model(
-            self.experiment_id, name="model", source_run_id=run_id, params=params, tags={"task": self.study.task}
-        )
-        Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=NotRun,
-            run_id=run_id,
-            model_id=entry.model_id,
-            python_model=str(ROOT / "platform" / "pyfunc.py"),
-            artifacts={"model": str(model_dir)},
-            code_paths=[str(path) for path in self.study.code_paths],
-            signature=signature,
-            input_example=example_of(self.study.input),
-            validate_serving_input=False,
-            # Given, for else MLflow loads the model to infer them.
-            pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *self.study.requirements})],
-        )
 
 
 def _kind_of(trial: Trial) -> dict[str, str]:
@@ -352,9 +294,8 @@ def record_page(study: StudyFacts, file: Path) -> str:
         "", or why MLflow did not take it.
     """
     set_environment()
-    database = _sqlite_file(study.tracking_uri)
-    if database is not None and not database.exists():  # which MLflow would make
-        return f"Not in MLflow: there is no {database}"
+    if is_missing(study.tracking_uri):
+        return f"Not in MLflow: there is no {sqlite_file(study.tracking_uri)}"
     from mlflow import MlflowClient
 
     recorder = Recorder(study)
@@ -383,32 +324,6 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, LookupError | TypeError | ValueError | AttributeError)  # a fault of our own
 
 
-def artifact_location(tracking_uri: str, experiment: str) -> str | None:
-    """Where an experiment's files go: beside a sqlite file, as an absolute path; else where the server puts them.
-
-    MLflow's own choice is ./mlruns of whichever folder the first process was started in.
-    """
-    database = _sqlite_file(tracking_uri)
-    if database is None:
-        return None
-    return (database.parent / "mlartifacts" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
-
-
-def _sqlite_file(tracking_uri: str) -> Path | None:
-    return Path(tracking_uri.removeprefix("sqlite:///")).resolve() if tracking_uri.startswith("sqlite:///") else None
-
-
-def first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
-    """Held while a store is opened: two processes that open one new sqlite file at a time both create its tables, and
-    one crashes.
-    """
-    database = _sqlite_file(tracking_uri)
-    if database is None:
-        return contextlib.nullcontext()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{database}.lock", timeout=60)
-
-
 def _quoted(value: str) -> str:
     """A value in MLflow's filter language, which has two kinds of quotes and no escape."""
     return f'"{value}"' if "'" in value else f"'{value}'"
@@ -433,8 +348,3 @@ def _save_picture(figure: Any, target: Path) -> None:
         shutil.copy(figure, target.with_name(target.name + Path(figure).suffix))
     else:
         figure.savefig(target.with_name(target.name + ".png"), bbox_inches="tight")
-
-
-def _pinned(package: str) -> str:
-    """Pins a package to what is installed, without the "+cu130" of a build that no registry lists."""
-    return f"{package}=={importlib.metadata.version(package).split('+')[0]}"

@@ -1,12 +1,31 @@
-"""MLflow, asked: where it is, and what it knows of earlier runs."""
+"""MLflow: where it is, how it is opened, and what it is asked about earlier runs."""
 
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from filelock import FileLock
+
+MLFLOW_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # with MLflow's own 7 retries one call to a dead server takes 244 s
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # what matters raises; the rest would break into the search's own output
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def set_environment() -> None:
+    """Sets what MLflow reads from its environment, where the user has not; before anything imports mlflow."""
+    for name, value in MLFLOW_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 @functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
@@ -25,9 +44,37 @@ def trials_page(experiment_id: str, study: str) -> str:
     return f"/experiments/{experiment_id}/runs?searchFilter={wanted}&{view}"
 
 
-def is_missing(uri: str) -> bool:
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The file that an address names, None where it is a server's."""
+    return Path(tracking_uri.removeprefix("sqlite:///")).resolve() if tracking_uri.startswith("sqlite:///") else None
+
+
+def is_missing(tracking_uri: str) -> bool:
     """Whether an address is a file that is not there: MLflow would make an empty one."""
-    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
+    database = sqlite_file(tracking_uri)
+    return database is not None and not database.exists()
+
+
+def artifact_location(tracking_uri: str, experiment: str) -> str | None:
+    """Where an experiment's files go: beside a sqlite file, as an absolute path; else where the server puts them.
+
+    MLflow's own choice is ./mlruns of whichever folder the first process was started in.
+    """
+    database = sqlite_file(tracking_uri)
+    if database is None:
+        return None
+    return (database.parent / "mlartifacts" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
+
+
+def first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
+    """Held while a store is opened: two processes that open one new sqlite file at a time both create its tables, and
+    one crashes.
+    """
+    database = sqlite_file(tracking_uri)
+    if database is None:
+        return contextlib.nullcontext()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{database}.lock", timeout=60)
 
 
 @contextlib.contextmanager
@@ -39,7 +86,6 @@ def asked(uri: str) -> Iterator[Any]:
     """
     from platform.errors import Fault, InputError, raise_if_any
     from platform.plan import address_faults
-    from platform.recorder import first_opening, set_environment
 
     raise_if_any(address_faults(uri))
     if is_missing(uri):
@@ -49,11 +95,17 @@ def asked(uri: str) -> Iterator[Any]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    def told(error: Exception) -> InputError:
+        rule, first = "MLflow must answer, and know what it is asked for", (str(error).splitlines() or [repr(error)])[0]
+        return InputError(Fault(rule, f"{uri}: {first}", "Check the name and --tracking-uri."))
+
     mlflow.set_tracking_uri(uri)
     try:
         with first_opening(uri):
             client = mlflow.MlflowClient(uri)
-        yield client
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        rule, told = "MLflow must answer, and know what it is asked for", (str(error).splitlines() or [repr(error)])[0]
-        raise InputError(Fault(rule, f"{uri}: {told}", "Check the name and --tracking-uri.")) from error
+        raise told(error) from error
+    try:
+        yield client
+    except (MlflowException, SQLAlchemyError) as error:  # an OSError here is of the caller's own files
+        raise told(error) from error

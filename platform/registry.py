@@ -1,19 +1,65 @@
-"""MLflow's registry: a model's name for each task and data set, a version for each champion, and which is the best.
+"""A study's best model in MLflow: logged with its run, and registered if it is a champion.
 
-A name's alias "champion" is what `platform.predict --model champion` and `mlflow models serve -m models:/NAME@champion`
-use. It moves to a new version unless the one that has it did better on the same data.
+The registry has a name for each task and data set, and a version of it for each champion. The name's alias "champion"
+is what `platform.predict --model champion` and `mlflow models serve -m models:/NAME@champion` use. It moves to a new
+version unless the one that has it did better on the same data.
 """
 
+import importlib.metadata
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from platform.facts import StudyFacts
+from platform.project import ROOT
+
 ALIAS = "champion"
+# Of any model.
+REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision", "xxhash")
+
+
+def model_of(client: Any, experiment_id: str, run_id: str) -> Any:
+    """The model of a run, None if no earlier process logged it whole."""
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    return next((model for model in found if model.status == "READY"), None)
+
+
+def log(client: Any, study: StudyFacts, experiment_id: str, run_id: str, model_dir: Path) -> None:
+    """Logs the folder as an MLflow model of the best run.
+
+    `mlflow.pyfunc.log_model` knows only the active run, and a model given just a run lands in the default
+    experiment. So the model's entry is created first, where it belongs, and then filled.
+    """
+    from mlflow.models import Model
+
+    from platform.signatures import NotRun, example_of, signature_of
+
+    signature = signature_of(study.task, study.input, model_dir)
+    params = client.get_run(run_id).data.params
+    entry = client.create_logged_model(
+        experiment_id, name="model", source_run_id=run_id, params=params, tags={"task": study.task}
+    )
+    Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=NotRun,
+        run_id=run_id,
+        model_id=entry.model_id,
+        python_model=str(ROOT / "platform" / "pyfunc.py"),
+        artifacts={"model": str(model_dir)},
+        code_paths=[str(path) for path in study.code_paths],
+        signature=signature,
+        input_example=example_of(study.input),
+        validate_serving_input=False,
+        # Given, for else MLflow loads the model to infer them.
+        pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *study.requirements})],
+    )
 
 
 def name_of(task: str, data: str) -> str:
     """The registered model of a task and a data set."""
-    return re.sub(r"[^\w\-.]+", "_", f"{task}-{data}", flags=re.ASCII)
+    return re.sub(r"[^\w\-.]+", "_", f"{task}-{data}")
 
 
 def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) -> str:
@@ -64,7 +110,9 @@ def _champion(client: Any, name: str) -> Any:
 
     try:
         return client.get_model_version_by_alias(name, ALIAS)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            raise  # a server that is away says nothing of a champion
         return None
 
 
@@ -75,3 +123,8 @@ def _is_better(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
         return False
     lead = float(one["mean"]) - float(other["mean"])
     return lead > 0 if one["mode"] == "max" else lead < 0
+
+
+def _pinned(package: str) -> str:
+    """Pins a package to what is installed, without the "+cu130" of a build that no registry lists."""
+    return f"{package}=={importlib.metadata.version(package).split('+')[0]}"

@@ -88,7 +88,8 @@ def request_of(recorded: Recorded, asked_for: Request) -> Request:
         InputError: The run is of another task, or something was typed that its record says.
     """
     given = {"--set": asked_for.settings, "--trials": asked_for.trials, "--epochs": asked_for.epochs,
-             "--seed": asked_for.seed, "--confirm": asked_for.confirm}  # fmt: skip
+             "--seed": asked_for.seed, "--confirm": asked_for.confirm,
+             "--warm-start": asked_for.warm_start}  # fmt: skip
     faults = [
         Fault("--replay takes this from the record", key, "Leave it out.") for key, value in given.items() if value
     ]

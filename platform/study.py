@@ -47,7 +47,7 @@ from platform.janitor import Janitor
 from platform.journal import Event, Journal
 from platform.ledger import Ledger, Trial
 from platform.on_node import LIBRARIES, on_node
-from platform.outcome import BEST
+from platform.outcome import BEST, Judgement
 from platform.plan import FROZEN, JOURNAL, LOCK, RESULT, TRIALS, Plan, Request, busy, describe, lock
 from platform.rollout import Rollout
 from platform.search import Search
@@ -192,20 +192,15 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
     judged: dict[str, Any] = {"best": None, **lists, "references": {}, "confirmation": None}
     if best is not None and not interrupted:
         console.print("Scoring on the test split …")
-        judgement = outcome.judge(plan, trials, best, ledger, data, _result_before(request.folder))
-        judged = {key: getattr(judgement, key) for key in judged}
         ended = {"trials": trials, "out_of_time": left and out_of_time, "out_of_money": left and out_of_money}
-        model_card.write(request.folder / BEST, plan, judged | ended)
-        ledger.tell(
-            "best",
-            trial_id=judgement.best["weights_of"],
-            metrics=our_metrics(judgement.best["test_metrics"]),
-            model_dir=str(request.folder / BEST),
-            figures={name: str(file) for name, file in judgement.figures.items()},
-            files=[str(file) for file in judgement.files],
-            note=judgement.note,
-            champion=judgement.champion,
-        )
+        try:
+            judgement = outcome.judge(plan, trials, best, ledger, data, _result_before(request.folder))
+            judged = {key: getattr(judgement, key) for key in judged}
+            model_card.write(request.folder / BEST, plan, judged | ended)
+            _tell_best(ledger, judgement, request.folder / BEST)
+        except BaseException:  # Ctrl-C, or a checkpoint that is damaged: there is something left to do
+            found.close("KILLED")
+            raise
     found.spent(list, now=True)  # Ray has been left: those that were there last
     undelivered = found.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
     result = {
@@ -234,6 +229,19 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
     partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
     partial_file.replace(request.folder / RESULT)
     return result
+
+
+def _tell_best(ledger: Ledger, judgement: Judgement, model: Path) -> None:
+    ledger.tell(
+        "best",
+        trial_id=judgement.best["weights_of"],
+        metrics=our_metrics(judgement.best["test_metrics"]),
+        model_dir=str(model),
+        figures={name: str(file) for name, file in judgement.figures.items()},
+        files=[str(file) for file in judgement.files],
+        note=judgement.note,
+        champion=judgement.champion,
+    )
 
 
 def _result_before(folder: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     cluster.quiet()
     from platform import fit, replay, rollout, study, task
     from platform.plan import make_plan
-    from platform.recorder import set_environment
+    from platform.records import set_environment
     from platform.view import print_error, print_plan
 
     faults = file_faults("--json", options.json) if options.json else []

@@ -206,6 +206,6 @@ def _ours(search: Search, trial: Any) -> Trial:
 
 def _error_of(trial: Any) -> str:
     """The last lines of what an attempt raised; the last of them says why in a few words."""
-    text = Path(trial.error_file).read_text(errors="replace") if trial.error_file else "no error file was written"
+    text = Path(trial.error_file).read_text(errors="replace").rstrip() if trial.error_file else ""
     told = [why for what, why in (DIED | GONE).items() if what in text]
-    return "\n".join([*text.rstrip().splitlines()[-ERROR_LINES:], *told])
+    return "\n".join([*(text or "it left no word of why").splitlines()[-ERROR_LINES:], *told])

@@ -258,13 +258,12 @@ def print_result(
         console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
         for key, value in best["config"].items():
             console.print(Text(f"  {key:24s}{_number(value)}"))
-        for trial in itertools.takewhile(lambda trial: trial["trial_id"] != best["trial_id"], order):
-            if trial["metrics"][metric] != best["metrics"][metric]:
-                better = f"{metric} {_number(trial['metrics'][metric])} against {_number(best['metrics'][metric])}"
-                told = f"{trial['baseline']} did better, {better}, but is not among what was searched."
-                console.print(Text(told, style="yellow"), soft_wrap=True)
+        for line in _better_baselines(result, order):
+            console.print(Text(line, style="yellow"), soft_wrap=True)
         _print_scores(console, result)
     _print_confirmation(console, result)
+    if best is not None and result["out_of_time"]:
+        console.print(Text("Time was up before all was trained: --time-budget.", style="yellow"), soft_wrap=True)
     for alarm in result["alarms"]:
         console.print(Text(f"Alarm: {alarm}", style="red"), soft_wrap=True)
     _print_reuse(console, result["reuse"])
@@ -280,6 +279,25 @@ def print_result(
         console.print(Text(f"  {command}"), soft_wrap=True)
 
 
+def _better_baselines(result: Mapping[str, Any], order: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is told of baselines that did better in the search than the best, and could not be it.
+
+    Args:
+        result: The study's.
+        order: Its trials, the best score first.
+    """
+    metric, best = result["metric"], result["best"]["trial_id"]
+    [score] = [trial["metrics"][metric] for trial in order if trial["trial_id"] == best]
+    # What was trained again could have been the best, and lost there.
+    again = {row["trial_id"] for row in result["confirmation"]["rows"]} if result["confirmation"] else set()
+    told = []
+    for trial in itertools.takewhile(lambda trial: trial["trial_id"] != best, order):
+        if trial["baseline"] and trial["trial_id"] not in again and trial["metrics"][metric] != score:
+            better = f"{metric} {_number(trial['metrics'][metric])} against {_number(score)}"
+            told.append(f"{trial['baseline']} did better, {better}, but is not among what was searched.")
+    return told
+
+
 def _print_confirmation(console: Console, result: Mapping[str, Any]) -> None:
     """Whether the best configuration stands beside the plain baselines, over seeds."""
     if not (told := result["confirmation"]):
@@ -287,9 +305,8 @@ def _print_confirmation(console: Console, result: Mapping[str, Any]) -> None:
     table = Table("", told["test_metric"], "95 % interval", "seeds", box=None, pad_edge=False, header_style="bold")
     for row in told["rows"]:
         interval = "–" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        seeds = str(sum(bool(run["test_metrics"]) for run in row["runs"]))
         style = "bold" if row["name"] == told["winner"] else ""
-        table.add_row(row["name"], _number(row["mean"]), interval, seeds, style=style)
+        table.add_row(row["name"], _number(row["mean"]), interval, str(confirmation.scored(row)), style=style)
     console.print(Text("\nTrained again over seeds, scored on the test split", style="bold"))
     console.print(table)
     console.print(Text(told["verdict"], style="green" if told["is_champion"] else "yellow"), soft_wrap=True)

@@ -134,6 +134,22 @@ def test_what_failed_is_left_out_and_told():
     assert "| trial 001 |  |  | 0 |" in confirmation.markdown(found)
 
 
+def test_a_training_that_failed_counts_in_no_mean():
+    rows = confirmation.chosen([trial(1, 0.5)], SPACE, 1)
+    runs = [trial(10 + seed, 0.7, dict(rows[0].config), seed=seed) for seed in (1, 2, 3)]
+    runs[2].status = "failed"
+    tested = {run.id: {"test/map": 0.6} for run in runs[:2]}
+    found = confirmation.table(rows, "1x3", [1, 2, 3], {"trial 001": runs}, tested, SPACE)
+    assert "| trial 001 | 0.600 | 0.600 to 0.600 | 2 |" in confirmation.markdown(found)
+    assert "0.600 over 2 seeds" in found["verdict"]
+
+
+def test_where_nothing_was_trained_again_that_is_told():
+    found = table([], [], [])
+    assert found["verdict"] == "No configuration was trained again to its end: nothing is confirmed."
+    assert [(row["mean"], confirmation.scored(row)) for row in found["rows"]] == [(None, 0)] * 3
+
+
 def test_validation_scores_choose_among_configurations_and_the_test_split_does_not():
     rows = confirmation.chosen([trial(1, 0.5), trial(2, 0.6)], SPACE, 2)
     runs = {
@@ -144,7 +160,9 @@ def test_validation_scores_choose_among_configurations_and_the_test_split_does_n
     assert confirmation.table(rows, "2x2", [1, 2], runs, tested, SPACE)["winner"] == "trial 001"
 
 
-@pytest.mark.parametrize("text", ["3", "x", "0x3", "3x1", "101x3", "3x101", "3x3x3", "-1x3", "all"])
+@pytest.mark.parametrize(
+    "text", ["3", "x", "0x3", "3x1", "101x3", "3x101", "3x3x3", "-1x3", "all", "٣x3", "9" * 5000 + "x3"]
+)
 def test_what_confirm_takes(text):
     [fault] = confirmation.faults(text)
     assert "--confirm 3x3" in fault.remedy

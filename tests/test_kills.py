@@ -116,6 +116,26 @@ def test_a_killed_study_ends_as_one_that_was_left_alone(studies):
     assert confirmed == {trial_id: list(range(1, 7)) for trial_id in again}
 
 
+def test_what_is_stopped_while_the_best_is_scored_is_gone_on_with(toy_project):
+    trainable = toy_project / "trainables" / "toy.py"
+    quick = trainable.read_text()
+    trainable.write_text(quick.replace("def test(model, data):", "def test(model, data):\n    time.sleep(60)"))
+    process = start(toy_project, "--name", "scored", "--trials", "1")
+    assert process.stdout
+    while "Scoring on the test split" not in (line := process.stdout.readline()):
+        assert line, "it ended before"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, "Interrupted. To go on: " in out) == (130, True), out
+    assert [event.data for event in read(journal_of(toy_project, "scored"))][-1] == {"status": "KILLED"}
+    assert [run["status"] for run in recorded(toy_project, "scored") if run["kind"] == "study"] == ["KILLED"]
+    trainable.write_text(quick)
+    process = start(toy_project, "--name", "scored", "--resume")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert [run["status"] for run in recorded(toy_project, "scored") if run["kind"] == "study"] == ["FINISHED"]
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_stopped_before_it_has_begun_ends_with_a_word(toy_project, how):
     moments = sorted(random.Random(time.time_ns() + number).uniform(1, 9) for number in range(2))

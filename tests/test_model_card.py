@@ -126,10 +126,14 @@ def test_a_confirmation_is_told_with_its_intervals(best, tmp_path):
     assert "| trial 001 | 2 of 3 | 0.610 | 0.580 to 0.640 | only the heads: 0.120 (0.050 to 0.200), p 0.01" in card.text
     assert "| only the heads | 2 of 3 | 0.610 | none |  |" in card.text
     assert "It holds." in card.text
-    assert "The winner is trial 001, this model." in card.text
+    assert "This is the winner, trial 001: a champion." in card.text
     assert "there is no interval" not in card.text
     other = written(best, plan(tmp_path), {**result(), "confirmation": {**confirmed, "is_champion": False}})
-    assert "The winner is trial 001, not this model." in other.text
+    assert "This is the winner, trial 001: no champion." in other.text
+    cut = {**confirmed, "winner": "", "is_champion": False, "verdict": "Nothing is confirmed."}
+    alone = written(best, plan(tmp_path), {**result(), "confirmation": cut}).text
+    for part in ("Nothing is confirmed.", "One run with one seed: there is no interval", "- There is no interval."):
+        assert part in alone
 
 
 def test_hostile_names_stay_text(best, tmp_path):

@@ -47,6 +47,12 @@ def test_a_name_is_new_or_gone_on_with(request_of, tmp_path):
     assert taken in told
     assert go_on not in told
     assert done in faults_of(request_of())
+    assert done not in faults_of(request_of(confirm="1x2"))
+    limits = {"out_of_time": {"time_budget": 60.0}, "out_of_money": {"max_cost": 1.5}}
+    for ended, remedy in {"out_of_time": "--time-budget 120", "out_of_money": "--max-cost 3"}.items():
+        (tmp_path / "mine" / "result.json").write_text(json.dumps({ended: True}))
+        told = faults_of(request_of(confirm="1x2", **limits[ended]))
+        assert f"--warm-start mine {remedy}." in told
 
 
 def begun(request, space: dict[str, str] | None = None) -> None:

@@ -1,6 +1,5 @@
 """A recorded run, trained once more from MLflow's record alone."""
 
-import json
 import subprocess
 import sys
 
@@ -25,7 +24,7 @@ def test_a_run_comes_to_the_same_from_its_record(toy_project):
     began = tune(toy_project, "--trials", "2", "--name", "first", "--confirm", "1x2", "--seed", "5")
     assert began.returncode == 0, began.stderr
     client = mlflow.MlflowClient(f"sqlite:///{toy_project / 'mlflow.db'}")
-    [experiment] = [client.get_experiment_by_name("toy").experiment_id]
+    experiment = client.get_experiment_by_name("toy").experiment_id
     runs = {run.data.tags.get("trial_id"): run for run in client.search_runs([experiment])}
     again = runs["only-the-heads-seed-7"].info.run_id
     told = tune(toy_project, "--replay", again)
@@ -74,13 +73,13 @@ def test_what_it_ran_with_otherwise_is_told():
 
 
 def test_what_the_record_says_is_not_typed():
-    typed = Request("classifier", "n", "/s", "e", "uri", settings=("lr=1",), epochs=3, confirm="1x2", seed=1)
+    typed = Request("classifier", "n", "/s", "e", "uri", settings=("lr=1",), epochs=3, confirm="1x2", seed=1,
+                    warm_start=("first",))  # fmt: skip
     with pytest.raises(InputError) as refused:
         replay.request_of(recorded(), typed)
-    for part in ("--set", "--epochs", "--seed", "--confirm", "platform.tune detector --replay r"):
+    for part in ("--set", "--epochs", "--seed", "--confirm", "--warm-start", "platform.tune detector --replay r"):
         assert part in str(refused.value)
     request = replay.request_of(recorded(), Request("detector", "n", "/s", "e", "uri", concurrent=1))
     assert (request.settings, request.data, request.seed, request.training_seed) == (("lr=0.1",), ("/there",), 3, 4)
     assert (request.trials, request.epochs, request.confirm, request.concurrent) == (1, 2, "none", 1)
     assert replay.request_of(recorded(), Request("detector", "n", "/s", "e", "u", data=("/here",))).data == ("/here",)
-    assert json.dumps(request.data)

@@ -136,7 +136,11 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     trials = [record(1, "failed", 0.9, "the loss was NaN"), record(2, "pruned", 0.1), record(3, "finished", 0.5)]
     best = {**trials[2], "test_metrics": {"test/map": 0.45}, "model": "best"}
     result = {"metric": "val/map", "mode": "max", "best": best, "trials": trials, "pareto": ["t3"]}
-    result |= {"out_of_money": True, "spent": {"hours": {"head": 1.0, "worker": 2.5}, "total": 3.456}}
+    result |= {
+        "out_of_time": True,
+        "out_of_money": True,
+        "spent": {"hours": {"head": 1.0, "worker": 2.5}, "total": 3.456},
+    }
     result |= {
         "baselines": [{"baseline": "from scratch", "test_metrics": {"test/map": 0.1}}],
         "references": {"chance": {}},
@@ -147,8 +151,10 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         "confirmation": {
             "test_metric": "test/map", "winner": "trial 3", "is_champion": False, "verdict": "No champion.",
             "rows": [
-                {"name": "trial 3", "mean": 0.44, "low": 0.4, "high": 0.48, "runs": [{"test_metrics": {"x": 1}}] * 3},
-                {"name": "only the heads", "mean": 0.43, "low": None, "high": None, "runs": [{"test_metrics": {}}]},
+                {"trial_id": "t3", "name": "trial 3", "mean": 0.44, "low": 0.4, "high": 0.48,
+                 "runs": [{"test_metrics": {"x": 1}}] * 3},
+                {"name": "only the heads", "trial_id": "", "mean": 0.43, "low": None, "high": None,
+                 "runs": [{"test_metrics": {}}]},
             ],
         },
     }  # fmt: skip
@@ -164,7 +170,8 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         assert part in text
     scores = [line.split() for line in text.splitlines()]
     for line in ("trial 3         0.440     0.400 to 0.480  3", "only the heads  0.430     –               0",
-                 "No champion.", "Alarm: trial 1 and trial 2 ended with equal weights"):  # fmt: skip
+                 "No champion.", "Time was up before all was trained: --time-budget.",
+                 "Alarm: trial 1 and trial 2 ended with equal weights"):  # fmt: skip
         assert line in text
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
         assert row in scores
@@ -172,6 +179,18 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     assert "5,000 times an example came out of frozen stages ready, 700 times it was computed" in text
     assert "trial 2: without the store: no room" in text
     assert "Beaten by none in all objectives (Pareto) trial 3" in text
+
+
+def test_a_baseline_that_did_better_and_could_not_win_is_told():
+    order = [
+        {"trial_id": f"t{number}", "baseline": baseline, "metrics": {"val/map": score}}
+        for number, (baseline, score) in enumerate([("scratch", 0.9), ("", 0.8), ("linear", 0.7), ("", 0.6), ("", 0.1)])
+    ]
+    result = {"metric": "val/map", "best": {"trial_id": "t3"}, "confirmation": None}
+    told = "scratch did better, val/map 0.900 against 0.600, but is not among what was searched."
+    again = {"rows": [{"trial_id": trial_id} for trial_id in ("t1", "t2", "t3", "")]}  # and t3 won there
+    assert view._better_baselines(result | {"confirmation": again}, order) == [told]
+    assert view._better_baselines(result | {"best": {"trial_id": "t0"}}, order) == []
 
 
 @pytest.mark.parametrize(
