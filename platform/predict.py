@@ -8,7 +8,6 @@ python -m platform.predict TASK photo.jpg --model champion              # the on
 
 import argparse
 import contextlib
-import errno
 import os
 import sys
 import time
@@ -66,6 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         module = task.load(options.task)
         is_text = module.INPUT == "text"
         asked: list = inputs.texts(options.inputs) if is_text else inputs.pictures(options.inputs)
+        _spare(options.inputs if is_text else asked, options.to)
         with models.found(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
             card, model = checkpoints.read_card(folder), module.load(folder)
@@ -73,10 +73,10 @@ def _run(options: argparse.Namespace) -> int:
         print_error(console, error)
         return EXIT_BAD_INPUT
     key = "text" if is_text else "path"
-    pictures = None if is_text or options.no_pictures else _Pictures(module.draw, Path(options.out))
-    example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
     started, predicted, left_out = time.monotonic(), 0, list[tuple[Path, str]]()
     try:
+        pictures = None if is_text or options.no_pictures else _Pictures(module.draw, Path(options.out))
+        example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
         with _stream(options) as stream, _progress(console, len(asked), options) as advance:
             write = writer(_kind(options), stream, example)
             for batch, faults in _batches(asked, is_text):
@@ -87,9 +87,9 @@ def _run(options: argparse.Namespace) -> int:
                 stream.flush()
                 predicted, left_out = predicted + len(batch), left_out + faults
                 advance(len(batch) + len(faults))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES):
-            raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, a folder that may not be written, …
         console.print(f"Stopped after {predicted:,} of {len(asked):,}: {error}", markup=False)
         return EXIT_INCOMPLETE
     for source, reason in left_out:
@@ -147,6 +147,18 @@ def _place_faults(options: argparse.Namespace) -> list[Any]:
     if there and not there.is_dir():
         faults.append(Fault("--out needs a folder", f"the file {there}", "Choose another."))
     return faults
+
+
+def _spare(sources: Sequence[Any], to: str | None) -> None:
+    """
+    Raises:
+        InputError: The predictions would be written over one of these files.
+    """
+    from platform.errors import Fault, InputError
+
+    # os.path answers for all that there is on a command line; Path raises on what is too long to be a name.
+    if to and os.path.isfile(to) and any(os.path.isfile(one) and os.path.samefile(one, to) for one in sources):  # noqa: PTH113, PTH121
+        raise InputError(Fault("--to must not be an input", to, "Name another file."))
 
 
 def _kind(options: argparse.Namespace) -> str:

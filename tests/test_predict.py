@@ -167,6 +167,27 @@ def test_places_that_cannot_be_written_are_told_together_before_any_work(tmp_pat
     assert "--to needs a file" in err
 
 
+def test_an_input_is_not_written_over(models, photo, tmp_path, capsys):
+    photo.save(tmp_path / "photo.png")
+    (tmp_path / "lines.txt").write_text("A line.")
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for name, given, to in (("classifier", ".", "photo.png"), ("sentences", "lines.txt", "lines.txt")):
+        arguments = (tmp_path / given, "A sentence." if name == "sentences" else tmp_path, "--to", tmp_path / to)
+        _, err = ran(capsys, name, *arguments, "--model", models[name], "--no-pictures", code=2)
+        assert "--to must not be an input" in err
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.parametrize("option", ["--to", "--out"])
+def test_a_place_that_turns_out_not_to_take_a_file_is_told(models, photo, tmp_path, capsys, option):
+    photo.save(tmp_path / "photo.png")
+    places = {"--out": tmp_path / "seen", option: "/proc/answers"}  # whoever runs this may not write there
+    options = [part for place in places.items() for part in place]
+    _, err = ran(capsys, "classifier", tmp_path, "--model", models["classifier"], *options, code=1)
+    assert "Stopped after 0 of 1" in err
+    assert "/proc/answers" in err
+
+
 def test_an_empty_folder_is_no_input(tmp_path, capsys):
     assert "only folders without pictures" in ran(capsys, "detector", tmp_path, code=2)[1]
 
