@@ -67,7 +67,8 @@ def texts(names: Sequence[str]) -> list[str]:
     for name in names:
         if os.path.isfile(name):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
             try:
-                lines += [line.strip() for line in Path(name).read_text("utf-8-sig").splitlines() if line.strip()]
+                # Not splitlines, which also ends a line where a sentence has U+2028, U+0085 or a form feed in it.
+                lines += [line.strip() for line in Path(name).read_text("utf-8-sig").split("\n") if line.strip()]
             except UnicodeDecodeError as error:
                 faults.append(Fault("a file of sentences must be UTF-8 text", f"{name}: {error}", "Convert it."))
         elif len(name.split()) > 1:

@@ -216,9 +216,10 @@ def test_pictures_are_decoded_a_few_at_a_time(photo, tmp_path, monkeypatch):
 
 
 def test_text_is_lines_of_files_and_sentences(tmp_path):
-    (tmp_path / "lines.txt").write_text("\ufeffA first line.\n\n  A second one. \n", encoding="utf-8")
+    content = "\ufeffA first line.\r\n\n  A second\u2028one\x85of\x0cone sentence. \n"
+    (tmp_path / "lines.txt").write_text(content, encoding="utf-8", newline="")
     lines = inputs.texts([str(tmp_path / "lines.txt"), "And a sentence."])
-    assert lines == ["A first line.", "A second one.", "And a sentence."]
+    assert lines == ["A first line.", "A second\u2028one\x85of\x0cone sentence.", "And a sentence."]
 
 
 def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):
