@@ -105,7 +105,8 @@ def answer(prediction: Mapping[str, Any], drawn: Image.Image | None) -> str:
     if not parts:  # a task that answers in another way
         told = json.dumps(prediction, indent=2, ensure_ascii=False, default=str)
         parts.append(f"<pre>{escaped(told)}</pre>")
-    parts += [f'<p class="note">{escaped(key)}: yes</p>' for key, value in prediction.items() if value is True]
+    notes = [*(f"{key}: yes" for key, value in prediction.items() if value is True), prediction.get("note")]
+    parts += [f'<p class="note">{escaped(text)}</p>' for text in notes if text]
     return f'<div class="pt" role="status">{"".join(parts)}</div>'
 
 

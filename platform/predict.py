@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
         print_error(console, error)
         return EXIT_BAD_INPUT
     key = "text" if is_text else "path"
-    started, predicted, left_out = time.monotonic(), 0, list[tuple[Path, str]]()
+    started, predicted, notes, left_out = time.monotonic(), 0, Counter[str](), list[tuple[Path, str]]()
     try:
         pictures = None if is_text or options.no_pictures else _Pictures(module.draw, Path(options.out))
         example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
@@ -84,6 +85,7 @@ def _run(options: argparse.Namespace) -> int:
                 for (source, shown), prediction in zip(batch, predictions, strict=True):
                     told = {key: str(source), **prediction}
                     write(told | ({"picture": pictures.save(source, shown, prediction)} if pictures else {}))
+                    notes[prediction.get("note", "")] += 1
                 stream.flush()
                 predicted, left_out = predicted + len(batch), left_out + faults
                 advance(len(batch) + len(faults))
@@ -92,6 +94,8 @@ def _run(options: argparse.Namespace) -> int:
     except OSError as error:  # a full disk, a folder that may not be written, …
         console.print(f"Stopped after {predicted:,} of {len(asked):,}: {error}", markup=False)
         return EXIT_INCOMPLETE
+    for note in filter(None, notes):
+        console.print(f"{notes[note]:,} of {predicted:,}: {note}", markup=False)
     for source, reason in left_out:
         console.print(f"Left out: {source}: {reason}", markup=False)
     where = f"; pictures in {options.out}" if pictures and predicted else ""

@@ -117,6 +117,20 @@ def test_sentences_keep_their_order_and_are_told_as_often_as_they_come(models, t
     assert [json.loads(line)["text"] for line in out.splitlines()] == [*lines, "A last one."]
 
 
+def test_texts_that_are_cut_are_marked_and_counted(models, tmp_path, capsys):
+    lines = ["A short one.", "word " * 500, "Another.", "word " * 80]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    most = json.loads((Path(models["sentences"]) / "model.json").read_text())["config"]["max_tokens"]
+    out, err = ran(capsys, "sentences", tmp_path / "lines.txt", "--model", models["sentences"])
+    notes = [json.loads(line)["note"] for line in out.splitlines()]
+    assert [bool(note) for note in notes] == [False, True, False, True]
+    assert f"2 of 4: cut at {most} tokens" in err
+    out, err = ran(capsys, "sentences", "A short one.", "--model", models["sentences"], "--format", "csv")
+    [row] = csv.DictReader(io.StringIO(out))
+    assert row["note"] == ""
+    assert "cut" not in err
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_batch_is_answered_as_each_input_alone(models, photo, name):
     module = task.load(name)
