@@ -262,6 +262,16 @@ def test_another_host_s_name_is_refused_and_the_browser_told_to_stay(served):
     connection.close()
 
 
+def test_a_page_is_called_by_its_study_else_by_what_was_asked_for(tmp_path):
+    study, logged = tmp_path / "birds" / "best", tmp_path / "artifacts" / "best"
+    for folder in (study, logged):
+        folder.mkdir(parents=True)
+    (study.parent / "journal.log").touch()
+    assert [demo._name(study, asked) for asked in ("best", "birds", str(study))] == ["birds"] * 3
+    names = [demo._name(logged, asked) for asked in ("champion:MNIST", "0" * 32, "../given/away/", ".")]
+    assert names == ["champion:MNIST", "0" * 32, "away", "best"]
+
+
 def test_a_page_without_a_map_says_why(browser, storage, scratch, tmp_path):
     shutil.copytree(storage / "texts-study" / "best", tmp_path / "alone" / "best")
     options = demo.parser().parse_args(["sentences", "--model", str(tmp_path / "alone")])
