@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,35 +74,61 @@ def _run(options: argparse.Namespace) -> int:
     except InputError as error:
         print_error(console, error)
         return EXIT_BAD_INPUT
-    key = "text" if is_text else "path"
-    started, predicted, notes, left_out = time.monotonic(), 0, Counter[str](), list[tuple[Path, str]]()
+    drawn = not is_text and not options.no_pictures
+    done, started, stopped = _Done(), time.monotonic(), ""
     try:
-        pictures = None if is_text or options.no_pictures else _Pictures(module.draw, Path(options.out))
-        example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
-        with _stream(options) as stream, _progress(console, len(asked), options) as advance:
-            write = writer(_kind(options), stream, example)
-            for batch, faults in _batches(asked, is_text):
-                predictions = module.predict(model, [shown for _, shown in batch]) if batch else []
-                for (source, shown), prediction in zip(batch, predictions, strict=True):
-                    told = {key: str(source), **prediction}
-                    write(told | ({"picture": pictures.save(source, shown, prediction)} if pictures else {}))
-                    notes[prediction.get("note", "")] += 1
-                stream.flush()
-                predicted, left_out = predicted + len(batch), left_out + faults
-                advance(len(batch) + len(faults))
+        _predict_all(module, model, card, asked, drawn, options, console, done)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that may not be written, …
-        console.print(f"Stopped after {predicted:,} of {len(asked):,}: {error}", markup=False)
-        return EXIT_INCOMPLETE
-    for note in filter(None, notes):
-        console.print(f"{notes[note]:,} of {predicted:,}: {note}", markup=False)
-    for source, reason in left_out:
+        stopped = f"Stopped after {done.predicted:,} of {len(asked):,}: {error}"
+    for note in filter(None, done.notes):
+        console.print(f"{done.notes[note]:,} of {done.predicted:,}: {note}", markup=False)
+    for source, reason in done.left_out:
         console.print(f"Left out: {source}: {reason}", markup=False)
-    where = f"; pictures in {options.out}" if pictures and predicted else ""
+    where = f"; pictures in {options.out}" if drawn and done.predicted else ""
     took = f"{time.monotonic() - started:.1f} s"
-    console.print(f"{predicted:,} of {len(asked):,} predicted in {took}{where}", markup=False)
-    return EXIT_INCOMPLETE if left_out else 0
+    told = stopped or f"{done.predicted:,} of {len(asked):,} predicted in {took}{where}"
+    console.print(told, markup=False)
+    return EXIT_INCOMPLETE if stopped or done.left_out else 0
+
+
+@dataclass
+class _Done:
+    """What became of the inputs so far: how many were predicted, with which notes, and which were left out, and why."""
+
+    predicted: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def _predict_all(
+    module: Any,
+    model: Any,
+    card: Mapping[str, Any],
+    asked: Sequence[Any],
+    drawn: bool,
+    options: argparse.Namespace,
+    console: Any,
+    done: _Done,
+) -> None:
+    """Writes the predictions, a batch at a time, and counts them as they are written."""
+    is_text = module.INPUT == "text"
+    key = "text" if is_text else "path"
+    pictures = _Pictures(module.draw, Path(options.out)) if drawn else None
+    example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
+    with _stream(options) as stream, _progress(console, len(asked), options) as advance:
+        write = writer(_kind(options), stream, example)
+        for batch, faults in _batches(asked, is_text):
+            done.left_out += faults
+            predictions = module.predict(model, [shown for _, shown in batch]) if batch else []
+            for (source, shown), prediction in zip(batch, predictions, strict=True):
+                told = {key: str(source), **prediction}
+                write(told | ({"picture": pictures.save(source, shown, prediction)} if pictures else {}))
+                done.notes[prediction.get("note", "")] += 1
+                done.predicted += 1
+            stream.flush()
+            advance(len(batch) + len(faults))
 
 
 def _batches(asked: Sequence[Any], is_text: bool) -> Iterator[tuple[list[tuple[Any, Any]], list[tuple[Path, str]]]]:

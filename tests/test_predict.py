@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -200,6 +202,21 @@ def test_a_place_that_turns_out_not_to_take_a_file_is_told(models, photo, tmp_pa
     _, err = ran(capsys, "classifier", tmp_path, "--model", models["classifier"], *options, code=1)
     assert "Stopped after 0 of 1" in err
     assert "/proc/answers" in err
+
+
+def test_a_file_that_can_grow_no_more_ends_it_with_what_was_done(models, tmp_path, capsys):
+    """As a full disk does."""
+    lines = ["word " * 500, *(f"A line, the {number}th of many." for number in range(500))]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        options = ("--model", models["sentences"], "--to", tmp_path / "answers.jsonl")
+        _, err = ran(capsys, "sentences", tmp_path / "lines.txt", *options, code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert re.search(r"1 of [1-4]\d\d: cut at", err)
+    assert re.search(r"Stopped after [1-4]\d\d of 501: .*File too large", err)
 
 
 def test_an_empty_folder_is_no_input(tmp_path, capsys):
