@@ -3,6 +3,7 @@
 python -m platform.predict TASK photo.jpg more/                         # pictures, and folders of them: lines of JSON
 python -m platform.predict TASK more/ --to answers.csv --no-pictures    # a table
 python -m platform.predict TASK lines.txt "A sentence."                 # where the input is text: a line each
+python -m platform.predict TASK titles.csv --to answers.csv             # or the column text of a table
 python -m platform.predict TASK photo.jpg --model champion              # the one that MLflow's registry calls so
 """
 

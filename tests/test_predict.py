@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import tiny_models
 from PIL import Image
@@ -251,6 +252,18 @@ def test_text_is_lines_of_files_and_sentences(tmp_path):
     (tmp_path / "lines.txt").write_text(content, encoding="utf-8", newline="")
     lines = inputs.texts([str(tmp_path / "lines.txt"), "And a sentence."])
     assert lines == ["A first line.", "A second\u2028one\x85of\x0cone sentence.", "And a sentence."]
+
+
+def test_text_is_the_column_of_a_table_too(tmp_path, capsys):
+    content = 'id,Text,genre\n1,"A first one, with\na break.",crime\n2,,travel\n3,A second one.,\n'
+    (tmp_path / "titles.csv").write_text("\ufeff" + content, encoding="utf-8")
+    pandas.read_csv(tmp_path / "titles.csv").to_parquet(tmp_path / "titles.parquet")
+    for name in ("titles.csv", "titles.parquet"):
+        assert inputs.texts([str(tmp_path / name)]) == ["A first one, with\na break.", "A second one."]
+    (tmp_path / "other.csv").write_text("title,genre\nA first one.,crime\n")
+    _, err = ran(capsys, "sentences", tmp_path / "other.csv", code=2)
+    assert "text" in err
+    assert "other.csv" in err
 
 
 def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):
