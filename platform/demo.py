@@ -85,7 +85,7 @@ def open_page(options: argparse.Namespace, scratch: Path, console: Any) -> tuple
     with models.found(options.task, options) as folder:
         model = module.load(folder)
         known, missing = _map(module, model, folder, console)
-        shown = demo_page.Shown(_name(folder), _facts(folder), _card(folder), known, missing)
+        shown = demo_page.Shown(_name(folder, options.model), _facts(folder), _card(folder), known, missing)
     blocks = demo_page.page(module, model, shown, scratch)
     address = demo_page.serve(blocks, options.host, options.port, scratch)
     if options.host not in LOCAL:
@@ -153,8 +153,12 @@ def _map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]
         return None, f"{missing} It could not be made now: {error}"
 
 
-def _name(folder: Path) -> str:
-    return folder.resolve().parent.name if folder.name == "best" else folder.resolve().name
+def _name(folder: Path, asked: str) -> str:
+    """The study's name; of a model that lies in none, in MLflow say, what was asked for."""
+    from platform.plan import JOURNAL
+
+    folder = folder.resolve()
+    return folder.parent.name if (folder.parent / JOURNAL).exists() else Path(asked).name or folder.name
 
 
 def _facts(folder: Path) -> str:

@@ -29,40 +29,7 @@ _SHORT, _LONG = 90, 240  # characters
 _OTHER = "other classes"
 _UNKNOWN = "without a label"
 
-CSS = """
-.pt p {margin: 0 0 .5em}
-.pt .answer {font-size: 1.35em; line-height: 1.3}
-.pt h3 {font-size: 1em; font-weight: 600; margin: 1em 0 .4em}
-.pt h3:first-child {margin-top: 0}
-.pt .note {opacity: .75; font-size: .9em; margin-top: .4em}
-.html-container {padding: 0 !important}
-.pt .message {border-left: 4px solid var(--error-border-color, #b91c1c); padding: .5em .8em; margin: 0}
-.pt ul {list-style: none; margin: 0; padding: 0}
-.pt .bars li {display: grid; grid-template-columns: minmax(4em, 30%) 1fr 4.2em; gap: .6em; align-items: center;
-  margin: .25em 0}
-.pt .bars .name {overflow-wrap: anywhere}
-.pt .bars .track {background: var(--border-color-primary); border-radius: 3px; height: .8em; overflow: hidden}
-.pt .bars .fill {display: block; background: #0072b2; height: 100%}
-.dark .pt .bars .fill {background: #56b4e9}
-.pt .bars .share {text-align: right; font-variant-numeric: tabular-nums}
-.pt img.shown {width: min(100%, 480px); max-height: 70vh; object-fit: contain; object-position: left; display: block;
-  border-radius: 4px}
-.pt svg.map {width: 100%; height: auto; display: block; border: 1px solid var(--border-color-primary);
-  border-radius: 6px; background: var(--background-fill-primary)}
-.pt .legend {display: flex; flex-wrap: wrap; gap: .2em 1em; margin: .5em 0}
-.pt .legend svg {display: inline-block; width: .9em; height: .9em; vertical-align: -.08em; margin-right: .35em}
-.pt .near {display: grid; grid-template-columns: repeat(auto-fill, minmax(5.6em, 1fr)); gap: .7em}
-.pt .near li {font-size: .85em; line-height: 1.25; overflow-wrap: anywhere}
-.pt .near img, .pt .near .gone {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 4px;
-  background: var(--background-fill-secondary); image-rendering: auto; margin-bottom: .2em}
-.pt .near .gone {display: grid; place-items: center; opacity: .75}
-.card table {display: block; overflow-x: auto; width: max-content; max-width: 100%; border: 0 !important;
-  padding: 0 !important}
-.card td, .card th {padding: .25em .7em !important; overflow-wrap: normal; word-break: normal; white-space: nowrap;
-  border-color: var(--border-color-primary) !important}
-.pt .texts li {border-top: 1px solid var(--border-color-primary); padding: .4em 0; overflow-wrap: anywhere}
-.pt .texts .of {display: block; opacity: .75; font-size: .85em}
-"""
+CSS = (Path(__file__).parent / "templates" / "demo.css").read_text("utf-8")
 
 
 def escaped(value: object) -> str:
@@ -105,7 +72,8 @@ def answer(prediction: Mapping[str, Any], drawn: Image.Image | None) -> str:
     if not parts:  # a task that answers in another way
         told = json.dumps(prediction, indent=2, ensure_ascii=False, default=str)
         parts.append(f"<pre>{escaped(told)}</pre>")
-    parts += [f'<p class="note">{escaped(key)}: yes</p>' for key, value in prediction.items() if value is True]
+    notes = [*(f"{key}: yes" for key, value in prediction.items() if value is True), prediction.get("note")]
+    parts += [f'<p class="note">{escaped(text)}</p>' for text in notes if text]
     return f'<div class="pt" role="status">{"".join(parts)}</div>'
 
 

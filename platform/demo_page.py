@@ -123,7 +123,7 @@ def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
             )
             examples.click(lambda index: offered[index], examples, entered, api_visibility="private")
         if left_out:
-            gr.HTML(demo_html.note(f"{left_out} examples of the test split are not there any more."))
+            gr.HTML(demo_html.note(f"Examples of the test split that are not there any more: {left_out}."))
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 gr.HTML("<h2>Among the training examples</h2>")

@@ -71,7 +71,7 @@ class EmbeddingMap:
 
     def place(self, vector: np.ndarray) -> np.ndarray:
         """Where a vector (D,) lies on the plane, (2,)."""
-        return (vector - self.plane["mean"]) / self.plane["scale"] @ self.plane["axes"].T
+        return _places(vector, self.plane)
 
     def nearest(self, vector: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the examples that are nearest to a vector (D,), and how near: their cosine with it."""

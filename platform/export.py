@@ -82,42 +82,47 @@ def _run(options: argparse.Namespace, console: Any) -> int:
 
         task.check_name(options.task)
         module = task.load_exporter(options.task)
-        examples = _examples(module.INPUT, options.check)
+        examples, known = _examples(module.INPUT, options.check)
         with models.found(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
             graph = module.onnx(module.load(folder))
     except InputError as error:
         print_error(console, error)
         return EXIT_BAD_INPUT
+    if refused := _written(graph, options.task, examples, out, console):
+        console.print(f"{refused} Nothing was written.", markup=False)
+        return EXIT_INCOMPLETE
+    which = f"of {known} given" if options.check else "embedded; for your own: --check INPUT…"
+    console.print(f"Examples compared: {len(examples)} {which}", markup=False)
+    size = sum(file.stat().st_size for file in (out, out.with_name(out.name + graphs.DATA)) if file.exists()) / 1e6
+    beside = "".join(f", with {out.stem}.{name}/ beside it" for name in graph.beside)
+    print(f"{out}: {size:.1f} MB{beside}")
+    return 0
+
+
+def _written(graph: Any, task: str, examples: Sequence[Any], out: Path, console: Any) -> str:
+    """Writes the file and what belongs beside it if it computes what the model does; else tells why not."""
+    from platform import graphs
+
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.resolve().parent) as temporary:
         partial = Path(temporary) / out.name
         try:
-            graphs.write(graph, {"task": options.task, **graph.about}, examples, partial)
+            graphs.write(graph, {"task": task, **graph.about}, examples, partial)
         except OSError:
             raise
         except Exception as error:  # torch.onnx raises of all kinds, of Ctrl-C too
             if_heard()
             lines = str(error).strip().splitlines() or [""]
-            console.print(f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}", markup=False)
-            return EXIT_INCOMPLETE
+            return f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}."
         compared = graphs.differences(graph, examples, partial)
         _tell(console, graph, compared)
         if not all(sum(count for count, _ in batches) for batches in compared.values()):
-            console.print("Refused: nothing was found in these examples, so nothing was compared. Nothing was written.")
-            console.print("Give some in which the model finds something: --check INPUT…")
-            return EXIT_INCOMPLETE
+            return "Refused: nothing was found in these examples, so nothing was compared; --check takes others."
         if not graphs.is_same(graph, compared):
-            told = f"Refused: what onnxruntime computes differs from the model by more than {graphs.TOLERANCE:.0e}."
-            console.print(f"{told} Nothing was written.", markup=False)
-            return EXIT_INCOMPLETE
+            return f"Refused: what onnxruntime computes differs from the model by more than {graphs.TOLERANCE:.0e}."
         for file in Path(temporary).iterdir():
             _replace(file, out.with_name(file.name))
-    which = "given" if options.check else "embedded; for your own: --check INPUT…"
-    console.print(f"Examples compared: {len(examples)}, {which}", markup=False)
-    size = sum(file.stat().st_size for file in (out, out.with_name(out.name + graphs.DATA)) if file.exists()) / 1e6
-    beside = "".join(f", with {out.stem}.{name}/ beside it" for name in graph.beside)
-    print(f"{out}: {size:.1f} MB{beside}")
-    return 0
+    return ""
 
 
 def _tell(console: Any, graph: Any, compared: dict[str, list[tuple[int, float]]]) -> None:
@@ -133,8 +138,8 @@ def _tell(console: Any, graph: Any, compared: dict[str, list[tuple[int, float]]]
         console.print(f"  {agree} of {of} examples agree{note}", markup=False)
 
 
-def _examples(kind: str, names: Sequence[str] | None) -> list[Any]:
-    """What to compare on: the inputs that are named, or some of the embedded data.
+def _examples(kind: str, names: Sequence[str] | None) -> tuple[list[Any], int]:
+    """What to compare on, MOST of the inputs that are named, or some of the embedded data; and how many there were.
 
     Raises:
         InputError: One is missing or cannot be read.
@@ -143,22 +148,23 @@ def _examples(kind: str, names: Sequence[str] | None) -> list[Any]:
     from platform.data import images
 
     if names and kind == "text":
-        return list(inputs.texts(names))[:MOST]
+        lines = inputs.texts(names)
+        return lines[:MOST], len(lines)
     with tempfile.TemporaryDirectory() as folder:
         if kind == "text":
             from platform.data import blurbs
 
             blurbs.write(Path(folder) / "blurbs.csv", seed=0)
             with (Path(folder) / "blurbs.csv").open(encoding="utf-8", newline="") as file:
-                return [row["text"] for row in itertools.islice(csv.DictReader(file), EMBEDDED)]
+                return [row["text"] for row in itertools.islice(csv.DictReader(file), EMBEDDED)], EMBEDDED
         if names is None:
             from platform.data import scenes
 
             scenes.write(Path(folder) / "scenes", seed=0, counts={"test": EMBEDDED}, size=128)
             names = [folder]
-        files = inputs.pictures(names)[:MOST]
-        inputs.check_readable(files)
-        return [images.load(file) for file in files]
+        files = inputs.pictures(names)
+        inputs.check_readable(files[:MOST])
+        return [images.load(file) for file in files[:MOST]], len(files)
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ from platform.data.arrays import in_threads
 from platform.data.files import image_files_below
 from platform.errors import Fault, InputError, raise_if_any
 
+COLUMN = "text"  # of a table, that holds the sentences
 GROUP, GROUP_PIXELS = 64, 64_000_000  # pictures that are held at a time end with whichever comes first
 
 Source = TypeVar("Source", Path, bytes)
@@ -58,16 +59,18 @@ def decoded(sources: Sequence[Source]) -> Iterator[list[tuple[Source, Image | im
 
 
 def texts(names: Sequence[str]) -> list[str]:
-    """The lines of the files that are named, blank ones left out, and what is no file but a sentence.
+    """The sentences in the files that are named, blank ones left out, and what is no file but a sentence.
 
     Raises:
-        InputError: A file is missing or is no UTF-8 text, or there is no line.
+        InputError: A file is missing, is no UTF-8 text or a table without sentences, or there is no sentence at all.
     """
     lines, faults = list[str](), list[Fault]()
     for name in names:
         if os.path.isfile(name):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
             try:
-                lines += [line.strip() for line in Path(name).read_text("utf-8-sig").splitlines() if line.strip()]
+                lines += [line.strip() for line in _lines(Path(name)) if line and line.strip()]
+            except InputError as error:
+                faults += error.faults
             except UnicodeDecodeError as error:
                 faults.append(Fault("a file of sentences must be UTF-8 text", f"{name}: {error}", "Convert it."))
         elif len(name.split()) > 1:
@@ -79,6 +82,16 @@ def texts(names: Sequence[str]) -> list[str]:
         faults.append(Fault("there must be an input", "only blank lines", "Write a sentence a line."))
     raise_if_any(faults)
     return lines
+
+
+def _lines(file: Path) -> Sequence[str | None]:
+    """The column "text" of a CSV, TSV or Parquet file, as tasks learn from it; of another file its lines."""
+    from platform.data import tables  # what it needs is not there where a logged model is served
+
+    if file.suffix.lower() in tables.SUFFIXES:
+        return tables.read(file, str(file), [COLUMN], "utf-8-sig").columns[COLUMN]
+    # Not splitlines, which also ends a line where a sentence has U+2028, U+0085 or a form feed in it.
+    return file.read_text("utf-8-sig").split("\n")
 
 
 def _groups(sources: Sequence[Source]) -> Iterator[list[Source]]:

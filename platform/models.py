@@ -50,7 +50,6 @@ def found(task: str, options: argparse.Namespace) -> Iterator[Path]:
     """
     from safetensors import SafetensorError
 
-    from platform.checkpoints import read_card
     from platform.errors import Fault, InputError
     from platform.plan import studies_in
 
@@ -64,14 +63,13 @@ def found(task: str, options: argparse.Namespace) -> Iterator[Path]:
             folder = _packed(_of_run(model, uri), uri, Path(temporary))
         else:
             folder = of_study(task, model, studies_in(options.storage, None if model == BEST else model))
+        if (theirs := _task_of(folder)) != task:
+            rule = f"--model must be of the task {task}"
+            raise InputError(Fault(rule, f"{model} of {theirs}", "Name the model's own task."))
         try:
-            if (theirs := read_card(folder).get("task")) != task:
-                rule = f"--model must be of the task {task}"
-                raise InputError(Fault(rule, f"{model} of {theirs}", "Name the model's own task."))
             yield folder
         except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
-            told = f"{folder}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            raise InputError(Fault("a model must be whole", told, "Name another, or fetch it once more.")) from error
+            raise InputError(_not_whole(folder, error)) from error
 
 
 def of_study(task: str, model: str, storage: Path) -> Path:
@@ -83,23 +81,46 @@ def of_study(task: str, model: str, storage: Path) -> Path:
         storage: The folder of studies.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or one that had to be looked at is damaged.
     """
-    from platform.checkpoints import CARD, read_card
+    from platform.checkpoints import CARD
     from platform.errors import Fault, InputError
 
-    known = [path.parent for path in storage.glob(f"*/best/{CARD}") if read_card(path.parent).get("task") == task]
-    if model == BEST:
-        if not known:
-            rule, remedy = "--model best needs a finished study", f"Run python -m platform.tune {task} first."
-            raise InputError(Fault(rule, f"none of {task} in {storage.resolve()}", remedy))
-        return max(known, key=lambda folder: (folder / CARD).stat().st_mtime)
-    for folder in (Path(model), storage / model / "best", Path(model) / "best"):
+    places = () if model == BEST else (Path(model), storage / model / "best", Path(model) / "best")
+    for folder in places:
         if os.path.isfile(folder / CARD):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
             return folder
+    known = [card.parent for card in storage.glob(f"*/best/{CARD}") if _task_of(card.parent) == task]
+    if model == BEST and known:
+        return max(known, key=lambda folder: (folder / CARD).stat().st_mtime)
+    if model == BEST:
+        rule, remedy = "--model best needs a finished study", f"Run python -m platform.tune {task} first."
+        raise InputError(Fault(rule, f"none of {task} in {storage.resolve()}", remedy))
     rule = "--model must be a study, a folder with model.json, a run of MLflow, champion, or best"
     names = ", ".join(sorted(folder.parent.name for folder in known)) or "none"
     raise InputError(Fault(rule, repr(model), f"Studies of {task}: {names}."))
+
+
+def _task_of(folder: Path) -> str:
+    """The task that a model's card names.
+
+    Raises:
+        InputError: The card is damaged.
+    """
+    from platform.checkpoints import read_card
+    from platform.errors import InputError
+
+    try:
+        return str(read_card(folder)["task"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(_not_whole(folder, error)) from error
+
+
+def _not_whole(folder: Path, error: Exception) -> Any:
+    from platform.errors import Fault
+
+    told = f"{folder}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return Fault("a model must be whole", told, "Name another, or fetch it once more.")
 
 
 def _exists(*paths: Path) -> bool:

@@ -93,7 +93,7 @@ def declared_heads(params: Mapping[str, Any]) -> list[str]:
 
 def is_head_name(name: str) -> bool:
     """Whether a label's name can name a module, a stage and settings beside those that are there."""
-    taken = name.lower() in ("depth", "loss", "loss_weights", "embeddings", "text", "split")
+    taken = name.lower() in ("depth", "loss", "loss_weights", "embeddings", "text", "split", "note")
     taken |= any(hasattr(kind, name) for kind in (nn.ModuleDict(), nn.ParameterDict()))
     return name.isidentifier() and not taken and not re.fullmatch(r"layer\d+", name)
 

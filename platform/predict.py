@@ -3,16 +3,18 @@
 python -m platform.predict TASK photo.jpg more/                         # pictures, and folders of them: lines of JSON
 python -m platform.predict TASK more/ --to answers.csv --no-pictures    # a table
 python -m platform.predict TASK lines.txt "A sentence."                 # where the input is text: a line each
+python -m platform.predict TASK titles.csv --to answers.csv             # or the column text of a table
 python -m platform.predict TASK photo.jpg --model champion              # the one that MLflow's registry calls so
 """
 
 import argparse
 import contextlib
-import errno
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,38 +67,68 @@ def _run(options: argparse.Namespace) -> int:
         module = task.load(options.task)
         is_text = module.INPUT == "text"
         asked: list = inputs.texts(options.inputs) if is_text else inputs.pictures(options.inputs)
+        _spare(options.inputs if is_text else asked, options.to)
         with models.found(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
             card, model = checkpoints.read_card(folder), module.load(folder)
     except InputError as error:
         print_error(console, error)
         return EXIT_BAD_INPUT
-    key = "text" if is_text else "path"
-    pictures = None if is_text or options.no_pictures else _Pictures(module.draw, Path(options.out))
-    example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
-    started, predicted, left_out = time.monotonic(), 0, list[tuple[Path, str]]()
+    drawn = not is_text and not options.no_pictures
+    done, started, stopped = _Done(), time.monotonic(), ""
     try:
-        with _stream(options) as stream, _progress(console, len(asked), options) as advance:
-            write = writer(_kind(options), stream, example)
-            for batch, faults in _batches(asked, is_text):
-                predictions = module.predict(model, [shown for _, shown in batch]) if batch else []
-                for (source, shown), prediction in zip(batch, predictions, strict=True):
-                    told = {key: str(source), **prediction}
-                    write(told | ({"picture": pictures.save(source, shown, prediction)} if pictures else {}))
-                stream.flush()
-                predicted, left_out = predicted + len(batch), left_out + faults
-                advance(len(batch) + len(faults))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES):
-            raise
-        console.print(f"Stopped after {predicted:,} of {len(asked):,}: {error}", markup=False)
-        return EXIT_INCOMPLETE
-    for source, reason in left_out:
+        _predict_all(module, model, card, asked, drawn, options, console, done)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, a folder that may not be written, …
+        stopped = f"Stopped after {done.predicted:,} of {len(asked):,}: {error}"
+    for note in filter(None, done.notes):
+        console.print(f"{done.notes[note]:,} of {done.predicted:,}: {note}", markup=False)
+    for source, reason in done.left_out:
         console.print(f"Left out: {source}: {reason}", markup=False)
-    where = f"; pictures in {options.out}" if pictures and predicted else ""
+    where = f"; pictures in {options.out}" if drawn and done.predicted else ""
     took = f"{time.monotonic() - started:.1f} s"
-    console.print(f"{predicted:,} of {len(asked):,} predicted in {took}{where}", markup=False)
-    return EXIT_INCOMPLETE if left_out else 0
+    told = stopped or f"{done.predicted:,} of {len(asked):,} predicted in {took}{where}"
+    console.print(told, markup=False)
+    return EXIT_INCOMPLETE if stopped or done.left_out else 0
+
+
+@dataclass
+class _Done:
+    """What became of the inputs so far: how many were predicted, with which notes, and which were left out, and why."""
+
+    predicted: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def _predict_all(
+    module: Any,
+    model: Any,
+    card: Mapping[str, Any],
+    asked: Sequence[Any],
+    drawn: bool,
+    options: argparse.Namespace,
+    console: Any,
+    done: _Done,
+) -> None:
+    """Writes the predictions, a batch at a time, and counts them as they are written."""
+    is_text = module.INPUT == "text"
+    key = "text" if is_text else "path"
+    pictures = _Pictures(module.draw, Path(options.out)) if drawn else None
+    example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
+    with _stream(options) as stream, _progress(console, len(asked), options) as advance:
+        write = writer(_kind(options), stream, example)
+        for batch, faults in _batches(asked, is_text):
+            done.left_out += faults
+            predictions = module.predict(model, [shown for _, shown in batch]) if batch else []
+            for (source, shown), prediction in zip(batch, predictions, strict=True):
+                told = {key: str(source), **prediction}
+                write(told | ({"picture": pictures.save(source, shown, prediction)} if pictures else {}))
+                done.notes[prediction.get("note", "")] += 1
+                done.predicted += 1
+            stream.flush()
+            advance(len(batch) + len(faults))
 
 
 def _batches(asked: Sequence[Any], is_text: bool) -> Iterator[tuple[list[tuple[Any, Any]], list[tuple[Path, str]]]]:
@@ -134,6 +166,18 @@ class _Pictures:
             file = self.folder / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
             if not file.exists():
                 return file
+
+
+def _spare(sources: Sequence[Any], to: str | None) -> None:
+    """
+    Raises:
+        InputError: The predictions would be written over one of these files.
+    """
+    from platform.errors import Fault, InputError
+
+    # os.path answers for all that there is on a command line; Path raises on what is too long to be a name.
+    if to and os.path.isfile(to) and any(os.path.isfile(one) and os.path.samefile(one, to) for one in sources):  # noqa: PTH113, PTH121
+        raise InputError(Fault("--to must not be an input", to, "Name another file."))
 
 
 def _kind(options: argparse.Namespace) -> str:

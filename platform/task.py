@@ -127,7 +127,8 @@ class Task(Protocol):
     def predict(self, model: Any, inputs: "Sequence[Image] | Sequence[str]") -> Iterator[dict[str, Any]]:
         """A JSON-able prediction for each input, in order; pictures are RGB, as platform.data.images decodes them.
 
-        Values are plain, objects of these, or one list of objects, such as boxes; see platform.rows.
+        Values are plain, objects of these, or one list of objects, such as boxes; see platform.rows. A "note" tells
+        what of an input the model was not shown, "" where it was shown all.
         """
 
     def answer(self, card: Mapping[str, Any]) -> dict[str, Any]:

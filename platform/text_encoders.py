@@ -232,6 +232,12 @@ def tokenize(
     return ids, mask
 
 
+def is_cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[bool]:
+    """Whether `tokenize` leaves out some of a text, for each."""
+    whole = tokenizer(list(texts), verbose=False)["input_ids"]  # it would warn of what is longer than it likes
+    return [len(ids) > max_tokens for ids in whole]
+
+
 def _read_config(name: str) -> PretrainedConfig:
     """
     Raises:

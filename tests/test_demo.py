@@ -202,6 +202,9 @@ def test_texts_that_are_none_or_too_long_are_told(opened):
     page.fill("#input textarea", "word " * 200_000)
     page.click("#ask")
     page.wait_for_selector("#answer [role=alert] >> text=1,000,000 characters")
+    page.fill("#input textarea", "word " * 1000)
+    page.click("#ask")
+    page.wait_for_selector("#answer [role=status] >> text=cut at")
 
 
 def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_path, monkeypatch):
@@ -257,6 +260,16 @@ def test_another_host_s_name_is_refused_and_the_browser_told_to_stay(served):
     answered = connection.getresponse()
     assert (answered.status, "default-src 'self'" in answered.headers["Content-Security-Policy"]) == (200, True)
     connection.close()
+
+
+def test_a_page_is_called_by_its_study_else_by_what_was_asked_for(tmp_path):
+    study, logged = tmp_path / "birds" / "best", tmp_path / "artifacts" / "best"
+    for folder in (study, logged):
+        folder.mkdir(parents=True)
+    (study.parent / "journal.log").touch()
+    assert [demo._name(study, asked) for asked in ("best", "birds", str(study))] == ["birds"] * 3
+    names = [demo._name(logged, asked) for asked in ("champion:MNIST", "0" * 32, "../given/away/", ".")]
+    assert names == ["champion:MNIST", "0" * 32, "away", "best"]
 
 
 def test_a_page_without_a_map_says_why(browser, storage, scratch, tmp_path):

@@ -158,13 +158,29 @@ def test_own_inputs_are_compared_on(models, tmp_path, capsys):
         Image.new("RGB", (40, 40), (0, 0, 80 * number)).save(tmp_path / f"{number}.png")
     options = ["--model", str(models["autoencoder"]), "--out", str(tmp_path / "model.onnx"), "--check", str(tmp_path)]
     assert export.main(["autoencoder", *options]) == 0
-    assert "Examples compared: 3, given" in capsys.readouterr().err
+    assert "Examples compared: 3 of 3 given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["model.pt", "none/model.onnx", ""])
 def test_a_place_that_cannot_be_is_told_before_any_work(out, tmp_path, capsys):
     assert export.main(["classifier", "--out", str(tmp_path / out), "--model", "none"]) == 2
     assert "--out FILE.onnx" in capsys.readouterr().err
+
+
+def test_more_inputs_than_are_compared_on_are_counted(monkeypatch, tmp_path):
+    monkeypatch.setattr(export, "MOST", 2)
+    for number in range(3):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{number}.png")
+    (tmp_path / "lines.txt").write_text("one\ntwo\nthree")
+    for kind, name in (("image", tmp_path), ("text", tmp_path / "lines.txt")):
+        examples, known = export._examples(kind, [str(name)])
+        assert (len(examples), known) == (2, 3)
+
+
+def test_a_folder_that_takes_no_file_is_told(models, capsys):
+    options = ["--model", str(models["autoencoder"]), "--out", "/proc/model.onnx"]  # whoever runs this
+    assert export.main(["autoencoder", *options]) == 1
+    assert "Stopped" in capsys.readouterr().err
 
 
 def test_without_the_extra_it_is_told_how_to_install_it(tmp_path):

@@ -66,6 +66,17 @@ def test_a_model_that_is_not_whole_is_told(spoil, tmp_path):
         task.load("autoencoder").load(found)
 
 
+@pytest.mark.parametrize("card", ["{", "[]", "{}", '"detector"'])
+def test_another_study_s_damage_is_told_where_it_matters_alone(storage, card):
+    (storage / "third" / "best" / "model.json").write_text(card)
+    with models.found("detector", asked("first", storage)) as found:
+        assert found == storage / "first" / "best"
+    for model in ("best", "third"):
+        damage = told("detector", asked(model, storage))
+        assert "a model must be whole" in damage
+        assert str(storage / "third" / "best") in damage
+
+
 def test_best_needs_a_finished_study(tmp_path):
     assert "platform.tune detector" in told("detector", asked("best", tmp_path))
 

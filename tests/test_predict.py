@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import tiny_models
 from PIL import Image
@@ -117,6 +120,20 @@ def test_sentences_keep_their_order_and_are_told_as_often_as_they_come(models, t
     assert [json.loads(line)["text"] for line in out.splitlines()] == [*lines, "A last one."]
 
 
+def test_texts_that_are_cut_are_marked_and_counted(models, tmp_path, capsys):
+    lines = ["A short one.", "word " * 500, "Another.", "word " * 80]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    most = json.loads((Path(models["sentences"]) / "model.json").read_text())["config"]["max_tokens"]
+    out, err = ran(capsys, "sentences", tmp_path / "lines.txt", "--model", models["sentences"])
+    notes = [json.loads(line)["note"] for line in out.splitlines()]
+    assert [bool(note) for note in notes] == [False, True, False, True]
+    assert f"2 of 4: cut at {most} tokens" in err
+    out, err = ran(capsys, "sentences", "A short one.", "--model", models["sentences"], "--format", "csv")
+    [row] = csv.DictReader(io.StringIO(out))
+    assert row["note"] == ""
+    assert "cut" not in err
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_batch_is_answered_as_each_input_alone(models, photo, name):
     module = task.load(name)
@@ -167,6 +184,42 @@ def test_places_that_cannot_be_written_are_told_together_before_any_work(tmp_pat
     assert "--to needs a file" in err
 
 
+def test_an_input_is_not_written_over(models, photo, tmp_path, capsys):
+    photo.save(tmp_path / "photo.png")
+    (tmp_path / "lines.txt").write_text("A line.")
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for name, given, to in (("classifier", ".", "photo.png"), ("sentences", "lines.txt", "lines.txt")):
+        arguments = (tmp_path / given, "A sentence." if name == "sentences" else tmp_path, "--to", tmp_path / to)
+        _, err = ran(capsys, name, *arguments, "--model", models[name], "--no-pictures", code=2)
+        assert "--to must not be an input" in err
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.parametrize("option", ["--to", "--out"])
+def test_a_place_that_turns_out_not_to_take_a_file_is_told(models, photo, tmp_path, capsys, option):
+    photo.save(tmp_path / "photo.png")
+    places = {"--out": tmp_path / "seen", option: "/proc/answers"}  # whoever runs this may not write there
+    options = [part for place in places.items() for part in place]
+    _, err = ran(capsys, "classifier", tmp_path, "--model", models["classifier"], *options, code=1)
+    assert "Stopped after 0 of 1" in err
+    assert "/proc/answers" in err
+
+
+def test_a_file_that_can_grow_no_more_ends_it_with_what_was_done(models, tmp_path, capsys):
+    """As a full disk does."""
+    lines = ["word " * 500, *(f"A line, the {number}th of many." for number in range(500))]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        options = ("--model", models["sentences"], "--to", tmp_path / "answers.jsonl")
+        _, err = ran(capsys, "sentences", tmp_path / "lines.txt", *options, code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert re.search(r"1 of [1-4]\d\d: cut at", err)
+    assert re.search(r"Stopped after [1-4]\d\d of 501: .*File too large", err)
+
+
 def test_an_empty_folder_is_no_input(tmp_path, capsys):
     assert "only folders without pictures" in ran(capsys, "detector", tmp_path, code=2)[1]
 
@@ -195,9 +248,22 @@ def test_pictures_are_decoded_a_few_at_a_time(photo, tmp_path, monkeypatch):
 
 
 def test_text_is_lines_of_files_and_sentences(tmp_path):
-    (tmp_path / "lines.txt").write_text("\ufeffA first line.\n\n  A second one. \n", encoding="utf-8")
+    content = "\ufeffA first line.\r\n\n  A second\u2028one\x85of\x0cone sentence. \n"
+    (tmp_path / "lines.txt").write_text(content, encoding="utf-8", newline="")
     lines = inputs.texts([str(tmp_path / "lines.txt"), "And a sentence."])
-    assert lines == ["A first line.", "A second one.", "And a sentence."]
+    assert lines == ["A first line.", "A second\u2028one\x85of\x0cone sentence.", "And a sentence."]
+
+
+def test_text_is_the_column_of_a_table_too(tmp_path, capsys):
+    content = 'id,Text,genre\n1,"A first one, with\na break.",crime\n2,,travel\n3,A second one.,\n'
+    (tmp_path / "titles.csv").write_text("\ufeff" + content, encoding="utf-8")
+    pandas.read_csv(tmp_path / "titles.csv").to_parquet(tmp_path / "titles.parquet")
+    for name in ("titles.csv", "titles.parquet"):
+        assert inputs.texts([str(tmp_path / name)]) == ["A first one, with\na break.", "A second one."]
+    (tmp_path / "other.csv").write_text("title,genre\nA first one.,crime\n")
+    _, err = ran(capsys, "sentences", tmp_path / "other.csv", code=2)
+    assert "text" in err
+    assert "other.csv" in err
 
 
 def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):

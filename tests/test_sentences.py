@@ -219,7 +219,7 @@ def test_a_third_head_is_a_column_and_three_lines(files, space, tmp_path, backbo
 
 
 @pytest.mark.parametrize(
-    "name", ["type", "keys", "get", "Text", "training", "loss", "layer0", "embeddings", "a.b", "two words"]
+    "name", ["type", "keys", "get", "Text", "training", "loss", "layer0", "note", "embeddings", "a.b", "two words"]
 )
 def test_a_head_may_not_be_called_as_something_else_is(space, name):
     assert not multi_head.is_head_name(name)

@@ -254,28 +254,31 @@ def export(model: Sentences, data: Path, folder: Path) -> None:
 
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """For each sentence by head {"class", "probability", "probabilities": of each class}."""
+    """For each sentence by head {"class", "probability", "probabilities": of each class}, and "note" if it was cut."""
+    most = model.card["config"]["max_tokens"]
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
+        cut = text_encoders.is_cut(model.tokenizer, some, most)
         tokens, mask = _tokenize(model, some)
         logits = model.module({"tokens": tokens, "mask": mask})
         shares = {head: values.softmax(1).cpu().numpy() for head, values in logits.items()}
         for row in range(len(some)):
-            answers = {}
+            answers: dict[str, Any] = {}
             for head, share in shares.items():
                 names = model.card["classes"][head]
                 named = dict(zip(names, [round(float(value), 4) for value in share[row]], strict=True))
                 best = names[int(share[row].argmax())]
                 answers[head] = {"class": best, "probability": named[best], "probabilities": named}
-            yield answers
+            yield answers | {"note": f"cut at {most} tokens, the most that the model reads" if cut[row] else ""}
 
 
 def answer(card: Mapping[str, Any]) -> dict[str, Any]:
     """An example of a prediction."""
-    return {
+    heads = {
         head: {"class": names[0], "probability": 0.5, "probabilities": dict.fromkeys(names, 0.5)}
         for head, names in card["classes"].items()
     }
+    return {**heads, "note": ""}
 
 
 def onnx(model: Sentences) -> Graph:
