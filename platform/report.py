@@ -90,10 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(fault, file=sys.stderr)
         return EXIT_BAD_INPUT
     except OSError as error:
-        print(
-            Fault("the page must be writable", f"{error.filename}: {error.strerror}", "Name another --out."),
-            file=sys.stderr,
+        rule, remedy = (
+            "a study's files must be readable, and its page writable",
+            "Restore the file, or name another --out.",
         )
+        print(Fault(rule, str(error), remedy), file=sys.stderr)
         return EXIT_BAD_INPUT
     console.print(str(out), markup=False, highlight=False)
     return 0
