@@ -11,7 +11,7 @@ from platform import charts, page
 from platform.charts import Chart, said, values
 from platform.importance import Importance, importances
 from platform.study_data import StudyData
-from platform.study_page import TIME, winner
+from platform.study_page import TIME, seeds, winner
 
 MOST_IMPORTANT = 10  # parameters of each study
 
@@ -190,7 +190,13 @@ def _scores(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, An
 def _confirmed(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, Any] | None:
     """What was repeated with several seeds."""
     rows = [
-        [title, row["name"], told["test_metric"], page.between(row["mean"], row["low"], row["high"]), len(row["runs"])]
+        [
+            title,
+            row["name"],
+            told["test_metric"],
+            page.between(row["mean"], row["low"], row["high"]),
+            seeds(row, told["test_metric"]),
+        ]
         for title, data in zip(titles, studies, strict=True)
         if (told := data.result.get("confirmation"))
         for row in told["rows"]

@@ -121,7 +121,7 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
     test = {"name": metric, "value": said(judged["test_metrics"].get(metric)), "more": best.name}
     if won := winner(data):
         interval = page.between(won["mean"], won["low"], won["high"])
-        over = f"over {len(won['runs'])} seeds: {interval}"
+        over = f"over {seeds(won, metric)} seeds: {interval}"
         test["more"] += f", {over}" if won["trial_id"] == judged["trial_id"] else f"; {won['name']} {over}"
     beside = [{"name": name, "value": said(metrics[metric]), "more": metric}
               for name, metrics in data.compared.items() if metric in metrics]  # fmt: skip
@@ -132,6 +132,11 @@ def winner(data: StudyData) -> dict[str, Any] | None:
     """The confirmed row of the configuration that won."""
     told = data.result.get("confirmation")
     return next((row for row in told["rows"] if row["name"] == told["winner"]), None) if told else None
+
+
+def seeds(row: Mapping[str, Any], metric: str) -> int:
+    """How many of a confirmed row's seeds have a score: its mean is over those."""
+    return sum((run.get("test_metrics") or {}).get(metric) is not None for run in row["runs"])
 
 
 def _best(data: StudyData, best: Trial) -> dict[str, Any]:
