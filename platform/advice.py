@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from ray.tune.search.sample import Integer
 
-from platform.charts import number
-from platform.evidence import LEAST_SIDE, LEAST_TRIALS, THAW_AT, UNFREEZE, Split
+from platform.charts import counted, number
+from platform.evidence import LEAST_SIDE, LEAST_TRIALS, NEVER, THAW_AT, UNFREEZE, Split
 from platform.importance import Importance
+from platform.ledger import Trial
 from platform.space import DEPTH
-from platform.study_data import StudyData
+from platform.study_data import FROZEN_STAGES, StudyData, thaws
 
 TOLD, OPEN, CAUTION = "told", "open", "caution"  # kinds of sentences
 MOST = 3  # parameters besides freezing that are spoken of
@@ -57,27 +58,34 @@ def _on_best(data: StudyData) -> Sentence | None:
     """What the best trial does with the stages."""
     if not (best := data.best) or DEPTH not in best.config:
         return None
-    depth, how = best.config[DEPTH], ENDED.get(str(best.config.get(UNFREEZE)), "")
+    where = "" if data.result.get("best") else " so far"
+    return Sentence(TOLD, f"The best trial{where} is {best.name}", _what_it_froze(data, best))
+
+
+def _what_it_froze(data: StudyData, trial: Trial) -> str:
+    """From its first epoch to its last."""
+    depth, how = trial.config[DEPTH], str(trial.config.get(UNFREEZE))
+    if not depth:
+        return "It froze nothing."
+    frozen = f"It froze {_stages(data, depth)} at first"
+    if how != NEVER and trial.metrics and FROZEN_STAGES in trial.metrics[-1] and not thaws(trial):
+        return f"{frozen}, and ended before it thawed any."
+    thawed = f" and {ENDED[how]}" if how in ENDED else ""
     at = (
-        f", from {best.config[THAW_AT]:.0%} of the budget on"
-        if best.thaw is not None and THAW_AT in best.config
+        f", from {trial.config[THAW_AT]:.0%} of the budget on"
+        if trial.thaw is not None and THAW_AT in trial.config
         else ""
     )
-    frozen = (
-        f"It froze {depth}{_of(data)} stages at first{how and f' and {how}'}{at}." if depth else "It froze nothing."
-    )
-    where = "" if data.result.get("best") else " so far"
-    return Sentence(TOLD, f"The best trial{where} is {best.name}", frozen)
+    return f"{frozen}{thawed}{at}."
 
 
 def _on_freezing(data: StudyData, split: Split) -> Sentence:
     if split.is_clear:
         return _confounded(data, split) if split.confounded else _told(data, split)
     do = _do(data, split)
-    leaning = (
-        f"If anything, {do[0].lower()}{do[1:]}: the median is {number(abs(split.difference))} {data.metric} better"
-    )
-    trials = f"({_count(split.better, 'trial')} against {split.others})"
+    by = f"the median is {number(split.difference)} {data.metric} better"
+    leaning = f"If anything, {do[0].lower()}{do[1:]}: {by if split.difference > 0 else 'such trials won more often'}"
+    trials = f"({counted(split.better, 'trial')} against {split.others})"
     chance = f"{leaning} {trials}, not clearly more than chance (p {_p(split.p)})."
     return Sentence(OPEN, f"{QUESTIONS[split.key]}: the trials do not tell", chance)
 
@@ -85,9 +93,8 @@ def _on_freezing(data: StudyData, split: Split) -> Sentence:
 def _too_few(data: StudyData, keys: Sequence[str]) -> Sentence:
     asked = [QUESTIONS[key] for key in keys]
     lead = ", ".join([asked[0], *[each[0].lower() + each[1:] for each in asked[1:]]])
-    scored = f"Only {_count(len(data.scored), 'trial')} with a score, or too much alike"
-    why = f"a comparison takes {LEAST_TRIALS} that it concerns, {LEAST_SIDE} on each side."
-    return Sentence(OPEN, f"{lead}: too few trials", f"{scored}: {why}")
+    takes = f"A comparison takes {LEAST_TRIALS} trials that it concerns, {LEAST_SIDE} on each side"
+    return Sentence(OPEN, f"{lead}: too few trials that differ", f"{takes}. {len(data.scored)} in all have a score.")
 
 
 def _told(data: StudyData, split: Split) -> Sentence:
@@ -103,12 +110,11 @@ def _confounded(data: StudyData, split: Split) -> Sentence:
 def _do(data: StudyData, split: Split) -> str:
     """What a split advises."""
     key, value, relation = split.key, split.value, split.relation
-    if key == DEPTH:
-        stages = f"{_of(data)} stages".strip()
-        ways = {"=": f"the first {value} {stages}", "≠": f"another number than {value} {stages}",
-                "≥": f"at least the first {value} {stages}", "<": f"fewer than {value} {stages}"}  # fmt: skip
-        nothing = (relation, value) in (("=", 0), ("<", 1))
-        return "Freeze nothing" if nothing else f"Freeze {ways[relation]}"
+    if key == DEPTH and (relation, value) in (("=", 0), ("<", 1)):
+        return "Freeze nothing"
+    if key == DEPTH and isinstance(value, int):
+        ways = {"=": "the first ", "≠": "more or fewer than ", "≥": "at least ", "<": "fewer than "}
+        return f"Freeze {ways[relation]}{_stages(data, value)}"
     if key == UNFREEZE:
         known = SCHEDULES.get(str(value), f"Thaw as {value}")
         return known if relation == "=" else f"Use another unfreezing schedule than {value}"
@@ -125,13 +131,13 @@ def _how_sure(data: StudyData, split: Split) -> str:
         text = "At equal epochs such trials won more often than the others"
     if split.low is not None and split.high is not None:
         text += f" (95 % interval {number(split.low)} to {number(split.high)})"
-    return f"{text}: {_count(split.better, 'trial')} against {split.others}, p {_p(split.p)}."
+    return f"{text}: {counted(split.better, 'trial')} against {split.others}, p {_p(split.p)}."
 
 
 def _on_importances(found: Sequence[Importance]) -> Sentence:
     if not found:
-        why = f"That takes {LEAST_TRIALS} trials whose scores differ."
-        return Sentence(OPEN, "Which parameters matter: too few trials", why)
+        why = f"That takes {LEAST_TRIALS} whose configurations and scores differ."
+        return Sentence(OPEN, "Which parameters matter: too few trials that differ", why)
     trials, chance = found[0].trials, f"chance alone reaches {found[0].chance:.0%}"
     if clear := [each for each in found if each.is_clear]:
         named = ", ".join(f"{each.key} ({each.share:.0%})" for each in clear)
@@ -160,14 +166,16 @@ def _on_failures(data: StudyData) -> Sentence | None:
     if not parts:
         return None
     return Sentence(
-        CAUTION, "Left out of all this", f"{' and '.join(parts)}, of {_count(len(data.searched), 'searched trial')}."
+        CAUTION, "Left out of all this", f"{' and '.join(parts)}, of {counted(len(data.searched), 'searched trial')}."
     )
 
 
-def _of(data: StudyData) -> str:
-    """Of how many stages, where the search could freeze all of them: its range was not narrowed."""
+def _stages(data: StudyData, count: int) -> str:
+    """So many stages; of how many, where the search could freeze all of them: its range was not narrowed."""
     domain, narrowed = data.space.params[DEPTH], [each.partition("=")[0] for each in data.request.get("settings", [])]
-    return f" of {domain.upper - 1}" if isinstance(domain, Integer) and DEPTH not in narrowed else ""
+    if not isinstance(domain, Integer) or DEPTH in narrowed:
+        return counted(count, "stage")
+    return f"{count} of {counted(domain.upper - 1, 'stage')}"
 
 
 def _value(value: object) -> str:
@@ -176,7 +184,3 @@ def _value(value: object) -> str:
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.2g}"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

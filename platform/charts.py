@@ -7,6 +7,7 @@ after Okabe and Ito's palette, told apart by colour-blind readers too, and shape
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import altair as alt
@@ -40,6 +41,15 @@ class Chart:
     note: str
     spec: dict[str, Any]
 
+    @cached_property
+    def svg(self) -> str:
+        """As a picture that stands alone: light, of one width and with its title."""
+        import vl_convert
+
+        config = theme(dark=False) | {"background": "white", "font": "sans-serif"}
+        spec = {**self.spec, "width": FILE_WIDTH, "title": self.title}
+        return vl_convert.vegalite_to_svg(spec, config=config, allowed_base_urls=[])
+
 
 def theme(dark: bool) -> dict[str, Any]:
     """Vega-Lite's config for a light or a dark page."""
@@ -48,6 +58,7 @@ def theme(dark: bool) -> dict[str, Any]:
     return {
         "background": "transparent",
         "font": FONT,
+        "numberFormat": ",.6~g",  # Vega's own has as many digits as ticks differ in: none on an axis of one score
         "view": {"stroke": None},
         "axis": {
             **dict.fromkeys(("gridColor", "domainColor", "tickColor"), line),
@@ -103,11 +114,18 @@ def name_of(trial: Trial) -> str:
 
 def kind_of(data: StudyData, trial: Trial) -> str:
     """One of KINDS."""
-    if trial is data.best:
-        return "best"
+    return "best" if trial is data.best else role_of(data, trial)
+
+
+def role_of(data: StudyData, trial: Trial) -> str:
+    """One of KINDS, of the best trial as of any other."""
+    if trial.confirms:
+        return "confirmation"
     if trial.baseline:
         return "baseline"
-    return "interrupted" if trial.status == "waiting" else trial.status
+    if trial.status == "waiting":
+        return "interrupted" if data.closed else "running"
+    return trial.status
 
 
 def points(rows: list[dict[str, Any]], data: StudyData, x: alt.X) -> alt.Chart:
@@ -125,7 +143,7 @@ def score(data: StudyData) -> alt.Y:
 
 def epoch() -> alt.X:
     """The axis of epochs."""
-    axis = alt.Axis(tickMinStep=1, format="d")
+    axis = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : datum.label")  # of two epochs Vega makes halves
     return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
 
 
@@ -167,6 +185,11 @@ def said(value: Any) -> str:
     if value is None:
         return "–"
     return number(value) if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def counted(n: int, what: str) -> str:
+    """So many of something, e.g. "3 trials"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _short(value: Any) -> Any:

@@ -88,19 +88,7 @@ def scores_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
     metric = studies[0].test_metric
     if len({(data.metric, data.space.mode) for data in studies}) > 1:
         return None
-    rows = list[dict[str, Any]]()
-    for title, data in zip(titles, studies, strict=True):
-        judged, won = data.result.get("best"), winner(data)
-        scores = {f"{title}: best": (judged["test_metrics"].get(metric), None, None)} if judged else {}
-        if won:
-            scores[f"{title}: {won['name']}, confirmed"] = (won["mean"], won["low"], won["high"])
-        others = {b["baseline"]: b["test_metrics"] for b in data.result.get("baselines", [])}
-        others |= data.result.get("references", {})
-        scores |= {f"{title}: {name}": (metrics.get(metric), None, None) for name, metrics in others.items()}
-        for what, (score, low, high) in scores.items():
-            kind = "best" if what.endswith(("best", "confirmed")) else "baseline"
-            rows.append({"what": what, "score": score, "low": low, "high": high, "kind": kind})
-    rows = [row for row in rows if row["score"] is not None]
+    rows = [row for title, data in zip(titles, studies, strict=True) for row in _tested(title, data, metric)]
     if not rows:
         return None
     y = alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=260, grid=True))
@@ -111,13 +99,27 @@ def scores_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
         y=y, x=alt.X("score:Q", title=metric, scale=scale), tooltip=tips, **charts.kinds(rows, legend=False)
     )
     labels = base.mark_text(dy=-13).encode(y=y, x="score:Q", text=alt.Text("score:Q", format=".3f"))
-    sure = [row for row in rows if row["low"] is not None]
+    sure = [row for row in rows if row["low"] is not None and row["high"] is not None]
     bars = alt.Chart(values(sure)).mark_rule(strokeWidth=3)
     bars = bars.encode(y=y, x="low:Q", x2="high:Q", color=charts.kinds(rows, False)["color"])
     note = "Bars are 95 % intervals over seeds, of what was confirmed. All else is of one seed."
     return charts.chart(
         "scores", "On the test split", note, alt.layer(*[bars] * bool(sure), marks, labels), 40 * len(rows) + 10
     )
+
+
+def _tested(title: str, data: StudyData, metric: str) -> list[dict[str, Any]]:
+    """The test scores of a study's best, of what was confirmed, and of what they are compared with."""
+    judged, won = data.result.get("best"), winner(data)
+    found = [("best", "best", judged["test_metrics"].get(metric), None, None)] if judged else []
+    if won:
+        found.append((f"{won['name']}, confirmed", "best", won["mean"], won["low"], won["high"]))
+    found += [(name, "baseline", metrics.get(metric), None, None) for name, metrics in data.compared.items()]
+    return [
+        {"what": f"{title}: {name}", "kind": kind, "score": score, "low": low, "high": high}
+        for name, kind, score, low, high in found
+        if score is not None
+    ]
 
 
 def curves_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart | None:
@@ -181,9 +183,7 @@ def _scores(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, An
         own = [data.score(best) if best and key == data.metric else None for key in searched]
         tested = judged["test_metrics"] if judged else {}
         rows.append([title, best.name if best else "none yet", *own, *[tested.get(key) for key in keys]])
-        others = {b["baseline"]: b["test_metrics"] for b in data.result.get("baselines", [])}
-        others |= data.result.get("references", {})
-        for name, metrics in others.items():
+        for name, metrics in data.compared.items():
             rows.append([title, name, *[None] * len(searched), *[metrics.get(key) for key in keys]])
     return page.table(["study", "what", *searched, *keys], rows)
 
@@ -210,7 +210,7 @@ def _configurations(titles: Sequence[str], studies: Sequence[StudyData]) -> dict
 
 
 def _cost(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, Any]:
-    columns = ["study", "trials", "epochs", "cut", "failed", "search", "GPU-time", "core-time", "saved by reuse"]
+    columns = ["study", "trials", "epochs", "cut", "failed", "time", "GPU-time", "core-time", "saved by reuse"]
     rows = []
     for title, data in zip(titles, studies, strict=True):
         device, reuse = page.clock(sum(data.device_seconds.values())), data.reuse()

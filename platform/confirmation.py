@@ -221,13 +221,14 @@ def _against(row: Mapping[str, Any], other: Mapping[str, Any], metric: str, spac
     mean, low, high = _interval(leads)
     from scipy import stats  # a second to import
 
+    known = {"mean": mean, "low": low, "high": high, "same": row["config"] == other["config"]}
     if low is None:
-        return {"mean": mean, "low": low, "high": high, "p": None, "better": False}
+        return {**known, "p": None, "better": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of leads that are all the same
         p = float(stats.ttest_1samp(leads, 0.0).pvalue)
     p = p if math.isfinite(p) else 1.0  # no lead with any seed
-    return {"mean": mean, "low": low, "high": high, "p": p, "better": low > 0}
+    return {**known, "p": p, "better": low > 0}
 
 
 def _interval(values: Sequence[float]) -> tuple[float | None, float | None, float | None]:
@@ -261,7 +262,7 @@ def _verdict(winner: Mapping[str, Any] | None, plain: Sequence[Mapping[str, Any]
     if winner is None or winner["mean"] is None:
         return "No configuration was trained again to its end: nothing is confirmed.", False
     name, score = winner["name"], f"{metric} {winner['mean']:.3f} over {scored(winner)} seeds"
-    told = [f"{other['name']} ({_lead(winner, other)})" for other in plain]
+    told = [f"{other['name']} ({_lead(winner['against'][other['name']])})" for other in plain]
     lost = [line for line, other in zip(told, plain, strict=True) if not winner["against"][other["name"]]["better"]]
     if not plain:
         return f"{name}: {score}; the space has no freezing depth, and so no plain baselines.", False
@@ -270,10 +271,9 @@ def _verdict(winner: Mapping[str, Any] | None, plain: Sequence[Mapping[str, Any]
     return f"{name} is not shown to beat {' and '.join(lost)}: {score}. No champion.", False
 
 
-def _lead(winner: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    if winner["config"] == other["config"]:
+def _lead(against: Mapping[str, Any]) -> str:
+    if against["same"]:
         return "the same configuration"
-    against = winner["against"][other["name"]]
     if against["mean"] is None:
         return "nothing to compare"
     if against["low"] is None:

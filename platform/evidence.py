@@ -146,7 +146,8 @@ def _split(key: str, data: StudyData, trials: Sequence[Trial], lead: np.ndarray,
     if key in FREEZING:
         counted += [_drawn(wins, frozen & (wins < 0)), _drawn(wins, frozen & (wins > 0))]
     statistic = _gehan(counted[0], sides)
-    best = int(np.argmax(np.abs(statistic)))
+    # Of two ways that say the same the one that names what did better: "= a", not "≠ b".
+    best = max(range(len(masks)), key=lambda way: (abs(statistic[way]), statistic[way]))
     generator = np.random.default_rng(0)
     shuffled = [generator.permutation(sides) for _ in range(PERMUTATIONS)]
     p = max(_chance(each, sides, shuffled, best, np.sign(statistic[best])) for each in counted)

@@ -1,6 +1,7 @@
 """A self-contained HTML page: charts, pictures, styles and scripts are in it, and nothing is fetched.
 
-All text that comes from data is escaped, and the browser is told to run no script but the two that are meant.
+All text that comes from data is escaped, and the browser is told to run no script but the two that are meant. Each
+chart is there as a picture too: for paper, where no script has the time to draw it anew, and for who runs no scripts.
 """
 
 import base64
@@ -44,6 +45,7 @@ def render(template: str, name: str, charts: Sequence[Chart], **told: Any) -> st
     }
     return environment.get_template(template).render(
         charts={chart.key: chart for chart in charts},
+        printed={chart.key: _data_uri(chart.svg.encode(), "svg+xml") for chart in charts},
         told=data,
         css=Markup((TEMPLATES / "page.css").read_text()),
         bundle=Markup(bundle),
@@ -62,16 +64,13 @@ def put(text: str, out: Path) -> None:
 
 
 def save_files(charts: Sequence[Chart], folder: Path) -> None:
-    """Each chart as a PNG and an SVG file, light and with its title."""
+    """Each chart as a PNG and an SVG file."""
     import vl_convert
 
     folder.mkdir(parents=True, exist_ok=True)
-    config = theme(dark=False) | {"background": "white", "font": "sans-serif"}
     for chart in charts:
-        spec = {**chart.spec, "width": FILE_WIDTH, "title": chart.title}
-        svg = vl_convert.vegalite_to_svg(spec, config=config, allowed_base_urls=[])
-        (folder / f"{chart.key}.svg").write_text(svg)
-        (folder / f"{chart.key}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
+        (folder / f"{chart.key}.svg").write_text(chart.svg, encoding="utf-8")
+        (folder / f"{chart.key}.png").write_bytes(vl_convert.svg_to_png(chart.svg, scale=2))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int = -1, changed: Any = None) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def between(mean: float | None, low: float | None, high: float | None, sign: str
 def picture(file: Path) -> dict[str, Any]:
     """A picture as a part of the page; a large one compressed, its file stays as it is."""
     content, kind = file.read_bytes(), "png"
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(file) as image:
         width, height = image.size
         if len(content) > LARGE:
             small = image.convert("RGB")
@@ -121,7 +120,7 @@ def picture(file: Path) -> dict[str, Any]:
     title = file.stem.replace("_", " ")
     return {
         "title": title[:1].upper() + title[1:],
-        "source": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
+        "source": _data_uri(content, kind),
         "width": width,
         "height": height,
         "wide": width >= 1200,
@@ -151,6 +150,10 @@ def _bundle() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _hash(text: str) -> str:

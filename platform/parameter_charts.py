@@ -16,7 +16,7 @@ from platform.space import DEPTH
 from platform.study_data import StudyData
 
 AXES = 8  # parameters side by side, at most
-LEAST_WIDTH = 480  # pixels that words between the axes need
+LEAST_WIDTH, WORDS = 480, 90  # pixels that words between the axes need; that each of them gets
 
 
 def by_depth(data: StudyData) -> Chart | None:
@@ -88,7 +88,7 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
             "height": heights[key][place],
             "score": data.score(trial),
             "is": said(data.score(trial) if key == data.metric else trial.config[key]),
-            "kind": "best" if trial is data.best else trial.status,
+            "kind": charts.kind_of(data, trial),
         }
         for place, trial in enumerate(trials)
         for key in heights
@@ -113,7 +113,9 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
     winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
     colours = charts.kinds(rows, legend=False)["color"]
     room = alt.expr(f"width < {LEAST_WIDTH} ? 0 : 1")
-    labels = alt.Chart(values(words)).mark_text(fontSize=10, align="left", dx=4, tooltip=None, opacity=room)
+    labels = alt.Chart(values(words)).mark_text(
+        fontSize=10, align="left", dx=4, limit=WORDS, tooltip=None, opacity=room
+    )
     drawn = alt.layer(
         every, winner.encode(x=x, y=y, color=colours, tooltip=tips), labels.encode(x=x, y=y, text="text:N")
     ).resolve_scale(color="independent")

@@ -264,8 +264,10 @@ def sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 320, gap: i
 
 def _figure(width: float, height: float) -> "Figure":
     """An empty one, in inches. The trials' workers draw nothing, and are spared the import."""
+    import matplotlib
     from matplotlib.figure import Figure
 
+    matplotlib.rcParams["text.parse_math"] = False  # "$5 \\off $10" is the name of a class, no formula
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -90,8 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
     except OSError as error:
-        fault = Fault("the page must be writable", f"{error.filename}: {error.strerror}", "Name another --out.")
-        print_error(Console(stderr=True), InputError(fault))
+        rule, remedy = (
+            "a study's files must be readable, and its page writable",
+            "Restore the file, or name another --out.",
+        )
+        print_error(Console(stderr=True), InputError(Fault(rule, str(error), remedy)))
         return EXIT_BAD_INPUT
     console.print(str(out), markup=False, highlight=False)
     return 0

@@ -42,9 +42,8 @@ def comparison(data: StudyData) -> Chart | None:
     best, metric = data.result.get("best"), data.test_metric
     if not best or metric not in best["test_metrics"]:
         return None
-    compared = {b["baseline"]: b["test_metrics"] for b in data.result["baselines"]} | data.result["references"]
     rows = [{"what": f"best: {best['name']}", "score": best["test_metrics"][metric], "kind": "best"}]
-    rows += [{"what": k, "score": v[metric], "kind": "baseline"} for k, v in compared.items() if metric in v]
+    rows += [{"what": k, "score": v[metric], "kind": "baseline"} for k, v in data.compared.items() if metric in v]
     base = alt.Chart(values(rows)).encode(
         y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=190, grid=True)),
         x=alt.X("score:Q", title=metric, scale=alt.Scale(zero=False, padding=24)),
@@ -100,7 +99,9 @@ def over_time(data: StudyData) -> Chart | None:
     may_win = {trial.id for trial in data.scored}
     steps, best = list[dict[str, Any]](), None
     for seconds, trial_id, score in data.scores_over_time:
-        if trial_id in may_win and (best is None or data.space.goodness(score) > data.space.goodness(best)):
+        if trial_id not in may_win or math.isnan(score):
+            continue
+        if best is None or data.space.goodness(score) > data.space.goodness(best):
             best = score
             steps.append({"minutes": seconds / 60, "score": score})
     if not steps:
@@ -153,20 +154,16 @@ def curves(data: StudyData) -> Chart | None:
     winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
     marks = alt.Chart(values(thawed)).mark_point(shape="triangle-up", size=90).encode(**axes, tooltip=tips)
     drawn = alt.layer(every, winner.encode(**axes, tooltip=tips), *[marks] * bool(thawed))
-    note, left_out = "A triangle is an epoch in which stages thawed.", len(order) + len(data.baselines) - len(shown)
-    if left_out:
+    note = "A triangle is an epoch in which stages thawed." if thawed else "Each line is a trial."
+    if left_out := len(order) + len(data.baselines) - len(shown):
         note += f" The best {BEST_CURVES} and an even choice of the others: {left_out} are not drawn."
     return charts.chart("curves", "Score of each epoch", note, drawn, charts.HEIGHT + 80)
 
 
 def _curve(data: StudyData, trial: Trial) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A trial's curve, thinned if it is long, and the points of it at which it thawed."""
-    name, kind, scores, thaw = (
-        charts.name_of(trial),
-        charts.kind_of(data, trial),
-        trial.scores(data.metric),
-        thaws(trial),
-    )
+    name, kind = charts.name_of(trial), charts.kind_of(data, trial)
+    scores, thaw = trial.scores(data.metric), thaws(trial)
     every = max(1, math.ceil(len(scores) / CURVE_POINTS))
     epochs = [e for e in range(1, len(scores) + 1) if (e - 1) % every == 0 or e in (len(scores), *thaw)]
     rows = [{"trial": name, "epoch": e, "score": scores[e - 1], "kind": kind} for e in epochs]
@@ -176,8 +173,8 @@ def _curve(data: StudyData, trial: Trial) -> tuple[list[dict[str, Any]], list[di
 def losses(data: StudyData) -> Chart | None:
     """The losses of the best trial."""
     best = data.best
-    keys = sorted({key for metrics in best.metrics for key in metrics if "/loss" in key}) if best else []
-    keys = sorted(keys, key=len)[: len(charts.LIGHT)]
+    every = {key for metrics in best.metrics for key in metrics if "/loss" in key} if best else set()
+    keys = sorted(every, key=lambda key: (len(key), key))[: len(charts.LIGHT)]
     if best is None or not keys:
         return None
     rows = [
@@ -195,6 +192,8 @@ def losses(data: StudyData) -> Chart | None:
     )
     thaw = thaws(best)
     note = "Dotted lines are thaws." if thaw else "Its training, epoch by epoch."
+    if left_out := len(every) - len(keys):
+        note += f" {left_out} more parts are not drawn."
     return charts.chart("losses", f"Losses of {best.name}", note, alt.layer(drawn, *map(charts.rule, thaw)))
 
 
@@ -203,8 +202,7 @@ def statuses(data: StudyData) -> Chart | None:
     sums: dict[tuple[str, str], float] = {}
     seconds = f"{data.device}-seconds"
     for trial in data.trials:
-        kind = "baseline" if trial.baseline else "interrupted" if trial.status == "waiting" else trial.status
-        kind = "confirmation" if trial.confirms else kind
+        kind = charts.role_of(data, trial)
         for of, count in (("trials", 1.0), (seconds, data.device_seconds.get(trial.id, 0.0))):
             sums[of, kind] = sums.get((of, kind), 0.0) + count
     if not sums:

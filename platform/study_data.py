@@ -104,6 +104,12 @@ class StudyData:
         return max(may, key=lambda trial: self.space.goodness(self.score(trial) or 0.0), default=None)
 
     @property
+    def compared(self) -> dict[str, Mapping[str, float]]:
+        """What the best is compared with, by name: the test metrics of baselines and references."""
+        baselines = {each["baseline"]: each["test_metrics"] for each in self.result.get("baselines", [])}
+        return baselines | self.result.get("references", {})
+
+    @property
     def state(self) -> str:
         """In a word."""
         words = {"FINISHED": "finished", "FAILED": "without success", "KILLED": "interrupted"}

@@ -8,7 +8,8 @@ from typing import Any
 
 from platform import page
 from platform.advice import advice
-from platform.charts import Chart, said
+from platform.charts import Chart, counted, said
+from platform.confirmation import scored
 from platform.evidence import splits
 from platform.importance import Importance, importances
 from platform.ledger import Trial
@@ -16,7 +17,7 @@ from platform.study_charts import all_charts
 from platform.study_data import FIGURES, StudyData
 from platform.task import PER_CLASS
 
-DRAWN_ANEW = ("comparison", "learning_curves")  # pictures that the page has as charts
+DRAWN_ANEW = ("comparison", "confirmation", "learning_curves")  # pictures that the page has as charts
 MOST_PICTURES, MOST_TEXT = 24, 20_000  # pictures; characters of a report
 TIME = "%Y-%m-%d %H:%M"
 
@@ -32,7 +33,7 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
     facts, result = data.facts, data.result
     best, judged = data.best, result.get("best")
     files = sorted((data.folder / FIGURES).glob("*.png")) if judged else []
-    pictures = [file for file in files if file.stem not in DRAWN_ANEW][:MOST_PICTURES]
+    pictures = [file for file in files if file.stem not in DRAWN_ANEW]
     texts = sorted((data.folder / FIGURES).glob("*.txt")) if judged else []
     return page.render(
         "report.html.j2",
@@ -42,21 +43,23 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
         over=f"{facts.task} · {data.state}",
         under=_under(data),
         alarms=_alarms(data),
-        sections=_sections(data, bool(charts), bool(pictures or texts)),
+        sections=_sections(data, bool(pictures or texts)),
         made=f"Made on {time.strftime(TIME)} from the study's journal.",
         task=facts.task,
         figures=_headline(data),
         nothing=_why_nothing(data),
         advice=advice(data, splits(data), told),
         best=_best(data, best) if best else None,
+        has_scores=bool(data.scored),
         scores=_scores(data) if judged else None,
         more_scores=_more_scores(judged) if judged else None,
         left_out=result.get("left_out", []),
         confirmation=_confirmation(result["confirmation"]) if result.get("confirmation") else None,
         cost=_cost(data),
         cost_lines=_cost_lines(data),
-        pictures=[page.picture(file) for file in pictures],
-        texts=[{"title": file.stem.replace("_", " "), "text": file.read_text()[:MOST_TEXT]} for file in texts],
+        pictures=[page.picture(file) for file in pictures[:MOST_PICTURES]],
+        pictures_left_out=pictures[MOST_PICTURES:],
+        texts=[{"title": file.stem.replace("_", " "), "text": _text(file)} for file in texts],
         trials=_trials(data),
         troubles=_troubles(data),
         data_lines=_data_lines(data),
@@ -65,12 +68,12 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
     )
 
 
-def _sections(data: StudyData, has_charts: bool, has_pictures: bool) -> list[tuple[str, str]]:
+def _sections(data: StudyData, has_pictures: bool) -> list[tuple[str, str]]:
     every = {"advice": "What the trials tell", "result": "Best configuration", "confirmation": "Is it luck?",
              "freezing": "Freezing", "parameters": "Parameters", "curves": "Learning curves", "cost": "Cost",
              "pictures": "Pictures", "trials": "All trials", "data": "Data", "origin": "Origin"}  # fmt: skip
-    absent = {"result"} if not data.best else set()
-    absent |= {"freezing", "parameters", "curves"} if not has_charts else set()
+    absent = {"result", "confirmation"} if not data.best else set()
+    absent |= {"freezing", "parameters", "curves"} if not data.scored else set()
     absent |= {"pictures"} if not has_pictures else set()
     return [(key, name) for key, name in every.items() if key not in absent]
 
@@ -79,8 +82,11 @@ def _under(data: StudyData) -> str:
     when = time.strftime(TIME, time.localtime(data.began_ms / 1000))
     dataset = f" on {data.facts.dataset.name}" if data.facts.dataset else ""
     again = sum(bool(trial.confirms) for trial in data.trials)
-    count = f"{len(data.trials) - again}{'' if data.closed == 'FINISHED' else f' of {data.space.trials}'} trials"
-    count += f" and {again} confirmations" if again else ""
+    first = len(data.trials) - again
+    count = (
+        counted(first, "trial") if data.closed == "FINISHED" else f"{first} of {counted(data.space.trials, 'trial')}"
+    )
+    count += f" and {counted(again, 'confirmation')}" if again else ""
     text = f"{count}{dataset}, begun {when}; {'largest' if data.space.mode == 'max' else 'smallest'} {data.metric} wins"
     if not data.closed:
         last = time.strftime(TIME, time.localtime(data.told_ms / 1000))
@@ -100,6 +106,8 @@ def _alarms(data: StudyData) -> list[str]:
 def _why_nothing(data: StudyData) -> str:
     if any(trial.status == "failed" for trial in data.searched):
         return "No trial of what was searched has succeeded."
+    if any(trial.epochs for trial in data.searched):
+        return f"No epoch of what is searched has a score: {data.metric} is missing or no number in all of them."
     return "No epoch of what is searched has ended: there is nothing to show yet."
 
 
@@ -114,11 +122,10 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
     test = {"name": metric, "value": said(judged["test_metrics"].get(metric)), "more": best.name}
     if won := winner(data):
         interval = page.between(won["mean"], won["low"], won["high"])
-        over = f"over {len(won['runs'])} seeds: {interval}"
+        over = f"over {scored(won)} seeds: {interval}"
         test["more"] += f", {over}" if won["trial_id"] == judged["trial_id"] else f"; {won['name']} {over}"
-    others = {b["baseline"]: b["test_metrics"] for b in data.result["baselines"]} | data.result["references"]
     beside = [{"name": name, "value": said(metrics[metric]), "more": metric}
-              for name, metrics in others.items() if metric in metrics]  # fmt: skip
+              for name, metrics in data.compared.items() if metric in metrics]  # fmt: skip
     return [test, validation, *beside]
 
 
@@ -144,8 +151,7 @@ def _best(data: StudyData, best: Trial) -> dict[str, Any]:
 
 def _scores(data: StudyData) -> dict[str, Any]:
     best = data.result["best"]
-    rows = {f"best ({best['name']})": best["test_metrics"]}
-    rows |= {b["baseline"]: b["test_metrics"] for b in data.result["baselines"]} | data.result["references"]
+    rows = {f"best ({best['name']})": best["test_metrics"], **data.compared}
     keys = [key for key in best["test_metrics"] if PER_CLASS not in key]
     values = [[name, *[metrics.get(key) for key in keys]] for name, metrics in rows.items()]
     return page.table(["", *keys], values, best=0)
@@ -187,6 +193,8 @@ def _run(run: Mapping[str, Any] | None, metric: str) -> Any:
 def _lead(told: Mapping[str, Any] | None) -> str:
     if not told:
         return "–"
+    if told.get("same"):  # not in studies of before it was told
+        return "the same configuration"
     p = "" if told.get("p") is None else f", p {told['p']:.2g}"
     return page.between(told["mean"], told["low"], told["high"], "+") + p
 
@@ -194,7 +202,7 @@ def _lead(told: Mapping[str, Any] | None) -> str:
 def _cost(data: StudyData) -> list[dict[str, str]]:
     worked = data.scores_over_time[-1][0] if data.scores_over_time else 0.0
     device, reuse, spent = sum(data.device_seconds.values()), data.reuse(), data.result.get("spent")
-    told = [{"name": "search", "value": page.clock(worked), "more": "from its begin to its last epoch"},
+    told = [{"name": "time", "value": page.clock(worked), "more": "to its last epoch, without pauses"},
             {"name": f"{data.device}-time of all trials", "value": page.clock(device), "more": ""}]  # fmt: skip
     if spent and spent["total"]:
         told.append({"name": "paid for nodes", "value": f"{spent['total']:.2f} USD", "more": ""})
@@ -219,6 +227,13 @@ def _cost_lines(data: StudyData) -> list[str]:
     lines += [f"{name}: {note}" for name, note in list(without.items())[:5]]
     lines += [f"And {len(without) - 5} more trials without the store."] if len(without) > 5 else []
     return lines
+
+
+def _text(file: Path) -> str:
+    """A report of the task's; of a long one the beginning."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    rest = f"\n… {len(text) - MOST_TEXT:,} more characters are in {file.name}"
+    return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + rest
 
 
 def _trials(data: StudyData) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class TensorBoardLog:
 def run_name(trial: Trial) -> str:
     """What TensorBoard calls a trial: with the baseline that it is. What repeats one says so by its id."""
     told = f"{trial.id} {trial.baseline}" if trial.baseline else trial.id
-    return re.sub(r"[^\w .,%+=-]", "_", told)[:LONGEST].strip(" .") or "_"
+    return re.sub(r"[^\w .,%+=-]", "_", told)[:LONGEST].strip(" .")
 
 
 def _append(file: BinaryIO, record: Any) -> None:

@@ -96,7 +96,8 @@ def test_luck_is_no_champion():
     assert "not shown to beat" in found["verdict"]
     assert EVERYTHING in found["verdict"]
     same = table([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], [0.1, 0.2, 0.3])
-    assert same["rows"][0]["against"][ONLY_HEADS] == {"mean": 0, "low": 0, "high": 0, "p": 1.0, "better": False}
+    lead = same["rows"][0]["against"][ONLY_HEADS]
+    assert lead == {"mean": 0, "low": 0, "high": 0, "p": 1.0, "better": False, "same": False}
     assert not same["is_champion"]
 
 

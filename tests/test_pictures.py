@@ -58,6 +58,13 @@ def test_a_confusion_matrix_names_the_classes_unless_they_are_too_many():
     assert not many.texts
 
 
+def test_names_of_classes_are_no_formulas(tmp_path):
+    names = ["$5 \\off $10", "a_b^{c"]
+    figure = pictures.confusion_matrix(np.eye(2, dtype=int), names, "title")
+    figure.savefig(tmp_path / "matrix.svg")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+
+
 @pytest.mark.parametrize("size", [(8, 8), (300, 40), (20, 900)])
 def test_a_caption_is_below_the_whole_image(size):
     page = pictures.captioned(Image.new("L", size), "a rather long caption, longer than the image is wide")

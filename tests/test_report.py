@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from ray.tune.search.sample import Categorical
 from told_study import EPOCHS, Told, searched
 
-from platform import advice, compare_page, evidence, report, study_data, task
+from platform import advice, charts, compare_page, evidence, report, study_charts, study_data, task
 from platform.importance import importances
 from platform.plan import describe
 from platform.space import Space
@@ -49,6 +50,13 @@ CONTRAST = """() => {
   }
   return found;
 }"""
+
+
+BREAKS = "all => all.map(one => getComputedStyle(one).breakInside)"
+
+# Sections that have nothing below their heading.
+EMPTY = """() => [...document.querySelectorAll("section")]
+  .filter((one) => one.innerText.trim() === one.querySelector("h2").innerText.trim()).map((one) => one.id)"""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +110,7 @@ def check(chromium, file: Path, charts: int, sizes=SIZES) -> str:
             assert len(marks) == charts
             assert all(marks)
             assert page.evaluate(CONTRAST) == []
+            assert page.evaluate(EMPTY) == []
             assert page.evaluate("window.hacked") is None
             assert page.eval_on_selector_all("img", "all => all.every(one => one.alt && one.naturalWidth > 0)")
             levels = page.eval_on_selector_all("h1, h2, h3", "all => all.map(one => Number(one.tagName[1]))")
@@ -153,11 +162,15 @@ def whole(folder: Path) -> Path:
 
 def test_the_page_of_a_study_with_everything(tmp_path, chromium):
     folder = whole(tmp_path / "all of it")
+    for name in ("confirmation", *[f"z_{number:02d}" for number in range(3, 28)]):
+        Image.new("RGB", (8, 8)).save(folder / "figures" / f"{name}.png")
+    (folder / "figures" / "long.txt").write_bytes(b"\xff" * 30_000)
     text = check(chromium, report.write(folder), charts=12)
     for part in (
         "0.600",
         "0.610 (0.580 to 0.640)",
         "+0.120 (+0.050 to +0.190), p 0.01",
+        "Not shown, in figures: z_26.png, z_27.png.",
         "trial 002 is better.",
         "The study had to stop: the disk is full",
         f"Look: {HOSTILE}",
@@ -168,6 +181,7 @@ def test_the_page_of_a_study_with_everything(tmp_path, chromium):
         "1 that failed",
     ):
         assert part in text
+    assert "Confirmation\n" not in text, "a picture of what is drawn anew"
     assert "49" not in re.findall(r"H&M \"'(\w+)", text), "names are no templates"
 
 
@@ -203,6 +217,38 @@ def test_a_chart_can_be_saved_and_the_table_sorted(tmp_path, chromium):
         assert opened.complaints == []
 
 
+def test_on_paper_it_is_light_whole_and_without_controls(tmp_path, chromium):
+    with Opened(chromium, report.write(whole(tmp_path / "study")), "dark") as opened:
+        page = opened.page
+        page.set_viewport_size({"width": 688, "height": 1016})  # of A4 less its margins
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert page.evaluate(CONTRAST) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 688
+        clipped = "all => all.filter(one => one.scrollHeight > one.clientHeight + 1 || one.scrollWidth > 688).length"
+        assert page.eval_on_selector_all(".scroll", clipped) == 0
+        for gone in ("nav", ".save", ".chart"):
+            assert not any(one.is_visible() for one in page.query_selector_all(gone)), gone
+        pictures = page.query_selector_all(".printed")
+        assert len(pictures) == 12
+        assert all(one.is_visible() and one.evaluate("one => one.naturalWidth > 0") for one in pictures)
+        heights = page.eval_on_selector_all("figure", "all => all.map(one => one.offsetHeight)")
+        assert max(heights) < 1016, "a page has room for each"
+        assert set(page.eval_on_selector_all("figure", BREAKS)) == {"avoid"}
+        assert page.pdf().startswith(b"%PDF")
+        assert opened.complaints == []
+
+
+def test_without_scripts_the_charts_are_pictures(tmp_path, chromium):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.write(one(tmp_path / "study")).as_uri())
+    assert page.locator(".printed").count() == 8
+    assert all(each.is_visible() for each in page.locator(".printed").all())
+    assert not any(each.is_visible() for each in page.locator(".chart, .save").all())
+    context.close()
+
+
 def nothing(folder: Path) -> Path:
     return Told(folder).folder
 
@@ -229,6 +275,13 @@ def running(folder: Path) -> Path:
     return folder
 
 
+def unscored(folder: Path) -> Path:
+    told = Told(folder)
+    for number in range(1, 10):
+        told.trial(f"{number:03d}", [math.nan] * 3, "finished")
+    return told.close("FAILED", best=None)
+
+
 def without_success(folder: Path) -> Path:
     told = Told(folder)
     for number in range(1, 4):
@@ -243,6 +296,7 @@ def without_success(folder: Path) -> Path:
         (waiting, 1, "It was at work when this page was made"),
         (one, 8, "too few trials"),
         (running, 7, "not scored on the test split yet"),
+        (unscored, 1, "No epoch of what is searched has a score"),
         (without_success, 1, "No trial of what was searched has succeeded"),
     ],
 )
@@ -292,6 +346,13 @@ def test_a_page_is_written_though_mlflow_cannot_be_reached(tmp_path, capsys):
     assert (tmp_path / "study" / "report.html").exists()
 
 
+def test_a_broken_picture_is_named(tmp_path, capsys):
+    broken = one(tmp_path / "study") / "figures" / "test_images.png"
+    broken.write_bytes(b"no picture")
+    assert report.main(["study", "--storage", str(tmp_path)]) == report.EXIT_BAD_INPUT
+    assert str(broken) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["gone", "journal", "result"])
 def test_what_is_damaged_is_told(tmp_path, capsys, damage):
     folder = one(tmp_path / "study")
@@ -317,7 +378,8 @@ def test_studies_side_by_side(tmp_path, chromium):
     assert report.main(["first", "--compare", "second", "--storage", str(tmp_path)]) == 0
     text = check(chromium, first / "comparison.html", charts=3)
     assert "cannot be compared" not in text
-    for part in ("first", "second", "0.610 (0.580 to 0.640)", "What differs is marked"):
+    heads = "only the heads\ttest/score\t0.490\t2"  # one of three seeds failed
+    for part in ("first", "second", "0.610 (0.580 to 0.640)", heads, "What differs is marked"):
         assert part in text
     assert (
         report.main(["--compare", "second", "first", "--storage", str(tmp_path), "--out", str(tmp_path / "p.html")])
@@ -346,6 +408,41 @@ def test_repetitions_are_no_trials_of_the_search(tmp_path):
         trial.confirms = "003"  # type: ignore[attr-defined]
     assert [trial.id for trial in data.scored] == [f"{number:03d}" for number in range(1, 6)]
     assert not data.baselines
+
+
+def labels(chart: charts.Chart | None) -> list[str]:
+    """All words and numbers in a chart."""
+    assert chart is not None
+    return re.findall(r"<text[^>]*>([^<]+)</text>", chart.svg)
+
+
+def test_numbers_beside_an_axis_are_those_of_its_marks(tmp_path):
+    told = Told(tmp_path / "study")
+    for number in range(1, 4):
+        told.trial(f"{number:03d}", [0.625] * 3, "finished")
+    data = study_data.read(told.close())
+    assert "0.625" in labels(study_charts.by_cost(data))
+    epochs = labels(study_charts.curves(data))
+    assert [epochs.count(each) for each in "123"] == [1, 1, 1], "a half of an epoch is none"
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", [0.2, 0.4, 0.4]), ("min", [0.2, 0.1, 0.1])])
+def test_the_best_so_far_begins_with_the_first_score(tmp_path, mode, best):
+    told = Told(tmp_path / "study", mode=mode)
+    told.trial("001", [math.nan, 0.2, 0.1, 0.4], "finished")
+    drawn = study_charts.over_time(study_data.read(told.close()))
+    assert drawn is not None
+    assert [step["score"] for step in drawn.spec["layer"][0]["data"]["values"]] == best
+
+
+def test_a_trial_between_two_attempts_is_interrupted_only_where_nobody_is_at_work(tmp_path):
+    told = Told(tmp_path / "study")
+    told.trial("001", [0.1])
+    told.ledger.tell("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
+    data = study_data.read(tmp_path / "study")
+    assert charts.kind_of(data, told.ledger.trials["001"]) == "running"
+    data = study_data.read(told.close("KILLED"))
+    assert charts.kind_of(data, told.ledger.trials["001"]) == "interrupted"
 
 
 def test_a_planted_effect_is_found_with_its_size(tmp_path):
@@ -403,6 +500,58 @@ def test_a_parameter_that_goes_along_with_another_is_called_confounded(tmp_path)
     [sentence] = [each for each in advice.advice(data, evidence.splits(data), []) if each.lead.startswith("Freeze")]
     assert sentence.kind == advice.OPEN
     assert "differ in lr_head" in sentence.text
+
+
+def test_of_two_values_the_better_one_is_named(tmp_path):
+    told = Told(tmp_path / "study", batch_size="one of 4, 8")
+    for number in range(1, 13):
+        told.trial(f"{number:03d}", [0.1 * (number % 2)], "finished", batch_size=4 + 4 * (number % 2))
+    split = evidence.splits(study_data.read(told.close()))["batch_size"]
+    assert split is not None
+    assert (split.relation, split.value) == ("=", 8)
+
+
+def split(**told) -> evidence.Split:
+    return evidence.Split(**{"key": "freeze_depth", "relation": "≥", "value": 1, "better": 9, "others": 5, "p": 0.4,
+                             "difference": 0.1, **told})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (split(), "freeze at least 1 of 5 stages: the median is 0.100 val/score better (9 trials"),
+        (split(difference=-0.1), "freeze at least 1 of 5 stages: such trials won more often (9 trials"),
+        (split(relation="<"), "freeze nothing: "),
+        (split(relation="=", value=0), "freeze nothing: "),
+        (split(relation="=", value=3), "freeze the first 3 of 5 stages: "),
+        (split(relation="≠", value=3), "freeze more or fewer than 3 of 5 stages: "),
+        (split(relation="<", value=3), "freeze fewer than 3 of 5 stages: "),
+    ],
+)
+def test_what_is_open_is_told_as_far_as_it_goes(tmp_path, given, says):
+    data = study_data.read(one(tmp_path / "study"))
+    [sentence] = [each for each in advice.advice(data, {"freeze_depth": given}, []) if each.lead.startswith("How many")]
+    assert sentence.kind == advice.OPEN
+    assert says in sentence.text
+
+
+@pytest.mark.parametrize(
+    ("config", "thaw", "says"),
+    [
+        ({"freeze_depth": 0}, None, "It froze nothing."),
+        ({"freeze_depth": 2}, None, "It froze 2 of 5 stages at first and thawed nothing."),
+        ({"unfreeze": "on_plateau"}, None, "It froze 2 of 5 stages at first, and ended before it thawed any."),
+        (
+            {"unfreeze": "gradual"},
+            2,
+            "2 of 5 stages at first and thawed one after the other, from 40% of the budget on.",
+        ),
+    ],
+)
+def test_what_the_best_froze(tmp_path, config, thaw, says):
+    told = Told(tmp_path / "study")
+    told.trial("001", [0.1, 0.2, 0.3], "finished", thaw=thaw, **config)
+    assert says in advice.advice(study_data.read(told.close()), {}, [])[0].text
 
 
 @settings(max_examples=40, deadline=None)

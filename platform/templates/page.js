@@ -54,6 +54,4 @@ document.addEventListener("click", (event) => {
   else if (button?.dataset.sort !== undefined) sort(button);
 });
 dark.addEventListener("change", (event) => draw(event.matches));
-window.addEventListener("beforeprint", () => draw(false));
-window.addEventListener("afterprint", () => draw(dark.matches));
 draw(dark.matches);
