@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import uuid
 from pathlib import Path
 
@@ -17,6 +18,12 @@ def _one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hears_ctrl_c():
+    # A shell's "&" makes deaf to it, and so all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
