@@ -13,6 +13,7 @@ from pathlib import Path
 
 from platform import models
 from platform.errors import EXIT_BAD_INPUT
+from platform.settings import absolute_paths
 from platform.signals import end_with
 
 PRETRAINED = "pretrained"
@@ -128,7 +129,7 @@ def _model(options: argparse.Namespace) -> tuple:
     """The task's module, the model asked for, the stage to look after, and the space that gave a pretrained model."""
     from platform import task
     from platform.errors import Fault, InputError
-    from platform.plan import absolute_paths, space_of
+    from platform.plan import space_of
 
     task.check_name(options.task)
     module = task.load_embedder(options.task)

@@ -21,6 +21,7 @@ from platform.cluster import NOT_SENT
 from platform.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, Fault, InputError, file_faults, raise_if_any
 from platform.head import Cluster, client_of, short
 from platform.options import new_name, typed
+from platform.settings import absolute_paths, paths_in, with_paths
 
 MLFLOW = 5000  # port on the head, for processes there alone: reached through a tunnel
 READY_S = 60.0  # until a head must take jobs
@@ -71,7 +72,7 @@ def command(options: argparse.Namespace, console: Console) -> int:
 
 def _send(there: Cluster, name: str, place: str, options: argparse.Namespace, console: Console) -> int | None:
     """Sends the study as it was typed, with paths as they are there. Returns as `run` does."""
-    from platform.plan import absolute_paths, address_faults
+    from platform.plan import address_faults
 
     settings = [absolute_paths(setting) for setting in options.settings]
     faults = place_faults([*options.data, place], settings)
@@ -281,8 +282,7 @@ def place_faults(places: Sequence[str], settings: Sequence[str]) -> list[Fault]:
             remedy = "Use s3://…, gs://…, or the absolute path of a folder that all nodes share."
             faults.append(Fault("a cluster does not see folders of this machine", place, remedy))
     for setting in settings:
-        for value in setting.partition("=")[2].split(","):
-            value = value.rpartition(":")[2]  # local-dir:FOLDER
+        for value in paths_in(setting):
             if Path(value).is_absolute() and Path(value).exists() and not _in_checkout(Path(value)):
                 remedy = f"Copy it into {project.ROOT}: that travels there."
                 faults.append(Fault("a cluster does not see files of this machine", setting, remedy))
@@ -291,15 +291,13 @@ def place_faults(places: Sequence[str], settings: Sequence[str]) -> list[Fault]:
 
 def relative(setting: str) -> str:
     """A setting as it is to be understood where the checkout lies elsewhere: files in it are found from its root."""
-    key, equals, value = setting.partition("=")
-    return key + equals + ",".join(map(_relative, value.split(",")))
+    return with_paths(setting, _relative)
 
 
-def _relative(value: str) -> str:
-    scheme, colon, path = value.rpartition(":")  # local-dir:FOLDER
+def _relative(path: str) -> str:
     if Path(path).is_absolute() and _in_checkout(Path(path)):
-        path = os.path.relpath(path, project.ROOT)
-    return scheme + colon + path
+        return os.path.relpath(path, project.ROOT)
+    return path
 
 
 def _in_checkout(path: Path) -> bool:

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, replace
 
 from platform.records import usual_uri
+from platform.settings import absolute_paths
 
 # Of a request: what is typed in another way, or never.
 OTHERWISE = ("task", "name", "id", "fingerprint", "training_seed", "settings", "data", "warm_start")
@@ -95,7 +96,7 @@ def new_name(name: str) -> str:
 
 
 def request_of(options: argparse.Namespace):
-    from platform.plan import Request, absolute_paths
+    from platform.plan import Request
     from platform.storage import resolved
 
     hours = None if options.max_hours is None else 3600 * options.max_hours

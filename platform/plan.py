@@ -332,22 +332,6 @@ def space_of(module: Task, name: str, settings: Sequence[str], **budget: int) ->
     return space, faults
 
 
-def absolute_paths(setting: str) -> str:
-    """A setting whose values that are files or folders are found from anywhere: trials work in folders of their own."""
-    key, equals, value = setting.partition("=")
-    return key + equals + ",".join(_absolute(part) for part in value.split(","))
-
-
-def _absolute(value: str) -> str:
-    scheme, colon, path = value.rpartition(":")  # local-dir:FOLDER, as open_clip writes it
-    try:
-        is_model = (Path(path) / "config.json").is_file()  # a folder may well be called as an option is
-        is_path = Path(path).is_file() or is_model or ("/" in path and Path(path).is_dir())
-    except (OSError, ValueError):  # what no file can be called
-        return value
-    return scheme + colon + str(Path(path).resolve()) if is_path else value
-
-
 def _request_faults(request: Request) -> list[Fault]:
     faults = []
     if not re.fullmatch(r"\w[\w.-]*", request.name):

@@ -13,6 +13,7 @@ from platform.errors import Fault, InputError, raise_if_any
 from platform.on_node import Site
 from platform.plan import Plan
 from platform.sealed import MANIFEST, seal
+from platform.settings import paths_in
 from platform.spending import DEFAULT, Meter
 
 DATA = ".data"  # a folder of a bucket: prepared data
@@ -106,8 +107,8 @@ def prices() -> dict[str, float]:
 
 def files_of(settings: Sequence[str]) -> list[str]:
     """The files and folders that settings name."""
-    values = [value.rpartition(":")[2] for setting in settings for value in setting.partition("=")[2].split(",")]
-    return [value for value in values if value.startswith("/") and Path(value).exists()]
+    paths = [path for setting in settings for path in paths_in(setting)]
+    return [path for path in paths if path.startswith("/") and Path(path).exists()]
 
 
 def _price_faults(plan: Plan) -> list[Fault]:
