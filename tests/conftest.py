@@ -9,6 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Minutes each: begun first, so that no process ends with them while the other has nothing left to do.
+LONG = ("ray_up", "kills", "jobs", "cluster_study", "first_ten_minutes", "tuner", "tune", "export", "serve", "replay")
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(autouse=True, scope="session")
