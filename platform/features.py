@@ -17,6 +17,7 @@ The store has a size. For a new entry to fit, those that nobody uses go, the lon
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -37,8 +38,11 @@ from torch import Tensor
 from platform.keys import key_of
 
 FORMAT = 2  # of what is on the disk
-BLOCKS, LEAST_ROWS = 64, 32  # at most so many blocks an entry; at least so many rows a block ...
-BLOCK_SECONDS, BLOCK_BYTES = 0.5, 1 << 26  # ... and more of what is quick to compute: claiming a block takes time too
+# Rows that go through the frozen stages at a time. The last bits of what comes out depend on how many they are, so all
+# blocks are made of whole batches: the same rows are computed together however quick the machine is just then.
+BATCH = 64
+BLOCKS = 64  # at most so many an entry; larger ones of what is quick to compute: claiming a block takes time too
+BLOCK_SECONDS, BLOCK_BYTES = 0.5, 1 << 26
 RESERVE = 1 << 30  # bytes of the disk that are left to checkpoints and records
 FACTS, LAYOUT, DONE, CLAIMS, USED = "facts.json", "layout.json", "done.jsonl", "claims", "used"
 PARTIAL, PROBE = ".partial-", ".probe-"
@@ -339,9 +343,9 @@ def _describe(rows: int, layout: Layout) -> dict[str, Any]:
 
 
 def _block_rows(rows: int, layout: Layout, row_seconds: float) -> int:
-    """How many rows are claimed at a time."""
+    """How many rows are claimed at a time, in whole batches."""
     quick = min(BLOCK_SECONDS / max(row_seconds, 1e-9), BLOCK_BYTES / max(1, _size(1, layout)), rows)
-    return max(LEAST_ROWS, -(-rows // BLOCKS), int(quick))
+    return BATCH * math.ceil(max(1, rows / BLOCKS, quick) / BATCH)
 
 
 def _size(rows: int, layout: Layout) -> int:

@@ -14,7 +14,7 @@ from platform.devices import device
 from platform.examples import Batch, Examples
 from platform.features import Entry, Store, StoreError, layout_of
 from platform.freezing import Freezer
-from platform.prefix import Prefix, longest, stack
+from platform.prefix import Prefix, chunks, longest, stack
 from platform.reuse import Costs, decide, measure
 from platform.speed import Speed
 
@@ -188,7 +188,7 @@ class _Shallower:
 
     def compute(self, rows: slice) -> dict[str, Tensor]:
         parts = []
-        for where in self.prefix.chunks(rows):
+        for where in chunks(rows):
             numbers, given = self.prefix.numbers[where], None
             if self.entry:
                 read = self.entry.read(where, longest(self.prefix.examples, numbers))

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from platform.devices import device_name
 from platform.examples import Examples, State
-from platform.features import FORMAT
+from platform.features import BATCH, FORMAT
 from platform.freezing import Freezer
 from platform.project import code_digest
 from platform.speed import Speed
 
-FILL_BATCH = 64  # examples that go through the frozen stages at a time
 LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "numpy", "pillow")
 
 
@@ -97,10 +96,6 @@ class Prefix:
         # NumPy, and so the store, knows no bfloat16; float32 holds all its values.
         return {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in made.items()}
 
-    def chunks(self, rows: slice) -> list[np.ndarray]:
-        """The rows of a slice, so many at a time as go through the stages at once."""
-        return [np.arange(a, min(a + FILL_BATCH, rows.stop)) for a in range(rows.start, rows.stop, FILL_BATCH)]
-
     def _model_facts(self, cut: int) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -113,6 +108,11 @@ class Prefix:
             "libraries": _versions(),
             "code": code_digest(),
         }
+
+
+def chunks(rows: slice) -> list[np.ndarray]:
+    """The rows of a slice, so many at a time as go through the stages at once."""
+    return [np.arange(first, min(first + BATCH, rows.stop)) for first in range(rows.start, rows.stop, BATCH)]
 
 
 def longest(examples: Examples, numbers: np.ndarray) -> int | None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from platform.features import PROBE, Store, layout_of
-from platform.prefix import FILL_BATCH, Prefix
+from platform.features import BATCH, PROBE, Store, layout_of
+from platform.prefix import Prefix
 
 PROBE_SECONDS, PROBE_SHARE = 0.5, 0.01  # the most that measuring takes, about; and of all that there is to compute
 PROBE_ROUNDS = 3  # of which the median is taken
@@ -71,7 +71,7 @@ def measure(prefix: Prefix, store: Store, uses: int) -> dict[str, Any]:
     prefix.compute(few)  # the first is always slow
     once = _seconds(lambda: prefix.compute(few)) / len(few)
     budget = min(PROBE_SECONDS, PROBE_SHARE * once * len(prefix.numbers) * uses)
-    most = min(FILL_BATCH, len(prefix.numbers))
+    most = min(BATCH, len(prefix.numbers))
     count = int(np.clip(budget / once / (PROBE_ROUNDS + 1), len(few), most))
     some = prefix.numbers[-count:]  # the longest, if they differ
     results: list[dict[str, torch.Tensor]] = []

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 from platform import features
 from platform.features import Store, StoreError, layout_of
+from platform.prefix import chunks
 
-ROWS = 100
+ROWS = 200  # three batches and a part of one
 LAYOUT = {"x": ((3,), "float32"), "map": ((2, 4, 5), "float32")}
 SIZE = ROWS * (3 + 40) * 4
 
@@ -65,10 +67,27 @@ def test_what_is_quick_to_compute_is_claimed_in_larger_blocks(tmp_path):
     store = Store(tmp_path, 10**9)
     layout = {"x": ((1024,), "float32")}
     taken = {seconds: store.open({"s": seconds}, 3000, layout, seconds).block_rows for seconds in (1.0, 1e-3, 0.0)}
-    assert taken == {1.0: 47, 1e-3: 500, 0.0: 3000}
-    assert store.open({"s": 0.0}, 3000, layout, 1.0).block_rows == 3000, "as the entry was made"
+    assert taken == {1.0: 64, 1e-3: 512, 0.0: 3008}
+    assert store.open({"s": 0.0}, 3000, layout, 1.0).block_rows == 3008, "as the entry was made"
     huge = store.open({"s": "large rows"}, 100, {"x": ((1 << 18,), "float32")}, 0.0)
     assert huge.block_rows == 64
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 5000), st.floats(0, 2))
+def test_how_quick_the_machine_is_does_not_change_which_rows_are_computed_together(rows_, seconds):
+    with tempfile.TemporaryDirectory() as folder:
+        entry = Store(Path(folder), 10**9).open({}, rows_, LAYOUT, seconds)
+        batches: list[tuple[int, int]] = []
+
+        def compute(where: slice) -> dict[str, torch.Tensor]:
+            batches.extend((int(chunk[0]), len(chunk)) for chunk in chunks(where))
+            return rows(where)
+
+        entry.fill(compute)
+        entry.close()
+    size = features.BATCH
+    assert batches == [(first, min(size, rows_ - first)) for first in range(0, rows_, size)]
 
 
 def test_other_facts_are_another_entry(store):
@@ -100,7 +119,7 @@ def test_a_changed_byte_is_noticed_and_its_block_made_again(tmp_path_factory, pl
         file.write(bytes([byte ^ change]))
     assert store.find({}) is None
     again = store.open({}, ROWS, LAYOUT)
-    assert 0 < again.fill(rows) <= features.LEAST_ROWS
+    assert 0 < again.fill(rows) <= features.BATCH
     assert len(again.altered) == 1
     check(again)
     again.close()
@@ -162,11 +181,11 @@ def test_when_a_writer_is_killed_another_goes_on_where_it_was(store):
         env={**os.environ, "PYTHONPATH": path},
     )
     assert writer.stdout.readline() == "at 0\n"
-    assert writer.stdout.readline() == "at 32\n"
+    assert writer.stdout.readline() == "at 64\n"
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     entry = store.open({}, ROWS, LAYOUT)
-    assert entry.fill(rows) == ROWS - features.LEAST_ROWS
+    assert entry.fill(rows) == ROWS - features.BATCH
     check(entry)
 
 
@@ -191,7 +210,7 @@ def test_several_share_the_work_and_none_is_done_twice(store):
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    assert sorted(computed.get() for _ in range(4)) == [0, 32, 64, 96]
+    assert sorted(computed.get() for _ in range(4)) == [0, 64, 128, 192]
 
 
 def test_what_was_unused_longest_makes_room(tmp_path):

@@ -94,7 +94,7 @@ def test_weights_and_scores_are_the_same_with_the_store(name, settings, train, t
     if "architecture=ssdlite" in settings:
         # Its BatchNorm over a few places blows rounding errors up: 1e-7 in the images moves its weights by 0.01. In
         # batches of one size the frozen stages' outputs are the same to the bit.
-        monkeypatch.setattr(prefix, "FILL_BATCH", 4)
+        monkeypatch.setattr(prefix, "BATCH", 4)
     # With Adam's usual epsilon a gradient that is nothing but rounding error becomes a whole step.
     monkeypatch.setattr(torch.optim, "AdamW", functools.partial(torch.optim.AdamW, eps=1e-2))
     plain, plain_scores = train(name, settings, None)
