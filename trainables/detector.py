@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import tv_tensors
-from torchvision.ops import nms
+from torchvision.ops import box_iou, nms
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
@@ -408,13 +408,21 @@ def _draw_test(data: DetectionArrays, number: int, shown: Mapping[str, Tensor]) 
 def _draw_mistakes(
     data: DetectionArrays, number: int, shown: Mapping[str, Tensor], missed: Sequence[int], wrong: Sequence[int]
 ) -> Image.Image:
-    """A test image, twice as large, with the boxes that were missed and the detections that are wrong."""
+    """A test image, twice as large, with the boxes that were missed and the detections that are wrong.
+
+    A detection over a missed box is one mistake to the eye, "4, not 6": two plates there would hide each other.
+    """
     target = data.target(number)
-    boxes = torch.cat([target["boxes"][list(missed)], shown["boxes"][list(wrong)]])
-    labels = [*target["labels"][list(missed)].tolist(), *shown["labels"][list(wrong)].tolist()]
-    words = ["missed"] * len(missed) + ["wrong"] * len(wrong)
-    names = [f"{word}: {data.classes[label - 1]}" for word, label in zip(words, labels, strict=True)]
-    colours = [1] * len(missed) + [5] * len(wrong)
+    missed_boxes, wrong_boxes = target["boxes"][list(missed)], shown["boxes"][list(wrong)]
+    lost, told = ([data.classes[n - 1] for n in each.tolist()]
+                  for each in (target["labels"][list(missed)], shown["labels"][list(wrong)]))  # fmt: skip
+    over = box_iou(wrong_boxes, missed_boxes) >= mistakes.FOUND_IOU
+    names = [f"{name}, not {lost[int(row.int().argmax())]}" if row.any() else f"wrong: {name}"
+             for name, row in zip(told, over, strict=True)]  # fmt: skip
+    alone = [k for k in range(len(lost)) if not over[:, k].any()]
+    boxes = torch.cat([wrong_boxes, missed_boxes[alone]])
+    names += [f"missed: {lost[k]}" for k in alone]
+    colours = [5] * len(wrong) + [1] * len(alone)
     image = pictures.draw_boxes(_enlarged(data, number), (boxes * 2).tolist(), names, colours)
     return pictures.captioned(image, f"{len(missed)} missed, {len(wrong)} wrong")
 
