@@ -20,15 +20,23 @@ def hear_ctrl_c() -> None:
         raise KeyboardInterrupt
 
     _heard.clear()
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _swallowed
     ours = threading.current_thread() is threading.main_thread()
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's "&" makes deaf to it
         signal.signal(signal.SIGINT, hear)
 
 
+def _swallowed(error: "sys.UnraisableHookArgs") -> None:
+    """Where nothing can be raised, in a destructor say, Ctrl-C is not lost but noted, and nothing is printed."""
+    if not issubclass(error.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(error)
+
+
 def if_heard() -> None:
     """
     Raises:
-        KeyboardInterrupt: There was one since `hear_ctrl_c`, whatever became of it.
+        KeyboardInterrupt: There was one, or a SIGTERM, since `hear_ctrl_c`, whatever became of it.
     """
     if _heard.is_set():
         raise KeyboardInterrupt
@@ -40,6 +48,7 @@ def stop_on_sigterm() -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         heard = signal.getsignal(signal.SIGINT)
         if not callable(heard):
+            _heard.set()
             raise KeyboardInterrupt
         heard(signal.SIGINT, frame)  # Python's, or Ray's while it runs trials
 

@@ -33,3 +33,32 @@ def test_ctrl_c_ends_a_command_with_a_word(begun):
     begun.send_signal(signal.SIGINT)
     assert begun.communicate(timeout=30)[1] == "Interrupted. All is kept.\n"
     assert begun.returncode == 130
+
+
+SWALLOWED = """
+import signal, sys, time
+signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))
+from platform.signals import end_with, if_heard, stop_on_sigterm
+class Slow:
+    def __del__(self):
+        print("begun", flush=True)
+        time.sleep(60)
+def main():
+    stop_on_sigterm()
+    Slow()
+    if_heard()
+    return 0
+end_with(main, "All is kept.")
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "before"), [(signal.SIGINT, "default_int_handler"), (signal.SIGTERM, "SIG_IGN")], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_what_is_swallowed_where_nothing_can_be_raised_is_heard_all_the_same(how, before):
+    command = [sys.executable, "-c", SWALLOWED, before]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(how)
+        assert process.communicate(timeout=30)[1] == "Interrupted. All is kept.\n"
+    assert process.returncode == 130
