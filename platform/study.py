@@ -191,9 +191,9 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
     lists: dict[str, Any] = {key: [] for key in ("baselines", "left_out", "no_map")}
     judged: dict[str, Any] = {"best": None, **lists, "references": {}, "confirmation": None}
     if best is not None and not interrupted:
-        console.print("Scoring on the test split …")
         ended = {"trials": trials, "out_of_time": left and out_of_time, "out_of_money": left and out_of_money}
         try:
+            console.print("Scoring on the test split …")
             judgement = outcome.judge(plan, trials, best, ledger, data, _result_before(request.folder))
             judged = {key: getattr(judgement, key) for key in judged}
             model_card.write(request.folder / BEST, plan, judged | ended)
