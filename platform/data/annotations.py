@@ -22,6 +22,7 @@ class Kind(StrEnum):
     BROKEN_IMAGE = "broken image"
     OTHER_SIZE = "annotation made for another image size"
     UNKNOWN_CLASS = "unknown class"
+    NO_BOX = "label without a box"
     CROWD = "crowd box"
     NOT_FINITE = "box of no finite numbers"
     NO_AREA = "box of no area"

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from platform.data import coco, images, voc, yolo
+from platform.data import coco, csv_boxes, images, voc, yolo
 from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage
 from platform.data.arrays import in_threads
 from platform.data.boxes import mend
@@ -18,7 +18,7 @@ from platform.data.findings import Findings, Repair, counted, leaks, told
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError, raise_if_any
 
-LAYOUTS = (voc, coco, yolo)
+LAYOUTS = (csv_boxes, voc, coco, yolo)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class DetectionDataset:
 
     Attributes:
         root: Absolute.
-        layout: "COCO", "Pascal VOC" or "YOLO".
+        layout: "CSV", "COCO", "Pascal VOC" or "YOLO".
         classes: Sorted names of the classes that have a box.
         examples: Ordered by path below the root.
         splits_given: Whether the data set said itself what is training data.
