@@ -55,8 +55,8 @@ def _clean(p: argparse.ArgumentParser) -> None:
     p.add_argument("dir", type=Path, metavar="DIR", help="what fetch made, or COCO, Pascal VOC, YOLO, CSV")
     p.add_argument("--aliases", type=Path, metavar="FILE", help="CSV with the columns alias and class")
     p.add_argument("--decisions", type=Path, metavar="FILE", help="an edited cleaning/labels.csv: its column decision")
-    p.add_argument("--merge-at", type=float, default=0.92, metavar="SCORE", help="likeness from which labels are merged "
-                   "(default 0.92)")  # fmt: skip
+    p.add_argument("--merge-at", type=float, default=0.92, metavar="SCORE", help="likeness from which labels are "
+                   "merged (default 0.92)")  # fmt: skip
     p.add_argument("--ask-at", type=float, default=0.8, metavar="SCORE", help="likeness from which a person is asked "
                    "(default 0.8)")  # fmt: skip
     p.add_argument("--min-image", type=int, default=32, metavar="PX", help="shorter side of an image (default 32)")

@@ -28,7 +28,7 @@ def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
     """
     handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
-        with open(handle, "w", encoding="utf-8", newline="") as stream:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             table = csv.DictWriter(stream, columns, lineterminator="\n")
             table.writeheader()
             table.writerows({key: _written(value) for key, value in row.items()} for row in rows)
