@@ -14,6 +14,7 @@ from pathlib import Path
 from platform.errors import EXIT_BAD_INPUT
 from platform.signals import end_with
 
+USER_AGENT = "platform-tune-dataset/0.1"
 KEPT = "What was done is kept; the same command goes on."
 
 
@@ -34,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
 def _fetch(p: argparse.ArgumentParser) -> None:
     p.add_argument("list", type=Path, metavar="LIST", help="CSV, TSV or JSON lines with url, label, box")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the images and tables go")
+    for what, many in (("url", "addresses"), ("label", "labels"), ("box", "boxes")):
+        p.add_argument(f"--{what}-column", metavar="NAME", help=f"of {many} (default: what is usually called so)")
+    p.add_argument("--encoding", default="detect", metavar="NAME", help="of the list, utf-8 say (default: detected)")
     p.add_argument("--box", choices=("xyxy", "xywh", "cxcywh"), help="what a box's four numbers are (default: told by "
                    "the columns' names, else xyxy)")  # fmt: skip
     p.add_argument("--concurrent", type=int, default=32, metavar="N", help="connections at a time (default 32)")
@@ -47,6 +51,8 @@ def _fetch(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--again", action="store_true", help="also ask again what failed in an earlier run and may have passed"
     )
+    p.add_argument("--user-agent", default=USER_AGENT, metavar="TEXT", help="what servers are told who asks; some want "
+                   f"an address to complain to (default {USER_AGENT})")  # fmt: skip
     p.add_argument("--allow", action="append", default=[], metavar="NETWORK", help="a private network that may be "
                    "reached, e.g. 10.1.0.0/16; may be given several times")  # fmt: skip
 
