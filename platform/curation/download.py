@@ -107,13 +107,14 @@ def parse(text: str, base: URL | None = None) -> URL:
     try:
         url = URL(text, encoded=bool(_AS_WRITTEN.fullmatch(text)))
         url = base.join(url) if base else url
+        host, _ = url.raw_host, url.port  # which are looked at now, and may be wrong
     except ValueError as error:
         raise Failure(Outcome.NOT_A_URL, _short(error)) from error
     if not url.scheme:
         raise Failure(Outcome.NOT_A_URL, "no http:// or https:// before it")
     if url.scheme not in _SCHEMES:
         raise Failure(Outcome.UNSUPPORTED_SCHEME, _short(url.scheme))
-    if not url.raw_host:
+    if not host:
         raise Failure(Outcome.NOT_A_URL, "no host")
     return url
 
@@ -196,6 +197,8 @@ def _failure(error: Exception, limits: Limits) -> Failure:
     if isinstance(error, TimeoutError):
         return Failure(Outcome.TIMEOUT, f"not whole after {limits.timeout:g} s", passing=True)
     unsafe = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    if isinstance(error, aiohttp.ClientResponseError):  # not HTTP, or not as it should be
+        reason = error.message
     return Failure(Outcome.CONNECTION_FAILED, _short(reason) or type(error).__name__, passing=not unsafe)
 
 
@@ -220,4 +223,4 @@ def _retry_after(text: str) -> float | None:
 
 
 def _short(value: object) -> str:
-    return printable(value)[:_LONGEST_DETAIL]
+    return " ".join(printable(value).split())[:_LONGEST_DETAIL]

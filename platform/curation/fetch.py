@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,7 +88,12 @@ def _fetch_all(asked: Request, urls: Sequence[str], manifest: Manifest, console:
         ExceptionGroup: Of OSError: something could not be written.
     """
     counts: Counter[Outcome] = Counter()
-    with _asyncio_hears_ctrl_c(), progress(console, "asked", len(urls)) as advance:
+    with (
+        _asyncio_hears_ctrl_c(),
+        warnings.catch_warnings(),
+        progress(console, "asked", len(urls)) as advance,
+    ):
+        warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is its outcome
 
         def done(record: Record) -> None:
             manifest.add(record)

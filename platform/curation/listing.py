@@ -20,7 +20,7 @@ from platform.data import tables
 from platform.errors import Fault, InputError, raise_if_any
 
 _DELIMITERS = ",;\t"  # where the suffix does not say it
-_LONGEST = 2**20  # characters of a CSV field
+_LONGEST = 2**20  # characters of a first line
 _TRIED = 100  # lines of JSON among which one must have an address
 _TOLD = 20  # columns that a fault names
 _SHAPE = "a list must be CSV, TSV or JSON lines"
@@ -61,7 +61,7 @@ class Listing:
         """Its rows, in order.
 
         Raises:
-            UnicodeDecodeError: Its bytes are not what `encoding` says.
+            UnicodeError: Its bytes are not what `encoding` says.
         """
         with self.file.open(encoding=self.encoding, errors=self.errors, newline="") as stream:
             if self.delimiter is None:
@@ -90,18 +90,18 @@ def open_list(file: Path, chosen: Chosen, encoding: str = tables.DETECT) -> List
             notes = (*guessed, *_damage(damaged))
         with file.open(encoding=encoding, errors=errors, newline="") as stream:
             delimiter, names = _shape(stream, file, chosen)
-    except UnicodeDecodeError as error:
-        raise wrong_encoding(file, error) from error
+    except UnicodeError as error:
+        raise wrong_encoding(file, encoding, error) from error
     except (OSError, LookupError) as error:
         raise InputError(Fault("the list must be readable", f"{file}: {error}", "Check it.")) from error
     raise_if_any(_column_faults(file, names, chosen))
     return Listing(file, encoding, errors, delimiter, names, chosen, notes)
 
 
-def wrong_encoding(file: Path, error: UnicodeDecodeError) -> InputError:
+def wrong_encoding(file: Path, encoding: str, error: UnicodeError) -> InputError:
     """What is told where a list's bytes are not what was said or guessed."""
-    found = f"{error.object[error.start : error.start + 4]!r} in {file}"
-    return InputError(Fault(f"the list must be {error.encoding} throughout", found, "Give another --encoding."))
+    rule, remedy = f"the list must be {encoding} throughout", "Save it as UTF-8, or give another --encoding."
+    return InputError(Fault(rule, f"{file}: {error}", remedy))
 
 
 def _damage(repairs: Sequence[Any]) -> list[str]:
@@ -174,6 +174,9 @@ def _json_records(stream: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
 def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: Chosen) -> Iterator[Row]:
     columns = find(tuple(names), chosen)
     for line, fields in islice(_fields(stream, delimiter, len(names)), 1, None):
+        if fields is None:
+            yield Row(line, None, faults=(f"a field of more than {csv.field_size_limit():,} characters",))
+            continue
         if len(fields) > len(names):
             yield Row(line, None, faults=(f"{len(fields)} fields, the first line has {len(names)}",))
             continue
@@ -197,9 +200,11 @@ class _Lines(Iterator[str]):
         del self.taken[1:]
 
 
-def _fields(stream: TextIO, delimiter: str, width: int) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the number of its first line; without empty fields beyond the width."""
-    csv.field_size_limit(_LONGEST)
+def _fields(stream: TextIO, delimiter: str, width: int) -> Iterator[tuple[int, list[str] | None]]:
+    """The rows that are not blank, each with the number of its first line; without empty fields beyond the width.
+
+    None are the fields of one that cannot be read.
+    """
     lines = _Lines(stream)
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     number = 1
@@ -211,18 +216,17 @@ def _fields(stream: TextIO, delimiter: str, width: int) -> Iterator[tuple[int, l
         if fields is None or (len(lines.taken) > 1 and len(fields) != width):
             lines.give_back()
             fields = _alone(lines.taken[0], delimiter, width)
-        if any(field.strip() for field in fields):
+        if fields is None or any(field.strip() for field in fields):
             yield number, fields
         number += len(lines.taken)
 
 
-def _alone(line: str, delimiter: str, width: int) -> list[str]:
+def _alone(line: str, delimiter: str, width: int) -> list[str] | None:
     """The fields of a line whose quotes do not fit: read such that there are as many as there should, or nearly."""
-    readings = [[line]]
-    for quoting in (csv.QUOTE_NONE, csv.QUOTE_MINIMAL):
-        fields = _next(csv.reader([line], delimiter=delimiter, quoting=quoting), width)
-        readings.append(fields or [])
-    return max(reversed(readings), key=lambda fields: len(fields) if len(fields) <= width else 0)
+    with_quotes = _next(csv.reader([line], delimiter=delimiter), width)
+    without = _next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE), width)
+    readings = [fields for fields in (with_quotes, without) if fields is not None]
+    return max(readings, key=lambda fields: len(fields) if len(fields) <= width else 0, default=None)
 
 
 def _next(rows: Iterator[list[str]], width: int) -> list[str] | None:

@@ -4,7 +4,6 @@ A process may be killed at any time: its last line may be torn, and is then drop
 list's order, and with them what could not be read of the list.
 """
 
-import errno
 import json
 import os
 import tempfile
@@ -113,8 +112,8 @@ class Manifest:
     def _write(self, line: bytes) -> None:
         start = self._file.seek(0, os.SEEK_END)
         try:
-            if self._file.write(line) != len(line):  # a full disk takes a part, and raises at the next
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._root / NAME))
+            if (written := self._file.write(line)) < len(line):
+                self._file.write(line[written:])  # a full disk takes a part, and raises at the next
         except OSError:
             self._file.truncate(start)
             raise

@@ -42,8 +42,8 @@ def scan(listing: Listing) -> Scan:
                 found.urls.setdefault(row.url)
                 if row.split:
                     found.splits.setdefault(row.url, row.split)
-    except UnicodeDecodeError as error:
-        raise wrong_encoding(listing.file, error) from error
+    except UnicodeError as error:
+        raise wrong_encoding(listing.file, listing.encoding, error) from error
     if not found.urls:
         remedy = f"The first that could not be read is {found.first_fault}." if found.faults else "Fill it."
         raise InputError(Fault("a list must have a row with an address", f"{found.rows:,} in {listing.file}", remedy))

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})
 
 # Pillow warns above its own limit and refuses above twice that: with ours in its place it is silent on what we accept.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what is too large is refused, and told
 Image.init()  # `formats` knows only the decoders already loaded, and loading them from several threads is a race
 
 

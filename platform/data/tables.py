@@ -37,7 +37,7 @@ _MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_WESTERN = "cp1252"  # Windows' Latin-1, by far the most frequent, taken where it is hardly less likely than the best
+_WINDOWS = ("cp1252", "cp1251")  # by far the most frequent, taken where it is hardly less likely than the best
 _HARDLY_LESS = (0.02, 0.1)  # in charset-normalizer's measures of chaos and coherence, both from 0 to 1
 _TOLD = 5  # lines that a fault names
 _BATCH = 1024  # rows of a Parquet file that are unpacked at a time
@@ -125,7 +125,8 @@ def detect(data: bytes, name: str) -> tuple[str, tuple[str, ...], tuple[Repair, 
         raise InputError(Fault(rule, found, "Save it as UTF-8, or give its encoding."))
     chaos, coherence = best.chaos + _HARDLY_LESS[0], best.coherence - _HARDLY_LESS[1]
     likely = [match for match in matches if match.chaos <= chaos and match.coherence >= coherence]
-    guess = _WESTERN if any(_WESTERN in match.could_be_from_charset for match in likely) else best.encoding
+    possible = {name for match in likely for name in match.could_be_from_charset}
+    guess = next((name for name in _WINDOWS if name in possible), best.encoding)
     note = f"{name} is not UTF-8 and was read as {guess}, a guess: give its encoding if letters came out wrong"
     return guess, (note,), ()
 
