@@ -24,7 +24,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.dataset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _fetch(commands.add_parser("fetch", help="a list of addresses → images, fetched.csv, manifest.jsonl"))
+    direct = "Servers are asked directly: no proxy of the environment is used, and no cookie kept."
+    _fetch(
+        commands.add_parser("fetch", help="a list of addresses → images, fetched.csv, manifest.jsonl", epilog=direct)
+    )
     _clean(commands.add_parser("clean", help="labels, boxes and images put in order → cleaned.csv, cleaning/"))
     _split(commands.add_parser("split", help="training, validation and test → split.csv"))
     _convert(commands.add_parser("convert", help="one layout → another"))

@@ -73,7 +73,8 @@ def _run(asked: Request, listed: Scan, console: Console) -> int:
         fetch_view.tell_known(console, len(listed.urls) - len(todo), altered, len(todo))
         began = time.monotonic()
         _fetch_all(asked, todo, manifest, console)
-        console.print(f"{len(todo):,} asked in {time.monotonic() - began:.1f} s\n")
+        if todo:
+            console.print(f"{len(todo):,} asked in {time.monotonic() - began:.1f} s\n")
         written = fetched.write(asked.out, asked.listing, manifest.known, listed.splits)
         fetch_view.tell_result(console, asked.out, listed, manifest, written)
         manifest.finish(asked.listing.rows())

@@ -95,7 +95,7 @@ def _tell_boxes(console: Console, written: Fetched) -> None:
 def _line(console: Console, text: str, style: str = "") -> None:
     """A line that may hold text from elsewhere: nothing in it steers the terminal."""
     plain = "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
-    console.print(Text(plain, style=style), soft_wrap=True)
+    console.print(Text(plain.rstrip(), style=style), soft_wrap=True)
 
 
 def _short(text: str) -> str:
