@@ -70,7 +70,7 @@ def _run(asked: Request, listed: Scan, console: Console) -> int:
         if asked.again:
             manifest.forget([url for url, known in manifest.known.items() if known.outcome in AGAIN])
         todo = [url for url in listed.urls if url not in manifest.known]
-        fetch_view.tell_known(console, len(listed.urls) - len(todo), altered, len(todo))
+        fetch_view.tell_known(console, len(listed.urls) - len(todo), altered, manifest.damaged, len(todo))
         began = time.monotonic()
         _fetch_all(asked, todo, manifest, console)
         if todo:

@@ -39,10 +39,12 @@ def tell_list(console: Console, listing: Listing, scan: Scan) -> None:
         _line(console, note, "yellow")
 
 
-def tell_known(console: Console, known: int, altered: int, to_ask: int) -> None:
+def tell_known(console: Console, known: int, altered: int, damaged: int, to_ask: int) -> None:
     """What is left to do."""
     if altered:
         _line(console, f"{altered:,} images are gone or were altered since: fetched again", "yellow")
+    if damaged:
+        _line(console, f"{damaged:,} lines of {manifest.NAME} cannot be read: asked again", "yellow")
     if known:
         _line(console, f"{known:,} are known from an earlier run, {to_ask:,} are asked")
 

@@ -185,6 +185,19 @@ def test_images_that_are_gone_or_altered_are_fetched_again(server, tmp_path):
     assert (tmp_path / "out" / "fetched.csv").stat().st_mtime_ns == table  # nothing changed in it
 
 
+def test_lines_of_the_manifest_that_cannot_be_read_are_told_and_asked_again(server, tmp_path, capsys):
+    server.pages = {f"/{n}": answer(logo(n)) for n in range(3)}
+    listing = write_list(tmp_path / "list.csv", [server.url(path) for path in server.pages])
+    assert fetch(listing, tmp_path / "out") == 0
+    file = tmp_path / "out" / "manifest.jsonl"
+    first, second, third = file.read_text().splitlines()
+    file.write_text("\n".join([first[:50], second.replace('"images/', '"../'), third, "null", ""]))
+    assert fetch(listing, tmp_path / "out") == 0
+    assert "3 lines of manifest.jsonl cannot be read" in capsys.readouterr().out
+    assert server.hits == {"/0": 2, "/1": 2, "/2": 1}
+    assert [line["outcome"] for line in manifest(tmp_path / "out")] == ["fetched"] * 3
+
+
 def test_a_list_that_grows_shrinks_and_comes_back(server, tmp_path, capsys):
     server.pages = {f"/{n}": answer(logo(n)) for n in range(5)}
     urls = [server.url(path) for path in server.pages]
