@@ -14,6 +14,7 @@ from pathlib import Path
 from platform.errors import EXIT_BAD_INPUT
 from platform.signals import end_with
 
+USER_AGENT = "platform-tune-dataset/0.1"
 KEPT = "What was done is kept; the same command goes on."
 
 
@@ -23,7 +24,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.dataset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _fetch(commands.add_parser("fetch", help="a list of addresses → images, fetched.csv, manifest.jsonl"))
+    direct = "Servers are asked directly: no proxy of the environment is used, and no cookie kept."
+    _fetch(
+        commands.add_parser("fetch", help="a list of addresses → images, fetched.csv, manifest.jsonl", epilog=direct)
+    )
     _clean(commands.add_parser("clean", help="labels, boxes and images put in order → cleaned.csv, cleaning/"))
     _split(commands.add_parser("split", help="training, validation and test → split.csv"))
     _convert(commands.add_parser("convert", help="one layout → another"))
@@ -34,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
 def _fetch(p: argparse.ArgumentParser) -> None:
     p.add_argument("list", type=Path, metavar="LIST", help="CSV, TSV or JSON lines with url, label, box")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the images and tables go")
+    for what, many in (("url", "addresses"), ("label", "labels"), ("box", "boxes")):
+        p.add_argument(f"--{what}-column", metavar="NAME", help=f"of {many} (default: what is usually called so)")
+    p.add_argument("--encoding", default="detect", metavar="NAME", help="of the list, utf-8 say (default: detected)")
     p.add_argument("--box", choices=("xyxy", "xywh", "cxcywh"), help="what a box's four numbers are (default: told by "
                    "the columns' names, else xyxy)")  # fmt: skip
     p.add_argument("--concurrent", type=int, default=32, metavar="N", help="connections at a time (default 32)")
@@ -47,6 +54,8 @@ def _fetch(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--again", action="store_true", help="also ask again what failed in an earlier run and may have passed"
     )
+    p.add_argument("--user-agent", default=USER_AGENT, metavar="TEXT", help="what servers are told who asks; some want "
+                   f"an address to complain to (default {USER_AGENT})")  # fmt: skip
     p.add_argument("--allow", action="append", default=[], metavar="NETWORK", help="a private network that may be "
                    "reached, e.g. 10.1.0.0/16; may be given several times")  # fmt: skip
 
@@ -94,12 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from platform.errors import InputError
-    from platform.view import print_error
 
     console = Console(highlight=False, soft_wrap=True)
     try:
         return importlib.import_module(f"platform.curation.{options.command}").run(options, console)
     except InputError as error:
+        from platform.view import print_error  # with all that a study needs, which takes seconds
+
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
 

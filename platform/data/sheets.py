@@ -68,11 +68,13 @@ def columns(file: Path) -> list[str]:
 def _lines(stream: TextIO) -> list[list[str]]:
     first = stream.readline()
     stream.seek(0)
-    csv.field_size_limit(_LONGEST)
+    limit = csv.field_size_limit(_LONGEST)  # of all readers: put back below
     try:
         return list(csv.reader(stream, delimiter=max(",;\t", key=first.count)))
     except csv.Error as error:
         raise ValueError(str(error)) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _written(value: Any) -> Any:

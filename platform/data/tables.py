@@ -37,7 +37,7 @@ _MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_WESTERN = "cp1252"  # Windows' Latin-1, by far the most frequent, taken where it is hardly less likely than the best
+_WINDOWS = ("cp1252", "cp1251")  # by far the most frequent, taken where it is hardly less likely than the best
 _HARDLY_LESS = (0.02, 0.1)  # in charset-normalizer's measures of chaos and coherence, both from 0 to 1
 _TOLD = 5  # lines that a fault names
 _BATCH = 1024  # rows of a Parquet file that are unpacked at a time
@@ -81,7 +81,10 @@ def read(file: Path, name: str, wanted: Collection[str], encoding: str = DETECT)
         data = file.read_bytes()
     except OSError as error:
         raise InputError(Fault("a data file must be readable", f"{name}: {error}", "Check it.")) from error
-    text, notes, repairs = _decode(data, name, encoding)
+    notes, repairs = tuple[str, ...](), tuple[Repair, ...]()
+    if encoding == DETECT:
+        encoding, notes, repairs = detect(data, name)
+    text = _decode(data, name, encoding, "replace" if repairs else "strict")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         remedy = "Save it as UTF-8; give its encoding if it is UTF-16 without a mark."
@@ -97,20 +100,24 @@ def read(file: Path, name: str, wanted: Collection[str], encoding: str = DETECT)
     return Table([f"line {number}" for number in numbers], columns, others, notes, repairs)
 
 
-def _decode(data: bytes, name: str, encoding: str) -> tuple[str, tuple[str, ...], tuple[Repair, ...]]:
-    if encoding != DETECT:
-        return _decode_as(data, name, encoding), (), ()
+def detect(data: bytes, name: str) -> tuple[str, tuple[str, ...], tuple[Repair, ...]]:
+    """The encoding of a text; what was guessed about it; and the lines that it does not fit, to be read as \ufffd.
+
+    Raises:
+        InputError: Nothing fits.
+    """
     for mark, marked in _MARKS.items():
         if data.startswith(mark):
-            return _decode_as(data, name, marked), (), ()
+            return marked, (), ()
     try:
-        return data.decode("utf-8"), (), ()
+        data.decode("utf-8")
+        return "utf-8", (), ()
     except UnicodeDecodeError:
         lines = [(n, line) for n, line in enumerate(data.split(b"\n"), start=1) if not line.isascii()]
     damaged = [number for number, line in lines if "\ufffd" in line.decode("utf-8", "replace")]
     if len(damaged) < len(lines) / 2:
         repairs = [Repair("bytes that are not UTF-8", f"{name} line {number}", "read as \ufffd") for number in damaged]
-        return data.decode("utf-8", "replace"), (), tuple(repairs)
+        return "utf-8", (), tuple(repairs)
     matches = from_bytes(b"\n".join(line for _, line in lines))  # the others are the same in all, and would hide them
     best = matches.best()
     if best is None:
@@ -118,14 +125,15 @@ def _decode(data: bytes, name: str, encoding: str) -> tuple[str, tuple[str, ...]
         raise InputError(Fault(rule, found, "Save it as UTF-8, or give its encoding."))
     chaos, coherence = best.chaos + _HARDLY_LESS[0], best.coherence - _HARDLY_LESS[1]
     likely = [match for match in matches if match.chaos <= chaos and match.coherence >= coherence]
-    guess = _WESTERN if any(_WESTERN in match.could_be_from_charset for match in likely) else best.encoding
+    possible = {name for match in likely for name in match.could_be_from_charset}
+    guess = next((name for name in _WINDOWS if name in possible), best.encoding)
     note = f"{name} is not UTF-8 and was read as {guess}, a guess: give its encoding if letters came out wrong"
-    return _decode_as(data, name, guess), (note,), ()
+    return guess, (note,), ()
 
 
-def _decode_as(data: bytes, name: str, encoding: str) -> str:
+def _decode(data: bytes, name: str, encoding: str, errors: str) -> str:
     try:
-        return data.decode(encoding)
+        return data.decode(encoding, errors)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"{data[error.start : error.start + 4]!r} in {name} line {line}"

@@ -1,0 +1,128 @@
+"""Which addresses may be reached: those of the public internet, and what the user allows besides.
+
+An address in a list, or in a redirect, may lead into the network of whoever reads the list: to a router's page, a data
+base without a password, a cloud's metadata with its keys (server-side request forgery). So each address is judged at
+the moment a socket for it is made. Whatever was written, resolved or rebound before, nothing lies between that and the
+connection.
+
+The tables follow IANA's registries of special-purpose addresses; `ipaddress.is_global` differs between Python's patch
+releases (CVE-2024-4032) and counts multicast as global.
+"""
+
+import socket
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from platform.errors import Fault
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_SPECIAL = tuple(
+    (ip_network(network), what)
+    for network, what in (
+        ("0.0.0.0/8", "this host"),
+        ("10.0.0.0/8", "a private network"),
+        ("100.64.0.0/10", "a provider's own network"),
+        ("127.0.0.0/8", "this machine"),
+        ("169.254.0.0/16", "link-local, where clouds keep their keys"),
+        ("172.16.0.0/12", "a private network"),
+        ("192.0.0.0/24", "reserved for protocols"),
+        ("192.0.2.0/24", "reserved for documentation"),
+        ("192.88.99.0/24", "a relay to IPv6"),
+        ("192.168.0.0/16", "a private network"),
+        ("198.18.0.0/15", "reserved for benchmarks"),
+        ("198.51.100.0/24", "reserved for documentation"),
+        ("203.0.113.0/24", "reserved for documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("168.63.129.16/32", "the host of a virtual machine in Azure"),  # in public space, and yet not public
+        ("2001::/23", "reserved for protocols, Teredo among them"),
+        ("2001:db8::/32", "reserved for documentation"),
+        ("2002::/16", "6to4, which hides another address"),
+        ("3fff::/20", "reserved for documentation"),
+        ("::1/128", "this machine"),
+        ("fc00::/7", "a private network"),
+        ("fe80::/10", "link-local"),
+        ("ff00::/8", "multicast"),
+    )
+)
+_PUBLIC_V6 = IPv6Network("2000::/3")  # all that was ever given to anyone
+_HOLD_V4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))  # IPv4-mapped, NAT64: the last four bytes
+
+
+class ForbiddenAddress(OSError):  # noqa: N818 (an outcome, not a fault of the program)
+    """No socket was made.
+
+    Attributes:
+        address: As the system writes it.
+        what: What it is.
+    """
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__("forbidden address")  # equal for all: of a host's addresses, aiohappyeyeballs then tells one
+        self.address, self.what = address, what
+
+
+class Gate:
+    """Makes the sockets of a `TCPConnector`, and only for addresses that may be reached."""
+
+    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+        """
+        Args:
+            allowed: Networks that may be reached although they are not public.
+        """
+        self.allowed = tuple(allowed)
+
+    def __call__(self, info: tuple) -> socket.socket:
+        """
+        Args:
+            info: As of `socket.getaddrinfo`: family, type, protocol, name, (address, port, …).
+
+        Raises:
+            ForbiddenAddress: It is not to be reached.
+        """
+        family, kind, protocol, _, place = info
+        what = forbidden(place[0], self.allowed)
+        if what is not None:
+            raise ForbiddenAddress(place[0], what)
+        return socket.socket(family, kind, protocol)
+
+
+def forbidden(address: str, allowed: Iterable[Network] = ()) -> str | None:
+    """What an address is that must not be reached; None if it may be.
+
+    Args:
+        address: IPv4 or IPv6, the latter perhaps with a zone: "fe80::1%eth0".
+        allowed: Networks that may be reached.
+    """
+    try:
+        parsed = _inner(ip_address(address))
+    except ValueError:
+        return "no address"
+    if any(parsed in network for network in allowed):
+        return None
+    special = next((what for network, what in _SPECIAL if parsed in network), None)
+    if special is None and parsed.version == 6 and parsed not in _PUBLIC_V6:
+        return "not given to anyone"
+    return special
+
+
+def networks(texts: Iterable[str]) -> tuple[list[Network], list[Fault]]:
+    """The networks that were allowed, and what is wrong with those that are none."""
+    found: list[Network] = []
+    faults = []
+    for text in texts:
+        try:
+            found.append(ip_network(text.strip()))
+        except ValueError as error:
+            remedy = "Write an address or a network, 10.1.0.0/16 say."
+            faults.append(Fault("--allow must be a network", f"{text} ({error})", remedy))
+    return found, faults
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that is reached through an IPv6 address, where it holds one."""
+    if isinstance(address, IPv6Address) and any(address in network for network in _HOLD_V4):
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
