@@ -6,11 +6,13 @@ keep their steps, and all that ASHA compares after an epoch has seen as many exa
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+TAIL = 10  # times as many images as half of the classes have: then the most frequent one makes the others a tail
 GROUPS = {"rare": 10, "common": 100, "frequent": math.inf}  # up to how many training images its classes have
 
 
@@ -22,6 +24,21 @@ def counts(labels: Iterable[Collection[int]]) -> Counter[int]:
 def group_of(images: int) -> str:
     """Which of GROUPS a class is in that occurs in so many training images."""
     return next(name for name, most in GROUPS.items() if images <= most)
+
+
+def advice(images: Sequence[int]) -> str:
+    """What is to be told of a long tail, "" where there is none.
+
+    Args:
+        images: In how many training images each class is.
+    """
+    median, most = statistics.median(images), max(images)
+    if most <= TAIL * median:
+        return ""
+    return (
+        f"half of the {len(images)} classes are in at most {median:.0f} training images, the most frequent one in "
+        f"{most}: --set oversample=0,0.01,0.1 also tries to draw images of rare classes more often"
+    )
 
 
 def repeat_factors(labels: Sequence[Collection[int]], oversample: float) -> np.ndarray:

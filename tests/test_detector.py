@@ -109,6 +109,22 @@ def test_many_classes_are_validated_in_groups_and_tested_one_by_one(many, tmp_pa
     assert len(evaluation.figures["precision_recall.png"].axes[0].lines) == 1 + 2 + 6, "means, best and weakest"
 
 
+def test_a_long_tail_is_told_where_nothing_is_done_about_it(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["image,label,x1,y1,x2,y2,split"]
+    for number in range(40):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / f"{number}.png")
+        split = "train" if number < 36 else "val" if number < 38 else "test"
+        rows += [
+            f"{number}.png,{label},1,1,{20 + number % 9},30,{split}" for label in ("a", *"bcd" * (number % 35 == 0))
+        ]
+    (tmp_path / "annotations.csv").write_text("\n".join(rows))
+    [told] = detector.read([tmp_path], tmp_path, 0, SPACE).findings()[-1:]
+    assert told.startswith("half of the 4 classes are in at most 2 training images, the most frequent one in 36: --set")
+    searched = detector.read([tmp_path], tmp_path, 0, SPACE.override(["oversample=0,0.1"])).findings()
+    assert not any("oversample" in line for line in searched)
+
+
 def test_oversampling_goes_on_as_if_it_had_not_been_interrupted(many, tmp_path):
     data, settings = many[0], ["freeze_depth=3", "unfreeze=never", "oversample=0.5", "batch_size=16"]
     whole = train_on(data, tmp_path, settings)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform.examples import shuffled
-from platform.sampling import draw, group_of, repeat_factors
+from platform.sampling import advice, draw, group_of, repeat_factors
 
 FACTORS = st.lists(st.floats(1.0, 50.0), min_size=1, max_size=60).map(np.array)
 
@@ -59,3 +59,10 @@ def test_batches_are_as_many_with_rare_classes():
 
 def test_groups_are_those_of_lvis():
     assert [group_of(n) for n in (1, 10, 11, 100, 101)] == ["rare", "rare", "common", "common", "frequent"]
+
+
+def test_a_long_tail_is_told():
+    assert advice([100, 60, 10]) == advice([9, 9, 90]) == ""
+    assert advice([300, 4, 4, 5]).startswith(
+        "half of the 4 classes are in at most 4 training images, the most frequent"
+    )

@@ -4,6 +4,7 @@ python -m platform.tune detector                 # handwritten digits in photogr
 python -m platform.tune detector --data DIR      # COCO, Pascal VOC or YOLO
 """
 
+import dataclasses
 import functools
 import math
 from collections import Counter
@@ -129,7 +130,13 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "De
     # Here and not above: a model logged to MLflow predicts without the readers and what they need.
     from platform.data import detection, scenes
 
-    return detection.read(only_source(sources) or scenes.write(cache / f"scenes-{seed}", seed=seed), seed)
+    dataset = detection.read(only_source(sources) or scenes.write(cache / f"scenes-{seed}", seed=seed), seed)
+    counts = sampling.counts(example.labels for example in dataset.examples if example.split == "train")
+    advice = sampling.advice([counts[label] for label in range(len(dataset.classes))])
+    if not advice or any(space.values("oversample")):
+        return dataset
+    found = dataclasses.replace(dataset.found, warnings=(*dataset.found.warnings, advice))
+    return dataclasses.replace(dataset, found=found)
 
 
 def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
@@ -147,7 +154,7 @@ def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
         if channels < 32 or channels % 32:
             faults.append(Fault("channels must be a multiple of 32 (group norm)", str(channels), "Try 64 or 128."))
     for share in space.values("oversample"):
-        if not 0 <= share < 1:
+        if isinstance(share, int | float) and not 0 <= share < 1:  # else a range
             rule, remedy = "oversample is a share of the training images, 0 (off) or more and below 1", "Try 0.01."
             faults.append(Fault(rule, str(share), remedy))
     faults += view_faults(space)
