@@ -382,11 +382,12 @@ def _in_short(scores: Mapping[str, float]) -> list[str]:
     for what, values in many.items():
         nothing = sum(value == 0 for value in values.values())
         median = statistics.median(values.values())
-        lines.append(f"{what + '…':36s}{median:.4f}, the median of {len(values)} classes; {nothing} of them have 0")
+        told = f"{median:.4f}, the median of {len(values)} classes; {nothing} scored 0; all are in the result"
+        lines.append(f"{what + '…':36s}{told}")
         ranked = sorted(values, key=lambda name: -values[name])
         ends = (ranked[: SHOWN_CLASSES // 4], ranked[-SHOWN_CLASSES // 4 :])
-        told = ([f"  {name:34s}{values[name]:.4f}" for name in end] for end in ends)
-        lines += [*next(told), "  …", *next(told)]
+        best, weakest = ([f"  {name:34s}{values[name]:.4f}" for name in end] for end in ends)
+        lines += [*best, "  …", *weakest]
     return lines
 
 
