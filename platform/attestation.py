@@ -20,6 +20,7 @@ from platform.freezing import Freezer
 CLOSE = {torch.float32: 1e-4, torch.float64: 1e-6}
 CLOSE_IF_HALF = 2e-2
 WEIGHTS = ("weight_", "loss_weight_")  # a parameter named so and after a part of the loss is what the part counts
+OVERSAMPLE = "oversample"  # a parameter of this name says whether some examples are drawn more often than others
 USED, UNUSED, FROZEN, TRAINED = "used", "not used", "frozen", "weights"  # subjects of a trial's notes
 
 
@@ -70,7 +71,9 @@ class Attestation:
             NotAsAskedError: What the task made of the configuration is something else.
         """
         self.asked, self.optimization, self.freezer, self.optimizer = asked, optimization, freezer, optimizer
-        self._examples, self._steps, self._most = 0, 0, 0
+        self._steps, self._most = 0, 0
+        self._seen: list[np.ndarray] = []  # numbers of the epoch's examples, batch by batch
+        self._oversample = dict(asked).get(OVERSAMPLE)  # not read by this: the task has to
         freezing = freezer.freezing
         backbone = sum(stage.backbone for stage in freezer.stages)
         used = {key: getattr(optimization, key) for key in vars(optimization)}
@@ -95,7 +98,8 @@ class Attestation:
         Raises:
             NotAsAskedError: The loss is not the sum of its parts with the weights that were asked for.
         """
-        self._examples, self._steps = self._examples + len(numbers), self._steps + 1
+        self._seen.append(numbers)
+        self._steps += 1
         self._most = max(self._most, len(numbers))
         weights = {part: weight for part in parts if (weight := self._weight(part)) is not None}
         if not weights or set(weights) != set(parts) - {"loss"}:
@@ -166,14 +170,25 @@ class Attestation:
         return rates
 
     def _check_batches(self) -> None:
-        asked, examples, steps, most = self.asked.get("batch_size"), self._examples, self._steps, self._most
-        self._examples = self._steps = self._most = 0
+        asked, steps, most = self.asked.get("batch_size"), self._steps, self._most
+        seen = np.concatenate(self._seen) if steps else np.zeros(0)
+        self._steps, self._most, self._seen = 0, 0, []
+        if steps and self._oversample is not None:
+            self._check_repeats(seen)
         if asked is None or not steps:
             return
         self.used["batch size"] = most
-        if most > asked or steps != -(-examples // asked):
-            found = f"{examples} examples came in {steps} batches of up to {most}"
+        if most > asked or steps != -(-len(seen) // asked):
+            found = f"{len(seen)} examples came in {steps} batches of up to {most}"
             raise NotAsAskedError(f"batch_size must be as asked for, {asked}; {found}")
+
+    def _check_repeats(self, seen: np.ndarray) -> None:
+        """Takes note of how often examples were drawn in an epoch: each once, where nothing else was asked for."""
+        _, times = np.unique(seen, return_counts=True)
+        told = "each once" if times.max() == 1 else f"{len(times)} different ones, one of them {times.max()} times"
+        self.used["drawn"] = f"{len(seen)} examples: {told}"
+        if not self._oversample and times.max() > 1:
+            raise NotAsAskedError(f"{OVERSAMPLE} must be as asked for, {self._oversample}; drawn were {told}")
 
 
 def frozen_note(freezer: Freezer) -> str:

@@ -106,9 +106,12 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     """
     load_model(folder, model)
     index_of = {name: index for index, name in _parameter_names(model, optimizer).items()}
-    state: dict[int, dict[str, torch.Tensor]] = {}
+    parameters, state = dict(model.named_parameters()), dict[int, dict[str, torch.Tensor]]()
     for key, value in load_file(folder / OPTIMIZER).items():
         name, _, slot = key.rpartition("/")
+        if value.shape == (parameter := parameters[name]).shape:
+            # In the parameter's memory format: a fused step pairs what lies at the same place, whatever the strides.
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         state.setdefault(index_of[name], {})[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return json.loads((folder / RESUME).read_text())

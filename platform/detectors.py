@@ -33,6 +33,9 @@ from platform.freezing import Stage
 
 ARCHITECTURES = ("fcos", "retinanet", "faster_rcnn", "ssdlite")
 
+# Low: average precision is taken over all scores; what is worth showing is decided at prediction.
+LEAST_SCORE = 0.02
+
 # What each torchvision loss is called here: classification, box, and quality (FCOS's centerness, the RPN's objectness).
 LOSS_PARTS = {
     "classification": "classification",
@@ -194,8 +197,7 @@ def build(
 
 
 def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, convolutions: int) -> nn.Module:
-    # A low threshold: average precision is taken over all scores; what is worth showing is decided at prediction.
-    scores = {"score_thresh": 0.02, "nms_thresh": 0.6, "detections_per_img": 100}
+    scores = {"score_thresh": LEAST_SCORE, "nms_thresh": 0.6, "detections_per_img": 100}
     pyramid = Pyramid(body, channels)
     strides = [8 * 2**i for i in range(len(pyramid.levels))]
     if architecture == "fcos":
@@ -220,7 +222,7 @@ def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, 
         box_head=TwoMLPHead(channels * 7**2, 4 * channels),
         box_predictor=FastRCNNPredictor(4 * channels, classes + 1),
         box_batch_size_per_image=128,
-        box_score_thresh=scores["score_thresh"],
+        box_score_thresh=_least_score(classes),
     )
 
 
@@ -235,10 +237,15 @@ def _ssdlite(cascade: Cascade, classes: int, canvas: tuple[int, int]) -> nn.Modu
         size=(width, height),
         num_classes=classes + 1,
         head=head,
-        score_thresh=0.02,
+        score_thresh=_least_score(classes),
         nms_thresh=0.55,
         detections_per_img=100,
     )
+
+
+def _least_score(classes: int) -> float:
+    """LEAST_SCORE for a softmax, whose scores sum to one: of many classes the rare ones would fall below it unseen."""
+    return min(LEAST_SCORE, 10 * LEAST_SCORE / classes)
 
 
 def stages() -> list[Stage]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from platform import sampling
 from platform.errors import Fault
 
 if TYPE_CHECKING:
@@ -108,11 +109,23 @@ def whole(examples: Examples, numbers: np.ndarray) -> Batch:
     return Batch(numbers, examples.inputs(numbers, None))
 
 
-def shuffled(numbers: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+def shuffled(
+    numbers: np.ndarray, batch_size: int, generator: np.random.Generator, factors: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """An epoch's batches of numbers, of nearly equal size: a short last one would weigh more in its step, and BatchNorm
     cannot take a single example.
+
+    Args:
+        numbers: (n,) of the examples.
+        batch_size: The most of them in a batch.
+        generator: Decides their order.
+        factors: (n,) how much more often each is drawn, see `platform.sampling`; None, or all equal: each once.
     """
-    yield from np.array_split(generator.permutation(numbers), steps(len(numbers), batch_size))
+    if factors is None or np.ptp(factors) == 0:
+        drawn = generator.permutation(numbers)
+    else:
+        drawn = sampling.draw(numbers, factors, generator)
+    yield from np.array_split(drawn, steps(len(numbers), batch_size))
 
 
 def steps(count: int, batch_size: int) -> int:

@@ -128,18 +128,28 @@ def _scores(plan: Plan, result: Mapping[str, Any]) -> str:
     if result["left_out"]:
         why = "; ".join(escaped(placeless(reason)) for reason in result["left_out"])
         parts.append(f"References that could not be had: {why}")
-    ranked = sorted((value, key) for key, value in best.items() if PER_CLASS in key and math.isfinite(value))
-    if ranked:
-        counts, rows = _class_counts(plan.dataset.summary()), []
-        for value, key in ranked[:LISTED]:
-            score, _, name = key.removeprefix("test/").partition(PER_CLASS)
-            of_head = counts.get(score.partition("/")[0]) or next(iter(counts.values()), {})
-            rows.append([name, score, _number(value), of_head.get(name, "")])
-        title = (
-            f"The weakest {len(rows)} of {len(ranked)} classes:" if len(ranked) > LISTED else "By class, weakest first:"
-        )
+    if ranked := _ranked(best, _class_counts(plan.dataset.summary())):
+        nothing = sum(value == 0 for value, *_ in ranked)
+        of_how_many = f"The weakest {LISTED} of {len(ranked)} classes; {nothing} scored 0:"
+        rows = [[name, score, _number(value), count] for value, count, name, score in ranked[:LISTED]]
+        title = of_how_many if len(ranked) > LISTED else "By class, weakest first:"
         parts += [title, table(["class", "score", "value", "in the training split"], rows)]
     return "\n\n".join(parts)
+
+
+def _ranked(
+    best: Mapping[str, float], counts: Mapping[str, Mapping[str, int]]
+) -> list[tuple[float, int | str, str, str]]:
+    """Value, training examples, class and score of each class's scores: the weakest first, and of equally weak ones
+    those that had the most to learn from.
+    """
+    found = []
+    for key, value in best.items():
+        score, is_of_a_class, name = key.removeprefix("test/").partition(PER_CLASS)
+        if is_of_a_class and math.isfinite(value):
+            of_head = counts.get(score.partition("/")[0]) or next(iter(counts.values()), {})
+            found.append((value, of_head.get(name, ""), name, score))
+    return sorted(found, key=lambda row: (row[0], -row[1] if isinstance(row[1], int) else 0, row[3], row[2]))
 
 
 def _certainty(result: Mapping[str, Any]) -> str:

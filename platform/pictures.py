@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's colours, told apart by colour-blind readers too; without black, as photographs hold a lot of it.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+LEGEND = 20  # classes, at most, that a legend names
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
@@ -115,7 +116,7 @@ def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: 
 
     Args:
         points: (N, 2) by the title of the projection.
-        classes: N names; no legend over 20 of them.
+        classes: N names; no legend over LEGEND of them.
         title: What they are of.
     """
     figure = _figure(5 * len(points) + 1, 5)
@@ -130,7 +131,7 @@ def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: 
             )
         axes.set(title=method, xticks=[], yticks=[])
         axes.spines[["top", "right", "left", "bottom"]].set_color("lightgrey")
-    if len(names) <= 20:
+    if len(names) <= LEGEND:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
     return figure
 
@@ -162,7 +163,7 @@ def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
     """Precision against recall.
 
     Args:
-        curves: For each class its precision at evenly spaced recalls from 0 to 1; no legend over 20 classes.
+        curves: For each class its precision at evenly spaced recalls from 0 to 1.
         title: What the curves are of.
     """
     figure = _figure(5.4, 4.4)
@@ -173,11 +174,46 @@ def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
             "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
         }
         axes.plot(np.linspace(0, 1, len(precision)), precision, label=name, linewidth=1.5, **style)
+    _finish_recall(axes, title)
+    axes.legend(fontsize=8, frameon=False, ncols=1 + len(curves) // 11)
+    return figure
+
+
+def many_precision_recall(
+    curves: Mapping[str, np.ndarray], groups: Mapping[str, Sequence[str]], title: str, single: int = 3
+) -> "Figure":
+    """Precision against recall of more classes than can be told apart: means, the middle half, the ends.
+
+    Args:
+        curves: For each class its precision at evenly spaced recalls from 0 to 1.
+        groups: Classes by the name of their group; an empty one is left out.
+        title: What the curves are of.
+        single: How many of the best classes are drawn on their own, and of the weakest.
+    """
+    figure = _figure(7.2, 4.4)
+    axes = figure.subplots()
+    every = np.array(list(curves.values()))
+    recall = np.linspace(0, 1, every.shape[1])
+    low, high = np.percentile(every, (25, 75), axis=0)
+    axes.fill_between(recall, low, high, color="#dddddd", linewidth=0, label="middle half of them")
+    axes.plot(recall, every.mean(0), label=f"mean of {len(curves)} classes", color="black", linewidth=2.5)
+    for index, (group, names) in enumerate((group, names) for group, names in groups.items() if names):
+        mean = np.mean([curves[name] for name in names], axis=0)
+        axes.plot(recall, mean, label=f"{len(names)} {group}", linewidth=2, color=COLOURS[(5, 4, 2)[index % 3]])
+    areas = {name: float(curve.mean()) for name, curve in curves.items()}
+    for what, dash, sign in (("best", "--", -1), ("weakest", ":", 1)):
+        ranked = sorted(areas, key=lambda name: sign * areas[name])
+        for index, name in enumerate(ranked[:single]):
+            label = f"{what}: {name} {areas[name]:.2f}"
+            axes.plot(recall, curves[name], label=label, linewidth=1, linestyle=dash, color=COLOURS[index])
+    _finish_recall(axes, title)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _finish_recall(axes: Any, title: str) -> None:
     axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) <= 20:
-        axes.legend(fontsize=8, frameon=False, ncols=1 + len(curves) // 11)
-    return figure
 
 
 def draw_boxes(

@@ -1,6 +1,7 @@
 """What a study looks like in a terminal: before it starts, while it runs, and when it is over."""
 
 import itertools
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from platform.space import Space, show
 from platform.task import PER_CLASS
 
 SHOWN_TRIALS = 12
+SHOWN_CLASSES = 20  # whose scores are a line each
 LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
 NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: of a trial's name, status, epochs, seconds, score; of a parameter
 STATUS_STYLE = {
@@ -361,10 +363,32 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
         console.print(Text(f"No reference beside it: {reason}", style="yellow"), soft_wrap=True)
     for reason in result["no_map"]:
         console.print(Text(reason, style="yellow"), soft_wrap=True)
-    if rest := [key for key in best if key not in columns]:
+    rest = {key: value for key, value in best.items() if key not in columns}
+    if rest:
         console.print(Text("\nMore of the best configuration's", style="bold"))
-    for key in rest:
-        console.print(Text(f"  {key:36s}{best[key]:.4f}"))
+    for line in _in_short(rest):
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _in_short(scores: Mapping[str, float]) -> list[str]:
+    """A line for each score; where there are those of more classes than a person reads, of them the ends."""
+    of_classes: dict[str, dict[str, float]] = {}
+    for key, value in scores.items():
+        what, is_of_a_class, name = key.partition(PER_CLASS)
+        if is_of_a_class:
+            of_classes.setdefault(what + PER_CLASS, {})[name] = value
+    many = {what: values for what, values in of_classes.items() if len(values) > SHOWN_CLASSES}
+    lines = [f"{key:36s}{value:.4f}" for key, value in scores.items() if not key.startswith(tuple(many))]
+    for what, values in many.items():
+        nothing = sum(value == 0 for value in values.values())
+        median = statistics.median(values.values())
+        told = f"{median:.4f}, the median of {len(values)} classes; {nothing} scored 0; all are in the result"
+        lines.append(f"{what + '…':36s}{told}")
+        ranked = sorted(values, key=lambda name: -values[name])
+        ends = (ranked[: SHOWN_CLASSES // 4], ranked[-SHOWN_CLASSES // 4 :])
+        best, weakest = ([f"  {name:34s}{values[name]:.4f}" for name in end] for end in ends)
+        lines += [*best, "  …", *weakest]
+    return lines
 
 
 def _varied(configs: list[dict[str, Any]]) -> list[str]:

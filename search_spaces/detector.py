@@ -36,7 +36,8 @@ SPACE = Space(
         "weight_classification": tune.loguniform(0.5, 2.0),
         "weight_box": tune.loguniform(0.5, 4.0),
         "weight_quality": tune.loguniform(0.5, 2.0),
-        # what it sees
+        # what it sees; oversample: images of classes that are in a smaller share of them are drawn more often
+        "oversample": 0.0,
         "augment": tune.choice([0.0, 0.1, 0.3, 1.0]),  # not a range: trials that see the same views share their cost
         "views": 4,  # of each example, while stages are frozen; after that, a new one each epoch
         "flip": False,

@@ -1,6 +1,7 @@
 """A training that is another than its configuration asks for is told, by name."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +42,7 @@ class Notes(ToFolder):
         super().report(epoch, save)
 
 
-def train(folder, asked=None, used=None, spoil=None, scale=1.0) -> Notes:
+def train(folder, asked=None, used=None, spoil=None, scale=1.0, factors=None) -> Notes:
     """Four epochs with what is used in place of what is asked for; `spoil` changes model and groups on the way."""
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -64,7 +65,7 @@ def train(folder, asked=None, used=None, spoil=None, scale=1.0) -> Notes:
         [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(examples.numbers("train"), point["batch_size"], generator),
+        batches=lambda generator: shuffled(examples.numbers("train"), point["batch_size"], generator, factors),
         steps_per_epoch=-(-len(examples.numbers("train")) // point["batch_size"]),
         evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean())},
         freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"]),
@@ -143,6 +144,17 @@ def test_a_learning_rate_that_is_changed_behind_the_loop_is_found(tmp_path, monk
     monkeypatch.setattr(loop, "_set_rates", other)
     with pytest.raises(NotAsAskedError, match=r"stem must learn at .*; it learned at"):
         train(tmp_path)
+
+
+def test_what_is_drawn_more_often_is_told_and_only_where_that_was_asked_for(tmp_path):
+    factors = np.array([9.0] + [1.0] * 15)
+    asked = {"oversample": 0.5}
+    told = [json.loads(train(tmp_path / str(number), asked, factors=each).notes["used"]).get("drawn")
+            for number, each in enumerate((None, factors))]  # fmt: skip
+    assert told[0] == "16 examples: each once"
+    assert re.fullmatch(r"16 examples: (9|10|11) different ones, one of them [67] times", told[1])
+    with pytest.raises(NotAsAskedError, match=r"oversample must be as asked for, 0\.0; drawn were "):
+        train(tmp_path / "off", {"oversample": 0.0}, factors=factors)
 
 
 def test_a_worker_with_other_code_does_not_train():

@@ -14,6 +14,7 @@ from platform import backbones, checkpoints
 from platform.data.detection_arrays import DetectionArrays, canvas_of, open_arrays
 from platform.errors import InputError
 from platform.fit import Context
+from platform.reporters import ToFolder
 from search_spaces.detector import SPACE
 from trainables import detector
 
@@ -65,10 +66,76 @@ def test_perfect_detections_score_one(prepared):
     arrays = open_arrays(prepared[0] / "64")
     targets = [arrays.target(number) for number in arrays.split["val"]]
     perfect = [{**target, "scores": torch.ones(len(target["labels"]))} for target in targets]
-    scores = detector._score(perfect, arrays, "val")
-    assert scores["val/map"] == pytest.approx(1.0)
-    nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64), "scores": torch.zeros(0)}]
-    assert detector._score(nothing * len(targets), arrays, "val")["val/map"] <= 0.0
+    assert np.nanmean(detector._precision(perfect, arrays, "val")) == pytest.approx(1.0)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[Path, DetectionArrays]:
+    """Prepared data of 25 classes of uneven frequency: of 60 training images, class 1 is in all, class 25 in one."""
+    rng = np.random.default_rng(0)
+    splits = ["train"] * 60 + ["val"] * 5 + ["test"] * 5
+    labels = [[1, *(k for k in range(2, 26) if number % k == 0)] for number in range(60)]
+    labels += [list(range(1 + 5 * n, 6 + 5 * n)) for _ in range(2) for n in range(5)]
+    corners = rng.uniform(0, 40, (sum(map(len, labels)), 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(8, 20, corners.shape)], 1).astype(np.float32)
+    index = {"classes": [f"c{k}" for k in range(1, 26)], "first_box": np.cumsum([0, *map(len, labels)]).tolist(),
+             "splits": splits, "paths": [""] * len(splits)}  # fmt: skip
+    folder = tmp_path_factory.mktemp("many") / "64"
+    folder.mkdir()
+    np.save(folder / "images.npy", rng.integers(0, 256, (len(splits), 3, 64, 64), np.uint8))
+    np.save(folder / "boxes.npy", boxes)
+    np.save(folder / "labels.npy", np.array([label for each in labels for label in each]))
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder.parent, open_arrays(folder)
+
+
+def train_on(data: Path, folder: Path, settings: list[str], **more) -> list[dict]:
+    space = SPACE.override([*TINY[:2], *settings], max_epochs=2)
+    context = Context("detector", str(data), 0, 2, space.metric, space.mode, folder=str(folder), **more)
+    detector.train({**space.fixed, **space.start, "context": asdict(context)})
+    return ToFolder(folder).history()
+
+
+def test_many_classes_are_validated_in_groups_and_tested_one_by_one(many, tmp_path):
+    data, arrays = many
+    assert arrays.training_images == [sum(number % k == 0 for number in range(60)) for k in range(1, 26)]
+    history = train_on(data, tmp_path, ["freeze_depth=5", "unfreeze=never"])
+    assert {"val/map_rare", "val/map_common"} <= history[-1].keys()
+    assert not any("_class/" in key for key in history[-1])
+    evaluation = detector.test(detector.load(tmp_path / "best"), data)
+    assert sum("map_class/" in key for key in evaluation.metrics) == 25
+    assert {"test/map_rare", "test/map_common"} <= evaluation.metrics.keys()
+    assert len(evaluation.texts["classes.csv"].splitlines()) == 26
+    assert len(evaluation.figures["precision_recall.png"].axes[0].lines) == 1 + 2 + 6, "means, best and weakest"
+
+
+def test_a_long_tail_is_told_where_nothing_is_done_about_it(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["image,label,x1,y1,x2,y2,split"]
+    for number in range(40):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / f"{number}.png")
+        split = "train" if number < 36 else "val" if number < 38 else "test"
+        rows += [
+            f"{number}.png,{label},1,1,{20 + number % 9},30,{split}" for label in ("a", *"bcd" * (number % 35 == 0))
+        ]
+    (tmp_path / "annotations.csv").write_text("\n".join(rows))
+    [told] = detector.read([tmp_path], tmp_path, 0, SPACE).findings()[-1:]
+    assert told.startswith("half of the 4 classes are in at most 2 training images, the most frequent one in 36: --set")
+    searched = detector.read([tmp_path], tmp_path, 0, SPACE.override(["oversample=0,0.1"])).findings()
+    assert not any("oversample" in line for line in searched)
+
+
+def test_oversampling_goes_on_as_if_it_had_not_been_interrupted(many, tmp_path):
+    data, settings = many[0], ["freeze_depth=3", "unfreeze=never", "oversample=0.5", "batch_size=16"]
+    whole = train_on(data, tmp_path, settings)
+    trained = load_file(tmp_path / "epoch-2" / "model.safetensors")
+    (tmp_path / "history.json").write_text(json.dumps(whole[:1]))  # it was killed before it told of the second epoch
+    again = train_on(data, tmp_path, settings)
+    assert again[1]["train/loss"] == whole[1]["train/loss"]
+    resumed = load_file(tmp_path / "epoch-2" / "model.safetensors")
+    assert all(torch.equal(value, resumed[key]) for key, value in trained.items())
+    plain = train_on(data, tmp_path / "plain", [*settings, "oversample=0"])
+    assert plain[0]["train/loss"] != whole[0]["train/loss"]
 
 
 def test_augmented_boxes_follow_their_objects(tmp_path):
@@ -124,8 +191,10 @@ def test_an_object_is_shown_once_as_its_likeliest_class():
 
 
 def test_what_a_space_cannot_ask_for_is_told_together(prepared):
-    space = SPACE.override(["architecture=yolo", "image_size=3", "channels=65", "backbone=vgg", "views=0"])
-    assert len(detector.check(space, prepared[1])) == 5
+    space = SPACE.override(
+        ["architecture=yolo", "image_size=3", "channels=65", "backbone=vgg", "views=0", "oversample=2"]
+    )
+    assert len(detector.check(space, prepared[1])) == 6
     [fault] = detector.check(SPACE.override(["weights=/no/such.pth"]), prepared[1])
     assert "DEFAULT" in fault.remedy
 

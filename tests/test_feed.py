@@ -66,7 +66,7 @@ def _always_kept(monkeypatch, request):
 def test_a_batch_holds_what_the_frozen_stages_make_of_it(tmp_path):
     feed = feed_of(tmp_path, Toy())
     feed.prepare(0, 4)
-    numbers = np.array([3, 0, 11])
+    numbers = np.array([3, 0, 11, 3])  # one of them twice: it is drawn more often than others
     batch = feed.batch("train", numbers)
     assert batch.cut == 2
     with torch.inference_mode():

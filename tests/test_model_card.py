@@ -150,10 +150,19 @@ def test_hostile_names_stay_text(best, tmp_path):
 def test_a_thousand_classes_are_cut_and_it_is_told(best, tmp_path):
     names = tuple(f"class {n}" for n in range(1000))
     card = written(best, plan(tmp_path, names, each=2), result(names))
-    assert "The weakest 10 of 1000 classes:" in card.text
+    assert "The weakest 10 of 1000 classes; 1 scored 0:" in card.text
     assert "and 990 more" in card.text
-    assert "class 999" not in card.text
+    assert "class 900" not in card.text
     assert len(card.content) < 10_000
+
+
+def test_of_equally_weak_classes_those_come_first_that_had_the_most_to_learn_from():
+    scores = {
+        "test/map": 0.5,
+        **{f"test/map_class/{name}": value for name, value in zip("abcd", (0, 0, 0.5, 0.1), strict=True)},
+    }
+    ranked = model_card._ranked(scores, {"class": {"a": 3, "b": 30, "c": 900, "d": 1}})
+    assert ranked == [(0, 30, "b", "map"), (0, 3, "a", "map"), (0.1, 1, "d", "map"), (0.5, 900, "c", "map")]
 
 
 def test_references_that_could_not_be_had_are_told(best, tmp_path):

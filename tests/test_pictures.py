@@ -58,6 +58,18 @@ def test_a_confusion_matrix_names_the_classes_unless_they_are_too_many():
     assert not many.texts
 
 
+def test_of_many_classes_the_means_and_the_ends_are_drawn():
+    curves = {f"class {k}": np.full(101, k / 400) for k in range(400)}
+    groups = {"rare": list(curves)[:300], "common": [], "frequent": list(curves)[300:]}
+    [axes] = pictures.many_precision_recall(curves, groups, "title").axes
+    assert legend(axes) == [
+        "middle half of them", "mean of 400 classes", "300 rare", "100 frequent",
+        "best: class 399 1.00", "best: class 398 0.99", "best: class 397 0.99",
+        "weakest: class 0 0.00", "weakest: class 1 0.00", "weakest: class 2 0.00",
+    ]  # fmt: skip
+    assert [line.get_ydata()[0] for line in axes.lines[:3]] == pytest.approx([199.5 / 400, 149.5 / 400, 349.5 / 400])
+
+
 def test_names_of_classes_are_no_formulas(tmp_path):
     names = ["$5 \\off $10", "a_b^{c"]
     figure = pictures.confusion_matrix(np.eye(2, dtype=int), names, "title")

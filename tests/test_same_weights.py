@@ -41,6 +41,7 @@ CASES += [
     for name in ("retinanet", "faster_rcnn", "ssdlite")
 ]
 CASES += [
+    ("detector", ["freeze_depth=5", "unfreeze=gradual", "thaw_at=0.3", "oversample=0.9"]),
     ("detector", ["freeze_depth=3", "unfreeze=never", "architecture=ssdlite", "batch_norm=updated"]),
     (
         "classifier",

@@ -181,6 +181,22 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
     assert "Beaten by none in all objectives (Pareto) trial 3" in text
 
 
+def test_of_many_classes_the_best_and_the_weakest_are_told():
+    few = {"test/loss": 0.5, **{f"test/f1_class/{k}": k / 20 for k in range(20)}}
+    assert view._in_short(few) == [f"{key:36s}{value:.4f}" for key, value in few.items()]
+    lines = view._in_short({"test/loss": 0.5, **{f"test/map_class/{k}": max(0, k - 100) / 400 for k in range(400)}})
+    assert len(lines) == 13
+    assert lines[0].split() == ["test/loss", "0.5000"]
+    assert lines[1].split(maxsplit=1) == [
+        "test/map_class/…",
+        "0.2487, the median of 400 classes; 101 scored 0; all are in the result",
+    ]
+    assert [line.split() for line in lines[2:9]] == [
+        ["399", "0.7475"], ["398", "0.7450"], ["397", "0.7425"], ["396", "0.7400"], ["395", "0.7375"], ["…"],
+        ["96", "0.0000"],
+    ]  # fmt: skip
+
+
 def test_a_baseline_that_did_better_and_could_not_win_is_told():
     order = [
         {"trial_id": f"t{number}", "baseline": baseline, "metrics": {"val/map": score}}

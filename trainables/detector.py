@@ -4,6 +4,7 @@ python -m platform.tune detector                 # handwritten digits in photogr
 python -m platform.tune detector --data DIR      # COCO, Pascal VOC or YOLO
 """
 
+import dataclasses
 import functools
 import math
 from collections import Counter
@@ -22,7 +23,7 @@ from torchvision.ops import box_iou, nms
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
-from platform import backbones, checkpoints, detectors, mistakes, pictures
+from platform import average_precision, backbones, checkpoints, detectors, mistakes, pictures, sampling
 from platform.backbones import IMAGENET_MEAN, IMAGENET_STD
 from platform.data import images
 from platform.data.detection_arrays import DetectionArrays, canvas_of, open_arrays, write_arrays
@@ -129,7 +130,13 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "De
     # Here and not above: a model logged to MLflow predicts without the readers and what they need.
     from platform.data import detection, scenes
 
-    return detection.read(only_source(sources) or scenes.write(cache / f"scenes-{seed}", seed=seed), seed)
+    dataset = detection.read(only_source(sources) or scenes.write(cache / f"scenes-{seed}", seed=seed), seed)
+    counts = sampling.counts(example.labels for example in dataset.examples if example.split == "train")
+    advice = sampling.advice([counts[label] for label in range(len(dataset.classes))])
+    if not advice or any(space.values("oversample")):
+        return dataset
+    found = dataclasses.replace(dataset.found, warnings=(*dataset.found.warnings, advice))
+    return dataclasses.replace(dataset, found=found)
 
 
 def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
@@ -146,6 +153,10 @@ def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
     for channels in space.values("channels"):
         if channels < 32 or channels % 32:
             faults.append(Fault("channels must be a multiple of 32 (group norm)", str(channels), "Try 64 or 128."))
+    for share in space.values("oversample"):
+        if isinstance(share, int | float) and not 0 <= share < 1:  # else a range
+            rule, remedy = "oversample is a share of the training images, 0 (off) or more and below 1", "Try 0.01."
+            faults.append(Fault(rule, str(share), remedy))
     faults += view_faults(space)
     if not faults:
         for backbone in space.values("backbone"):
@@ -177,6 +188,7 @@ def train(config: dict[str, Any]) -> None:
     examples = Scenes(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
     data, numbers = examples.data, examples.numbers("train")
     card = {"task": "detector", "classes": data.classes, "canvas": data.canvas, "config": point}
+    factors = sampling.repeat_factors(data.training_labels, point["oversample"])
     model = _build(card, point["weights"])
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -193,9 +205,9 @@ def train(config: dict[str, Any]) -> None:
         detectors.stages(),
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(numbers, point["batch_size"], generator),
+        batches=lambda generator: shuffled(numbers, point["batch_size"], generator, factors),
         steps_per_epoch=steps(len(numbers), point["batch_size"]),
-        evaluate=lambda model, look: _score(_detect(model, look, data, "val"), data, "val"),
+        evaluate=lambda model, look: _validate(model, look, data),
         freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"], point["batch_norm"]),
         optimization=Optimization.of(point),
         context=context,
@@ -220,8 +232,8 @@ def test(model: Detector, data: Path) -> Evaluation:
     examples = Scenes(open_arrays(folder), folder, device_of(model.module))
     arrays = examples.data
     detections = _detect(model.module, functools.partial(whole, examples), arrays, "test")
-    precision: dict[str, np.ndarray] = {}
-    metrics = _score(detections, arrays, "test", precision)
+    precision = _precision(detections, arrays, "test")
+    metrics = average_precision.scores(precision, arrays.classes, arrays.training_images, "test", each=True)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
     numbers, shown = arrays.split["test"], [_shown(each) for each in detections]
     made = [mistakes.boxes(found, arrays.target(number)) for number, found in zip(numbers, shown, strict=True)]
@@ -229,11 +241,11 @@ def test(model: Detector, data: Path) -> Evaluation:
     drawn = [_draw_test(arrays, numbers[row], shown[row]) for row in range(len(numbers))[: mistakes.MOST]]
     marked = [_draw_mistakes(arrays, numbers[row], shown[row], *made[row]) for row in worst[: mistakes.MOST]]
     figures: dict[str, Figure | Image.Image] = {
-        "precision_recall.png": pictures.precision_recall(precision, title),
+        "precision_recall.png": _draw_curves(precision, arrays, title),
         "test_images.png": pictures.sheet(drawn, columns=4),
         "worst_images.png": pictures.sheet(marked, columns=4),
     }
-    return Evaluation(metrics, figures)
+    return Evaluation(metrics, figures, {"classes.csv": _class_table(precision, arrays)})
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
@@ -370,30 +382,36 @@ def _detect(model: nn.Module, look: Look, data: DetectionArrays, split: str) -> 
     return found
 
 
-def _score(
-    detections: list[dict[str, Tensor]],
-    data: DetectionArrays,
-    split: str,
-    precision: dict[str, np.ndarray] | None = None,
-) -> dict[str, float]:
-    """COCO's mean average precision; fills `precision` with each class's curve at IoU 0.5, if given."""
-    from torchmetrics.detection import MeanAveragePrecision
+def _precision(detections: list[dict[str, Tensor]], data: DetectionArrays, split: str) -> np.ndarray:
+    """(IoU, recall, class), see `platform.average_precision`."""
+    targets = [data.target(number) for number in data.split[split]]
+    return average_precision.evaluate(detections, targets, len(data.classes))
 
-    metric = MeanAveragePrecision(
-        backend="faster_coco_eval", class_metrics=True, extended_summary=precision is not None
-    )
-    metric.warn_on_many_detections = False
-    metric.update(detections, [data.target(n) for n in data.split[split]])
-    result = metric.compute()
-    scores = {f"{split}/{key}": float(result[key]) for key in ("map", "map_50", "map_75")}
-    labels = result["classes"].reshape(-1).tolist()
-    for label, value in zip(labels, result["map_per_class"].reshape(-1).tolist(), strict=True):
-        if value >= 0:  # torchmetrics says -1 for a class that the split does not hold
-            scores[f"{split}/map_class/{data.classes[label - 1]}"] = value
-    if precision is not None:
-        curves = result["precision"][0, :, :, 0, -1].numpy()  # IoU 0.5, all areas, most detections
-        precision |= {data.classes[label - 1]: curves[:, index] for index, label in enumerate(labels)}
-    return scores
+
+def _validate(model: nn.Module, look: Look, data: DetectionArrays) -> dict[str, float]:
+    """An epoch's scores; those of single classes only where there are few, as curves of hundreds nobody reads."""
+    precision = _precision(_detect(model, look, data, "val"), data, "val")
+    each = len(data.classes) <= average_precision.MANY
+    return average_precision.scores(precision, data.classes, data.training_images, "val", each)
+
+
+def _class_table(precision: np.ndarray, data: DetectionArrays) -> str:
+    """The test split's scores by class."""
+    labels = np.concatenate([data.target(number)["labels"] for number in data.split["test"]])
+    boxes = np.bincount(labels, minlength=len(data.classes) + 1)[1:].tolist()
+    return average_precision.table(precision, data.classes, data.training_images, boxes)
+
+
+def _draw_curves(precision: np.ndarray, data: DetectionArrays, title: str) -> "Figure":
+    """Precision against recall at IoU 0.5; of many classes the means of their groups, the best and the weakest."""
+    curves = {name: precision[0, :, k] for k, name in enumerate(data.classes) if not np.isnan(precision[0, 0, k])}
+    if len(curves) <= average_precision.MANY:
+        return pictures.precision_recall(curves, title)
+    images = dict(zip(data.classes, data.training_images, strict=True))
+    groups = {group: [name for name in curves if sampling.group_of(images[name]) == group]
+              for group in sampling.GROUPS}  # fmt: skip
+    often = sorted(curves, key=lambda name: -images[name])  # of equally weak ones those that it had the most of
+    return pictures.many_precision_recall({name: curves[name] for name in often}, groups, title)
 
 
 def _draw_test(data: DetectionArrays, number: int, shown: Mapping[str, Tensor]) -> Image.Image:

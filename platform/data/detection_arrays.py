@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from platform import sampling
 from platform.data import images
 from platform.data.arrays import in_threads, numbers_by_split, write_once
 
@@ -55,6 +56,18 @@ class DetectionArrays:
     def split(self) -> dict[str, np.ndarray]:
         """The numbers of the images in each split."""
         return numbers_by_split(self.index["splits"])
+
+    @cached_property
+    def training_labels(self) -> list[list[int]]:
+        """Of each training image, in the order of its number, the labels of its boxes."""
+        first = self.index["first_box"]
+        return [self.labels[first[number] : first[number + 1]].tolist() for number in self.split["train"]]
+
+    @cached_property
+    def training_images(self) -> list[int]:
+        """In how many training images each class is."""
+        counts = sampling.counts(self.training_labels)
+        return [counts[label] for label in range(1, len(self.classes) + 1)]
 
     def image(self, number: int) -> Tensor:
         """(3, H, W) uint8."""

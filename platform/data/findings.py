@@ -7,6 +7,7 @@ from typing import Any
 
 _SHOWN = 3  # places of a kind of repair that a line names
 _CLASSES = 12  # that a line names
+_NOTES = 8  # warnings that are a line each
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class Findings:
             lines[f"! {kind}"] = f"{count}: " + ", ".join(places[:_SHOWN]) + (", …" if count > _SHOWN else "")
         if self.leaks:
             lines[f"! {self._leak()}"] = f"{len(self.leaks)} groups, the first: {', '.join(self.leaks[0])}"
-        return lines | {f"! note {number}": warning for number, warning in enumerate(self.warnings, start=1)}
+        lines |= {f"! note {number}": warning for number, warning in enumerate(self.warnings[:_NOTES], start=1)}
+        more = len(self.warnings) - _NOTES
+        return lines | ({"! notes": f"{more} more, in the list of all findings"} if more > 0 else {})
 
     def listed(self) -> list[str]:
         """Every single finding, a line each."""
@@ -84,9 +87,16 @@ def leaks(items: Iterable[tuple[str, str, str]]) -> tuple[tuple[str, ...], ...]:
 
 
 def counted(classes: Mapping[str, int]) -> str:
-    """How many there are of each class, the first of them: "ants 102, bees 100"."""
-    shown = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:_CLASSES])
-    return f"{shown}, …" if len(classes) > _CLASSES else shown
+    """How many there are of each class: "ants 102, bees 100"; of many classes those with the most and the fewest."""
+    if len(classes) <= _CLASSES:
+        return _named(classes.items())
+    ranked = sorted(classes.items(), key=lambda item: -item[1])
+    most, fewest = _named(ranked[: _CLASSES // 2]), _named(ranked[-_CLASSES // 4 :])
+    return f"{len(classes)} classes, {most}, … {fewest}"
+
+
+def _named(classes: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in classes)
 
 
 def told(repairs: Iterable[Repair]) -> str:

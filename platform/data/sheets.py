@@ -29,14 +29,19 @@ def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
     handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            table = csv.DictWriter(stream, columns, lineterminator="\n")
-            table.writeheader()
-            table.writerows({key: _written(value) for key, value in row.items()} for row in rows)
+            _put(stream, columns, rows)
         os.chmod(partial, 0o644)  # noqa: PTH101 (mkstemp gives a name)
         os.replace(partial, file)  # noqa: PTH105
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """What `write` puts into a file."""
+    stream = io.StringIO(newline="")
+    _put(stream, columns, rows)
+    return stream.getvalue()
 
 
 def read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -63,6 +68,12 @@ def columns(file: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     return [name.strip().lower() for name in first[0]] if first else []
+
+
+def _put(stream: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    table = csv.DictWriter(stream, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows({key: _written(value) for key, value in row.items()} for row in rows)
 
 
 def _lines(stream: TextIO) -> list[list[str]]:

@@ -46,6 +46,14 @@ def test_equal_items_are_told_only_where_they_cross_splits():
     assert leaks(items) == (("train: 1", "test: 4"),)
 
 
-def test_classes_are_counted_up_to_a_dozen():
+def test_of_more_than_a_dozen_classes_the_most_and_the_least_frequent_are_told():
     assert counted({"ants": 3, "bees": 4}) == "ants 3, bees 4"
-    assert counted({str(number): 1 for number in range(13)}).endswith("11 1, …")
+    told = counted({f"c{number}": 1 + number for number in range(400)})
+    assert told == "400 classes, c399 400, c398 399, c397 398, c396 397, c395 396, c394 395, … c2 3, c1 2, c0 1"
+
+
+def test_of_many_warnings_the_first_are_told_and_all_are_listed():
+    found = Findings(warnings=tuple(f"class {number} has no image in val" for number in range(400)))
+    assert list(found.lines()) == [*(f"! note {number}" for number in range(1, 9)), "! notes"]
+    assert found.lines()["! notes"] == "392 more, in the list of all findings"
+    assert len(found.listed()) == 400

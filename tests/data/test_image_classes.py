@@ -180,11 +180,12 @@ def test_rare_and_unbalanced_classes_are_warned_of(folders, save):
     )
 
 
-def test_at_most_twelve_classes_are_counted_in_a_line(tmp_path, save):
+def test_at_most_twelve_classes_are_named_in_a_line(tmp_path, save):
     for number in range(39):
         save(tmp_path / f"class{number % 13:02}" / f"{number}.png", number)
     line = image_classes.read(tmp_path, 0).lines()["train"]
-    assert line.endswith("class11 1, …")
+    assert line.startswith("13 images: 13 classes, class00 1")
+    assert line.endswith("class05 1, … class10 1, class11 1, class12 1")
 
 
 def test_what_was_unpacked_around_the_data_is_not_entered_but_named(folders, tmp_path):
