@@ -18,7 +18,7 @@ from PIL import Image
 from ray.tune.search.sample import Categorical
 from told_study import EPOCHS, Told, searched
 
-from platform import advice, charts, compare_page, evidence, report, study_charts, study_data, task
+from platform import advice, charts, compare_page, evidence, report, study_charts, study_data, task, trial_marks
 from platform.importance import importances
 from platform.plan import describe
 from platform.space import Space
@@ -440,9 +440,9 @@ def test_a_trial_between_two_attempts_is_interrupted_only_where_nobody_is_at_wor
     told.trial("001", [0.1])
     told.ledger.tell("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
     data = study_data.read(tmp_path / "study")
-    assert charts.kind_of(data, told.ledger.trials["001"]) == "running"
+    assert trial_marks.kind_of(data, told.ledger.trials["001"]) == "running"
     data = study_data.read(told.close("KILLED"))
-    assert charts.kind_of(data, told.ledger.trials["001"]) == "interrupted"
+    assert trial_marks.kind_of(data, told.ledger.trials["001"]) == "interrupted"
 
 
 def test_a_planted_effect_is_found_with_its_size(tmp_path):
