@@ -1,0 +1,205 @@
+"""The charts of a data set: its long tail, its boxes, its images, its splits and what fetching met with."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from platform import charts
+from platform.charts import Chart, values
+from platform.curation.dataset_data import Dataset
+from platform.curation.shown import visible
+from platform.data.splits import SPLITS
+
+NAMED = 30  # classes that have a bar each; of more the tail is drawn
+POINTS = 500  # of a chart
+MANY = 10  # boxes in an image, and more
+BINS = 24
+ROW = 22  # pixels
+SIDES = (16, 32, 64, 128, 256, 512, 1024)  # pixels; ticks of a box's side
+
+
+def all_charts(data: Dataset, counted: Mapping[str, Mapping[str, int]]) -> list[Chart]:
+    """Those for which a data set has something to show.
+
+    Args:
+        data: The data set.
+        counted: Images by split, for each class.
+    """
+    found = [outcomes(data), tail(data), box_sides(data), box_aspects(data), per_image(data), image_sizes(data),
+             split_shares(data, counted)]  # fmt: skip
+    return [each for each in found if each]
+
+
+def outcomes(data: Dataset) -> Chart | None:
+    """Addresses by what became of them."""
+    counts = Counter(visible(str(line.get("outcome", ""))) for line in data.outcomes)
+    if len(counts) < 2:
+        return None
+    rows = [{"outcome": outcome, "addresses": count} for outcome, count in counts.most_common()]
+    note = "Addresses by outcome."
+    return _bars("outcomes", "What became of the addresses", note, rows, "outcome", "addresses")
+
+
+def tail(data: Dataset) -> Chart | None:
+    """Boxes of each class: bars with names, or the tail by rank."""
+    counts = [(visible(name, 40), len(boxes)) for name, boxes in data.seen.items()]
+    if not counts:
+        return None
+    title = "Boxes of each class"
+    rows = [{"class": name, "boxes": count, "rank": rank} for rank, (name, count) in enumerate(counts, start=1)]
+    if len(rows) <= NAMED:
+        return _bars("tail", title, "The most frequent class first.", rows, "class", "boxes")
+    half, total = 0, 0
+    while 2 * total < data.boxes:
+        total += counts[half][1]
+        half += 1
+    every = math.ceil(len(rows) / POINTS)
+    note = f"Classes by rank, most boxes first; both axes logarithmic. The first {half} hold half of the boxes."
+    if every > 1:
+        note += f" One class of {every} is drawn."
+    drawn = (
+        alt.Chart(values(rows[::every]))
+        .mark_point(size=26, opacity=0.9)
+        .encode(
+            x=alt.X("rank:Q", title="rank of the class", scale=alt.Scale(type="log", nice=False)),
+            y=alt.Y("boxes:Q", title="boxes", scale=alt.Scale(type="log", nice=False)),
+            tooltip=[charts.tip("class"), charts.tip("boxes"), charts.tip("rank")],
+        )
+    )
+    return charts.chart("tail", title, note, drawn)
+
+
+def box_sides(data: Dataset) -> Chart | None:
+    """How large boxes are: the side of a square of their area."""
+    sides = [math.sqrt((b[2] - b[0]) * (b[3] - b[1])) for p in data.pictures for b in (one.box for one in p.boxes)]
+    if not sides:
+        return None
+    shares = [math.sqrt((b[2] - b[0]) * (b[3] - b[1]) / (p.width * p.height))
+              for p in data.pictures for b in (one.box for one in p.boxes)]  # fmt: skip
+    note = (f"The side of a square of the same area; half of the boxes are between {_middle(sides)} px, "
+            f"or {_middle(shares, 100)} % of such a side of their image.")  # fmt: skip
+    return _histogram("box_sides", "Size of boxes", note, sides, "side, px", ticks=SIDES)
+
+
+def box_aspects(data: Dataset) -> Chart | None:
+    """Width by height of boxes."""
+    aspects = [(b[2] - b[0]) / (b[3] - b[1]) for p in data.pictures for b in (one.box for one in p.boxes)]
+    if not aspects:
+        return None
+    note = "Width by height: 1 is a square, 2 twice as wide as high."
+    ticks = (0.1, 0.25, 0.5, 1, 2, 4, 10)
+    return _histogram("box_aspects", "Shape of boxes", note, aspects, "width : height", ticks=ticks)
+
+
+def per_image(data: Dataset) -> Chart | None:
+    """Images by their number of boxes."""
+    if not data.pictures:
+        return None
+    counts = Counter(min(len(picture.boxes), MANY) for picture in data.pictures)
+    most = max(counts)
+    rows = [{"boxes": f"{n}+" if n == MANY else str(n), "images": counts[n]} for n in range(most + 1)]
+    drawn = alt.Chart(values(rows)).mark_bar(cornerRadiusEnd=2)
+    drawn = drawn.encode(
+        x=alt.X("boxes:N", sort=None, title="boxes in an image", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("images:Q", title="images"),
+        tooltip=[charts.tip("boxes"), charts.tip("images")],
+    )
+    none = f"{counts[0]:,} without any." if counts[0] else "None is without."
+    mean = data.boxes / len(data.pictures)
+    return charts.chart("per_image", "Boxes in an image", f"{mean:.1f} on average. {none}", drawn)
+
+
+def image_sizes(data: Dataset) -> Chart | None:
+    """Images by width and height; many different sizes are gathered in a grid."""
+    sizes = Counter((picture.width, picture.height) for picture in data.pictures)
+    if not sizes:
+        return None
+    note = "A mark is a size; its area tells how many images have it."
+    if len(sizes) > POINTS:
+        step = max(max(width, height) for width, height in sizes) / math.sqrt(POINTS)
+        gathered = Counter[tuple[int, int]]()
+        for (width, height), count in sizes.items():
+            gathered[round((width // step + 0.5) * step), round((height // step + 0.5) * step)] += count
+        sizes, note = gathered, f"{len(sizes):,} different sizes, gathered in steps of {step:.0f} px."
+    rows = [{"width": width, "height": height, "images": count} for (width, height), count in sizes.items()]
+    drawn = alt.Chart(values(rows)).mark_circle(opacity=0.75)
+    drawn = drawn.encode(
+        x=alt.X("width:Q", title="width, px", scale=alt.Scale(zero=False, padding=20)),
+        y=alt.Y("height:Q", title="height, px", scale=alt.Scale(zero=False, padding=20)),
+        size=alt.Size("images:Q", legend=None, scale=alt.Scale(range=[20, 500])),
+        tooltip=[charts.tip("width"), charts.tip("height"), charts.tip("images")],
+    )
+    return charts.chart("image_sizes", "Size of images", note, drawn)
+
+
+def split_shares(data: Dataset, counted: Mapping[str, Mapping[str, int]]) -> Chart | None:
+    """The share of each class's images in validation and test, against how many there are."""
+    there = [split for split in SPLITS[1:] if any(counts.get(split) for counts in counted.values())]
+    every = max(1, math.ceil(len(counted) * len(there) / POINTS))
+    rows = [
+        {"class": visible(name, 40), "split": split, "images": total, "of them": counts.get(split, 0),
+         "share": counts.get(split, 0) / total}
+        for name, counts in list(counted.items())[::every] if (total := sum(counts.values()))
+        for split in there
+    ]  # fmt: skip
+    if not rows or not data.is_split:
+        return None
+    note = "A mark for each class and split. Rare classes cannot be shared out evenly: their marks lie apart."
+    if every > 1:
+        note += f" One class of {every} is drawn."
+    drawn = (
+        alt.Chart(values(rows))
+        .mark_point(opacity=0.8, size=36)
+        .encode(
+            x=alt.X("images:Q", title="images of the class", scale=alt.Scale(type="log", padding=10)),
+            y=alt.Y("share:Q", title="share in the split", axis=alt.Axis(format=".0%")),
+            color=alt.Color("split:N", scale=alt.Scale(domain=list(SPLITS)), legend=alt.Legend(values=there)),
+            shape=alt.Shape("split:N", scale=alt.Scale(domain=list(SPLITS)), legend=alt.Legend(values=there)),
+            tooltip=[charts.tip("class"), charts.tip("split"), charts.tip("share"), charts.tip("of them"),
+                     charts.tip("images")],
+        )
+    )  # fmt: skip
+    return charts.chart("split_shares", "How evenly classes are shared out", note, drawn)
+
+
+def _bars(key: str, title: str, note: str, rows: list[dict[str, Any]], name: str, number: str) -> Chart:
+    base = alt.Chart(values(rows)).encode(
+        y=alt.Y(f"{name}:N", sort=None, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False)),
+        x=alt.X(f"{number}:Q", title=number),
+        tooltip=[charts.tip(name), charts.tip(number)],
+    )
+    labels = base.mark_text(align="left", dx=5, tooltip=None).encode(text=alt.Text(f"{number}:Q", format=",d"))
+    return charts.chart(key, title, note, alt.layer(base.mark_bar(cornerRadiusEnd=2), labels), ROW * len(rows) + 10)
+
+
+def _histogram(key: str, title: str, note: str, numbers: Sequence[float], axis: str, ticks: Sequence[float]) -> Chart:
+    """Of positive numbers, in bins of equal ratio."""
+    low, high = min(numbers), max(numbers)
+    if high < 1.05 * low:
+        low, high = low / 1.2, high * 1.2
+    edges = np.geomspace(low, high, BINS + 1)
+    edges[0], edges[-1] = low, high
+    counts, _ = np.histogram(numbers, edges)
+    rows = [
+        {"from": float(a), "to": float(b), "boxes": int(count)}
+        for a, b, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
+    shown = [tick for tick in ticks if low <= tick <= high] or [low, high]
+    drawn = alt.Chart(values(rows)).mark_bar(binSpacing=1)
+    drawn = drawn.encode(
+        x=alt.X("from:Q", title=axis, scale=alt.Scale(type="log", nice=False), bin="binned",
+                axis=alt.Axis(values=shown, format="~g")),
+        x2="to:Q",
+        y=alt.Y("boxes:Q", title="boxes"),
+        tooltip=[alt.Tooltip("from:Q", format=".3~g"), alt.Tooltip("to:Q", format=".3~g"), charts.tip("boxes")],
+    )  # fmt: skip
+    return charts.chart(key, title, note, drawn)
+
+
+def _middle(numbers: Sequence[float], scale: float = 1.0) -> str:
+    low, high = np.quantile(numbers, (0.25, 0.75)) * scale
+    return f"{low:.0f} and {high:.0f}"
