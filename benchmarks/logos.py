@@ -37,7 +37,7 @@ IMAGE_FAULTS = {"too small": 0.005, "broken": 0.004, "turned": 0.01, "turned, bo
 BOX_FAULTS = {"outside": 0.003, "partly outside": 0.01, "inverted": 0.01, "no area": 0.003, "tiny": 0.003,
               "huge": 0.003, "duplicate": 0.01, "two labels": 0.003, "no label": 0.003, "no box": 0.005,
               "says nothing": 0.003}  # of the images: one of its boxes  # fmt: skip
-LOST = {"not found": 0.04, "no image": 0.02, "timed out": 0.01, "forbidden address": 0.002}  # URLs, of the images
+LOST = {"dead link": 0.04, "not an image": 0.02, "timeout": 0.01, "forbidden address": 0.002}  # URLs, of the images
 SAME_FILE = "same file"  # one file, so it is no image of its own
 
 UPRIGHT, STORED_SIDEWAYS = 1, 6  # EXIF orientations; 6: to be turned a quarter clockwise
@@ -238,7 +238,7 @@ def _manifest(
         yield _line(url, "fetched", "", 200, rng) | {
             "image": image, "bytes": file.bytes, "width": file.size[0], "height": file.size[1], "sha256": file.sha256,
         }  # fmt: skip
-    status = {"not found": 404, "no image": 200}
+    status = {"dead link": 404, "not an image": 200}
     for outcome, share in LOST.items():
         for _ in range(max(1, round(share * images))):
             url = f"https://img{rng.integers(40)}.example/gone-{rng.integers(10**9):09d}.jpg"

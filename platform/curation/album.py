@@ -14,7 +14,7 @@ from platform.page import data_uri, webp
 BYTES = 8_500_000  # of all pictures of a page; a third more as they are written there
 QUALITY = 72
 AROUND = 0.25  # of a box's longer side that is shown beside it
-BEYOND = 0.35  # of an image's sides that are shown beside it, where a box leads out of it
+BEYOND = 1.0  # of an image's sides that are shown beside it, where a box leads out of it
 NOW, WRITTEN = "#56B4E9", "#E8590C"  # of boxes: as they are, and as they were written where that differs
 NOTHING = "#8A949E"  # beside an image
 

@@ -15,7 +15,7 @@ from platform.curation.shown import visible
 from platform.data.splits import SPLITS
 
 NAMED = 30  # classes that have a bar each; of more the tail is drawn
-POINTS = 500  # of a chart
+RANKS, POINTS = 1000, 500  # marks of the tail, and of another chart
 MANY = 10  # boxes in an image, and more
 BINS = 24
 ROW = 22  # pixels
@@ -57,12 +57,13 @@ def tail(data: Dataset) -> Chart | None:
     while 2 * total < data.boxes:
         total += counts[half][1]
         half += 1
-    every = math.ceil(len(rows) / POINTS)
     note = f"Classes by rank, most boxes first; both axes logarithmic. The first {half} hold half of the boxes."
-    if every > 1:
-        note += f" One class of {every} is drawn."
+    if len(rows) > RANKS:  # evenly on the axis: all of the frequent ones
+        ranks = np.unique(np.geomspace(1, len(rows), RANKS).round().astype(int))
+        note += f" {len(rows) - len(ranks)} of the rarer ones are not drawn."
+        rows = [rows[rank - 1] for rank in ranks]
     drawn = (
-        alt.Chart(values(rows[::every]))
+        alt.Chart(values(rows))
         .mark_point(size=26, opacity=0.9)
         .encode(
             x=alt.X("rank:Q", title="rank of the class", scale=alt.Scale(type="log", nice=False)),

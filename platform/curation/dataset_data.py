@@ -1,6 +1,7 @@
 """What is known of a data set's folder: its images and boxes, and what fetch, clean and split say of them."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class Dataset:
         outcomes: The manifest's lines.
         labels: What became of raw labels; empty where nothing was cleaned, as the following.
         findings: What else cleaning found.
-        groups: Images that are nearly the same, by the group's number.
+        groups: Images that are nearly the same, each with its distance to the nearest other, by the group's number.
         summary: What cleaning says of itself.
         unsplit: Boxes by class before the split; None if it is not split.
         split_facts: What the split says of itself.
@@ -102,7 +103,7 @@ class Dataset:
     outcomes: tuple[dict[str, Any], ...] = ()
     labels: tuple[Label, ...] = ()
     findings: tuple[Finding, ...] = ()
-    groups: Mapping[str, list[str]] = field(default_factory=dict)
+    groups: Mapping[str, list[tuple[str, float | None]]] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     unsplit: Mapping[str, int] | None = None
     split_facts: Mapping[str, Any] = field(default_factory=dict)
@@ -214,9 +215,9 @@ def _by_label(raw: RawDataset) -> dict[str, list[tuple[Path, Box]]]:
 
 
 def _cleaning(root: Path) -> dict[str, Any]:
-    groups: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[tuple[str, float | None]]] = defaultdict(list)
     for row in _rows(root / NEAR, ("image", "group")):
-        groups[row["group"]].append(row["image"])
+        groups[row["group"]].append((row["image"], _number(row.get("distance", ""))))
     return {
         "labels": tuple(map(_label, _rows(root / LABELS, ("label", "class")))),
         "findings": tuple(map(_finding, _rows(root / FINDINGS, ("kind", "action")))),
@@ -295,10 +296,11 @@ def _number(text: str) -> float | None:
 
 
 def _box(texts: list[str]) -> Box | None:
-    numbers = [_number(text) for text in texts]
-    if len(numbers) != 4 or None in numbers:
+    """Four finite numbers, or None."""
+    numbers = [number for text in texts if (number := _number(text)) is not None and math.isfinite(number)]
+    if len(numbers) != 4 or len(texts) != 4:
         return None
-    x1, y1, x2, y2 = (float(number or 0) for number in numbers)
+    x1, y1, x2, y2 = numbers
     return x1, y1, x2, y2
 
 

@@ -14,11 +14,12 @@ from platform.data import csv_boxes
 from platform.data.annotations import Box
 from platform.data.files import inside, is_file
 
-ASKED_SHOWN, KIND_SHOWN, EXAMPLES_SHOWN, PAIRS_SHOWN, GROUPS_SHOWN = 48, 8, 4, 12, 12  # of each, in pictures
-LARGE_GROUP, GROUP_SHOWN = 5, 8  # images from which a group is large; shown of a group
+ASKED_SHOWN, KIND_SHOWN, EXAMPLES_SHOWN, PAIRS_SHOWN, GROUPS_SHOWN = 96, 12, 4, 9, 9  # of each, in pictures
+LARGE_GROUP, GROUP_SHOWN = 5, 9  # images from which a group is large; shown of a group
 MERGES_LISTED = 3000  # rows of a table
-WHOLE = (248, 186)  # pixels, at most
-SMALL_WHOLE = (164, 124)
+WHOLE, SMALL_WHOLE = (248, 150), (160, 100)  # pixels, at most
+
+Group = list[tuple[str, float | None]]  # images that are nearly the same, with their distances
 
 
 def eye(data: Dataset, album: Album) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def eye(data: Dataset, album: Album) -> dict[str, Any]:
     asked = sorted((each for each in data.labels if each.is_asked), key=lambda each: (-each.boxes, each.label))
     dropped = sorted((each for each in data.labels if not each.name and each.boxes), key=lambda each: -each.boxes)
     kinds = _by_kind(each for each in data.findings if each.action == ASK)
-    groups = [group for group in _groups(data) if len(group) >= LARGE_GROUP]
+    groups = _groups(data, LARGE_GROUP)
     folder = shlex.quote(str(data.root))
     return {
         "asked": [_asked(data, each, album) for each in asked[:ASKED_SHOWN]],
@@ -95,7 +96,7 @@ def copies(data: Dataset, album: Album) -> dict[str, Any]:
     """Images that are the same or nearly so."""
     pairs = [(each, other) for each in data.findings if each.action != ASK and (other := _other(data, each))]
     kinds = _by_kind(each for each, _ in pairs)
-    groups = _groups(data)
+    groups = [group for group in _groups(data) if len(group) < LARGE_GROUP]
     others = {id(each): other for each, other in pairs}
     shown = [
         {
@@ -110,7 +111,8 @@ def copies(data: Dataset, album: Album) -> dict[str, Any]:
         "kinds": shown,
         "groups": [_strip(data, group, album) for group in groups[:GROUPS_SHOWN]],
         "groups_count": len(groups),
-        "grouped": sum(map(len, groups)),
+        "grouped": sum(map(len, data.groups.values())),
+        "all_groups": len(data.groups),
     }
 
 
@@ -123,8 +125,8 @@ def _asked(data: Dataset, label: Label, album: Album) -> dict[str, Any]:
         "score": label.suggestion_score,
         "boxes": label.boxes,
         "reason": visible(label.reason),
-        "mine": [album.want(Cut(path, (box,))) for path, box in _seen(data, label)[:2]],
-        "theirs": [album.want(Cut(picture.path, (box,))) for picture, box in spread(theirs, 2)],
+        "mine": next((album.want(Cut(path, (box,))) for path, box in _seen(data, label)), None),
+        "theirs": next((album.want(Cut(picture.path, (box,))) for picture, box in spread(theirs, 1)), None),
     }
 
 
@@ -160,16 +162,17 @@ def _pair(data: Dataset, finding: Finding, other: Path, album: Album) -> dict[st
     return {"cuts": [album.want(cut) for cut in cuts], "text": visible(finding.detail, 160)}
 
 
-def _strip(data: Dataset, group: Sequence[str], album: Album) -> dict[str, Any]:
+def _strip(data: Dataset, group: Group, album: Album) -> dict[str, Any]:
     """A group of images that are nearly the same."""
-    paths = [path for name in group[:GROUP_SHOWN] if (path := _image(data, name))]
+    paths = [path for name, _ in group[:GROUP_SHOWN] if (path := _image(data, name))]
     cuts = [album.want(Cut(path, whole=True, size=SMALL_WHOLE)) for path in paths]
-    return {"cuts": cuts, "count": len(group), "more": len(group) - len(cuts)}
+    distances = [distance for _, distance in group if distance is not None]
+    return {"cuts": cuts, "count": len(group), "more": len(group) - len(cuts), "distance": max(distances, default=None)}
 
 
-def _groups(data: Dataset) -> list[list[str]]:
+def _groups(data: Dataset, least: int = 2) -> list[Group]:
     """Near duplicates, the largest group first."""
-    return sorted(data.groups.values(), key=lambda group: (-len(group), group))
+    return sorted((group for group in data.groups.values() if len(group) >= least), key=lambda group: -len(group))
 
 
 def _by_kind(findings: Iterable[Finding]) -> dict[tuple[str, str], list[Finding]]:

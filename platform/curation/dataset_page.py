@@ -19,7 +19,7 @@ from platform.data.splits import SPLITS
 MOST_EXAMPLES, PER_CLASS = 1600, (1, 12)  # pictures of classes in all, and of one
 CLASSES_SHOWN = 800  # that have pictures
 SPELLINGS = 4  # of a class that its row names
-ABSENT = 40  # classes that a line names
+ABSENT = 200  # classes that a line names
 HOSTS, OUTCOME_EXAMPLES = 10, 3
 TIME = "%Y-%m-%d %H:%M"
 
@@ -100,7 +100,7 @@ def _headline(data: Dataset, merged: int, for_eye: int) -> list[dict[str, str]]:
     told.append(_figure("classes" if data.is_cleaned or not data.table else "labels", len(data.seen), typed))
     if data.outcomes:
         kept = sum(bool(line.get("image")) for line in data.outcomes)
-        told.append(_figure("addresses fetched", kept, f"of {len(data.outcomes):,} asked"))
+        told.append(_figure("addresses fetched", kept, f"of {len(data.outcomes):,} listed"))
     if data.is_cleaned:
         aside = [each for each in data.findings if each.action == SET_ASIDE]
         images = len({each.image for each in aside if not each.box})
@@ -188,24 +188,24 @@ def _sizes(data: Dataset) -> str:
 
 def _splits(data: Dataset, counted: Mapping[str, Counter[str]]) -> dict[str, Any]:
     there = [split for split in SPLITS if any(picture.split == split for picture in data.pictures)]
-    rows, lines = [], []
+    rows, absent = [], []
     for split in there:
         mine = [picture for picture in data.pictures if picture.split == split]
-        absent = [visible(name, 40) for name, counts in counted.items() if not counts[split]]
+        names = [name for name, counts in counted.items() if not counts[split]]
         rows.append([split, len(mine), f"{len(mine) / len(data.pictures):.1%}", sum(len(p.boxes) for p in mine),
-                     len(counted) - len(absent), len(absent)])  # fmt: skip
-        if absent:
-            lines.append(f"Without an image in {split}: {_first(absent, ABSENT)}.")
-    for split in SPLITS:
-        if split not in there:
-            lines.append(f"There is no {split} split.")
+                     len(counted) - len(names), len(names)])  # fmt: skip
+        few = sum(counted[name].total() < len(there) for name in names)
+        if names:
+            absent.append({"split": split, "count": len(names), "few": few,
+                           "names": _first([visible(name, 40) for name in names], ABSENT)})  # fmt: skip
+    lines = [f"There is no {split} split." for split in SPLITS if split not in there]
     rare = sorted(set(data.unsplit or {}) - set(data.seen))
     if rare:
         boxes = sum((data.unsplit or {})[name] for name in rare)
         lines.append(f"{len(rare)} rare classes with {boxes} boxes are no classes of their own after the split: "
                      f"{_first([visible(name, 40) for name in rare], ABSENT)}.")  # fmt: skip
     columns = ["split", "images", "share", "boxes", "classes", "classes it lacks"]
-    return {"table": page.table(columns, rows), "lines": lines}
+    return {"table": page.table(columns, rows), "lines": lines, "absent": absent, "splits": len(there)}
 
 
 def _fetched(data: Dataset) -> dict[str, Any]:
@@ -213,12 +213,12 @@ def _fetched(data: Dataset) -> dict[str, Any]:
     hosts, failed = Counter[str](), Counter[str]()
     for line in data.outcomes:
         by_outcome[str(line.get("outcome", ""))].append(line)
-        host = _host(str(line.get("url", "")))
+        host = _host(str(line.get("url") or ""))
         hosts[host] += 1
         failed[host] += not line.get("image")
     order = sorted(by_outcome.items(), key=lambda item: -len(item[1]))
     examples = [
-        [visible(outcome), visible(str(line.get("url", "")), 120), visible(str(line.get("detail") or ""), 120)]
+        [visible(outcome), visible(str(line.get("url") or ""), 120), visible(str(line.get("detail") or ""), 120)]
         for outcome, lines in order
         for line in lines[:OUTCOME_EXAMPLES]
     ]
