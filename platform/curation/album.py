@@ -63,8 +63,8 @@ class Album:
         self._wanted[cut] = None
         return cut
 
-    def develop(self, limit: int = BYTES) -> None:
-        """Makes the pictures; there is none of what cannot be decoded, nor of the last ones beyond the limit."""
+    def develop(self) -> None:
+        """Makes the pictures; there is none of what cannot be decoded, nor of the last ones beyond BYTES."""
         by_file: dict[Path, list[Cut]] = defaultdict(list)
         for cut in self._wanted:
             by_file[cut.path].append(cut)
@@ -77,7 +77,7 @@ class Album:
                 continue
             content, (width, height) = made[cut]
             spent += len(content)
-            if spent > limit:
+            if spent > BYTES:
                 self.left_out += 1
                 continue
             self.photos[cut] = Photo(data_uri(content, "webp"), width, height)

@@ -22,15 +22,15 @@ ROW = 22  # pixels
 SIDES = (16, 32, 64, 128, 256, 512, 1024)  # pixels; ticks of a box's side
 
 
-def all_charts(data: Dataset, counted: Mapping[str, Mapping[str, int]]) -> list[Chart]:
+def all_charts(data: Dataset, by_split: Mapping[str, Mapping[str, int]]) -> list[Chart]:
     """Those for which a data set has something to show.
 
     Args:
         data: The data set.
-        counted: Images by split, for each class.
+        by_split: Images by split, for each class.
     """
     found = [outcomes(data), tail(data), box_sides(data), box_aspects(data), per_image(data), image_sizes(data),
-             split_shares(data, counted)]  # fmt: skip
+             split_shares(data, by_split)]  # fmt: skip
     return [each for each in found if each]
 
 
@@ -137,14 +137,14 @@ def image_sizes(data: Dataset) -> Chart | None:
     return charts.chart("image_sizes", "Size of images", note, drawn)
 
 
-def split_shares(data: Dataset, counted: Mapping[str, Mapping[str, int]]) -> Chart | None:
+def split_shares(data: Dataset, by_split: Mapping[str, Mapping[str, int]]) -> Chart | None:
     """The share of each class's images in validation and test, against how many there are."""
-    there = [split for split in SPLITS[1:] if any(counts.get(split) for counts in counted.values())]
-    every = max(1, math.ceil(len(counted) * len(there) / POINTS))
+    there = [split for split in SPLITS[1:] if any(counts.get(split) for counts in by_split.values())]
+    every = max(1, math.ceil(len(by_split) * len(there) / POINTS))
     rows = [
         {"class": visible(name, 40), "split": split, "images": total, "of them": counts.get(split, 0),
          "share": counts.get(split, 0) / total}
-        for name, counts in list(counted.items())[::every] if (total := sum(counts.values()))
+        for name, counts in list(by_split.items())[::every] if (total := sum(counts.values()))
         for split in there
     ]  # fmt: skip
     if not rows or not data.is_split:

@@ -9,7 +9,7 @@ from typing import Any
 from platform import page
 from platform.curation.album import Album, Cut
 from platform.curation.dataset_data import ASK, LABELS, Dataset, Finding, Label, key
-from platform.curation.shown import visible
+from platform.curation.shown import counted, visible
 from platform.data import csv_boxes
 from platform.data.annotations import Box
 from platform.data.files import inside, is_file
@@ -32,10 +32,10 @@ def eye(data: Dataset, album: Album) -> dict[str, Any]:
     return {
         "asked": [_asked(data, each, album) for each in asked[:ASKED_SHOWN]],
         "asked_count": len(asked),
-        "asked_boxes": sum(each.boxes for each in asked),
+        "asked_told": _told(asked),
         "dropped": [_dropped(data, each, album) for each in dropped[:KIND_SHOWN]],
         "dropped_count": len(dropped),
-        "dropped_boxes": sum(each.boxes for each in dropped),
+        "dropped_told": _told(dropped),
         "kinds": [
             {"kind": _title(kind), "count": len(found), "shown": _drawn(data, found, album, KIND_SHOWN)}
             for (_, kind), found in kinds.items()
@@ -43,6 +43,7 @@ def eye(data: Dataset, album: Album) -> dict[str, Any]:
         "groups": [_strip(data, group, album) for group in groups[:GROUPS_SHOWN]],
         "groups_count": len(groups),
         "large_group": LARGE_GROUP,
+        "groups_told": f"{counted(len(groups), 'group', 'groups')} of {LARGE_GROUP} or more",
         "count": len(asked) + len(dropped) + sum(map(len, kinds.values())) + len(groups),
         "source": _source(data),
         "again": f"python -m platform.dataset clean {folder}",
@@ -65,8 +66,9 @@ def merges(data: Dataset) -> dict[str, Any]:
     ]
     return {
         "count": len(merged),
-        "labels": len(data.labels),
-        "classes": len({each.name for each in merged}),
+        "told": f"{len(merged):,} of {counted(len(data.labels), 'spelling', 'spellings')} became "
+        + counted(len({each.name for each in merged}), "class that is", "classes that are")
+        + " written otherwise.",
         "reasons": page.table(["reason", "spellings", "boxes"],
                               [[reason, count, boxes[reason]] for reason, count in reasons.most_common()]),
         "table": page.table(["class", "typed as", "reason", "score", "boxes", "matched with"], rows),
@@ -111,7 +113,7 @@ def copies(data: Dataset, album: Album) -> dict[str, Any]:
         "kinds": shown,
         "groups": [_strip(data, group, album) for group in groups[:GROUPS_SHOWN]],
         "groups_count": len(groups),
-        "grouped": sum(map(len, data.groups.values())),
+        "grouped": f"{sum(map(len, data.groups.values())):,} images in {counted(len(data.groups), 'group', 'groups')}",
         "all_groups": len(data.groups),
     }
 
@@ -123,7 +125,7 @@ def _asked(data: Dataset, label: Label, album: Album) -> dict[str, Any]:
         "label": visible(label.label),
         "suggestion": visible(label.suggestion),
         "score": label.suggestion_score,
-        "boxes": label.boxes,
+        "boxes": _boxes(label),
         "reason": visible(label.reason),
         "mine": next((album.want(Cut(path, (box,))) for path, box in _seen(data, label)), None),
         "theirs": next((album.want(Cut(picture.path, (box,))) for picture, box in spread(theirs, 1)), None),
@@ -132,7 +134,16 @@ def _asked(data: Dataset, label: Label, album: Album) -> dict[str, Any]:
 
 def _dropped(data: Dataset, label: Label, album: Album) -> dict[str, Any]:
     cut = next((album.want(Cut(path, (box,))) for path, box in _seen(data, label)), None)
-    return {"label": visible(label.label), "boxes": label.boxes, "reason": visible(label.reason), "cut": cut}
+    return {"label": visible(label.label), "boxes": _boxes(label), "reason": visible(label.reason), "cut": cut}
+
+
+def _boxes(label: Label) -> str:
+    return counted(label.boxes, "box", "boxes")
+
+
+def _told(labels: Sequence[Label]) -> str:
+    boxes = sum(each.boxes for each in labels)
+    return f"{counted(len(labels), 'label', 'labels')}, {counted(boxes, 'box', 'boxes')}"
 
 
 def _seen(data: Dataset, label: Label) -> Sequence[tuple[Path, Box]]:

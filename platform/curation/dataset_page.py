@@ -12,7 +12,7 @@ from platform.curation import dataset_findings
 from platform.curation.album import Album, Cut
 from platform.curation.dataset_charts import all_charts
 from platform.curation.dataset_data import SET_ASIDE, Dataset
-from platform.curation.shown import visible
+from platform.curation.shown import counted, visible
 from platform.data import csv_boxes
 from platform.data.splits import SPLITS
 
@@ -26,7 +26,7 @@ TIME = "%Y-%m-%d %H:%M"
 
 def html(data: Dataset) -> tuple[str, dict[str, Any]]:
     """The page, and what on it needs a person's eye."""
-    album, counted = Album(), _by_split(data)
+    album, by_split = Album(), _by_split(data)
     eye = dataset_findings.eye(data, album)
     merges, repairs = dataset_findings.merges(data), dataset_findings.repairs(data, album)
     copies, examples = dataset_findings.copies(data, album), _examples(data, album)
@@ -34,7 +34,7 @@ def html(data: Dataset) -> tuple[str, dict[str, Any]]:
     text = page.render(
         "dataset.html.j2",
         data.name,
-        all_charts(data, counted),
+        all_charts(data, by_split),
         title=visible(data.name),
         over=_over(data),
         under=_under(data),
@@ -46,13 +46,13 @@ def html(data: Dataset) -> tuple[str, dict[str, Any]]:
         steps=_steps(data),
         cleaned=data.is_cleaned,
         eye=eye,
-        classes=_classes(data, counted),
+        classes=_classes(data, by_split),
         examples=examples,
         sizes=_sizes(data),
         merges=merges,
         repairs=repairs,
         copies=copies,
-        splits=_splits(data, counted) if data.is_split else None,
+        splits=_splits(data, by_split) if data.is_split else None,
         fetched=_fetched(data) if data.outcomes else None,
         origin=_origin(data),
     )
@@ -65,14 +65,14 @@ def _over(data: Dataset) -> str:
 
 
 def _under(data: Dataset) -> str:
-    what = "classes" if data.is_cleaned or not data.table else "labels as they were typed"
-    return (f"{len(data.pictures):,} images with {data.boxes:,} boxes of {len(data.seen):,} {what}"
-            f"{_background(data)}.")  # fmt: skip
+    what = ("class", "classes") if data.is_cleaned or not data.table else ("label", "labels as they were typed")
+    told = f"{counted(len(data.pictures), 'image', 'images')} with {counted(data.boxes, 'box', 'boxes')}"
+    return f"{told} of {counted(len(data.seen), *what)}{_background(data)}."
 
 
 def _background(data: Dataset) -> str:
     empty = sum(not picture.boxes for picture in data.pictures)
-    return f"; {empty:,} images show none" if empty else ""
+    return f"; {counted(empty, 'image shows', 'images show')} none" if empty else ""
 
 
 def _sections(data: Dataset) -> list[tuple[str, str]]:
@@ -135,16 +135,16 @@ def _by_split(data: Dataset) -> dict[str, Counter[str]]:
     }
 
 
-def _classes(data: Dataset, counted: Mapping[str, Counter[str]]) -> dict[str, Any]:
+def _classes(data: Dataset, by_split: Mapping[str, Counter[str]]) -> dict[str, Any]:
     """A row for each class."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for each in sorted(data.labels, key=lambda each: -each.boxes):
         if each.name and each.label != each.name:
             spellings[each.name].append(f"{visible(each.label, 40)} ×{each.boxes}")
-    there = [split for split in SPLITS if any(counts[split] for counts in counted.values())]
+    there = [split for split in SPLITS if any(counts[split] for counts in by_split.values())]
     columns = ["class", "boxes", "images", *there, *["spellings", "merged into it"] * bool(data.labels)]
     rows = [
-        [visible(name), len(boxes), counted[name].total(), *[counted[name][split] for split in there],
+        [visible(name), len(boxes), by_split[name].total(), *[by_split[name][split] for split in there],
          *[len(spellings[name]) + 1, _first(spellings[name], SPELLINGS)] * bool(data.labels)]
         for name, boxes in data.seen.items()
     ]  # fmt: skip
@@ -186,15 +186,15 @@ def _sizes(data: Dataset) -> str:
     return f"As COCO counts: {', '.join(shares)}; small is less than 32 × 32 px, large more than 96 × 96 px."
 
 
-def _splits(data: Dataset, counted: Mapping[str, Counter[str]]) -> dict[str, Any]:
+def _splits(data: Dataset, by_split: Mapping[str, Counter[str]]) -> dict[str, Any]:
     there = [split for split in SPLITS if any(picture.split == split for picture in data.pictures)]
     rows, absent = [], []
     for split in there:
         mine = [picture for picture in data.pictures if picture.split == split]
-        names = [name for name, counts in counted.items() if not counts[split]]
+        names = [name for name, counts in by_split.items() if not counts[split]]
         rows.append([split, len(mine), f"{len(mine) / len(data.pictures):.1%}", sum(len(p.boxes) for p in mine),
-                     len(counted) - len(names), len(names)])  # fmt: skip
-        few = sum(counted[name].total() < len(there) for name in names)
+                     len(by_split) - len(names), len(names)])  # fmt: skip
+        few = sum(by_split[name].total() < len(there) for name in names)
         if names:
             absent.append({"split": split, "count": len(names), "few": few,
                            "names": _first([visible(name, 40) for name in names], ABSENT)})  # fmt: skip
@@ -202,8 +202,9 @@ def _splits(data: Dataset, counted: Mapping[str, Counter[str]]) -> dict[str, Any
     rare = sorted(set(data.unsplit or {}) - set(data.seen))
     if rare:
         boxes = sum((data.unsplit or {})[name] for name in rare)
-        lines.append(f"{len(rare)} rare classes with {boxes} boxes are no classes of their own after the split: "
-                     f"{_first([visible(name, 40) for name in rare], ABSENT)}.")  # fmt: skip
+        told = f"{counted(len(rare), 'rare class', 'rare classes')} with {counted(boxes, 'box', 'boxes')}"
+        shown = _first([visible(name, 40) for name in rare], ABSENT)
+        lines.append(f"Without a class of its own after the split: {told}: {shown}.")
     columns = ["split", "images", "share", "boxes", "classes", "classes it lacks"]
     return {"table": page.table(columns, rows), "lines": lines, "absent": absent, "splits": len(there)}
 

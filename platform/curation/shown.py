@@ -19,6 +19,11 @@ def visible(text: str, longest: int = LONGEST) -> str:
     return "".join(_told(character) for character in edged) + rest
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """So many of something, e.g. "1 class", "1,200 classes"."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
 def _told(character: str) -> str:
     category = unicodedata.category(character)
     plain = category not in _HIDDEN and (category != "Zs" or character == " ")
