@@ -49,11 +49,6 @@ class Label:
     suggestion_score: float | None
     decision: str
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether a person is to say which class it is."""
-        return bool(self.suggestion) and not self.decision
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -84,6 +79,7 @@ class Dataset:
         table: Of the last step that was made; None for a folder that no step has written to.
         pictures: In the layout's order.
         repairs: What reading it repaired or left out.
+        before: Images and boxes before cleaning; the same as now where nothing was cleaned.
         raw: Where each raw label was seen, before cleaning where that was done: (image, box as written).
         outcomes: The manifest's lines.
         labels: What became of raw labels; empty where nothing was cleaned, as the following.
@@ -99,6 +95,7 @@ class Dataset:
     table: str | None
     pictures: tuple[Picture, ...]
     repairs: tuple[Repair, ...]
+    before: tuple[int, int]
     raw: Mapping[str, list[tuple[Path, Box]]]
     outcomes: tuple[dict[str, Any], ...] = ()
     labels: tuple[Label, ...] = ()
@@ -169,9 +166,9 @@ def read(root: Path) -> Dataset:
         unsplit = _before(root, csv_boxes.SPLIT)
         told["unsplit"] = Counter(box.name for image in unsplit.images for box in image.boxes)
         told["split_facts"] = _json(root / SPLIT_FACTS)
-    return Dataset(
-        root, layout.LAYOUT, table, pictures, repairs, _by_label(before), outcomes=_outcomes(root / MANIFEST), **told
-    )
+    counts = len({image.path for image in before.images}), sum(len(image.boxes) for image in before.images)
+    outcomes = _outcomes(root / MANIFEST)
+    return Dataset(root, layout.LAYOUT, table, pictures, repairs, counts, _by_label(before), outcomes, **told)
 
 
 def _checked(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[Repair, ...]]:

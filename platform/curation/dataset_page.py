@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from platform import page
-from platform.curation import dataset_findings
+from platform.curation import dataset_eye, dataset_findings
 from platform.curation.album import Album, Cut
 from platform.curation.dataset_charts import all_charts
-from platform.curation.dataset_data import SET_ASIDE, Dataset
+from platform.curation.dataset_data import Dataset
 from platform.curation.shown import counted, visible
 from platform.data import csv_boxes
 from platform.data.splits import SPLITS
@@ -27,7 +27,7 @@ TIME = "%Y-%m-%d %H:%M"
 def html(data: Dataset) -> tuple[str, dict[str, Any]]:
     """The page, and what on it needs a person's eye."""
     album, by_split = Album(), _by_split(data)
-    eye = dataset_findings.eye(data, album)
+    eye = dataset_eye.eye(data, album)
     merges, repairs = dataset_findings.merges(data), dataset_findings.repairs(data, album)
     copies, examples = dataset_findings.copies(data, album), _examples(data, album)
     album.develop()
@@ -102,9 +102,11 @@ def _headline(data: Dataset, merged: int, for_eye: int) -> list[dict[str, str]]:
         kept = sum(bool(line.get("image")) for line in data.outcomes)
         told.append(_figure("addresses fetched", kept, f"of {len(data.outcomes):,} listed"))
     if data.is_cleaned:
-        aside = [each for each in data.findings if each.action == SET_ASIDE]
-        images = len({each.image for each in aside if not each.box})
-        told.append(_figure("images set aside", images, f"and {sum(bool(each.box) for each in aside):,} boxes"))
+        images, boxes = data.before
+        boxes = max(0, boxes - data.boxes)
+        told.append(
+            _figure("images set aside", max(0, images - len(data.pictures)), f"and {counted(boxes, 'box', 'boxes')}")
+        )
         told.append(_figure("labels merged", merged))
         told.append(_figure("for your eye", for_eye))
     return told

@@ -116,7 +116,7 @@ def test_a_page_after_cleaning_shows_all_that_was_found(tmp_path, chromium, caps
         f"--decisions {tmp_path}/cleaning/labels.csv",
         "Correct it in fetched.csv",
         f"Kind 0 {HOSTILE[:20]}",
-        "logo 1 box; nothing is left of it",
+        "logo 1 box, dropped; nothing is left of it",
         "1 group of 5 or more",
         "2 of 6 spellings became 1 class that is written otherwise",
         "images/aa/broken.png: " + HOSTILE[:60],
