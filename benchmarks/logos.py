@@ -4,8 +4,8 @@ python -m benchmarks.logos logos/ --images 6000 --classes 400 --seed 0
 
 The folder holds images/, fetched.csv and manifest.jsonl; what is true lies beside it, in logos.truth.json:
 `classes`, the class of each raw label ("" for one that says nothing); `names`, the classes; `faults`, each with its
-kind, its image, and where it has them its box as written and the other image. Every fault is where it says and nowhere
-else: one at most for an image and its boxes. Copies of an image count as images.
+kind, its image, how many logos that shows, and where it has them its box and label as written and the other image.
+Every fault is where it says and nowhere else: one at most for an image and its boxes. Copies count as images.
 """
 
 import argparse
@@ -180,17 +180,18 @@ def _rows(
     rows: list[dict[str, Any]] = []
     faults: list[dict[str, Any]] = []
     for job, files in zip(jobs, written, strict=True):
-        first, last = files[0], files[-1]
+        first, last, shown = files[0], files[-1], len(job.scene.classes)
         if job.fault in IMAGE_FAULTS:
-            faults.append({"kind": job.fault, "image": first.image})
+            faults.append({"kind": job.fault, "image": first.image, "logos": shown})
         if job.copy:
-            faults.append({"kind": job.copy, "image": first.image, "other": last.image})
+            faults.append({"kind": job.copy, "image": first.image, "logos": shown, "other": last.image})
         for file in [first] * 2 if job.copy == SAME_FILE else files:
             drawn = zip(job.scene.classes, file.boxes, strict=True)
             told: list[tuple[str, Box | None]] = [(labels.typed(number), box) for number, box in drawn]
             if job.fault in BOX_FAULTS:
                 told, box = _spoilt(job.fault, told, file.size, len(labels.spellings), labels, rng)
-                faults.append({"kind": job.fault, "image": file.image, "box": box})
+                told_box = {"box": box, "label": told[-1][0]}
+                faults.append({"kind": job.fault, "image": file.image, "logos": shown, **told_box})
             url = f"https://img{rng.integers(40)}.example/{file.sha256[:12]}-{rng.integers(10**6):06d}.jpg"
             rows += [_row(file, label, box, url) for label, box in told]
     for number, row in enumerate(rows, start=1):
