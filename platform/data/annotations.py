@@ -1,4 +1,4 @@
-"""What the readers of COCO, Pascal VOC and YOLO hand over: boxes as they were written, and what could not be read."""
+"""What the readers of COCO, Pascal VOC, YOLO and CSV hand over: boxes as written, and what could not be read."""
 
 from dataclasses import dataclass
 from enum import StrEnum
