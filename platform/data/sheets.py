@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")  # noqa: RUF001 (spreadsheets of East Asia take the wide ones, too)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the wide ones are East Asia's
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LONGEST = 2**20  # characters of a cell
 
 
@@ -29,7 +29,7 @@ def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
 
     Raises:
         OSError: It cannot be written.
-        ValueError: A cell is longer than what is read.
+        ValueError: A cell is longer than what is read back.
     """
     handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
@@ -53,8 +53,9 @@ def read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     """
     columns, *lines = _lines(_text(file), strict=True) or [[]]
     columns = [name.strip().lower() for name in columns]
-    rows = [[_read(cell) for cell in line] for line in lines if any(cell.strip() for cell in line)]
-    return columns, [dict(zip(columns, [*row, *[""] * (len(columns) - len(row))], strict=False)) for row in rows]
+    rows = ([_read(cell) for cell in line] for line in lines)
+    filled = ([*row, *[""] * (len(columns) - len(row))] for row in rows if any(cell.strip() for cell in row))
+    return columns, [dict(zip(columns, row, strict=False)) for row in filled]
 
 
 def columns(file: Path) -> list[str]:
@@ -102,7 +103,7 @@ def _written(value: Any) -> str:
     if value is None:
         return ""
     text = float.__repr__(value) if isinstance(value, float) else str(value)  # NumPy's repr of a float names its type
-    if len(text) > _LONGEST:
+    if len(text) >= _LONGEST - 1:  # and an apostrophe
         raise ValueError(f"a cell of {len(text):,} characters")
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
