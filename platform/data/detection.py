@@ -9,16 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from platform.data import coco, csv_boxes, images, voc, yolo
-from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage
+from platform.data import images, layouts
+from platform.data.annotations import Box, Kind, RawBox, RawImage
 from platform.data.arrays import in_threads
 from platform.data.boxes import mend
-from platform.data.files import absolute, folder_faults, place
+from platform.data.files import absolute, place
 from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, told
 from platform.data.splits import SPLITS, complete
-from platform.errors import Fault, InputError, raise_if_any
-
-LAYOUTS = (csv_boxes, voc, coco, yolo)
+from platform.errors import Fault, raise_if_any
 
 
 @dataclass(frozen=True)
@@ -125,9 +123,9 @@ def read(root: Path, seed: int) -> DetectionDataset:
         InputError: No such folder, no known layout, or nothing to train or validate on.
     """
     root = absolute(root)
-    layout, raw, warnings = _read_layout(root)
-    repairs = list(raw.repairs)
-    merged = _merge(raw.images, root, repairs)
+    source = layouts.read(root)
+    repairs = list(source.raw.repairs)
+    merged = _merge(source.raw.images, root, repairs)
     given = {image.split for image in merged if image.split is not None}
     checked = _check_images(root, merged, repairs)
     classes = tuple(sorted({box.name for image in checked for box in image.boxes}))
@@ -139,14 +137,14 @@ def read(root: Path, seed: int) -> DetectionDataset:
     raise_if_any([*_class_faults(examples, classes, splits_given=bool(given)), *_empty_splits(examples, repairs)])
     return DetectionDataset(
         root=root,
-        layout=layout,
+        layout=source.layout,
         classes=classes,
         examples=examples,
         splits_given=bool(given),
         found=Findings(
             repairs=tuple(repairs),
             leaks=leaks((e.pixels, e.split, place(root, e.path)) for e in examples),
-            warnings=(*warnings, *made, *_class_warnings(examples, classes, raw.declared)),
+            warnings=(*source.warnings, *made, *_class_warnings(examples, classes, source.raw.declared)),
         ),
     )
 
@@ -161,20 +159,6 @@ class _Checked:
     boxes: tuple[RawBox, ...]
     split: str | None
     pixels: str
-
-
-def _read_layout(root: Path) -> tuple[str, RawDataset, list[str]]:
-    raise_if_any(folder_faults(root, "the data must be a folder with images and annotations"))
-    recognised = [layout for layout in LAYOUTS if layout.recognise(root)]
-    if not recognised:
-        needs = "; ".join(f"{layout.LAYOUT}: {layout.NEEDS}" for layout in LAYOUTS)
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:10])
-        raise InputError(
-            Fault("the data folder must have a known layout", f"{root} with {found}", f"Known layouts are {needs}.")
-        )
-    first, *others = recognised
-    ignored = [f"read as {first.LAYOUT}; the {other.LAYOUT} annotations beside it are ignored" for other in others]
-    return first.LAYOUT, first.read(root), ignored
 
 
 def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[RawImage]:

@@ -8,6 +8,7 @@ from platform.data import csv_boxes, detection
 from platform.data.annotations import Kind, RawBox, RawImage
 from platform.data.findings import Repair
 from platform.data.sheets import columns
+from platform.errors import InputError
 
 HEAD = "image,label,x1,y1,x2,y2"
 CAT = "a.png,cat,1,2,30,20"
@@ -161,7 +162,7 @@ def test_a_broken_table_is_told_and_nothing_else_is_taken(table, content, why):
     (root / "annotations.csv").write_bytes(HEAD.encode() + content)
     raw = csv_boxes.read(root)
     assert (raw.images, told(raw)) == ((), [(Kind.UNREADABLE_FILE, f"annotations.csv ({why})")])
-    with pytest.raises(detection.InputError, match=why):
+    with pytest.raises(InputError, match=why):
         detection.read(root, 0)
 
 
