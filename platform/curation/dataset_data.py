@@ -9,15 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from platform.data import coco, csv_boxes, images, sheets, voc, yolo
+from platform.data import csv_boxes, images, layouts, sheets
 from platform.data.annotations import Box, Kind, RawBox, RawDataset
 from platform.data.arrays import in_threads
 from platform.data.boxes import mend
-from platform.data.files import absolute, folder_faults, is_file, place, printable
+from platform.data.files import absolute, is_file, place, printable
 from platform.data.findings import Repair
-from platform.errors import Fault, InputError, raise_if_any
+from platform.errors import Fault, InputError
 
-LAYOUTS = (csv_boxes, voc, coco, yolo)
 MANIFEST, CLEANING, SPLIT_FACTS = "manifest.jsonl", "cleaning", "split.json"
 LABELS, FINDINGS, NEAR, SUMMARY = (f"{CLEANING}/{name}" for name in
                                    ("labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"))  # fmt: skip
@@ -88,6 +87,7 @@ class Dataset:
         summary: What cleaning says of itself.
         unsplit: Boxes by class before the split; None if it is not split.
         split_facts: What the split says of itself.
+        warnings: Annotations that were passed over.
     """
 
     root: Path
@@ -104,6 +104,7 @@ class Dataset:
     summary: Mapping[str, Any] = field(default_factory=dict)
     unsplit: Mapping[str, int] | None = None
     split_facts: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -146,19 +147,11 @@ def read(root: Path) -> Dataset:
         InputError: No such folder, no known layout, or a table of cleaning that cannot be read.
     """
     root = absolute(root)
-    raise_if_any(folder_faults(root, "the data must be a folder with images and annotations"))
-    layout = next((each for each in LAYOUTS if each.recognise(root)), None)
-    if layout is None:
-        needs = "; ".join(f"{each.LAYOUT}: {each.NEEDS}" for each in LAYOUTS)
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:10])
-        rule = "the data folder must have a known layout"
-        raise InputError(Fault(rule, f"{root} with {found}", f"Known layouts are {needs}."))
-    file = csv_boxes.table_of(root)
-    table = file.name if file and file.name in csv_boxes.STEPS else None
-    raw = layout.read(root)
-    pictures, repairs = _checked(root, raw)
-    told: dict[str, Any] = {}
-    before = raw
+    source = layouts.read(root)
+    table = source.table if source.table in csv_boxes.STEPS else None
+    pictures, repairs = _checked(root, source.raw)
+    told: dict[str, Any] = {} if table else {"warnings": source.warnings}
+    before = source.raw
     if table in (csv_boxes.CLEANED, csv_boxes.SPLIT):
         before = _before(root, csv_boxes.CLEANED)
         told = _cleaning(root)
@@ -168,7 +161,7 @@ def read(root: Path) -> Dataset:
         told["split_facts"] = _json(root / SPLIT_FACTS)
     counts = len({image.path for image in before.images}), sum(len(image.boxes) for image in before.images)
     outcomes = _outcomes(root / MANIFEST)
-    return Dataset(root, layout.LAYOUT, table, pictures, repairs, counts, _by_label(before), outcomes, **told)
+    return Dataset(root, source.layout, table, pictures, repairs, counts, _by_label(before), outcomes, **told)
 
 
 def _checked(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[Repair, ...]]:
@@ -195,12 +188,11 @@ def _size(path: Path) -> tuple[int, int] | images.ImageFault:
 
 
 def _before(root: Path, step: str) -> RawDataset:
-    """What a step was made from."""
-    file = csv_boxes.table_of(root, before=step)
-    if file is not None:
-        return csv_boxes.read_table(root, file)
-    layout = next((each for each in LAYOUTS[1:] if each.recognise(root)), None)
-    return layout.read(root) if layout else RawDataset((), ())
+    """What a step was made from; nothing, if that is gone."""
+    try:
+        return layouts.read(root, before=step).raw
+    except InputError:
+        return RawDataset((), ())
 
 
 def _by_label(raw: RawDataset) -> dict[str, list[tuple[Path, Box]]]:

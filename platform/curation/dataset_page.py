@@ -86,7 +86,7 @@ def _sections(data: Dataset) -> list[tuple[str, str]]:
 
 
 def _alarms(data: Dataset) -> list[str]:
-    found = []
+    found = [visible(f"{warning[:1].upper()}{warning[1:]}.", 200) for warning in data.warnings]
     if not data.boxes:
         found.append("There is no box in it that could be used: nothing can be trained on this.")
     if data.is_cleaned and not data.labels:
