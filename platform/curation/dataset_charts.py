@@ -1,7 +1,7 @@
 """The charts of a data set: its long tail, its boxes, its images, its splits and what fetching met with."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +19,7 @@ RANKS, POINTS = 1000, 500  # marks of the tail, and of another chart
 MANY = 10  # boxes in an image, and more
 BINS = 24
 ROW = 22  # pixels
-SIDES = (16, 32, 64, 128, 256, 512, 1024)  # pixels; ticks of a box's side
+TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9))  # × 10ⁿ
 
 
 def all_charts(data: Dataset, by_split: Mapping[str, Mapping[str, int]]) -> list[Chart]:
@@ -83,7 +83,7 @@ def box_sides(data: Dataset) -> Chart | None:
               for p in data.pictures for b in (one.box for one in p.boxes)]  # fmt: skip
     note = (f"The side of a square of the same area; half of the boxes are between {_middle(sides)} px, "
             f"or {_middle(shares, 100)} % of such a side of their image.")  # fmt: skip
-    return _histogram("box_sides", "Size of boxes", note, sides, "side, px", ticks=SIDES)
+    return _histogram("box_sides", "Size of boxes", note, sides, "side, px")
 
 
 def box_aspects(data: Dataset) -> Chart | None:
@@ -92,8 +92,7 @@ def box_aspects(data: Dataset) -> Chart | None:
     if not aspects:
         return None
     note = "Width by height: 1 is a square, 2 twice as wide as high."
-    ticks = (0.1, 0.25, 0.5, 1, 2, 4, 10)
-    return _histogram("box_aspects", "Shape of boxes", note, aspects, "width : height", ticks=ticks)
+    return _histogram("box_aspects", "Shape of boxes", note, aspects, "width : height")
 
 
 def per_image(data: Dataset) -> Chart | None:
@@ -117,7 +116,7 @@ def per_image(data: Dataset) -> Chart | None:
 def image_sizes(data: Dataset) -> Chart | None:
     """Images by width and height; many different sizes are gathered in a grid."""
     sizes = Counter((picture.width, picture.height) for picture in data.pictures)
-    if not sizes:
+    if len(sizes) < 2:
         return None
     note = "A mark is a size; its area tells how many images have it."
     if len(sizes) > POINTS:
@@ -138,32 +137,34 @@ def image_sizes(data: Dataset) -> Chart | None:
 
 
 def split_shares(data: Dataset, by_split: Mapping[str, Mapping[str, int]]) -> Chart | None:
-    """The share of each class's images in validation and test, against how many there are."""
+    """The share of classes' images in validation and test, against how many there are."""
     there = [split for split in SPLITS[1:] if any(counts.get(split) for counts in by_split.values())]
-    every = max(1, math.ceil(len(by_split) * len(there) / POINTS))
-    rows = [
-        {"class": visible(name, 40), "split": split, "images": total, "of them": counts.get(split, 0),
-         "share": counts.get(split, 0) / total}
-        for name, counts in list(by_split.items())[::every] if (total := sum(counts.values()))
-        for split in there
-    ]  # fmt: skip
-    if not rows or not data.is_split:
+    alike: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    for name, counts in by_split.items():
+        for split in there:
+            alike[split, sum(counts.values()), counts.get(split, 0)].append(visible(name, 40))
+    if not alike:
         return None
-    note = "A mark for each class and split. Rare classes cannot be shared out evenly: their marks lie apart."
-    if every > 1:
-        note += f" One class of {every} is drawn."
+    rows = [
+        {"split": split, "images": total, "in it": count, "share": count / total, "classes": len(names),
+         "such as": ", ".join(names[:3])}
+        for (split, total, count), names in alike.items()
+    ]  # fmt: skip
+    note = "A mark is a class, a larger one several alike. Rare classes, which cannot be shared out evenly, lie apart."
+    scale = alt.Scale(domain=there)
+    tips = [charts.tip(field) for field in ("such as", "classes", "split", "share", "in it", "images")]
     drawn = (
         alt.Chart(values(rows))
-        .mark_point(opacity=0.8, size=36)
+        .mark_point(opacity=0.75)
         .encode(
-            x=alt.X("images:Q", title="images of the class", scale=alt.Scale(type="log", padding=10)),
+            x=alt.X("images:Q", title="images of the class", scale=alt.Scale(type="log", nice=False, padding=12)),
             y=alt.Y("share:Q", title="share in the split", axis=alt.Axis(format=".0%")),
-            color=alt.Color("split:N", scale=alt.Scale(domain=list(SPLITS)), legend=alt.Legend(values=there)),
-            shape=alt.Shape("split:N", scale=alt.Scale(domain=list(SPLITS)), legend=alt.Legend(values=there)),
-            tooltip=[charts.tip("class"), charts.tip("split"), charts.tip("share"), charts.tip("of them"),
-                     charts.tip("images")],
+            color=alt.Color("split:N", scale=scale),
+            shape=alt.Shape("split:N", scale=scale),
+            size=alt.Size("classes:Q", legend=None, scale=alt.Scale(range=[30, 400])),
+            tooltip=tips,
         )
-    )  # fmt: skip
+    )
     return charts.chart("split_shares", "How evenly classes are shared out", note, drawn)
 
 
@@ -177,7 +178,7 @@ def _bars(key: str, title: str, note: str, rows: list[dict[str, Any]], name: str
     return charts.chart(key, title, note, alt.layer(base.mark_bar(cornerRadiusEnd=2), labels), ROW * len(rows) + 10)
 
 
-def _histogram(key: str, title: str, note: str, numbers: Sequence[float], axis: str, ticks: Sequence[float]) -> Chart:
+def _histogram(key: str, title: str, note: str, numbers: Sequence[float], axis: str) -> Chart:
     """Of positive numbers, in bins of equal ratio."""
     low, high = min(numbers), max(numbers)
     if high < 1.05 * low:
@@ -189,16 +190,26 @@ def _histogram(key: str, title: str, note: str, numbers: Sequence[float], axis: 
         {"from": float(a), "to": float(b), "boxes": int(count)}
         for a, b, count in zip(edges[:-1], edges[1:], counts, strict=True)
     ]
-    shown = [tick for tick in ticks if low <= tick <= high] or [low, high]
     drawn = alt.Chart(values(rows)).mark_bar(binSpacing=1)
     drawn = drawn.encode(
         x=alt.X("from:Q", title=axis, scale=alt.Scale(type="log", nice=False), bin="binned",
-                axis=alt.Axis(values=shown, format="~g")),
+                axis=alt.Axis(values=_ticks(low, high), format="~g")),
         x2="to:Q",
         y=alt.Y("boxes:Q", title="boxes"),
         tooltip=[alt.Tooltip("from:Q", format=".3~g"), alt.Tooltip("to:Q", format=".3~g"), charts.tip("boxes")],
     )  # fmt: skip
     return charts.chart(key, title, note, drawn)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """A few round numbers of a logarithmic axis."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = list[float]()
+    for digits in TICKS:
+        ticks = [tick for power in powers for digit in digits if low <= (tick := digit * 10.0**power) <= high]
+        if len(ticks) >= 4:
+            break
+    return ticks
 
 
 def _middle(numbers: Sequence[float], scale: float = 1.0) -> str:

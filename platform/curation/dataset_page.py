@@ -16,7 +16,7 @@ from platform.curation.shown import counted, visible
 from platform.data import csv_boxes
 from platform.data.splits import SPLITS
 
-MOST_EXAMPLES, PER_CLASS = 1600, (1, 12)  # pictures of classes in all, and of one
+MOST_EXAMPLES, PER_CLASS = 1600, (1, 10)  # pictures of classes in all, and of one
 CLASSES_SHOWN = 800  # that have pictures
 SPELLINGS = 4  # of a class that its row names
 ABSENT = 200  # classes that a line names
@@ -178,14 +178,16 @@ def _examples(data: Dataset, album: Album) -> dict[str, Any]:
 
 
 def _sizes(data: Dataset) -> str:
-    """COCO's three sizes of boxes."""
+    """COCO's three sizes of boxes, and the images' if they have but one."""
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for picture in data.pictures for b in (one.box for one in picture.boxes)]
     if not areas:
         return ""
     small, large = sum(area < 32**2 for area in areas), sum(area > 96**2 for area in areas)
     shares = [f"{count / len(areas):.0%} {name}" for name, count in
               (("small", small), ("medium", len(areas) - small - large), ("large", large))]  # fmt: skip
-    return f"As COCO counts: {', '.join(shares)}; small is less than 32 × 32 px, large more than 96 × 96 px."
+    told = f"As COCO counts: {', '.join(shares)}; small is less than 32 × 32 px, large more than 96 × 96 px."
+    sizes = {(picture.width, picture.height) for picture in data.pictures}
+    return told + "".join(f" All images have {width} × {height} px." for width, height in sizes if len(sizes) == 1)
 
 
 def _splits(data: Dataset, by_split: Mapping[str, Counter[str]]) -> dict[str, Any]:
