@@ -181,8 +181,8 @@ def _bars(key: str, title: str, note: str, rows: list[dict[str, Any]], name: str
 def _histogram(key: str, title: str, note: str, numbers: Sequence[float], axis: str) -> Chart:
     """Of positive numbers, in bins of equal ratio."""
     low, high = min(numbers), max(numbers)
-    if high < 1.05 * low:
-        low, high = low / 1.2, high * 1.2
+    if high < 1.5 * low:  # else no round number may be among them
+        low, high = low / 1.25, high * 1.25
     edges = np.geomspace(low, high, BINS + 1)
     edges[0], edges[-1] = low, high
     counts, _ = np.histogram(numbers, edges)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from platform import page
 from platform.curation import dataset_data, dataset_page
-from platform.errors import file_faults, raise_if_any
+from platform.errors import Fault, InputError, file_faults, raise_if_any
 
 PAGE = "dataset.html"  # in the data set's folder
 
@@ -28,8 +28,12 @@ def write(root: Path, out: Path) -> int:
     """Writes the page of a data set; returns how many things on it need a person's eye.
 
     Raises:
-        InputError: See `dataset_data.read`.
+        InputError: See `dataset_data.read`; or the page cannot be written there.
     """
     text, eye = dataset_page.html(dataset_data.read(root))
-    page.put(text, out)
+    try:
+        page.put(text, out)
+    except OSError as error:
+        rule = "the page needs a place that can be written to"
+        raise InputError(Fault(rule, f"{out}: {error.strerror}", "Choose another with --out.")) from error
     return int(eye["count"])

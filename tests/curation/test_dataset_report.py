@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from browser import HOSTILE, Opened, check
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
 from platform import dataset
-from platform.curation import album, dataset_data, dataset_page, report
+from platform.curation import album, dataset_charts, dataset_data, dataset_page, report
 from platform.curation.album import NOTHING, NOW, WRITTEN, Album, Cut
 from platform.curation.shown import visible
 from platform.data import csv_boxes, sheets
@@ -199,6 +201,21 @@ def test_tables_are_searched_and_sorted(tmp_path, chromium):
         assert opened.complaints == []
 
 
+def test_what_is_told_under_the_pointer_is_text(tmp_path, chromium):
+    cleaned(tmp_path)
+    report.write(tmp_path, tmp_path / "page.html")
+    with Opened(chromium, tmp_path / "page.html") as opened:
+        bars = opened.page.locator("[data-chart=tail] .mark-rect path")
+        told = []
+        for bar in bars.all():
+            bar.hover()
+            told.append(opened.page.inner_text("#vg-tooltip-element"))
+        assert any(HOSTILE[:30] in text for text in told)
+        assert opened.page.evaluate("window.hacked") is None
+        assert opened.page.locator("#vg-tooltip-element img").count() == 0
+        assert opened.complaints == []
+
+
 def test_on_paper_nothing_is_cut_off(tmp_path, chromium):
     cleaned(tmp_path)
     report.write(tmp_path, tmp_path / "page.html")
@@ -241,6 +258,20 @@ def test_a_folder_for_the_page_must_be_there(tmp_path):
     options = dataset.parser().parse_args(["report", str(tmp_path), "--out", f"{tmp_path}/no/page.html"])
     with pytest.raises(InputError, match="existing folder"):
         report.run(options, Console())
+
+
+def test_a_page_that_cannot_be_written_is_told(tmp_path, capsys):
+    fetched(tmp_path, "Cola")
+    (tmp_path / ".dataset.html.partial").mkdir()
+    assert dataset.main(["report", str(tmp_path)]) == 2
+    assert "Choose another with --out" in capsys.readouterr().err
+
+
+@given(st.floats(1e-3, 1e5), st.floats(1.5, 1e4))
+def test_an_axis_has_some_round_numbers_and_all_within_it(low, ratio):
+    ticks = dataset_charts._ticks(low, low * ratio)
+    assert ticks
+    assert all(low <= tick <= low * ratio for tick in ticks)
 
 
 def is_drawn(photo: album.Photo, place: tuple[int, int], colour: str) -> bool:
