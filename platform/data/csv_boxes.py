@@ -78,8 +78,7 @@ def read_table(root: Path, file: Path) -> RawDataset:
         try:
             boxes[key] += _boxes(row, where)
         except ValueError:
-            without = row["label"].strip() and not any(row[corner].strip() for corner in _CORNERS)
-            repairs.append(Repair(Kind.NO_BOX if without else Kind.UNREADABLE_ENTRY, where))
+            repairs.append(Repair(_fault(row), printable(f"{where} {row['label']}"), image=path))
     whole = (RawImage(path, tuple(boxes[path, split]), split, image.where) for (path, split), image in images.items())
     return RawDataset(tuple(whole), tuple(repairs))
 
@@ -111,6 +110,14 @@ def _boxes(row: Mapping[str, str], where: str) -> list[RawBox]:
         return []
     x1, y1, x2, y2 = (float(row[corner]) for corner in _CORNERS)
     return [RawBox((x1, y1, x2, y2), class_name(row["label"]), where)]
+
+
+def _fault(row: Mapping[str, str]) -> Kind:
+    """What is wrong with a row whose box cannot be read."""
+    corners = [row[corner].strip() for corner in _CORNERS]
+    if row["label"].strip():
+        return Kind.UNREADABLE_ENTRY if any(corners) else Kind.NO_BOX
+    return Kind.NO_LABEL if all(corners) else Kind.UNREADABLE_ENTRY
 
 
 def _is_ours(file: Path) -> bool:

@@ -99,7 +99,7 @@ def _read_file(
         try:
             boxes.append(_box(entry, f"{where} object {number}"))
         except ValueError:
-            repairs.append(Repair(Kind.UNREADABLE_ENTRY, f"{where} object {number}"))
+            repairs.append(Repair(Kind.UNREADABLE_ENTRY, f"{where} object {number}", image=path))
     return path, tuple(boxes), _size(annotation)
 
 
