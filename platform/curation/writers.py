@@ -165,9 +165,20 @@ def yolo(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> Non
             lines = (f"{ids[box.name]} {_cxcywh(box.box, picture.size)}\n" for box in picture.image.boxes)
             (labels / f"{PurePosixPath(picture.name).stem}.txt").write_text("".join(lines))
     splits = {split: folder("yolo", split) for split in by_split if split}
-    settings = splits | {"names": dict(enumerate(classes))}
-    text = yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=math.inf)
+    settings = splits | {"names": dict(enumerate(map(_Name, classes)))}
+    text = yaml.dump(settings, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=math.inf)
     (root / "data.yaml").write_text(text, encoding="utf-8")
+
+
+class _Name(str):
+    """A class name: quoted always, as not all readers of YAML agree what "no" and "1e3" are, nor about odd blanks."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(_Name, lambda dumper, name: dumper.represent_scalar("tag:yaml.org,2002:str", name, style='"'))
 
 
 def _cxcywh(box: Box, size: tuple[int, int]) -> str:
