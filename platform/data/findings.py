@@ -1,7 +1,7 @@
 """What a reader found wrong in the data and did about it: repairs, leaks between splits, warnings."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,17 @@ def counted(classes: Mapping[str, int]) -> str:
     """How many there are of each class, the first of them: "ants 102, bees 100"."""
     shown = ", ".join(f"{name} {count}" for name, count in list(classes.items())[:_CLASSES])
     return f"{shown}, …" if len(classes) > _CLASSES else shown
+
+
+def named(names: Sequence[str]) -> str:
+    """The names, the first of them where there are many: "ants, bees, … (388 more)"."""
+    more = len(names) - _CLASSES
+    return ", ".join(names[:_CLASSES]) + (f", … ({more} more)" if more > 0 else "")
+
+
+def lacking(names: Sequence[str], classes: Collection[str], what: str) -> list[str]:
+    """A warning of the classes that lack something, in a list: "1 of 2 classes without an image in val: ants"."""
+    return [f"{len(names)} of {len(classes)} classes without {what}: {named(names)}"] if names else []
 
 
 def told(repairs: Iterable[Repair]) -> str:

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,11 +20,24 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})
 
 # Pillow warns above its own limit and refuses above twice that: with ours in its place it is silent on what we accept.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what is too large is refused, and told
 Image.init()  # `formats` knows only the decoders already loaded, and loading them from several threads is a race
 
 
 class ImageFault(Exception):  # noqa: N818 (it is a fault of the user's file, as in platform.errors)
     """A file that cannot be used as a picture; the message is the reason."""
+
+
+class HugeImage(ImageFault):
+    """A picture of more than MAX_PIXELS."""
+
+
+class Header(NamedTuple):
+    """What a picture's first bytes say: Pillow's name of the format, and the size in pixels, the right way up."""
+
+    format: str
+    width: int
+    height: int
 
 
 def load(source: Path | bytes) -> Image.Image:
@@ -54,14 +69,26 @@ def size(source: Path | bytes) -> tuple[int, int]:
     Raises:
         ImageFault: As for `load`, as far as the header tells.
     """
+    told = header(source)
+    return told.width, told.height
+
+
+def header(source: Path | bytes) -> Header:
+    """Reads the header alone.
+
+    Raises:
+        ImageFault: As for `load`, as far as the header tells.
+    """
     try:
         with _opened(source) as image:
             _refuse_huge(image)
             width, height = image.size
             sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-            return (height, width) if sideways else (width, height)
+            return Header(str(image.format), *((height, width) if sideways else (width, height)))
     except ImageFault:
         raise
+    except Image.DecompressionBombError as error:
+        raise HugeImage(_reason(error)) from error
     except Exception as error:
         raise ImageFault(_reason(error)) from error
 
@@ -112,7 +139,7 @@ def _opened(source: Path | bytes) -> Image.Image:
 
 def _refuse_huge(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
-        raise ImageFault(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+        raise HugeImage(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -82,7 +82,7 @@ def read(root: Path) -> RawDataset:
             boxes = tuple(_boxes(root, path, label, names, repairs)) if label.is_file() else ()
             images.append(RawImage(path, boxes, source.split, place(root, label)))
     repairs += [Repair(Kind.MISSING_IMAGE, place(root, label)) for label in _label_files(root) if label not in used]
-    return RawDataset(tuple(images), tuple(repairs), tuple(sorted(set(names.values()))))
+    return RawDataset(tuple(images), tuple(repairs), tuple(dict.fromkeys(name for _, name in sorted(names.items()))))
 
 
 def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repairs: list[Repair]) -> Iterable[RawBox]:

@@ -1,7 +1,7 @@
 import json
 from enum import StrEnum
 
-from platform.data.findings import Findings, Repair, counted, leaks, told
+from platform.data.findings import Findings, Repair, counted, lacking, leaks, told
 
 
 class Kind(StrEnum):
@@ -49,3 +49,10 @@ def test_equal_items_are_told_only_where_they_cross_splits():
 def test_classes_are_counted_up_to_a_dozen():
     assert counted({"ants": 3, "bees": 4}) == "ants 3, bees 4"
     assert counted({str(number): 1 for number in range(13)}).endswith("11 1, …")
+
+
+def test_hundreds_of_classes_that_lack_something_are_one_line():
+    assert lacking([], ["ants"], "a box") == []
+    assert lacking(["ants"], ["ants", "bees"], "a box") == ["1 of 2 classes without a box: ants"]
+    (line,) = lacking([str(number) for number in range(400)], range(500), "an image in val")
+    assert line == f"400 of 500 classes without an image in val: {', '.join(map(str, range(12)))}, … (388 more)"
