@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 from platform.curation import likeness
 from platform.curation.likeness import Like
+from platform.curation.names import name
 from platform.curation.normalise import LONGEST, RULES, WORDS, Rule, bare, difference, key, tidy
+from platform.errors import Fault
 
 DROP = "-"  # a decision, or a suggestion: the label's boxes are left out
 
-OWN, DECIDED, ALIAS = "gives the class its name", "decision", "alias"
+OWN, DECIDED, ALIAS, NAMED = "gives the class its name", "decision", "alias", "reads like a decided class"
 SAYS_NOTHING, EMPTY, TOO_LONG = "says nothing", "empty", f"longer than {LONGEST} characters"
 
 
@@ -63,6 +65,15 @@ class Settings:
 DEFAULT = Settings()
 
 
+def faults(settings: Settings) -> list[Fault]:
+    """What is wrong with the settings that the command line gives."""
+    merge, ask = settings.merge_at, settings.ask_at
+    if 0 < ask <= merge <= 1:
+        return []
+    rule = "--ask-at and --merge-at must lie in 0..1, and --ask-at not above --merge-at"
+    return [Fault(rule, f"{ask:g} and {merge:g}", f"The defaults are {DEFAULT.ask_at:g} and {DEFAULT.merge_at:g}.")]
+
+
 def group(
     counts: Mapping[str, int],
     aliases: Mapping[str, str] | None = None,
@@ -99,15 +110,15 @@ class _Node(NamedTuple):
     Attributes:
         labels: As they were typed.
         text: The first of them, else the alias.
-        count: How often the first was used.
+        uses: How often the first was used.
         cls: As decided, or by the aliases; None if that is what grouping is to find.
         reason: For `cls`.
-        alias: That says so.
+        alias: That says so, or the decided class that the labels read like.
     """
 
     labels: tuple[str, ...]
     text: str
-    count: int
+    uses: int
     cls: str | None = None
     reason: str = ""
     alias: str = ""
@@ -118,7 +129,7 @@ def _nodes(
 ) -> list[_Node]:
     known = _known(aliases, decisions, rules)
     alike: dict[tuple[str, str | None], list[str]] = defaultdict(list)
-    for label in sorted(counts, key=lambda label: (-counts[label], len(label), label)):
+    for label in sorted(counts, key=lambda label: (-counts[label], *_plain(label))):
         cls, letters = decisions.get(label), _letters(label, rules)
         if letters and (cls is not None or (label not in decisions and (letters in known or letters not in _FILLER))):
             alike[letters, cls].append(label)
@@ -126,26 +137,32 @@ def _nodes(
     for (letters, cls), labels in alike.items():
         of = (cls, DECIDED, "") if cls is not None else known.pop(letters, (None, "", ""))
         nodes.append(_Node(tuple(labels), labels[0], counts[labels[0]], *of))
-    return nodes + [_Node((), alias, 0, cls, reason, alias) for cls, reason, alias in known.values() if alias]
+    return nodes + [_Node((), alias, 0, cls, reason, alias) for cls, reason, alias in known.values() if reason == ALIAS]
 
 
 def _known(
     aliases: Mapping[str, str], decisions: Mapping[str, str | None], rules: Sequence[Rule]
 ) -> dict[str, tuple[str, str, str]]:
     """Class, reason and alias by key: of the aliases, and of the classes that they and the decisions name."""
-    known = {}
-    for classes, reason in ((decisions.values(), DECIDED), (aliases.values(), ALIAS)):
+    known: dict[str, tuple[str, str, str]] = {}
+    for classes, reason in ((decisions.values(), NAMED), (aliases.values(), ALIAS)):
         spelled: dict[str, set[str]] = defaultdict(set)
         for cls in classes:
             spelled[_letters(cls or "", rules)].add(cls or "")
         one = {letters: min(same) for letters, same in spelled.items() if letters and len(same) == 1}
-        known |= {letters: (cls, reason, cls if reason == ALIAS else "") for letters, cls in one.items()}
-    return known | {_letters(alias, rules): (cls, ALIAS, alias) for alias, cls in sorted(aliases.items())}
+        known |= {letters: (cls, reason, cls) for letters, cls in one.items()}
+    known |= {_letters(alias, rules): (cls, ALIAS, alias) for alias, cls in sorted(aliases.items())}
+    return {letters: of for letters, of in known.items() if letters}
 
 
 def _letters(label: str, rules: Sequence[Rule]) -> str:
     """The key without blanks; "" of a label that is empty, a bare DROP, or too long to be compared."""
     return "" if _unusable(label) else key(label, rules).replace(" ", "")
+
+
+def _plain(label: str) -> tuple[int, bool, str]:
+    """What of equally frequent labels names a class: the shortest, rather "Lidl" than "LIDL" or "lidl"."""
+    return len(label), label.isupper() or label.islower(), label
 
 
 def _unusable(label: str) -> str:
@@ -170,7 +187,7 @@ class _Groups:
     """
 
     def __init__(self, nodes: Sequence[_Node], settings: Settings, rules: Sequence[Rule]) -> None:
-        self.nodes = sorted(nodes, key=lambda node: (-node.count, len(node.text), node.text, node.cls or ""))
+        self.nodes = sorted(nodes, key=lambda node: (-node.uses, *_plain(node.text), node.cls or ""))
         self.settings, self.rules = settings, rules
         self.like = self._likeness()
         self.cls: dict[int, str] = {}
@@ -191,7 +208,7 @@ class _Groups:
                 yield verdict
 
     def _likeness(self) -> list[dict[int, Like]]:
-        names = [likeness.name(key(node.text, self.rules), bare(node.text, self.rules)) for node in self.nodes]
+        names = [name(key(node.text, self.rules), bare(node.text, self.rules)) for node in self.nodes]
         like: list[dict[int, Like]] = [{} for _ in names]
         for (i, j), how in likeness.pairs(names, self.settings.ask_at, self.settings.without).items():
             like[i][j] = like[j][i] = how
@@ -201,7 +218,7 @@ class _Groups:
         """Aliases first, then by frequency; of equal ones, that which the most others are like."""
         node = self.nodes[index]
         followers = sum(like.score >= self.settings.merge_at for like in self.like[index].values())
-        return node.reason != ALIAS, -node.count, -followers, index
+        return node.reason != ALIAS, -node.uses, -followers, index
 
     def _place(self, index: int) -> None:
         node = self.nodes[index]
@@ -215,17 +232,14 @@ class _Groups:
 
     def _head_for(self, index: int) -> int | None:
         """The head of the group that a node joins, if it is like one enough, and more than any other group's names."""
-        best: dict[str, float] = defaultdict(float)
-        for other, like in self.like[index].items():
-            if other in self.cls:
-                best[self.cls[other]] = max(best[self.cls[other]], like.score)
-        heads = [(-like.score, self.heads[other], other) for other, like in self.like[index].items() if other in self.heads]
+        placed = {other: like.score for other, like in self.like[index].items() if other in self.cls}
+        heads = [other for other in placed if other in self.heads]
         if not heads:
             return None
-        score, _, head = min(heads)
-        others = [like for cls, like in best.items() if cls != self.cls[head]]
-        clear = all(round(-score - like, 6) >= self.settings.margin for like in others)
-        return head if -score >= self.settings.merge_at and clear else None
+        head = min(heads, key=lambda other: (-placed[other], self.heads[other]))
+        rival = max((score for other, score in placed.items() if self.cls[other] != self.cls[head]), default=0)
+        clear = round(placed[head] - rival, 6) >= self.settings.margin
+        return head if clear and placed[head] >= self.settings.merge_at else None
 
     def _questions(self) -> dict[int, tuple[str, Like]]:
         """What a person is asked, by the head of the group that it is about: the most like of the groups before it."""
@@ -247,8 +261,8 @@ class _Groups:
         node, cls = self.nodes[index], self.cls[index]
         if node.reason == DECIDED:
             return Verdict(label, cls, DECIDED)
-        if node.reason == ALIAS:
-            return Verdict(label, cls, ALIAS, 1.0, node.alias)
+        if node.reason:
+            return Verdict(label, cls, node.reason, 1.0, node.alias)
         head, like = self.link.get(index, (index, _SAME))
         if label == self.nodes[head].text:
             return Verdict(label, cls, OWN)

@@ -4,8 +4,6 @@ Two kinds: what is equal in a way that is less than spelling (another word order
 is nearly equal: typing errors, by the share of letters in common (rapidfuzz's ratio).
 """
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
@@ -13,9 +11,9 @@ from itertools import combinations, groupby
 from typing import NamedTuple
 
 import numpy as np
-from anyascii import anyascii
 from rapidfuzz import fuzz, process
 
+from platform.curation.names import Name, heard, scripts
 from platform.curation.normalise import WORDS
 
 SPELLING, ORDER, PLURAL, BRACKETS = "same spelling", "another word order", "plural", "without the brackets"
@@ -43,36 +41,10 @@ SURE = {
 _LESS = 0.97  # times that, where words are split otherwise, or a script is written without an alphabet
 
 _COMMON, _SMALL = frozenset(WORDS["common"]), frozenset(WORDS["small"])
-_SOUNDS = tuple(pair.split("=") for pair in WORDS["sounds"])
-_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # Japanese mixes them within a word
-_DOUBLED = re.compile(r"(.)\1+")
 _STAR = 16  # of many names equal in one way, the most frequent that the others are compared with
 _NEAREST = 32  # that a name is looked at with for typing errors
 _ROWS = 256  # names compared with all others at a time: bounds the memory
 _NAMES = 8  # more different texts beside one half of a label: the half is no name
-
-
-class Name(NamedTuple):
-    """A key, and what it is compared by.
-
-    Attributes:
-        words: Of the key, in order.
-        letters: The key without blanks.
-        bare: The letters without what stood in brackets.
-        latin: The letters in Latin script.
-        sounds: Of `latin`, those that sound alike as one: "Кока-Кола" and "coca cola" are "kokakola".
-        numbers: In order.
-        scripts: Of the letters; Chinese and Japanese are one.
-    """
-
-    words: tuple[str, ...]
-    letters: str
-    bare: str
-    latin: str
-    sounds: str
-    numbers: tuple[str, ...]
-    scripts: frozenset[str]
 
 
 class Like(NamedTuple):
@@ -89,13 +61,6 @@ class Comparison(NamedTuple):
     of: Callable[[Name], Iterable[str]]
     fit: Callable[[Name, Name], bool] = lambda one, other: True
     alone: bool = False
-
-
-def name(key: str, bare: str) -> Name:
-    """What a key is compared by; `bare` is the key without what stood in brackets (`normalise.bare`)."""
-    latin = _latin(key)
-    numbers = tuple(re.findall(r"\d+", key))
-    return Name(tuple(key.split()), _joined(key), _joined(bare), latin, _heard(latin), numbers, _scripts(key))
 
 
 def pairs(names: Sequence[Name], least: float, without: Collection[str] = ()) -> dict[tuple[int, int], Like]:
@@ -120,30 +85,6 @@ def pairs(names: Sequence[Name], least: float, without: Collection[str] = ()) ->
     return found
 
 
-def _joined(text: str) -> str:
-    return text.replace(" ", "")
-
-
-def _latin(text: str) -> str:
-    return "".join(char for char in anyascii(text).lower() if char.isalnum() or char in "+#")
-
-
-def _heard(latin: str) -> str:
-    for written, heard in _SOUNDS:
-        latin = latin.replace(written, heard)
-    return _DOUBLED.sub(r"\1", latin)
-
-
-@cache
-def _script(char: str) -> str:
-    first = unicodedata.name(char, "?").split()[0].split("-")[0] if char.isalpha() else ""
-    return _ONE_SCRIPT.get(first, first)
-
-
-def _scripts(text: str) -> frozenset[str]:
-    return frozenset(map(_script, text)) - {""}
-
-
 # What is equal.
 
 
@@ -155,10 +96,6 @@ def _singular(name: Name) -> Iterable[str]:
 
 def _sounds(name: Name) -> Iterable[str]:
     return [name.sounds] if len(name.sounds) > 3 else []
-
-
-def _chinese(name: Name) -> bool:
-    return _CHINESE.search(name.letters) is not None
 
 
 def _core(name: Name) -> Iterable[str]:
@@ -173,6 +110,10 @@ def _initials(name: Name) -> Iterable[str]:
     return {"".join(word[0] for word in words) for words in (name.words, told) if len(words) > 2}
 
 
+def _one_in_brackets(one: Name, other: Name) -> bool:
+    return one.bare == other.bare and (one.letters == one.bare) != (other.letters == other.bare)
+
+
 @cache
 def _only_in(char: str, ours: str, others: str) -> bool:
     def has(charset: str) -> bool:
@@ -182,7 +123,10 @@ def _only_in(char: str, ours: str, others: str) -> bool:
 
 
 def _traditional(one: Name, other: Name) -> bool:
-    """Whether each character is the other's or, of two that differ, one is simplified only and one traditional only."""
+    """Whether each character is the other's or, of two that differ, one is simplified only and one traditional only.
+
+    Their old character sets tell: GB 2312 holds what the simplified script needs, Big5 the traditional one.
+    """
     if len(one.letters) != len(other.letters) or len(one.letters) < 2:
         return False
     differ = [(a, b) for a, b in zip(one.letters, other.letters, strict=True) if a != b]
@@ -195,10 +139,10 @@ COMPARISONS = (
     Comparison(SPELLING, lambda n: [n.letters]),
     Comparison(ORDER, lambda n: [" ".join(sorted(n.words))]),
     Comparison(PLURAL, _singular),
-    Comparison(BRACKETS, lambda n: [n.bare], lambda a, b: (a.letters == a.bare) != (b.letters == b.bare), alone=True),
-    Comparison(CHINESE, lambda n: [n.latin] if _chinese(n) else [], _traditional),
+    Comparison(BRACKETS, lambda n: [heard(n.bare)], _one_in_brackets, alone=True),
+    Comparison(CHINESE, lambda n: [n.latin] if n.chinese else [], _traditional),
     Comparison(SCRIPT, _sounds, lambda a, b: a.scripts != b.scripts),
-    Comparison(SOUNDS, _sounds, lambda a, b: a.scripts == b.scripts and len(a.sounds) > 4 and not _chinese(a)),
+    Comparison(SOUNDS, lambda n: [n.spelled] if len(n.spelled) > 4 and not n.chinese else []),
     Comparison(COMMON, _core),
     Comparison(INITIALS, _initials, lambda a, b: (len(a.words) == 1) != (len(b.words) == 1), alone=True),
 )
@@ -226,7 +170,7 @@ def _halves(name: Name) -> tuple[str, ...]:
     """The two halves of a name that is written twice, each in a script of its own: "貢茶 Gong Cha"; () if it is not."""
     if len(name.scripts) != 2:
         return ()
-    runs = [(one, [*words]) for one, words in groupby(name.words, _scripts) if one]
+    runs = [(one, [*words]) for one, words in groupby(name.words, scripts) if one]
     if [len(one) for one, _ in runs] != [1, 1]:
         return ()
     short = any(len("".join(words)) < (2 if "CJK" in one else 3) for one, words in runs)
@@ -240,8 +184,8 @@ def _two_scripts(names: Sequence[Name], least: float) -> Iterator[tuple[int, int
     Not where both scripts are parts of one name, which stands in one of them elsewhere ("Алло MAX", "allo max"), and
     not where a half goes with this and that ("OTP Bank (Україна)", "Eldorado (Україна)").
     """
-    heard = {one.sounds for one in names if len(one.scripts) == 1}
-    written = {i: halves for i, one in enumerate(names) if one.sounds not in heard and (halves := _halves(one))}
+    elsewhere = {one.sounds for one in names if len(one.scripts) == 1}
+    written = {i: halves for i, one in enumerate(names) if one.sounds not in elsewhere and (halves := _halves(one))}
     beside: dict[str, set[str]] = defaultdict(set)
     for one, other in written.values():
         beside[one].add(other)
@@ -256,8 +200,9 @@ def _two_scripts(names: Sequence[Name], least: float) -> Iterator[tuple[int, int
 
 
 def _one_name(texts: Collection[str]) -> bool:
-    heard = [_heard(_latin(text)) for text in texts]
-    return len(heard) <= _NAMES and all(a in b or b in a or fuzz.ratio(a, b) > 80 for a, b in combinations(heard, 2))
+    if len(texts) > _NAMES:
+        return False
+    return all(a in b or b in a or fuzz.ratio(a, b) > 80 for a, b in combinations(map(heard, texts), 2))
 
 
 def _longer(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
@@ -306,7 +251,7 @@ def _typing(one: Name, other: Name) -> float:
     if one.scripts == other.scripts:
         return round(sure * _worst(left, right), 4)
     sure *= _LESS if "CJK" in one.scripts | other.scripts else 1
-    worst = _worst([_heard(_latin(word)) for word in left], [_heard(_latin(word)) for word in right])
+    worst = _worst([heard(word) for word in left], [heard(word) for word in right])
     return round(sure * (worst + fuzz.ratio(one.sounds, other.sounds) / 100) / 2, 4) if worst else 0
 
 

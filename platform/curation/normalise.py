@@ -1,6 +1,6 @@
 """A label as somebody typed it → the text that it is compared by.
 
-"Coca-Cola® Logo", "coca cola" and "ＣＯＣＡ　ＣＯＬＡ" are one text after the rules below. They are applied in their order;
+"Coca-Cola® Logo", "COCA COLA" and "Cocá_cola Inc." are one text after the rules below. They are applied in their order;
 each takes a text and gives a text, so that one can be left out, or measured alone (`benchmarks.labels`).
 """
 
@@ -10,19 +10,21 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ftfy
 from anyascii import anyascii
 
-WORDS: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+WORDS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 LONGEST = 200  # characters of a label that are compared; nobody names a class with more
 
 _JOINERS = "\u200c\u200d"  # they stand within words of Persian and of Indian scripts, and within emoji
+_STYLES = "\ufe0e\ufe0f"  # of emoji: drawn or written
 _SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\w)\s*\((?:r|tm|c)\)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=[a-z\u0370-\u03ff\u0400-\u052f])[\u0300-\u036f\u0483-\u0487]+")  # not those of other scripts
 _LATIN = re.compile(r"[\u00c0-\u02af\u1e00-\u1eff]")
-_BRACKETS = re.compile(r"[(\[{（［【][^()\[\]{}（）［］【】]*[)\]}）］】]")
+_OPEN, _SHUT = re.escape(WORDS["open"]), re.escape(WORDS["shut"])
+_BRACKETS = re.compile(f"[{_OPEN}][^{_OPEN}{_SHUT}]*[{_SHUT}]")
 _GAP, _END = r"[\s,;:_/|([\-–—]+", r"[\s.,;:)\]]*"
 
 
@@ -48,11 +50,12 @@ def _seen(char: str) -> str:
     kind = unicodedata.category(char)
     if kind in ("Cc", "Cs", "Zl", "Zp", "Zs"):
         return " "
-    return "" if kind in ("Cf", "Co", "Cn") and char not in _JOINERS or char in "\ufe0e\ufe0f" else char
+    hidden = kind in ("Cf", "Co", "Cn") and char not in _JOINERS
+    return "" if hidden or char in _STYLES else char
 
 
 def _kept(char: str) -> str:
-    if char in _JOINERS or char in "'’‘‛`´ʼʹʻ′\"“”„«»":
+    if char in _JOINERS or char in WORDS["quotes"]:
         return ""
     kind = unicodedata.category(char)
     if kind == "Nd":
@@ -126,7 +129,7 @@ RULES = (
     Rule("filler words", _ends(WORDS["filler"], glued=WORDS["filler_endings"])),
     Rule("legal forms", _ends(WORDS["legal"], glued=WORDS["legal_endings"])),
     Rule("punctuation", _punctuation),
-    Rule("and", _joining),
+    Rule("words for and", _joining),
     Rule("articles", _articles),
 )
 
@@ -138,7 +141,7 @@ def key(label: str, rules: Sequence[Rule] = RULES) -> str:
 
 def steps(label: str, rules: Sequence[Rule] = RULES) -> Iterator[str]:
     """The label after each of the rules, and last with single blanks."""
-    text = label[:LONGEST]
+    text = label.strip()[:LONGEST]
     for rule in rules:
         text = rule.apply(text)
         yield text
@@ -158,6 +161,6 @@ def tidy(label: str) -> str:
 def difference(one: str, other: str, rules: Sequence[Rule] = RULES) -> str:
     """The last rule that two labels of the same key need to be the same; "blanks" if they are told apart by those."""
     for rule, left, right in zip(rules, steps(one, rules), steps(other, rules), strict=False):
-        if left == right:
+        if left.split() == right.split():
             return rule.name
     return "blanks"
