@@ -1,62 +1,83 @@
-"""File names for the images of a data set that is written anew: kept where they can be, else told."""
+"""What a label's key is compared by: words, letters, letters in Latin script, sounds, numbers, scripts."""
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from functools import cache
+from typing import NamedTuple
 
-from platform.data.images import SUFFIXES
+from anyascii import anyascii
 
-# What lists, XML and other systems' paths cannot hold: control characters and ends of lines, backslashes, half letters.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff\\\\]")
-_LONGEST = 200  # bytes of a stem: file systems take 255 of a name
+from platform.curation.normalise import WORDS
 
-
-def safe(path: Path, kind: str) -> str:
-    """Returns an image's file name, changed as little as all layouts need.
-
-    Args:
-        path: Of the image.
-        kind: Its format as Pillow names it, for a name without the suffix of an image, which tools go by.
-    """
-    stem, suffix = path.stem, path.suffix
-    if suffix.lower() not in SUFFIXES:
-        stem, suffix = path.name, ".jpg" if kind in ("JPEG", "MPO") else f".{kind.lower()}"
-    stem = _UNSAFE.sub("_", stem)
-    if len(stem.encode()) > _LONGEST:
-        stem = stem.encode()[:_LONGEST].decode(errors="ignore")
-    return f"{stem.strip() or '_'}{suffix}"
+_SPELLINGS, _SOUNDS = ([pair.split("=") for pair in WORDS[table]] for table in ("spellings", "sounds"))
+_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # Japanese mixes them within a word
+_DOUBLED = re.compile(r"(.)\1+")
 
 
-def unique(names: Sequence[str], folders: Sequence[str], by_stem: bool) -> list[str]:
-    """Returns names of which none is in a folder twice: the first keeps its name, "a.jpg", others get "a_2.jpg".
+class Name(NamedTuple):
+    """A key, and what it is compared by.
 
-    Not by case alone either, as what is copied to another system would overwrite it there.
-
-    Args:
-        names: As they are.
-        folders: Where each is going to lie.
-        by_stem: Whether "a.jpg" and "a.png" are twice the same, as where each has an annotation file beside it.
+    Attributes:
+        words: Of the key, in order.
+        letters: The key without blanks.
+        bare: The letters without what stood in brackets.
+        latin: The letters in Latin script.
+        spelled: Of `latin`, those written for the same sound as one: "coca cola" and "Koka-Cola" are "kokakola".
+        sounds: Of `latin`, those that other alphabets hold for the same as one, too: "コカ・コーラ" is "kokakora".
+        numbers: In order.
+        scripts: Of the letters; Chinese and Japanese are one.
     """
 
-    def key(folder: str, name: str) -> tuple[str, str]:
-        return folder, unicodedata.normalize("NFC", PurePosixPath(name).stem if by_stem else name).casefold()
+    words: tuple[str, ...]
+    letters: str
+    bare: str
+    latin: str
+    spelled: str
+    sounds: str
+    numbers: tuple[str, ...]
+    scripts: frozenset[str]
 
-    made: list[str | None] = []
-    taken: set[tuple[str, str]] = set()
-    for name, folder in zip(names, folders, strict=True):
-        made.append(None if key(folder, name) in taken else name)
-        taken.add(key(folder, name))
-    tried: dict[tuple[str, str], int] = {}
-    for place, (name, folder) in enumerate(zip(names, folders, strict=True)):
-        if made[place] is not None:
-            continue
-        path, number = PurePosixPath(name), tried.get(key(folder, name), 1)
-        other = name
-        while key(folder, other) in taken:
-            number += 1
-            other = f"{path.stem}_{number}{path.suffix}"
-        tried[key(folder, name)] = number
-        taken.add(key(folder, other))
-        made[place] = other
-    return [name for name in made if name is not None]
+    @property
+    def chinese(self) -> bool:
+        """Whether there are Chinese characters, in which words of different meaning sound the same."""
+        return _CHINESE.search(self.letters) is not None
+
+
+def name(key: str, bare: str) -> Name:
+    """What a key is compared by; `bare` is the key without what stood in brackets (`normalise.bare`)."""
+    letters, in_latin = key.replace(" ", ""), latin(key)
+    numbers = tuple(re.findall(r"\d+", key))
+    forms = in_latin, _spelled(in_latin), heard(key)
+    return Name(tuple(key.split()), letters, bare.replace(" ", ""), *forms, numbers, scripts(key))
+
+
+def latin(text: str) -> str:
+    """The text in Latin letters and digits, without blanks."""
+    return "".join(char for char in anyascii(text).lower() if char.isalnum() or char in "+#")
+
+
+def heard(text: str) -> str:
+    """The text by its sounds, in Latin letters."""
+    return _spelled(_replaced(latin(text), _SOUNDS))
+
+
+def scripts(text: str) -> frozenset[str]:
+    """The scripts of a text's letters, e.g. {"LATIN", "CYRILLIC"}."""
+    return frozenset(map(_script, text)) - {""}
+
+
+def _spelled(text: str) -> str:
+    return _DOUBLED.sub(r"\1", _replaced(text, _SPELLINGS))
+
+
+def _replaced(text: str, table: list[list[str]]) -> str:
+    for written, instead in table:
+        text = text.replace(written, instead)
+    return text
+
+
+@cache
+def _script(char: str) -> str:
+    first = unicodedata.name(char, "?").split()[0].split("-")[0] if char.isalpha() else ""
+    return _ONE_SCRIPT.get(first, first)
