@@ -24,6 +24,7 @@ class Kind(StrEnum):
     OTHER_SIZE = "annotation made for another image size"
     UNKNOWN_CLASS = "unknown class"
     NO_BOX = "label without a box"
+    NO_LABEL = "box without a label"
     CROWD = "crowd box"
     NOT_FINITE = "box of no finite numbers"
     NO_AREA = "box of no area"

@@ -106,7 +106,7 @@ class _Document:
                 try:
                     take(entry, where)
                 except _MALFORMED:
-                    self.repairs.append(Repair(Kind.UNREADABLE_ENTRY, where))
+                    self.repairs.append(Repair(Kind.UNREADABLE_ENTRY, where, image=self._image_of(entry)))
         return [replace(image, boxes=tuple(self.boxes.get(key, ()))) for key, image in self.images.items()]
 
     def _category(self, entry: Any, where: str) -> None:
@@ -134,9 +134,9 @@ class _Document:
         if key not in self.images:
             self.repairs.append(Repair(Kind.MISSING_IMAGE, where))
         elif category not in self.names:
-            self.repairs.append(Repair(Kind.UNKNOWN_CLASS, where))
+            self.repairs.append(Repair(Kind.UNKNOWN_CLASS, where, image=self.images[key].path))
         elif entry.get("iscrowd"):
-            self.repairs.append(Repair(Kind.CROWD, where))
+            self.repairs.append(Repair(Kind.CROWD, where, image=self.images[key].path))
         else:
             x, y, width, height = map(float, entry["bbox"])
             raw = RawBox((x, y, x + width, y + height), self.names[category], where)
@@ -145,6 +145,18 @@ class _Document:
 
     def _pass_over(self, entry: dict[str, Any]) -> None:
         self.beyond.update(printable(key) for key, value in entry.items() if key not in _READ and value)
+
+    def _image_of(self, annotation: Any) -> Path | None:
+        try:
+            return self.images[annotation["image_id"]].path
+        except _MALFORMED:
+            return None
+
+    def _image_of(self, annotation: Any) -> Path | None:
+        try:
+            return self.images[annotation["image_id"]].path
+        except _MALFORMED:
+            return None
 
     def _image_folders(self) -> list[Path]:
         """Returns the folders in which a `file_name` is looked up, the most particular first."""

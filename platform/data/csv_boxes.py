@@ -81,8 +81,7 @@ def read_table(root: Path, file: Path) -> RawDataset:
             boxes[key] += _boxes(row, where)
             images.setdefault(key, RawImage(path, (), key[1], where))
         except ValueError:
-            without = row["label"].strip() and not any(row[corner].strip() for corner in _CORNERS)
-            repairs.append(Repair(Kind.NO_BOX if without else Kind.UNREADABLE_ENTRY, where))
+            repairs.append(Repair(_fault(row), printable(f"{where} {row['label']}"), image=path))
     whole = [replace(image, boxes=tuple(boxes[key])) for key, image in images.items()]
     beyond = Counter(column for row in rows for column, cell in row.items() if column not in COLUMNS and cell.strip())
     return RawDataset(tuple(_placed(whole, repairs)), tuple(repairs), beyond=beyond)
@@ -148,8 +147,16 @@ def _placed(images: Iterable[RawImage], repairs: list[Repair]) -> list[RawImage]
             ((split, image),) = splits.items()
             splits[split] = replace(image, boxes=image.boxes + rest.boxes)
         else:
-            repairs += [Repair(Kind.NO_SPLIT, box.where) for box in rest.boxes]
+            repairs += [Repair(Kind.NO_SPLIT, box.where, image=rest.path) for box in rest.boxes]
     return [image for splits in by_path.values() for image in splits.values()]
+
+
+def _fault(row: Mapping[str, str]) -> Kind:
+    """What is wrong with a row whose box cannot be read."""
+    corners = [row[corner].strip() for corner in _CORNERS]
+    if row["label"].strip():
+        return Kind.UNREADABLE_ENTRY if any(corners) else Kind.NO_BOX
+    return Kind.NO_LABEL if all(corners) else Kind.UNREADABLE_ENTRY
 
 
 def _is_ours(file: Path) -> bool:

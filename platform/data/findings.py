@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _SHOWN = 3  # places of a kind of repair that a line names
@@ -17,11 +18,13 @@ class Repair:
         kind: What was wrong; equal texts are counted together.
         where: File below the root and the entry in it, e.g. "Annotations/x.xml object 3".
         action: What was done about it.
+        image: The image that lost an annotation by it, if it did.
     """
 
     kind: str
     where: str
     action: str = "left out"
+    image: Path | None = None
 
 
 @dataclass(frozen=True)

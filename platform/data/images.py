@@ -93,6 +93,20 @@ def header(source: Path | bytes) -> Header:
         raise ImageFault(_reason(error)) from error
 
 
+def orientation(source: Path | bytes) -> int:
+    """Returns the EXIF tag that says how a picture is to be turned, as written: 1 … 8, 0 for none, or nonsense.
+
+    Raises:
+        ImageFault: As for `size`.
+    """
+    try:
+        with _opened(source) as image:
+            written = image.getexif().get(_EXIF_ORIENTATION, 0)
+    except Exception as error:
+        raise ImageFault(_reason(error)) from error
+    return written if isinstance(written, int) else -1
+
+
 def letterbox(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, float]:
     """Fits a picture into a canvas, at the top left, keeping its aspect; zeros fill the rest.
 

@@ -102,7 +102,7 @@ def _read_file(
             boxes.append(_box(entry, f"{where} object {number}"))
             beyond.update(_passed_over(entry))
         except ValueError:
-            repairs.append(Repair(Kind.UNREADABLE_ENTRY, f"{where} object {number}"))
+            repairs.append(Repair(Kind.UNREADABLE_ENTRY, f"{where} object {number}", image=path))
     return path, tuple(boxes), _size(annotation)
 
 

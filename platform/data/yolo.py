@@ -97,11 +97,11 @@ def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repair
         try:
             index, x, y, w, h = map(float, line.split())
         except ValueError:
-            repairs.append(Repair(Kind.UNREADABLE_ENTRY, where))
+            repairs.append(Repair(Kind.UNREADABLE_ENTRY, where, image=path))
             continue
         name = names.get(index)  # type: ignore[call-overload]  # 0.0 finds 0, and 0.5 or nan find nothing
         if name is None:
-            repairs.append(Repair(Kind.UNKNOWN_CLASS, f"{where} class {line.split()[0]}"))
+            repairs.append(Repair(Kind.UNKNOWN_CLASS, f"{where} class {line.split()[0]}", image=path))
             continue
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
         yield RawBox(box, name, where)

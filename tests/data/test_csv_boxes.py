@@ -87,7 +87,7 @@ def test_splits_by_their_usual_names_and_told_where_unknown(table):
     root = table(f"{CAT},Validation", "b.png,,,,,,testing", "b.png,dog,1,1,9,9,dev", head=f"{HEAD},split")
     raw = csv_boxes.read(root)
     assert boxes(raw) == [("a.png", "val", [("cat", 1, 2, 30, 20)]), ("b.png", "test", [])]
-    assert told(raw) == [(Kind.UNREADABLE_ENTRY, "annotations.csv row 4")]
+    assert told(raw) == [(Kind.UNREADABLE_ENTRY, "annotations.csv row 4 dog")]
 
 
 def test_an_image_of_one_split_needs_to_name_it_once(table):
@@ -105,10 +105,11 @@ def test_an_image_whose_lines_cannot_be_used_is_left_out_and_not_taken_for_backg
     raw = csv_boxes.read(table("a.png,cat,,,,", "b.png,cat,1,2,x,4", "b.png,,1,2,3,4", " odd; =name.png,,,,,"))
     assert boxes(raw) == [(" odd; =name.png", None, [])]
     assert told(raw) == [
-        (Kind.NO_BOX, "annotations.csv row 2"),
-        (Kind.UNREADABLE_ENTRY, "annotations.csv row 3"),
-        (Kind.UNREADABLE_ENTRY, "annotations.csv row 4"),
+        (Kind.NO_BOX, "annotations.csv row 2 cat"),
+        (Kind.UNREADABLE_ENTRY, "annotations.csv row 3 cat"),
+        (Kind.NO_LABEL, "annotations.csv row 4"),
     ]
+    assert [repair.image.name for repair in raw.repairs] == ["a.png", "b.png", "b.png"]
 
 
 @pytest.mark.parametrize(
