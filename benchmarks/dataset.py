@@ -23,9 +23,10 @@ from typing import Any
 from benchmarks import logos, timing
 from platform.curation import dataset_data
 from platform.curation.dataset_data import Dataset, Finding
+from platform.curation.grouping import DROP
+from platform.curation.label_table import cell
 from platform.data import csv_boxes
 from platform.data.csv_boxes import CLEANED, FETCHED
-from platform.data.files import printable
 from platform.data.splits import SPLITS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,19 +87,19 @@ def labels(data: Dataset, truth: Mapping[str, Any]) -> dict[str, float]:
         precision, recall; of a person's questions the share whose suggestion is right; the share of boxes that are in
         a class whose boxes are mostly of their brand; numbers of spellings, classes, brands and questions.
     """
-    true = {printable(label): name for label, name in truth["classes"].items() if name}
-    known = [each for each in data.labels if printable(each.label) in true]
+    true = {cell(label.strip()): name for label, name in truth["classes"].items() if name}
+    known = [each for each in data.labels if each.label in true]
     of_class, of_brand, both = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
     boxes = defaultdict[str, Counter[str]](Counter)
     for each in known:
-        brand = true[printable(each.label)]
+        brand = true[each.label]
         of_brand[brand] += 1
         if each.name:
             of_class[each.name] += 1
             both[each.name, brand] += 1
             boxes[each.name][brand] += each.boxes
     asked = [each for each in known if each.suggestion and not each.decision]
-    right = sum(true.get(printable(each.suggestion)) == true[printable(each.label)] for each in asked)
+    right = sum(true.get(each.suggestion) == true[each.label] for each in asked)
     return {
         "precision": _pairs(both.values()) / max(1, _pairs(of_class.values())),
         "recall": _pairs(both.values()) / max(1, _pairs(of_brand.values())),
@@ -162,7 +163,7 @@ def _found(data: Dataset) -> Found:
         for image in {each.image, each.other if not each.mended else ""} - {""}:
             findings[image].append(each)
     groups = {image: number for number, group in data.groups.items() for image, _ in group}
-    silent = {each.label for each in data.labels if each.suggestion == "-"}
+    silent = {each.label for each in data.labels if each.suggestion == DROP}
     classes = {each.label: "" if each.label in silent else each.name for each in data.labels}
     return Found(findings, groups, _images(data, CLEANED), classes)
 

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from platform.curation import label_table
 from platform.data import csv_boxes, images, layouts, sheets
 from platform.data.annotations import Box, Kind, RawBox, RawDataset
 from platform.data.arrays import in_threads
 from platform.data.boxes import mend
-from platform.data.files import absolute, is_file, place, printable
+from platform.data.files import absolute, is_file, place
 from platform.data.findings import Repair
 from platform.errors import Fault, InputError
 
@@ -79,7 +80,7 @@ class Dataset:
         pictures: In the layout's order.
         repairs: What reading it repaired or left out.
         before: Images and boxes before cleaning; the same as now where nothing was cleaned.
-        raw: Where each raw label was seen, before cleaning where that was done: (image, box as written).
+        raw: Where each raw label, as cleaning/labels.csv shows it, was seen before cleaning: (image, box as written).
         outcomes: The manifest's lines.
         labels: What became of raw labels; empty where nothing was cleaned, as the following.
         findings: What else cleaning found.
@@ -199,7 +200,7 @@ def _by_label(raw: RawDataset) -> dict[str, list[tuple[Path, Box]]]:
     found: dict[str, list[tuple[Path, Box]]] = defaultdict(list)
     for image in raw.images:
         for box in image.boxes:
-            found[box.name].append((image.path, box.box))
+            found[label_table.cell(box.name)].append((image.path, box.box))
     return found
 
 
@@ -291,8 +292,3 @@ def _box(texts: list[str]) -> Box | None:
         return None
     x1, y1, x2, y2 = numbers
     return x1, y1, x2, y2
-
-
-def key(label: str) -> str:
-    """A raw label as `Dataset.raw` knows it."""
-    return printable(label)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.curation.album import Album, Cut
-from platform.curation.dataset_data import ASK, LABELS, Dataset, Label, key
+from platform.curation.dataset_data import ASK, LABELS, Dataset, Label
 from platform.curation.dataset_findings import (
     GROUPS_SHOWN,
     LARGE_GROUP,
@@ -18,12 +18,12 @@ from platform.curation.dataset_findings import (
     strip,
     titled,
 )
+from platform.curation.grouping import DROP
 from platform.curation.shown import counted, visible
 from platform.data import csv_boxes
 from platform.data.annotations import Box
 
 ASKED_SHOWN, SILENT_SHOWN, KIND_SHOWN = 96, 12, 12  # of each, in pictures
-DROP = "-"  # as a suggestion: the label says nothing
 
 
 def eye(data: Dataset, album: Album) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _silent(data: Dataset, labels: Sequence[Label], album: Album) -> dict[str, A
 
 
 def _seen(data: Dataset, label: Label) -> Sequence[tuple[Path, Box]]:
-    return data.raw.get(key(label.label), [])
+    return data.raw.get(label.label, [])
 
 
 def _boxes(labels: Iterable[Label]) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from platform import dataset
-from platform.curation import album, dataset_charts, dataset_data, dataset_page, report
+from platform.curation import album, dataset_charts, dataset_data, dataset_page, label_table, report
 from platform.curation.album import NOTHING, NOW, WRITTEN, Album, Cut
 from platform.curation.shown import visible
 from platform.data import csv_boxes, sheets
@@ -21,8 +21,6 @@ from platform.errors import InputError
 
 BIDI, LONG = "ab\u202egro.live\u202c", "x" * 10_000
 SHOWN = visible(HOSTILE)
-LABELS = ("label", "boxes", "images", "class", "reason", "score", "matched", "suggestion", "suggestion_score",
-          "decision")  # fmt: skip
 FINDINGS = ("kind", "action", "detail", "image", "label", "x1", "y1", "x2", "y2", "where", "other")
 ONCE = [("light", 1280), ("dark", 390)]
 
@@ -41,7 +39,7 @@ def table(root: Path, name: str, *rows: tuple) -> None:
 
 def cleaning(root: Path, labels=(), findings=(), near=(), summary=None) -> None:
     (root / "cleaning").mkdir(exist_ok=True)
-    sheets.write(root / "cleaning" / "labels.csv", LABELS, labels)
+    sheets.write(root / "cleaning" / "labels.csv", label_table.COLUMNS, labels)
     sheets.write(root / "cleaning" / "findings.csv", FINDINGS, findings)
     sheets.write(root / "cleaning" / "near_duplicates.csv", ("image", "group", "distance"), near)
     (root / "cleaning" / "summary.json").write_text(json.dumps(summary or {}))
