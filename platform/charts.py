@@ -1,22 +1,17 @@
 """What all charts share: Vega-Lite specifications that are drawn in a page, and as PNG and SVG files.
 
-Colours come from a theme, for light and for dark, so that a chart follows its reader. The kinds of trials have colours
-after Okabe and Ito's palette, told apart by colour-blind readers too, and shapes of their own.
+Colours come from a theme, for light and for dark, so that a chart follows its reader. They are after Okabe and Ito's
+palette, told apart by colour-blind readers too.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import altair as alt
 
-from platform.ledger import Trial
-from platform.study_data import StudyData
-
-KINDS = ("best", "finished", "pruned", "failed", "interrupted", "running", "baseline", "confirmation")  # of trials
-SHAPES = ("diamond", "circle", "triangle-down", "cross", "triangle-right", "triangle-up", "square", "wedge")
 LIGHT = ("#D55E00", "#0072B2", "#8A949E", "#B8860B", "#A8527F", "#009E73", "#5B6570", "#56B4E9")
 DARK = ("#FF9F5A", "#56B4E9", "#77828D", "#F0E442", "#E39AC4", "#35C79B", "#C3CBD3", "#8FA6FF")
 FONT = "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
@@ -86,75 +81,6 @@ def chart(key: str, title: str, note: str, drawn: Any, height: int = HEIGHT) -> 
     spec.pop("$schema", None)
     spec.pop("config", None)  # Altair's own: the theme takes its place
     return Chart(key, title, note, {**spec, "autosize": {"type": "fit-x", "contains": "padding"}})
-
-
-def rows_of(data: StudyData, trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """What a chart tells of each trial."""
-    return [
-        {
-            "id": trial.id,
-            "trial": name_of(trial),
-            "score": data.score(trial),
-            "kind": kind_of(data, trial),
-            "epochs": trial.epochs,
-            "cost": data.device_seconds.get(trial.id, 0.0),
-            "frozen": said(trial.config.get("freeze_depth")),
-            "unfreeze": said(trial.config.get("unfreeze")),
-            "place": (index * 0.618034) % 1 - 0.5,  # sideways, where trials share a column
-            "config": trial.config,
-        }
-        for index, trial in enumerate(trials)
-    ]
-
-
-def name_of(trial: Trial) -> str:
-    """A trial's name, with the baseline's."""
-    return f"{trial.name} ({trial.baseline})" if trial.baseline else trial.name
-
-
-def kind_of(data: StudyData, trial: Trial) -> str:
-    """One of KINDS."""
-    return "best" if trial is data.best else role_of(data, trial)
-
-
-def role_of(data: StudyData, trial: Trial) -> str:
-    """One of KINDS, of the best trial as of any other."""
-    if trial.confirms:
-        return "confirmation"
-    if trial.baseline:
-        return "baseline"
-    if trial.status == "waiting":
-        return "interrupted" if data.closed else "running"
-    return trial.status
-
-
-def points(rows: list[dict[str, Any]], data: StudyData, x: alt.X) -> alt.Chart:
-    """A mark for each trial."""
-    tips = [tip("trial"), tip("kind", "status"), tip("score", data.metric), tip("epochs")]
-    tips += [tip("frozen", "stages frozen"), tip("unfreeze"), tip("cost", f"{data.device}-seconds")]
-    drawn = alt.Chart(values(rows)).mark_point(opacity=0.85)
-    return drawn.encode(x=x, y=score(data), tooltip=tips, **kinds(rows))
-
-
-def score(data: StudyData) -> alt.Y:
-    """The axis of scores."""
-    return alt.Y("score:Q", title=data.metric, scale=alt.Scale(zero=False, nice=True))
-
-
-def epoch() -> alt.X:
-    """The axis of epochs."""
-    axis = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : datum.label")  # of two epochs Vega makes halves
-    return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
-
-
-def kinds(rows: Iterable[dict[str, Any]], legend: bool = True) -> dict[str, Any]:
-    """The colours and shapes of kinds, with a legend of those that are there."""
-    there = {row["kind"] for row in rows}
-    shown = alt.Legend(values=[kind for kind in KINDS if kind in there]) if legend and len(there) > 1 else None
-    return {
-        "color": alt.Color("kind:N", scale=alt.Scale(domain=list(KINDS)), legend=shown),
-        "shape": alt.Shape("kind:N", scale=alt.Scale(domain=list(KINDS), range=list(SHAPES)), legend=shown),
-    }
 
 
 def tip(field: str, title: str | None = None) -> alt.Tooltip:

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from platform import charts, page
+from platform import charts, page, trial_marks
 from platform.charts import Chart, said, values
 from platform.confirmation import scored
 from platform.importance import Importance, importances
@@ -96,12 +96,12 @@ def scores_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
     tips = [charts.tip("what"), charts.tip("score", metric), charts.tip("low"), charts.tip("high")]
     base = alt.Chart(values(rows))
     marks = base.mark_point(size=110).encode(
-        y=y, x=alt.X("score:Q", title=metric, scale=scale), tooltip=tips, **charts.kinds(rows, legend=False)
+        y=y, x=alt.X("score:Q", title=metric, scale=scale), tooltip=tips, **trial_marks.kinds(rows, legend=False)
     )
     labels = base.mark_text(dy=-13).encode(y=y, x="score:Q", text=alt.Text("score:Q", format=".3f"))
     sure = [row for row in rows if row["low"] is not None and row["high"] is not None]
     bars = alt.Chart(values(sure)).mark_rule(strokeWidth=3)
-    bars = bars.encode(y=y, x="low:Q", x2="high:Q", color=charts.kinds(rows, False)["color"])
+    bars = bars.encode(y=y, x="low:Q", x2="high:Q", color=trial_marks.kinds(rows, False)["color"])
     note = "Bars are 95 % intervals over seeds, of what was confirmed. All else is of one seed."
     return charts.chart(
         "scores", "On the test split", note, alt.layer(*[bars] * bool(sure), marks, labels), 40 * len(rows) + 10
@@ -136,7 +136,7 @@ def curves_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
         return None
     tips = [charts.tip("study"), charts.tip("trial"), charts.tip("epoch"), charts.tip("score", studies[0].metric)]
     lines = alt.Chart(values(rows)).mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=24))
-    drawn = lines.encode(x=charts.epoch(), y=charts.score(studies[0]), color=_of_study(titles), tooltip=tips)
+    drawn = lines.encode(x=trial_marks.epoch(), y=trial_marks.score(studies[0]), color=_of_study(titles), tooltip=tips)
     return charts.chart("curves", "The best trial of each", "Its score after each epoch.", drawn, charts.HEIGHT + 60)
 
 

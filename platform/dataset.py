@@ -103,13 +103,12 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from platform.errors import InputError
+    from platform.fault_view import print_error
 
     console = Console(highlight=False, soft_wrap=True)
     try:
         return importlib.import_module(f"platform.curation.{options.command}").run(options, console)
     except InputError as error:
-        from platform.view import print_error  # with all that a study needs, which takes seconds
-
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
 

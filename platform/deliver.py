@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     from platform import facts, journal
     from platform.delivery import Delivery
     from platform.errors import InputError, raise_if_any
+    from platform.fault_view import print_error
     from platform.plan import JOURNAL, address_faults, busy, lock, read_request, studies_in
-    from platform.view import print_error
 
     try:
         folder = studies_in(options.storage, options.study) / options.study

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from platform.errors import InputError
-    from platform.view import print_error
+    from platform.fault_view import print_error
 
     console = Console()
     with tempfile.TemporaryDirectory(prefix="platform-demo-") as scratch:

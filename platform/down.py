@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     head.use_token()
     from platform import storage
-    from platform.view import print_error
+    from platform.fault_view import print_error
 
     console = Console()
     target = Path(options.to or f"from-cluster/{time.strftime('%Y%m%d-%H%M%S')}").resolve()

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from platform.errors import InputError
-    from platform.view import print_error
+    from platform.fault_view import print_error
 
     try:
         return _embed_inputs(options) if options.inputs else _draw_data(options)

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, console: Any) -> int:
     from platform.errors import InputError, raise_if_any
-    from platform.view import print_error
+    from platform.fault_view import print_error
 
     out = Path(options.out)
     try:

@@ -45,7 +45,7 @@ def render(template: str, name: str, charts: Sequence[Chart], **told: Any) -> st
     }
     return environment.get_template(template).render(
         charts={chart.key: chart for chart in charts},
-        printed={chart.key: _data_uri(chart.svg.encode(), "svg+xml") for chart in charts},
+        printed={chart.key: data_uri(chart.svg.encode(), "svg+xml") for chart in charts},
         told=data,
         css=Markup((TEMPLATES / "page.css").read_text()),
         bundle=Markup(bundle),
@@ -114,17 +114,27 @@ def picture(file: Path) -> dict[str, Any]:
         if len(content) > LARGE:
             small = image.convert("RGB")
             small.thumbnail((WIDEST, 10 * WIDEST))
-            buffer = io.BytesIO()
-            small.save(buffer, "WEBP", quality=QUALITY)
-            content, kind, (width, height) = buffer.getvalue(), "webp", small.size
+            content, kind, (width, height) = webp(small, QUALITY), "webp", small.size
     title = file.stem.replace("_", " ")
     return {
         "title": title[:1].upper() + title[1:],
-        "source": _data_uri(content, kind),
+        "source": data_uri(content, kind),
         "width": width,
         "height": height,
         "wide": width >= 1200,
     }
+
+
+def webp(image: Image.Image, quality: int) -> bytes:
+    """A picture as a small file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file of a picture as the address of one; `kind` as in its media type, e.g. "webp"."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def clock(seconds: float) -> str:
@@ -150,10 +160,6 @@ def _bundle() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _hash(text: str) -> str:

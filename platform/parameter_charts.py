@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 from ray.tune.search.sample import Categorical
 
-from platform import charts, evidence
+from platform import charts, evidence, trial_marks
 from platform.charts import Chart, said, values
 from platform.evidence import THAW_AT, UNFREEZE
 from platform.importance import Importance
@@ -21,7 +21,7 @@ LEAST_WIDTH, WORDS = 480, 90  # pixels that words between the axes need; that ea
 
 def by_depth(data: StudyData) -> Chart | None:
     """The score of each trial against how many stages it freezes at first."""
-    rows = [row | {"depth": row["config"].get(DEPTH)} for row in charts.rows_of(data, data.scored)]
+    rows = [row | {"depth": row["config"].get(DEPTH)} for row in trial_marks.rows_of(data, data.scored)]
     order = sorted({row["depth"] for row in rows if row["depth"] is not None})
     if not order:
         return None
@@ -33,7 +33,7 @@ def by_depth(data: StudyData) -> Chart | None:
 def by_schedule(data: StudyData) -> Chart | None:
     """The score of each trial against how it thaws."""
     frozen = [trial for trial in data.scored if UNFREEZE in trial.config and trial.config.get(DEPTH, 1)]
-    rows = [row | {"schedule": str(row["config"][UNFREEZE])} for row in charts.rows_of(data, frozen)]
+    rows = [row | {"schedule": str(row["config"][UNFREEZE])} for row in trial_marks.rows_of(data, frozen)]
     if not rows:
         return None
     tried = {row["schedule"] for row in rows}
@@ -46,13 +46,13 @@ def by_schedule(data: StudyData) -> Chart | None:
 def by_thaw(data: StudyData) -> Chart | None:
     """The score of each thawing trial against when its first stage thaws."""
     thawing = [trial for trial in data.scored if trial.thaw is not None and THAW_AT in trial.config]
-    rows = [row | {"thaw": row["config"][THAW_AT]} for row in charts.rows_of(data, thawing)]
+    rows = [row | {"thaw": row["config"][THAW_AT]} for row in trial_marks.rows_of(data, thawing)]
     if not rows:
         return None
     scale = alt.Scale(zero=False, padding=8)
     x = alt.X("thaw:Q", title="thaw point, as a share of the budget", axis=alt.Axis(format="%"), scale=scale)
     note = "Only trials that thaw. A trial that was cut before its thaw was never seen thawed."
-    return charts.chart("by_thaw", "Score against thaw point", note, charts.points(rows, data, x))
+    return charts.chart("by_thaw", "Score against thaw point", note, trial_marks.points(rows, data, x))
 
 
 def importance(found: Sequence[Importance]) -> Chart | None:
@@ -88,7 +88,7 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
             "height": heights[key][place],
             "score": data.score(trial),
             "is": said(data.score(trial) if key == data.metric else trial.config[key]),
-            "kind": charts.kind_of(data, trial),
+            "kind": trial_marks.kind_of(data, trial),
         }
         for place, trial in enumerate(trials)
         for key in heights
@@ -111,7 +111,7 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
         strokeOpacity=alt.when(hover).then(alt.value(1)).otherwise(alt.value(faint)),
     ).add_params(hover)
     winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
-    colours = charts.kinds(rows, legend=False)["color"]
+    colours = trial_marks.kinds(rows, legend=False)["color"]
     room = alt.expr(f"width < {LEAST_WIDTH} ? 0 : 1")
     labels = alt.Chart(values(words)).mark_text(
         fontSize=10, align="left", dx=4, limit=WORDS, tooltip=None, opacity=room
@@ -133,8 +133,8 @@ def _strip(rows: list[dict[str, Any]], data: StudyData, key: str, title: str, or
     ]
     ticks = alt.Chart(values(middles)).mark_tick(thickness=2, size=34)
     tips = [charts.tip(key, title), charts.tip("score", "median"), charts.tip("trials")]
-    marks = charts.points(rows, data, x).encode(xOffset=aside)
-    return alt.layer(ticks.encode(x=x, y=charts.score(data), tooltip=tips), marks)
+    marks = trial_marks.points(rows, data, x).encode(xOffset=aside)
+    return alt.layer(ticks.encode(x=x, y=trial_marks.score(data), tooltip=tips), marks)
 
 
 def _axis(data: StudyData, trials: Sequence[Trial], key: str) -> tuple[list[float], list[tuple[float, str]]]:

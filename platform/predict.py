@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from platform import checkpoints, inputs, task
     from platform.errors import InputError, file_faults, folder_faults, raise_if_any
-    from platform.view import print_error
+    from platform.fault_view import print_error
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:

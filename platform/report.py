@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from platform.errors import Fault, InputError
-    from platform.view import print_error
+    from platform.fault_view import print_error
 
     console = Console(soft_wrap=True)
     try:

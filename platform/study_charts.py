@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from platform import charts
+from platform import charts, trial_marks
 from platform.charts import Chart, values
 from platform.importance import Importance
 from platform.ledger import Trial
@@ -49,7 +49,7 @@ def comparison(data: StudyData) -> Chart | None:
         x=alt.X("score:Q", title=metric, scale=alt.Scale(zero=False, padding=24)),
         tooltip=[charts.tip("what"), charts.tip("score", metric)],
     )
-    marks = base.mark_point(size=110).encode(**charts.kinds(rows, legend=False))
+    marks = base.mark_point(size=110).encode(**trial_marks.kinds(rows, legend=False))
     labels = base.mark_text(dy=-13).encode(text=alt.Text("score:Q", format=".3f"))
     drawn = alt.layer(charts.rule(rows[0]["score"]), marks, labels)
     note = "The dotted line is the best configuration's score."
@@ -71,7 +71,7 @@ def confirmation(data: StudyData) -> Chart | None:
     if not runs:
         return None
     y = alt.Y("what:N", sort=[row["what"] for row in rows], title=None, axis=alt.Axis(labelLimit=190, grid=True))
-    scale, colours = alt.Scale(zero=False, padding=16), charts.kinds(rows, legend=False)
+    scale, colours = alt.Scale(zero=False, padding=16), trial_marks.kinds(rows, legend=False)
     tips = [charts.tip(field) for field in ("what", "mean", "low", "high")]
     known = [row for row in rows if row["mean"] is not None]
     sure = [row for row in rows if row["low"] is not None and row["high"] is not None]
@@ -107,20 +107,20 @@ def over_time(data: StudyData) -> Chart | None:
     if not steps:
         return None
     steps.append({**steps[-1], "minutes": data.scores_over_time[-1][0] / 60})
-    rows = [row | {"minutes": ends[row["id"]] / 60} for row in charts.rows_of(data, data.scored)]
+    rows = [row | {"minutes": ends[row["id"]] / 60} for row in trial_marks.rows_of(data, data.scored)]
     x = alt.X("minutes:Q", title="minutes of work on the study")
     line = alt.Chart(values(steps)).mark_line(interpolate="step-after", tooltip=None)
-    drawn = alt.layer(line.encode(x=x, y=charts.score(data)), charts.points(rows, data, x))
+    drawn = alt.layer(line.encode(x=x, y=trial_marks.score(data)), trial_marks.points(rows, data, x))
     note = "Each mark is a trial at its end; the line is the best score so far, at each epoch."
     return charts.chart("over_time", "Score against time", note, drawn)
 
 
 def by_cost(data: StudyData) -> Chart | None:
     """The score of each trial against what it took."""
-    rows = charts.rows_of(data, data.scored)
+    rows = trial_marks.rows_of(data, data.scored)
     if not rows:
         return None
-    drawn = charts.points(rows, data, alt.X("cost:Q", title=f"{data.device}-seconds of the trial"))
+    drawn = trial_marks.points(rows, data, alt.X("cost:Q", title=f"{data.device}-seconds of the trial"))
     note = f"What a trial cost: its time times its share of a {data.device}."
     if not data.on_gpus:
         note = "What a trial cost: its time times its cores. No GPU was used."
@@ -140,7 +140,7 @@ def curves(data: StudyData) -> Chart | None:
         return None
     hover = alt.selection_point(fields=["trial"], on="pointerover", empty=False)
     tips = [charts.tip("trial"), charts.tip("kind", "status"), charts.tip("epoch"), charts.tip("score", data.metric)]
-    axes = {"x": charts.epoch(), "y": charts.score(data), "color": charts.kinds(rows)["color"]}
+    axes = {"x": trial_marks.epoch(), "y": trial_marks.score(data), "color": trial_marks.kinds(rows)["color"]}
     kept = alt.FieldOneOfPredicate("kind", ["best", "baseline"])
     faint = max(0.25, min(0.7, 20 / len(shown)))
     lines = alt.Chart(values(rows)).mark_line(point=alt.OverlayMarkDef(size=14) if len(shown) <= BEST_CURVES else False)
@@ -162,7 +162,7 @@ def curves(data: StudyData) -> Chart | None:
 
 def _curve(data: StudyData, trial: Trial) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A trial's curve, thinned if it is long, and the points of it at which it thawed."""
-    name, kind = charts.name_of(trial), charts.kind_of(data, trial)
+    name, kind = trial_marks.name_of(trial), trial_marks.kind_of(data, trial)
     scores, thaw = trial.scores(data.metric), thaws(trial)
     every = max(1, math.ceil(len(scores) / CURVE_POINTS))
     epochs = [e for e in range(1, len(scores) + 1) if (e - 1) % every == 0 or e in (len(scores), *thaw)]
@@ -185,7 +185,7 @@ def losses(data: StudyData) -> Chart | None:
     ]
     lines = alt.Chart(values(rows)).mark_line(point=alt.OverlayMarkDef(size=20))
     drawn = lines.encode(
-        x=charts.epoch(),
+        x=trial_marks.epoch(),
         y=alt.Y("value:Q", title="loss", scale=alt.Scale(zero=False)),
         color=alt.Color("loss:N", sort=keys, legend=alt.Legend(columns=2)),
         tooltip=[charts.tip("loss"), charts.tip("epoch"), charts.tip("value")],
@@ -202,20 +202,21 @@ def statuses(data: StudyData) -> Chart | None:
     sums: dict[tuple[str, str], float] = {}
     seconds = f"{data.device}-seconds"
     for trial in data.trials:
-        kind = charts.role_of(data, trial)
+        kind = trial_marks.role_of(data, trial)
         for of, count in (("trials", 1.0), (seconds, data.device_seconds.get(trial.id, 0.0))):
             sums[of, kind] = sums.get((of, kind), 0.0) + count
     if not sums:
         return None
     rows: list[dict[str, Any]] = [
-        {"of": of, "kind": kind, "cost": count, "order": charts.KINDS.index(kind)} for (of, kind), count in sums.items()
+        {"of": of, "kind": kind, "cost": count, "order": trial_marks.KINDS.index(kind)}
+        for (of, kind), count in sums.items()
     ]
     drawn = alt.Chart(values(rows)).mark_bar(size=22)
     drawn = drawn.encode(
         y=alt.Y("of:N", sort=["trials", seconds], title=None),
         x=alt.X("cost:Q", stack="normalize", title=None, axis=alt.Axis(format="%")),
         order="order:Q",
-        color=charts.kinds(rows)["color"],
+        color=trial_marks.kinds(rows)["color"],
         tooltip=[charts.tip("of"), charts.tip("kind", "status"), charts.tip("cost", "how many")],
     )
     return charts.chart("statuses", "What became of the trials", "Above their number, below what they took.", drawn, 90)

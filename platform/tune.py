@@ -49,9 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     cluster.quiet()
     from platform import fit, replay, rollout, study, task
+    from platform.fault_view import print_error
     from platform.plan import make_plan
     from platform.records import set_environment
-    from platform.view import print_error, print_plan
+    from platform.view import print_plan
 
     faults = file_faults("--json", options.json) if options.json else []
     try:
@@ -111,7 +112,7 @@ def _on_cluster(options, console) -> int:
 
     head.use_token()
     from platform.errors import InputError
-    from platform.view import print_error
+    from platform.fault_view import print_error
 
     try:
         return jobs.command(options, console)

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from platform import confirmation
-from platform.errors import InputError
 from platform.journal import Event
 from platform.ledger import Ledger, Trial
 from platform.reporters import RESUMED
@@ -32,13 +31,6 @@ STATUS_STYLE = {
     "failed": "red",
     "interrupted": "red",
 }
-
-
-def print_error(console: Console, error: InputError) -> None:
-    """All faults at once, a line each."""
-    console.print(f"[red]Cannot start: {_count(len(error.faults), 'fault')}.[/]")
-    for fault in error.faults:
-        console.print(Text(f"  · {fault}"), soft_wrap=True)
 
 
 def print_plan(

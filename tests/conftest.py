@@ -101,3 +101,16 @@ def bucket(s3, monkeypatch, tmp_path) -> str:
     name = f"bucket-{uuid.uuid4().hex[:8]}"
     boto3.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     return f"s3://{name}"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with playwright.sync_playwright() as play:
+        if found is None and not Path(play.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium on this machine")
+        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -269,6 +269,57 @@ def test_voc_lists_of_any_text(voc, text):
         file.write_bytes(before)
 
 
+# CSV
+
+BOXES = "image,label,x1,y1,x2,y2,split\n" + "".join(f"{s}.png,cat,1,2,9,8,{SPLITS[s]}\n" for s in STEMS)
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("boxes") / "data"
+    pictures(root)
+    return root
+
+
+def read_boxes(root: Path, content: bytes) -> bool:
+    (root / "annotations.csv").write_bytes(content)
+    return used_or_refused(lambda: detection.read(root, 0))
+
+
+@many
+@given(st.lists(st.lists(numbers.map(str) | words | paths | st.sampled_from(["cat", "val"]), max_size=9), max_size=4))
+def test_box_rows_of_any_cells(boxes, rows):
+    assert read_boxes(boxes, BOXES.encode())
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows(rows)
+    read_boxes(boxes, (BOXES + stream.getvalue()).encode("utf-8", "replace"))
+
+
+@some
+@given(st.binary(max_size=60) | mutated(BOXES.encode()))
+def test_box_tables_of_any_bytes(boxes, content):
+    read_boxes(boxes, content)
+    read_boxes(boxes, BOXES.encode() + content)
+
+
+@pytest.mark.parametrize(
+    ("content", "usable"),
+    [
+        (BOXES.replace("\n", "\r").encode(), True),
+        (BOXES.replace(",", ";").replace("\n", "\r\n").encode("utf-8-sig"), True),
+        (BOXES.replace(",", "\t").encode(), True),
+        ((BOXES + "\0" * 3000).encode(), True),
+        ((BOXES + "," * 100_000 + "\n").encode(), True),
+        ((BOXES + "a.png,cat,1,2,3," + "9" * 5000 + "\n").encode(), True),
+        ((BOXES + "x" * 2**21).encode(), False),
+        ((BOXES + '"').encode(), False),
+        (BOXES.encode("utf-16"), False),
+    ],
+)
+def test_box_tables_as_spreadsheets_save_them_and_longer_than_any(boxes, content, usable):
+    assert read_boxes(boxes, content) == usable
+
+
 # YOLO
 
 YAML = "path: .\ntrain: images/train\nval: images/val\ntest: images/test\nnames: {0: cat, 1: dog}\n"

@@ -85,6 +85,14 @@ def yolo(root: Path) -> Path:
     return root
 
 
+def boxes(root: Path) -> Path:
+    for number, stem in enumerate(STEMS):
+        png(root / "images" / f"{stem}.png", 40 * number)
+    lines = [f"images/{stem}.png,cat,1,2,9,8" for stem in STEMS]
+    (root / "annotations.csv").write_text("image,label,x1,y1,x2,y2\n" + "\n".join(lines) + "\n")
+    return root
+
+
 def classes(root: Path) -> Path:
     for number, stem in enumerate(STEMS):
         png(root / "cat" / f"{stem}.png", 40 * number)
@@ -111,6 +119,7 @@ def found(dataset: Any, kind: str) -> list[Repair]:
         (voc, "JPEGImages/a.png", detection.read),
         (coco, "images/a.png", detection.read),
         (yolo, "images/a.png", detection.read),
+        (boxes, "images/a.png", detection.read),
         (classes, "cat/a.png", image_classes.read),
         (table, "cat/a.png", image_classes.read),
     ],
@@ -244,6 +253,17 @@ def test_yolo_paths_that_lead_out_find_nothing_outside(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
+def test_rows_of_boxes_that_lead_out_are_left_out_and_told(path, tmp_path):
+    root = boxes(tmp_path / "data")
+    png(tmp_path / "secret.png")
+    with (root / "annotations.csv").open("a") as stream:
+        stream.write(f"{path},cat,1,2,9,8\n")
+    dataset = detection.read(root, 0)
+    assert [repair.where for repair in found(dataset, Kind.ESCAPING_PATH)] == [f"annotations.csv row 8 {path}"]
+    assert all(example.path.is_relative_to(root) for example in dataset.examples)
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
 def test_rows_that_lead_out_are_left_out_and_told(path, tmp_path):
     root = table(tmp_path / "data")
     png(tmp_path / "secret.png")
@@ -280,7 +300,9 @@ def test_links_in_a_circle_end(write, read, tmp_path):
     assert len(read(root, 0).examples) == len(list(root.rglob("?.png")))
 
 
-@pytest.mark.parametrize(("write", "name"), [(coco, "x.json"), (voc, "Annotations/x.xml"), (yolo, "x.yaml")])
+@pytest.mark.parametrize(
+    ("write", "name"), [(coco, "x.json"), (voc, "Annotations/x.xml"), (yolo, "x.yaml"), (boxes, "fetched.csv")]
+)
 def test_a_pipe_among_the_annotations_is_not_waited_for(write, name, tmp_path):
     root = write(tmp_path / "data")
     os.mkfifo(root / name)

@@ -47,7 +47,9 @@ def test_only_tracking_and_logged_models_import_mlflow():
     assert users == {"recorder.py", "registry.py", "records.py", "pyfunc.py", "signatures.py", "models.py"}
 
 
-@pytest.mark.parametrize("command", ["tune", "predict", "export", "report", "demo", "embed", "deliver", "down", "dataset"])
+@pytest.mark.parametrize(
+    "command", ["tune", "predict", "export", "report", "demo", "embed", "deliver", "down", "dataset"]
+)
 def test_help_imports_neither_torch_nor_ray(command):
     heavy = {"torch", "ray", "mlflow"}
     code = f"import sys, platform.{command} as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"

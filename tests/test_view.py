@@ -6,7 +6,7 @@ import pytest
 from ray import tune
 from rich.console import Console
 
-from platform import view
+from platform import fault_view, view
 from platform.errors import Fault, InputError
 from platform.journal import Journal
 from platform.ledger import Ledger
@@ -232,7 +232,7 @@ def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
 
 def test_faults_are_told_a_line_each():
     told = console()
-    view.print_error(told, InputError(Fault("a must be 1", "2", "Use 1."), Fault("b must be 3", "4", "Use 3.")))
+    fault_view.print_error(told, InputError(Fault("a must be 1", "2", "Use 1."), Fault("b must be 3", "4", "Use 3.")))
     assert told.export_text().splitlines() == [
         "Cannot start: 2 faults.",
         "  · a must be 1; found 2. Use 1.",

@@ -1,7 +1,7 @@
 """Object detection: torchvision detectors on a pretrained backbone, scored by mean average precision.
 
 python -m platform.tune detector                 # handwritten digits in photographs, embedded
-python -m platform.tune detector --data DIR      # COCO, Pascal VOC or YOLO
+python -m platform.tune detector --data DIR      # COCO, Pascal VOC, YOLO or CSV
 """
 
 import dataclasses

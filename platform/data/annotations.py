@@ -1,6 +1,7 @@
-"""What the readers of COCO, Pascal VOC and YOLO hand over: boxes as they were written, and what could not be read."""
+"""What the readers of COCO, Pascal VOC, YOLO and CSV hand over: boxes as written, and what could not be read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Kind(StrEnum):
     OTHER_SIZE = "annotation made for another image size"
     UNKNOWN_CLASS = "unknown class"
     NO_BOX = "label without a box"
+    NO_LABEL = "box without a label"
     CROWD = "crowd box"
     NOT_FINITE = "box of no finite numbers"
     NO_AREA = "box of no area"
@@ -62,8 +64,16 @@ class RawImage:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """All that a reader found. `declared` are the class names that the layout lists, empty where it lists none."""
+    """All that a reader found.
+
+    Attributes:
+        images: In the layout's order.
+        repairs: What could not be read.
+        declared: The class names that the layout lists, in its order; empty where it lists none.
+        beyond: What else it holds that has no place here, masks or flags, and how many of each.
+    """
 
     images: tuple[RawImage, ...]
     repairs: tuple[Repair, ...]
     declared: tuple[str, ...] = ()
+    beyond: Mapping[str, int] = field(default_factory=dict)

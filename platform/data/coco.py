@@ -1,6 +1,7 @@
 """COCO: JSON files with images, annotations and categories, one for all or one per split."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ NEEDS = (
 )
 
 _KEYS = ("images", "annotations", "categories")
+_READ = {"id", "name", "file_name", "width", "height", "image_id", "category_id", "bbox", "area", "iscrowd"}
 # What malformed entries raise when taken apart: bbox: 3, an id that is a list, a number of 400 digits, …
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
@@ -40,7 +42,8 @@ def read(root: Path) -> RawDataset:
     """Reads all COCO files below `root`. Crowd boxes are left out and counted."""
     images: list[RawImage] = []
     repairs: list[Repair] = []
-    declared: list[str] = []
+    declared: dict[str, None] = {}
+    beyond: Counter[str] = Counter()
     root = absolute(root)
     for file in _files(root):
         try:
@@ -50,7 +53,8 @@ def read(root: Path) -> RawDataset:
             continue
         images += document.read()
         repairs += document.repairs
-        declared += document.names.values()
+        declared |= dict.fromkeys(document.names.values())
+        beyond += document.beyond
     listed = {image.path for image in images}
     repairs += [
         Repair(Kind.NO_ANNOTATION, place(root, path))
@@ -58,7 +62,7 @@ def read(root: Path) -> RawDataset:
         for path in image_files(folder)
         if path not in listed
     ]
-    return RawDataset(tuple(images), tuple(repairs), tuple(sorted(set(declared))))
+    return RawDataset(tuple(images), tuple(repairs), tuple(declared), beyond)
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -93,6 +97,7 @@ class _Document:
         self.missing: set[Any] = set()
         self.boxes: dict[Any, list[RawBox]] = {}
         self.repairs: list[Repair] = []
+        self.beyond: Counter[str] = Counter()  # such as segmentation
 
     def read(self) -> list[RawImage]:
         for key, take in (("categories", self._category), ("images", self._image), ("annotations", self._annotation)):
@@ -101,11 +106,12 @@ class _Document:
                 try:
                     take(entry, where)
                 except _MALFORMED:
-                    self.repairs.append(Repair(Kind.UNREADABLE_ENTRY, where))
+                    self.repairs.append(Repair(Kind.UNREADABLE_ENTRY, where, image=self._image_of(entry)))
         return [replace(image, boxes=tuple(self.boxes.get(key, ()))) for key, image in self.images.items()]
 
     def _category(self, entry: Any, where: str) -> None:
         self.names[entry["id"]] = class_name(entry["name"])
+        self._pass_over(entry)
 
     def _image(self, entry: Any, where: str) -> None:
         key, name = entry["id"], entry["file_name"]
@@ -115,6 +121,7 @@ class _Document:
         path = next((path for path in candidates if path is not None and is_file(path)), None)
         if path is not None:
             self.images[key] = RawImage(path, (), self.split, where, _size(entry))
+            self._pass_over(entry)
             return
         self.missing.add(key)
         kind = Kind.ESCAPING_PATH if inside(self.root, self.root, name) is None else Kind.MISSING_IMAGE
@@ -127,13 +134,23 @@ class _Document:
         if key not in self.images:
             self.repairs.append(Repair(Kind.MISSING_IMAGE, where))
         elif category not in self.names:
-            self.repairs.append(Repair(Kind.UNKNOWN_CLASS, where))
+            self.repairs.append(Repair(Kind.UNKNOWN_CLASS, where, image=self.images[key].path))
         elif entry.get("iscrowd"):
-            self.repairs.append(Repair(Kind.CROWD, where))
+            self.repairs.append(Repair(Kind.CROWD, where, image=self.images[key].path))
         else:
             x, y, width, height = map(float, entry["bbox"])
             raw = RawBox((x, y, x + width, y + height), self.names[category], where)
             self.boxes.setdefault(key, []).append(raw)
+            self._pass_over(entry)
+
+    def _pass_over(self, entry: dict[str, Any]) -> None:
+        self.beyond.update(printable(key) for key, value in entry.items() if key not in _READ and value)
+
+    def _image_of(self, annotation: Any) -> Path | None:
+        try:
+            return self.images[annotation["image_id"]].path
+        except _MALFORMED:
+            return None
 
     def _image_folders(self) -> list[Path]:
         """Returns the folders in which a `file_name` is looked up, the most particular first."""

@@ -2,19 +2,22 @@
 
 image,label,x1,y1,x2,y2[,split]      paths from the table's folder, pixels; further columns are passed over
 
-A line without label and corners is a background image. The data sets that `platform.dataset` makes have several such
+An image of one split needs to name it once. A line without label and corners is a background image; an image is none
+because its lines cannot be used: then it is left out. The data sets that `platform.dataset` makes have several such
 tables, one for each step; the last step's is the one that counts.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from platform.data import sheets
 from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
-from platform.data.files import absolute, class_name, inside, is_file, place, printable
+from platform.data.files import absolute, class_name, inside, is_file, place, printable, split_of
 from platform.data.findings import Repair
-from platform.data.splits import SPLITS
 
 LAYOUT = "CSV"
 COLUMNS = ("image", "label", "x1", "y1", "x2", "y2", "split")
@@ -24,6 +27,7 @@ FETCHED, CLEANED, SPLIT, OWN = "fetched.csv", "cleaned.csv", "split.csv", "annot
 STEPS = (FETCHED, CLEANED, SPLIT)  # what platform.dataset writes, in this order; it never writes annotations.csv
 
 _CORNERS = ("x1", "y1", "x2", "y2")
+_NEEDED = COLUMNS[:-1]
 
 
 def recognise(root: Path) -> bool:
@@ -54,34 +58,33 @@ def read(root: Path) -> RawDataset:
 
 def read_table(root: Path, file: Path) -> RawDataset:
     """Reads one table; what cannot be used of it is told in the result's repairs."""
-    repairs: list[Repair] = []
+    root = absolute(root)
     try:
-        _, rows = sheets.read(file)
+        columns, rows = sheets.read(file)
+        if lacking := [name for name in _NEEDED if name not in columns]:
+            raise ValueError(f"no columns {', '.join(lacking)}")
     except (OSError, ValueError) as error:
         return RawDataset((), (Repair(Kind.UNREADABLE_FILE, place(root, file, f"({error})")),))
+    repairs: list[Repair] = []
     images: dict[tuple[Path, str | None], RawImage] = {}
-    boxes: dict[tuple[Path, str | None], list[RawBox]] = {}
-    for number, row in enumerate(rows, start=1):
-        where = place(root, file, f"row {number}")
-        path = inside(root, root, row["image"].strip())
-        if path is None or not is_file(path):
-            kind = Kind.ESCAPING_PATH if path is None else Kind.MISSING_IMAGE
-            repairs.append(Repair(kind, printable(f"{where} {row['image']}")))
+    boxes: defaultdict[tuple[Path, str | None], list[RawBox]] = defaultdict(list)
+    find = cache(partial(_find, root))
+    name = place(root, file)
+    for number, row in enumerate(rows, start=2):  # as a spreadsheet counts them
+        where = f"{name} row {number}"
+        path = find(row["image"])
+        if isinstance(path, Kind):
+            repairs.append(Repair(path, printable(f"{where} {row['image']}")))
             continue
-        split = row.get("split", "").strip().lower() or None
-        if split not in (None, *SPLITS):
-            repairs.append(Repair(Kind.UNREADABLE_ENTRY, printable(f"{where} split {split}")))
-            continue
-        key = (path, split)
-        images.setdefault(key, RawImage(path, (), split, where))
-        boxes.setdefault(key, [])
         try:
+            key = path, _split(row.get("split", ""))
             boxes[key] += _boxes(row, where)
+            images.setdefault(key, RawImage(path, (), key[1], where))
         except ValueError:
-            without = row["label"].strip() and not any(row[corner].strip() for corner in _CORNERS)
-            repairs.append(Repair(Kind.NO_BOX if without else Kind.UNREADABLE_ENTRY, where))
-    whole = (RawImage(path, tuple(boxes[path, split]), split, image.where) for (path, split), image in images.items())
-    return RawDataset(tuple(whole), tuple(repairs))
+            repairs.append(Repair(_fault(row), printable(f"{where} {row['label']}"), image=path))
+    whole = [replace(image, boxes=tuple(boxes[key])) for key, image in images.items()]
+    beyond = Counter(column for row in rows for column, cell in row.items() if column not in COLUMNS and cell.strip())
+    return RawDataset(tuple(_placed(whole, repairs)), tuple(repairs), beyond=beyond)
 
 
 def write(file: Path, root: Path, images: Iterable[RawImage], more: Mapping[str, Any] | None = None) -> None:
@@ -106,6 +109,24 @@ def _rows(image: RawImage, root: Path, more: Mapping[str, Any]) -> Iterable[dict
         yield same | {"label": box.name} | dict(zip(_CORNERS, map(float, box.box), strict=True))
 
 
+def _find(root: Path, text: str) -> Path | Kind:
+    """The image that a cell names, or why there is none: written exactly so, else as a person may write it."""
+    exact, usual = absolute(root / text), inside(root, root, text.strip())
+    if exact.is_relative_to(root) and is_file(exact):
+        return exact
+    if usual is None:
+        return Kind.ESCAPING_PATH
+    return usual if is_file(usual) else Kind.MISSING_IMAGE
+
+
+def _split(text: str) -> str | None:
+    if not text.strip():
+        return None
+    if (split := split_of(text)) is None:
+        raise ValueError(f"no split is named {text}")
+    return split
+
+
 def _boxes(row: Mapping[str, str], where: str) -> list[RawBox]:
     if not any(row[key].strip() for key in ("label", *_CORNERS)):
         return []
@@ -113,5 +134,30 @@ def _boxes(row: Mapping[str, str], where: str) -> list[RawBox]:
     return [RawBox((x1, y1, x2, y2), class_name(row["label"]), where)]
 
 
+def _placed(images: Iterable[RawImage], repairs: list[Repair]) -> list[RawImage]:
+    """Gives the boxes of lines without a split to that of the image's other lines, if these are in one only."""
+    by_path: defaultdict[Path, dict[str | None, RawImage]] = defaultdict(dict)
+    for image in images:
+        by_path[image.path][image.split] = image
+    for splits in by_path.values():
+        if None not in splits or len(splits) == 1:
+            continue
+        rest = splits.pop(None)
+        if len(splits) == 1:
+            ((split, image),) = splits.items()
+            splits[split] = replace(image, boxes=image.boxes + rest.boxes)
+        else:
+            repairs += [Repair(Kind.NO_SPLIT, box.where, image=rest.path) for box in rest.boxes]
+    return [image for splits in by_path.values() for image in splits.values()]
+
+
+def _fault(row: Mapping[str, str]) -> Kind:
+    """What is wrong with a row whose box cannot be read."""
+    corners = [row[corner].strip() for corner in _CORNERS]
+    if row["label"].strip():
+        return Kind.UNREADABLE_ENTRY if any(corners) else Kind.NO_BOX
+    return Kind.NO_LABEL if all(corners) else Kind.UNREADABLE_ENTRY
+
+
 def _is_ours(file: Path) -> bool:
-    return set(COLUMNS[:-1]) <= set(sheets.columns(file))
+    return set(_NEEDED) <= set(sheets.columns(file))

@@ -2,23 +2,21 @@
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from platform.data import coco, csv_boxes, images, voc, yolo
-from platform.data.annotations import Box, Kind, RawBox, RawDataset, RawImage
+from platform.data import images, layouts
+from platform.data.annotations import Box, Kind, RawBox, RawImage
 from platform.data.arrays import in_threads
 from platform.data.boxes import mend
-from platform.data.files import absolute, folder_faults, place
-from platform.data.findings import Findings, Repair, counted, leaks, told
+from platform.data.files import absolute, place
+from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, told
 from platform.data.splits import SPLITS, complete
-from platform.errors import Fault, InputError, raise_if_any
-
-LAYOUTS = (csv_boxes, voc, coco, yolo)
+from platform.errors import Fault, raise_if_any
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class DetectionDataset:
         root: Absolute.
         layout: "CSV", "COCO", "Pascal VOC" or "YOLO".
         classes: Sorted names of the classes that have a box.
-        examples: Ordered by path below the root.
+        examples: Ordered by file name, then by path below the root: the same in every layout that keeps the names.
         splits_given: Whether the data set said itself what is training data.
         found: What was repaired or left out, images of equal pixels in different splits, and warnings.
     """
@@ -125,27 +123,28 @@ def read(root: Path, seed: int) -> DetectionDataset:
         InputError: No such folder, no known layout, or nothing to train or validate on.
     """
     root = absolute(root)
-    layout, raw, warnings = _read_layout(root)
-    repairs = list(raw.repairs)
-    merged = _merge(raw.images, root, repairs)
+    source = layouts.read(root)
+    repairs = list(source.raw.repairs)
+    merged = _merge(source.raw.images, root, repairs)
     given = {image.split for image in merged if image.split is not None}
     checked = _check_images(root, merged, repairs)
     classes = tuple(sorted({box.name for image in checked for box in image.boxes}))
     raise_if_any(_split_faults(given, checked, repairs))
     names = [{box.name for box in image.boxes} for image in checked]
     splits, made = complete([image.split for image in checked], names, [image.pixels for image in checked], seed)
-    examples = tuple(_example(image, split, classes) for image, split in zip(checked, splits, strict=True))
+    label_of = {name: label for label, name in enumerate(classes)}
+    examples = tuple(_example(image, split, label_of) for image, split in zip(checked, splits, strict=True))
     raise_if_any([*_class_faults(examples, classes, splits_given=bool(given)), *_empty_splits(examples, repairs)])
     return DetectionDataset(
         root=root,
-        layout=layout,
+        layout=source.layout,
         classes=classes,
         examples=examples,
         splits_given=bool(given),
         found=Findings(
             repairs=tuple(repairs),
             leaks=leaks((e.pixels, e.split, place(root, e.path)) for e in examples),
-            warnings=(*warnings, *made, *_class_warnings(examples, classes, raw.declared)),
+            warnings=(*source.warnings, *made, *_class_warnings(examples, classes, source.raw.declared)),
         ),
     )
 
@@ -162,20 +161,6 @@ class _Checked:
     pixels: str
 
 
-def _read_layout(root: Path) -> tuple[str, RawDataset, list[str]]:
-    raise_if_any(folder_faults(root, "the data must be a folder with images and annotations"))
-    recognised = [layout for layout in LAYOUTS if layout.recognise(root)]
-    if not recognised:
-        needs = "; ".join(f"{layout.LAYOUT}: {layout.NEEDS}" for layout in LAYOUTS)
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:10])
-        raise InputError(
-            Fault("the data folder must have a known layout", f"{root} with {found}", f"Known layouts are {needs}.")
-        )
-    first, *others = recognised
-    ignored = [f"read as {first.LAYOUT}; the {other.LAYOUT} annotations beside it are ignored" for other in others]
-    return first.LAYOUT, first.read(root), ignored
-
-
 def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[RawImage]:
     """Joins the boxes of an image that several annotations name; where there are splits, drops images in none."""
     merged: dict[tuple[Path, str | None], RawImage] = {}
@@ -188,7 +173,7 @@ def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[R
         rest = {image.path for image in merged.values()} - placed
         repairs += [Repair(Kind.NO_SPLIT, place(root, path)) for path in sorted(rest)]
     kept = split or list(merged.values())
-    return sorted(kept, key=lambda image: (image.path.relative_to(root).as_posix(), image.split or ""))
+    return sorted(kept, key=lambda i: (i.path.name, i.path.relative_to(root).as_posix(), i.split or ""))
 
 
 def _check_images(root: Path, raw: list[RawImage], repairs: list[Repair]) -> list[_Checked]:
@@ -243,16 +228,21 @@ def _split_faults(given: set[str], checked: list[_Checked], repairs: list[Repair
 
 def _class_faults(examples: Sequence[Example], classes: Sequence[str], splits_given: bool) -> list[Fault]:
     if splits_given:
-        absent = [name for label, name in enumerate(classes) if not _pictures(examples, label, "train")]
-        rule, found = "every class must have an image in the training split", f"none for {', '.join(absent)}"
+        absent = _absent(examples, classes, "train")
+        rule, found = "every class must have an image in the training split", f"none for {named(absent)}"
         remedy = "Move images of these classes to training, or remove their boxes from the other splits."
         return [Fault(rule, found, remedy)] if absent else []
-    counts = {name: len(_pictures(examples, label)) for label, name in enumerate(classes)}
-    scarce = {name: count for name, count in counts.items() if count < len(SPLITS)}
+    pictures: defaultdict[int, set[str]] = defaultdict(set)
+    for example in examples:
+        for label in example.labels:
+            pictures[label].add(example.pixels)
+    scarce = [f"{len(pictures[n])} of {name}" for n, name in enumerate(classes) if len(pictures[n]) < len(SPLITS)]
     rule = f"every class must be in at least {len(SPLITS)} different images, one for each of {', '.join(SPLITS)}"
-    found = ", ".join(f"{count} of {name}" for name, count in scarce.items())
-    remedy = "Add images of these classes, remove their boxes, or give the splits yourself."
-    return [Fault(rule, found, remedy)] if scarce else []
+    remedy = (
+        "Add images of these classes, remove their boxes, give the splits yourself, or have them made by "
+        "python -m platform.dataset split, which also merges rare classes."
+    )
+    return [Fault(rule, named(scarce), remedy)] if scarce else []
 
 
 def _empty_splits(examples: Sequence[Example], repairs: list[Repair]) -> list[Fault]:
@@ -269,22 +259,20 @@ def _empty_splits(examples: Sequence[Example], repairs: list[Repair]) -> list[Fa
 
 
 def _class_warnings(examples: Sequence[Example], classes: Sequence[str], declared: Sequence[str]) -> list[str]:
-    unused = [f"class {name} is declared but has no box" for name in declared if name not in classes]
-    absent = [
-        f"class {name} has no image in {split}"
-        for split in ("val", "test")
-        for label, name in enumerate(classes)
-        if not _pictures(examples, label, split)
-    ]
-    return unused + absent
+    used = set(classes)
+    warnings = lacking([name for name in declared if name not in used], declared, "a box, though declared")
+    for split in ("val", "test"):
+        warnings += lacking(_absent(examples, classes, split), classes, f"an image in {split}")
+    return warnings
 
 
-def _pictures(examples: Iterable[Example], label: int, split: str | None = None) -> set[str]:
-    """Returns the different pictures that show a class, all of them or those of a split."""
-    return {e.pixels for e in examples if label in e.labels and split in (None, e.split)}
+def _absent(examples: Iterable[Example], classes: Sequence[str], split: str) -> list[str]:
+    """Returns the classes that no image of a split shows."""
+    shown = {label for example in examples if example.split == split for label in example.labels}
+    return [name for label, name in enumerate(classes) if label not in shown]
 
 
-def _example(image: _Checked, split: str, classes: tuple[str, ...]) -> Example:
-    labels = tuple(classes.index(box.name) for box in image.boxes)
+def _example(image: _Checked, split: str, label_of: Mapping[str, int]) -> Example:
+    labels = tuple(label_of[box.name] for box in image.boxes)
     boxes = tuple(box.box for box in image.boxes)
     return Example(image.path, image.width, image.height, boxes, labels, split, image.pixels)

@@ -1,8 +1,9 @@
 """What a reader found wrong in the data and did about it: repairs, leaks between splits, warnings."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _SHOWN = 3  # places of a kind of repair that a line names
@@ -18,11 +19,13 @@ class Repair:
         kind: What was wrong; equal texts are counted together.
         where: File below the root and the entry in it, e.g. "Annotations/x.xml object 3".
         action: What was done about it.
+        image: The image that lost an annotation by it, if it did.
     """
 
     kind: str
     where: str
     action: str = "left out"
+    image: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,17 @@ def counted(classes: Mapping[str, int]) -> str:
 
 def _named(classes: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{name} {count}" for name, count in classes)
+
+
+def named(names: Sequence[str]) -> str:
+    """The names, the first of them where there are many: "ants, bees, … (388 more)"."""
+    more = len(names) - _CLASSES
+    return ", ".join(names[:_CLASSES]) + (f", … ({more} more)" if more > 0 else "")
+
+
+def lacking(names: Sequence[str], classes: Collection[str], what: str) -> list[str]:
+    """A warning of the classes that lack something, in a list: "1 of 2 classes without an image in val: ants"."""
+    return [f"{len(names)} of {len(classes)} classes without {what}: {named(names)}"] if names else []
 
 
 def told(repairs: Iterable[Repair]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from platform.data import image_folders, image_table, images
 from platform.data.arrays import in_threads
 from platform.data.files import absolute, folder_faults, is_file
-from platform.data.findings import Findings, Repair, counted, leaks, told
+from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, told
 from platform.data.image_labels import Kind, Labelled, Labels, folders, visible
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError, raise_if_any
@@ -123,13 +123,14 @@ def read(source: Path, seed: int) -> ImageDataset:
     classes = tuple(sorted({image.label for image, _ in kept}))
     raise_if_any(_faults(labels, kept, classes, repairs))
     splits, made = complete([i.split for i, _ in kept], [{i.label} for i, _ in kept], [p for _, p in kept], seed)
+    label_of = {name: label for label, name in enumerate(classes)}
     examples = tuple(
-        Example(image.path, classes.index(image.label), split, pixels, image.where)
+        Example(image.path, label_of[image.label], split, pixels, image.where)
         for (image, pixels), split in zip(kept, splits, strict=True)
     )
     raise_if_any(_split_faults(examples))
-    unused = sorted({image.label for image in labels.images} - set(classes))
-    warnings = [f"class {name} has no usable image" for name in unused]
+    given = {image.label for image in labels.images}
+    warnings = lacking(sorted(given - set(classes)), given, "a usable image")
     return ImageDataset(
         root=labels.root,
         layout=labels.layout,
@@ -226,7 +227,7 @@ def _faults(
         trained = {image.label for image, _ in kept if image.split == "train"}
         if absent := [name for name in classes if name not in trained]:
             rule, remedy = "every class must have an image in the training split", "Move images of these classes there."
-            faults.append(Fault(rule, f"none for {', '.join(absent)}", remedy))
+            faults.append(Fault(rule, f"none for {named(absent)}", remedy))
     return faults
 
 
@@ -239,14 +240,12 @@ def _split_faults(examples: Sequence[Example]) -> list[Fault]:
 
 def _class_warnings(examples: Sequence[Example], classes: Sequence[str]) -> list[str]:
     seen = {(example.split, example.label) for example in examples}
-    absent = [
-        f"class {name} has no image in {split}"
-        for split in ("val", "test")
-        for label, name in enumerate(classes)
-        if (split, label) not in seen
-    ]
+    warnings = []
+    for split in ("val", "test"):
+        absent = [name for label, name in enumerate(classes) if (split, label) not in seen]
+        warnings += lacking(absent, classes, f"an image in {split}")
     counts = Counter(classes[example.label] for example in examples)
     largest, smallest = max(classes, key=counts.__getitem__), min(classes, key=counts.__getitem__)
     if counts[largest] >= _UNBALANCED * counts[smallest]:
-        absent.append(f"unbalanced classes: {largest} has {counts[largest]} images, {smallest} {counts[smallest]}")
-    return absent
+        warnings.append(f"unbalanced classes: {largest} has {counts[largest]} images, {smallest} {counts[smallest]}")
+    return warnings

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})
 
 # Pillow warns above its own limit and refuses above twice that: with ours in its place it is silent on what we accept.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what is too large is refused, and told
 Image.init()  # `formats` knows only the decoders already loaded, and loading them from several threads is a race
 
 
@@ -89,6 +91,20 @@ def header(source: Path | bytes) -> Header:
         raise HugeImage(_reason(error)) from error
     except Exception as error:
         raise ImageFault(_reason(error)) from error
+
+
+def orientation(source: Path | bytes) -> int:
+    """Returns the EXIF tag that says how a picture is to be turned, as written: 1 … 8, 0 for none, or nonsense.
+
+    Raises:
+        ImageFault: As for `size`.
+    """
+    try:
+        with _opened(source) as image:
+            written = image.getexif().get(_EXIF_ORIENTATION, 0)
+    except Exception as error:
+        raise ImageFault(_reason(error)) from error
+    return written if isinstance(written, int) else -1
 
 
 def letterbox(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, float]:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the wide ones are East Asia's
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LONGEST = 2**20  # characters of a cell
 
 
@@ -24,11 +24,16 @@ def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
     Args:
         file: In an existing folder.
         columns: Their names, in order; a row has no others.
-        rows: Their cells by column: texts, and numbers, which are read back exactly.
+        rows: Their cells by column: texts and numbers. They are read back exactly, but for lone surrogates, which no
+            file holds ("?"), and rows of blanks only.
+
+    Raises:
+        OSError: It cannot be written.
+        ValueError: A cell is longer than what is read back.
     """
     handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="") as stream:
             _put(stream, columns, rows)
         os.chmod(partial, 0o644)  # noqa: PTH101 (mkstemp gives a name)
         os.replace(partial, file)  # noqa: PTH105
@@ -51,47 +56,65 @@ def read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no table: a cell without end, a zero byte.
+        ValueError: It is no table, or not UTF-8.
     """
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        columns, *lines = _lines(stream) or [[]]
+    columns, *lines = _lines(_text(file), strict=True) or [[]]
     columns = [name.strip().lower() for name in columns]
-    rows = [[_read(cell) for cell in line] for line in lines if any(cell.strip() for cell in line)]
-    return columns, [dict(zip(columns, [*row, *[""] * (len(columns) - len(row))], strict=False)) for row in rows]
+    rows = ([_read(cell) for cell in line] for line in lines)
+    filled = ([*row, *[""] * (len(columns) - len(row))] for row in rows if any(cell.strip() for cell in row))
+    return columns, [dict(zip(columns, row, strict=False)) for row in filled]
 
 
 def columns(file: Path) -> list[str]:
     """A table's columns; none if there is no such file, or it is no table."""
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            first = _lines(io.StringIO(stream.readline(_LONGEST)))
+            first = _lines(stream.readline(_LONGEST))
     except (OSError, ValueError):
         return []
     return [name.strip().lower() for name in first[0]] if first else []
 
 
 def _put(stream: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    table = csv.DictWriter(stream, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows({key: _written(value) for key, value in row.items()} for row in rows)
+    bare = csv.DictWriter(stream, columns, lineterminator="\n")
+    quoted = csv.DictWriter(stream, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    bare.writeheader()
+    for row in rows:
+        cells = {key: _written(value) for key, value in row.items()}
+        # Python before 3.13 takes a lone carriage return for no reason to quote, and then for the end of the line.
+        (quoted if any("\r" in cell for cell in cells.values()) else bare).writerow(cells)
 
 
-def _lines(stream: TextIO) -> list[list[str]]:
+def _text(file: Path) -> str:
+    content = file.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} is not UTF-8: save it as CSV UTF-8") from error
+
+
+def _lines(text: str, strict: bool = False) -> list[list[str]]:
+    stream = io.StringIO(text, newline="")
     first = stream.readline()
     stream.seek(0)
     limit = csv.field_size_limit(_LONGEST)  # of all readers: put back below
+    table = csv.reader(stream, delimiter=max(",;\t", key=first.count), strict=strict)
     try:
-        return list(csv.reader(stream, delimiter=max(",;\t", key=first.count)))
+        return list(table)
     except csv.Error as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"line {table.line_num}: {error}") from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _written(value: Any) -> Any:
-    if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return repr(value) if isinstance(value, float) else value
+def _written(value: Any) -> str:
+    if value is None:
+        return ""
+    text = float.__repr__(value) if isinstance(value, float) else str(value)  # NumPy's repr of a float names its type
+    if len(text) >= _LONGEST - 1:  # and an apostrophe
+        raise ValueError(f"a cell of {len(text):,} characters")
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _read(cell: str) -> str:

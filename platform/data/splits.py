@@ -3,11 +3,11 @@
 from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
-from iterstrat.ml_stratifiers import IterativeStratification
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, hstack, identity, kron
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from platform.data.stratify import stratify
 from platform.errors import Fault, InputError
 
 SPLITS = ("train", "val", "test")
@@ -89,25 +89,27 @@ def stratified_split(
     Returns:
         "train", "val" or "test" for each item.
     """
-    indicators = labels if isinstance(labels, np.ndarray) else MultiLabelBinarizer().fit_transform(labels)
-    n = len(indicators)
+    indicators = csr_array(
+        labels if isinstance(labels, np.ndarray) else MultiLabelBinarizer(sparse_output=True).fit_transform(labels)
+    )
+    n, _ = indicators.shape
     if n == 0:
         return []
     names, group_of = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
-    grouped = np.zeros((len(names), indicators.shape[1]), bool)
-    np.logical_or.at(grouped, group_of, np.asarray(indicators, bool))
+    members = csr_array((np.ones(n, int), (group_of, np.arange(n))), shape=(len(names), n))
+    grouped = csr_array((members @ indicators.astype(int)).astype(bool))
+    grouped.sort_indices()
     made = [index for index, fraction in enumerate(fractions) if fraction > 0]
     shares = np.array([fractions[index] for index in made])
     random = np.random.RandomState(seed)
     order = random.permutation(len(names))
     assigned = np.empty(len(names), int)
-    # The labels must be bool: with integers the library indexes by them, and its quotas go wrong.
-    assigned[order] = IterativeStratification(grouped[order], shares / shares.sum(), random)
+    assigned[order] = stratify(grouped[order], shares / shares.sum(), random)
     assigned = _cover(grouped, assigned, len(made))
     return [SPLITS[made[split]] for split in assigned[group_of]]
 
 
-def _cover(grouped: np.ndarray, assigned: np.ndarray, splits: int) -> np.ndarray:
+def _cover(grouped: csr_array, assigned: np.ndarray, splits: int) -> np.ndarray:
     """Moves the fewest items such that each label, and something at all, is in each split, the first above all.
 
     An integer program, because a greedy repair of one label takes away from another. Its variables are x[item, split]
@@ -116,24 +118,26 @@ def _cover(grouped: np.ndarray, assigned: np.ndarray, splits: int) -> np.ndarray
     every machine: hundreds of labels that share a handful of items would keep it busy for hours. It is about few items:
     those of labels that are missing somewhere, and of each other label enough to make up for what these take away.
     """
-    wanted = np.hstack([grouped[:, grouped.any(axis=0)], np.ones((len(grouped), 1), bool)])
+    anything = csr_array(np.ones((grouped.shape[0], 1), int))
+    wanted = csr_array(hstack([grouped.astype(int), anything]))[:, [*np.flatnonzero(grouped.sum(axis=0)), -1]]
     current = np.eye(splits, dtype=int)[assigned]  # (items, splits)
-    short = ~(wanted.T.astype(int) @ current).astype(bool).all(axis=1)
+    short = ~(wanted.T @ current).astype(bool).all(axis=1)
     if not short.any():
         return assigned
-    movable = np.asarray(wanted[:, :-1][:, short[:-1]].any(axis=1))
-    for split in range(splits):
-        for label in wanted.T:
-            movable[np.flatnonzero(label & (assigned == split))[:_SPARE]] = True
+    movable = np.asarray(wanted[:, np.flatnonzero(short[:-1])].sum(axis=1)) > 0
+    by_label = wanted.tocsc()
+    for items in np.split(by_label.indices, by_label.indptr[1:-1]):
+        for split in range(splits):
+            movable[items[assigned[items] == split][:_SPARE]] = True
     moved = assigned.copy()
-    moved[movable] = _solve(wanted[movable], current[movable])
+    moved[movable] = _solve(wanted[np.flatnonzero(movable)], current[movable])
     return moved
 
 
-def _solve(wanted: np.ndarray, current: np.ndarray) -> np.ndarray:
+def _solve(wanted: csr_array, current: np.ndarray) -> np.ndarray:
     (items, labels), splits = wanted.shape, current.shape[1]
     one_split = hstack([kron(identity(items), np.ones((1, splits))), csr_array((items, labels * splits))])
-    covered = hstack([kron(csr_array(wanted.T.astype(float)), identity(splits)), identity(labels * splits)])
+    covered = hstack([kron(wanted.T.astype(float), identity(splits)), identity(labels * splits)])
     slack_allowed = np.tile(np.arange(splits) > 0, labels)
     result = milp(
         np.concatenate([1 - current.ravel(), np.full(labels * splits, items + 1)]),

@@ -1,6 +1,6 @@
 """Pascal VOC: one XML file per image, split by the lists in ImageSets/Main or by folder."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
@@ -17,6 +17,7 @@ LAYOUT = "Pascal VOC"
 NEEDS = "Annotations/*.xml with JPEGImages/, or *.xml beside the images"
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_USUAL = {"", "0", "Unspecified"}  # what pose, truncated and difficult say of most objects
 _DIGITS = 9  # of an image's side; Python does not read numbers of thousands
 
 
@@ -46,6 +47,7 @@ def read(root: Path) -> RawDataset:
     lists = _lists(root, repairs)
     found: set[Path] = set()
     told: set[Path] = set()
+    beyond: Counter[str] = Counter()
     for folder in _folders(root):
         beside = [path for base in folder.images for path in image_files(base)]
         by_stem = {path.stem: path for path in reversed(beside)}
@@ -53,7 +55,7 @@ def read(root: Path) -> RawDataset:
         for file in _annotation_files(folder.annotations):
             splits: list[str | None] = [*lists.pop(file.stem, [])] or [folder.split]
             try:
-                path, boxes, size = _read_file(root, folder, by_stem, file, repairs)
+                path, boxes, size = _read_file(root, folder, by_stem, file, repairs, beyond)
             except _FileError as error:
                 repairs.append(error.repair)
                 told.add(by_stem.get(file.stem, file))
@@ -63,7 +65,7 @@ def read(root: Path) -> RawDataset:
     listed = [f"{stem} in {' and '.join(splits)}.txt" for stem, splits in lists.items()]
     unlisted = [path for path in sorted(found - told) if path.stem not in lists]
     repairs += [Repair(Kind.NO_ANNOTATION, where) for where in [*listed, *(place(root, path) for path in unlisted)]]
-    return RawDataset(tuple(images), tuple(repairs))
+    return RawDataset(tuple(images), tuple(repairs), beyond=beyond)
 
 
 class _FileError(Exception):
@@ -75,7 +77,7 @@ class _FileError(Exception):
 
 
 def _read_file(
-    root: Path, folder: _Folder, by_stem: dict[str, Path], file: Path, repairs: list[Repair]
+    root: Path, folder: _Folder, by_stem: dict[str, Path], file: Path, repairs: list[Repair], beyond: Counter[str]
 ) -> tuple[Path, tuple[RawBox, ...], tuple[int, int] | None]:
     """Returns the image, its boxes and the size they were drawn on; boxes that cannot be read go to `repairs`."""
     where = place(root, file)
@@ -98,14 +100,20 @@ def _read_file(
     for number, entry in enumerate(annotation.findall("object"), start=1):
         try:
             boxes.append(_box(entry, f"{where} object {number}"))
+            beyond.update(_passed_over(entry))
         except ValueError:
-            repairs.append(Repair(Kind.UNREADABLE_ENTRY, f"{where} object {number}"))
+            repairs.append(Repair(Kind.UNREADABLE_ENTRY, f"{where} object {number}", image=path))
     return path, tuple(boxes), _size(annotation)
 
 
 def _box(entry: Element, where: str) -> RawBox:
     x1, y1, x2, y2 = (float(entry.findtext(f"bndbox/{corner}") or "") for corner in _CORNERS)
     return RawBox((x1, y1, x2, y2), class_name(entry.findtext("name")), where)
+
+
+def _passed_over(entry: Element) -> list[str]:
+    more = [child for child in entry if child.tag not in ("name", "bndbox")]
+    return [printable(child.tag) for child in more if len(child) or (child.text or "").strip() not in _USUAL]
 
 
 def _size(annotation: Element) -> tuple[int, int] | None:

@@ -82,7 +82,7 @@ def read(root: Path) -> RawDataset:
             boxes = tuple(_boxes(root, path, label, names, repairs)) if label.is_file() else ()
             images.append(RawImage(path, boxes, source.split, place(root, label)))
     repairs += [Repair(Kind.MISSING_IMAGE, place(root, label)) for label in _label_files(root) if label not in used]
-    return RawDataset(tuple(images), tuple(repairs), tuple(sorted(set(names.values()))))
+    return RawDataset(tuple(images), tuple(repairs), tuple(dict.fromkeys(name for _, name in sorted(names.items()))))
 
 
 def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repairs: list[Repair]) -> Iterable[RawBox]:
@@ -97,11 +97,11 @@ def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repair
         try:
             index, x, y, w, h = map(float, line.split())
         except ValueError:
-            repairs.append(Repair(Kind.UNREADABLE_ENTRY, where))
+            repairs.append(Repair(Kind.UNREADABLE_ENTRY, where, image=path))
             continue
         name = names.get(index)  # type: ignore[call-overload]  # 0.0 finds 0, and 0.5 or nan find nothing
         if name is None:
-            repairs.append(Repair(Kind.UNKNOWN_CLASS, f"{where} class {line.split()[0]}"))
+            repairs.append(Repair(Kind.UNKNOWN_CLASS, f"{where} class {line.split()[0]}", image=path))
             continue
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
         yield RawBox(box, name, where)

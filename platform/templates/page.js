@@ -48,6 +48,21 @@ function sort(button) {
   body.append(...rows);
 }
 
+// Of the region below the field those rows and items are shown that hold what is sought.
+function search(field) {
+  const sought = field.value.trim().toLowerCase(), place = field.closest(".search");
+  const all = place.nextElementSibling.querySelectorAll("tbody tr, .item");
+  let found = 0;
+  for (const one of all) {
+    one.hidden = !one.textContent.toLowerCase().includes(sought);
+    found += !one.hidden;
+  }
+  place.querySelector("output").textContent = sought ? `${found} of ${all.length}` : "";
+}
+
+document.addEventListener("input", (event) => {
+  if (event.target.dataset.search !== undefined) search(event.target);
+});
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.save) save(button.dataset.key, button.dataset.save);

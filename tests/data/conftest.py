@@ -1,5 +1,6 @@
-"""The same small detection data, written in each of the three layouts."""
+"""The same small detection data, written in each of the four layouts."""
 
+import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -89,7 +90,19 @@ def write_yolo(root: Path, pictures: Mapping[str, Picture]) -> Path:
     return root
 
 
-WRITERS: dict[str, Write] = {"Pascal VOC": write_voc, "COCO": write_coco, "YOLO": write_yolo}
+def write_csv(root: Path, pictures: Mapping[str, Picture]) -> Path:
+    root.mkdir(parents=True)
+    with (root / "annotations.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["image", "label", "x1", "y1", "x2", "y2", "split"])
+        for number, (stem, picture) in enumerate(pictures.items()):
+            save_image(root / "images" / f"{stem}.png", number if picture.seed is None else picture.seed)
+            for box in picture.boxes or [[""] * 5]:
+                table.writerow([f"images/{stem}.png", *box, picture.split])
+    return root
+
+
+WRITERS: dict[str, Write] = {"Pascal VOC": write_voc, "COCO": write_coco, "YOLO": write_yolo, "CSV": write_csv}
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def test_reads_boxes_as_corners_and_splits_from_the_file_names(root):
     first = next(image for image in raw.images if image.split == "train")
     assert (first.size, first.boxes[0].box) == ((64, 32), (1, 2, 30, 20))
     assert first.boxes[1].where == "annotations/instances_train2017.json annotations[1]"
-    assert (raw.repairs, raw.declared) == ((), ("cat",))
+    assert (raw.repairs, raw.declared, raw.beyond) == ((), ("cat",), {})
 
 
 def test_captions_beside_instances_are_ignored(root):
@@ -84,6 +84,17 @@ def test_crowds_unknown_classes_and_images_and_malformed_entries_are_told(root):
     expected = [Kind.UNREADABLE_ENTRY, Kind.CROWD, Kind.UNKNOWN_CLASS, Kind.MISSING_IMAGE, *[Kind.UNREADABLE_ENTRY] * 5]
     assert kinds(raw) == expected
     assert [len(image.boxes) for image in raw.images if image.split == "train"] == [2]
+
+
+def test_categories_keep_their_order_and_what_has_no_place_is_counted(root):
+    document = json.loads((root / TRAIN).read_text())
+    document["categories"] = [{"id": 7, "name": "zebra"}, *document["categories"], {"id": 9, "name": "ant"}]
+    document["annotations"][0] |= {"segmentation": [[1, 2, 3, 4, 5, 6]], "area": 9, "attributes": {}}
+    document["images"][0]["license"] = 3
+    (root / TRAIN).write_text(json.dumps(document))
+    raw = coco.read(root)
+    assert raw.declared == ("cat", "zebra", "ant")
+    assert raw.beyond == {"segmentation": 1, "license": 1}
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "/etc/passwd", "..\\..\\x.png"])

@@ -13,7 +13,7 @@ from platform.data.findings import Findings
 from platform.errors import InputError
 
 CAT, DOG = ("cat", 8, 2, 24, 18), ("dog", 32, 8, 48, 24)
-LAYOUTS = ("Pascal VOC", "COCO", "YOLO")
+LAYOUTS = ("Pascal VOC", "COCO", "YOLO", "CSV")
 
 
 def mended(*boxes):
@@ -42,12 +42,12 @@ def test_all_layouts_of_the_same_content_read_the_same(tmp_path, writers, many):
         {(e.path.name, e.width, e.height, e.boxes, e.labels, e.split, e.pixels) for e in dataset.examples}
         for dataset in read
     ]
-    assert contents[0] == contents[1] == contents[2]
+    assert contents[0] == contents[1] == contents[2] == contents[3]
     assert len(contents[0]) == 12
     assert {(dataset.classes, dataset.found, dataset.splits_given) for dataset in read} == {
         (("cat", "dog"), Findings(), True)
     }
-    assert read[0].fingerprint == read[1].fingerprint
+    assert len({dataset.fingerprint for dataset in read}) == 1
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -179,7 +179,10 @@ def test_absent_and_unused_classes_are_warned_of(tmp_path, writers, picture):
     root = writers["YOLO"](tmp_path / "data", pictures)
     (root / "data.yaml").write_text("names: [cat, dog, emu]")
     dataset = detection.read(root, 0)
-    assert dataset.found.warnings == ("class emu is declared but has no box", "class dog has no image in val")
+    assert dataset.found.warnings == (
+        "1 of 3 classes without a box, though declared: emu",
+        "1 of 2 classes without an image in val: dog",
+    )
     assert dataset.classes == ("cat", "dog")
 
 
@@ -197,7 +200,8 @@ def test_folder_faults(tmp_path):
     for name, told in (("none", "no "), ("file", "the file"), ("empty", "the empty folder"), ("other", "notes.md")):
         with pytest.raises(InputError, match=told) as caught:
             detection.read(tmp_path / name, 0)
-    assert all(word in str(caught.value) for word in ("COCO", "Pascal VOC", "YOLO", "data.yaml", "Annotations/*.xml"))
+    told = str(caught.value)
+    assert all(word in told for word in ("COCO", "VOC", "YOLO", "CSV", "data.yaml", "Annotations/*.xml", "x1, y1"))
 
 
 def test_all_scarce_classes_are_named_with_counts(tmp_path, writers, many, picture):

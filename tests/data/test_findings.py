@@ -1,7 +1,7 @@
 import json
 from enum import StrEnum
 
-from platform.data.findings import Findings, Repair, counted, leaks, told
+from platform.data.findings import Findings, Repair, counted, lacking, leaks, told
 
 
 class Kind(StrEnum):
@@ -57,3 +57,10 @@ def test_of_many_warnings_the_first_are_told_and_all_are_listed():
     assert list(found.lines()) == [*(f"! note {number}" for number in range(1, 9)), "! notes"]
     assert found.lines()["! notes"] == "392 more, in the list of all findings"
     assert len(found.listed()) == 400
+
+
+def test_hundreds_of_classes_that_lack_something_are_one_line():
+    assert lacking([], ["ants"], "a box") == []
+    assert lacking(["ants"], ["ants", "bees"], "a box") == ["1 of 2 classes without a box: ants"]
+    (line,) = lacking([str(number) for number in range(400)], range(500), "an image in val")
+    assert line == f"400 of 500 classes without an image in val: {', '.join(map(str, range(12)))}, … (388 more)"

@@ -173,9 +173,9 @@ def test_rare_and_unbalanced_classes_are_warned_of(folders, save):
     save(folders / "gnat" / "a.png", 71).write_text("broken")
     dataset = image_classes.read(folders, 0)
     assert dataset.found.warnings == (
-        "class gnat has no usable image",
-        "class fly has no image in val",
-        "class fly has no image in test",
+        "1 of 4 classes without a usable image: gnat",
+        "1 of 3 classes without an image in val: fly",
+        "1 of 3 classes without an image in test: fly",
         "unbalanced classes: bee has 30 images, fly 1",
     )
 

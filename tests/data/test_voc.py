@@ -110,6 +110,12 @@ def test_renamed_image_is_found_by_the_name_of_its_annotation(root):
     assert [image.path.name for image in voc.read(root).images] == ["a.png", "b.png", "c.png"]
 
 
+def test_flags_that_have_no_place_are_counted(root):
+    rewrite(root, "b", "</name>", "</name><pose>Left</pose><difficult>1</difficult><truncated>0</truncated>")
+    rewrite(root, "a", "</name>", "</name><pose>Unspecified</pose><part><name>head</name></part>")
+    assert voc.read(root).beyond == {"pose": 2, "difficult": 2, "part": 1}
+
+
 NUMBERS = st.floats() | st.integers() | st.text("0123456789.-+enai ", max_size=8)
 
 

@@ -108,7 +108,7 @@ def test_labels_beside_the_images(tmp_path, root):
 
 def test_yaml_words_that_look_like_booleans_or_numbers_stay_names(root):
     (root / "data.yaml").write_text("names: [no, 1e3]\n")
-    assert yolo.read(root).declared == ("1e3", "no")
+    assert yolo.read(root).declared == ("no", "1e3")
 
 
 def test_bad_lines_unknown_classes_and_orphaned_labels_are_told(root):

@@ -1,0 +1,216 @@
+"""One layout → another: boxes as they were written, images copied, and what has no place in the other layout told."""
+
+import argparse
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from platform.curation import file_names, writers
+from platform.curation.writers import Picture
+from platform.data import coco, csv_boxes, images, layouts, voc, yolo
+from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
+from platform.data.arrays import in_threads
+from platform.data.files import absolute, folder_faults, place
+from platform.data.findings import Findings, Repair, counted, named, told
+from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
+
+TITLES = {"coco": coco.LAYOUT, "voc": voc.LAYOUT, "yolo": yolo.LAYOUT, "csv": csv_boxes.LAYOUT}
+_LISTS_NO_CLASSES = {"voc", "csv"}
+_HAS_NO_SIZES = {"yolo", "csv"}
+_BY_STEM = {"voc", "yolo"}  # a file of annotations for each image
+_FARTHEST = 1e9  # pixels: farther out there is no box, and its numbers would not survive their conversion
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_SHOWN = 3
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Writes the folder, whole or not at all."""
+    root, out, to = absolute(options.dir), options.out.resolve(), options.to
+    raise_if_any([*folder_faults(root, "A must be a folder with images and annotations"), *_out_faults(root, out)])
+    source = layouts.read(root)
+    repairs = list(source.raw.repairs)
+    pictures = _pictures(root, source.raw, to, repairs)
+    if not pictures:
+        rule = "there must be an image to convert"
+        raise InputError(Fault(rule, f"none in {root}", told(repairs) or "Add annotated images."))
+    classes = _classes(source.raw, pictures)
+    raise_if_any(_class_faults(to, pictures))
+    try:
+        _write(out, to, pictures, classes)
+    except OSError as error:
+        console.print(f"Nothing is written: {error.strerror or error}: {error.filename or out}.", markup=False)
+        return EXIT_INCOMPLETE
+    taken = f"{source.layout} ({source.table})" if source.table else source.layout
+    boxes = sum(len(picture.image.boxes) for picture in pictures)
+    console.print(
+        f"{taken} → {TITLES[to]}: {len(pictures):,} images, {boxes:,} boxes, {len(classes):,} classes.", markup=False
+    )
+    splits = Counter(picture.image.split or "in no split" for picture in pictures)
+    console.print(f"Images: {counted(splits)}.", markup=False)
+    warnings = (*source.warnings, *_losses(to, source.raw, pictures), *_oddities(to, pictures))
+    for title, line in Findings(tuple(repairs), warnings=warnings).lines().items():
+        console.print(f"{title}: {line}", markup=False)
+    console.print(f"Next: python -m platform.tune detector --data {out}", markup=False)
+    return 0
+
+
+def _out_faults(root: Path, out: Path) -> list[Fault]:
+    if out.is_relative_to(root.resolve()):
+        return [Fault("B must lie outside A", f"B {out}", "Give a folder beside A.")]
+    there = next(path for path in (out, *out.parents) if os.path.exists(path))  # noqa: PTH110 (Path.exists may raise)
+    if not there.is_dir():
+        return [Fault("B must be a folder that is not there yet, or empty", f"the file {there}", "Give another.")]
+    if there == out and any(out.iterdir()):
+        found = f"{out} with {next(out.iterdir()).name}"
+        return [Fault("B must be a folder that is not there yet, or empty", found, "Give another.")]
+    if not os.access(there if there != out else out.parent, os.W_OK | os.X_OK):
+        return [
+            Fault("B must lie where it can be written", f"{there} without permission", "Allow it, or give another.")
+        ]
+    return []
+
+
+def _pictures(root: Path, raw: RawDataset, to: str, repairs: list[Repair]) -> list[Picture]:
+    """Returns what is written, ordered by name; what is left out goes to `repairs`."""
+    read = _merged(root, raw.images)
+    if to == "yolo" and any(image.split for image in read):
+        repairs += [Repair(Kind.NO_SPLIT, place(root, image.path)) for image in read if image.split is None]
+        read = [image for image in read if image.split is not None]
+    paths = list(dict.fromkeys(image.path for image in read))
+    headers = dict(zip(paths, in_threads(_header, paths), strict=True))
+    repairs += [
+        Repair(Kind.BROKEN_IMAGE, place(root, path, f"({fault})"))
+        for path, fault in headers.items()
+        if isinstance(fault, images.ImageFault)
+    ]
+    kept = [(image, header) for image in read if isinstance(header := headers[image.path], images.Header)]
+    made = file_names.unique(
+        [file_names.safe(image.path, header.format) for image, header in kept],
+        [writers.folder(to, image.split) for image, _ in kept],
+        by_stem=to in _BY_STEM,
+    )
+    return [
+        Picture(replace(image, boxes=_boxes(image.boxes, repairs)), name, (header.width, header.height))
+        for (image, header), name in zip(kept, made, strict=True)
+    ]
+
+
+def _merged(root: Path, read: Iterable[RawImage]) -> list[RawImage]:
+    """Joins the boxes of an image that several annotations name."""
+    boxes: dict[tuple[Path, str | None], list[RawBox]] = {}
+    first: dict[tuple[Path, str | None], RawImage] = {}
+    for image in read:
+        key = image.path, image.split
+        first.setdefault(key, image)
+        boxes.setdefault(key, []).extend(image.boxes)
+    joined = [replace(image, boxes=tuple(boxes[key])) for key, image in first.items()]
+    return sorted(joined, key=lambda i: (i.path.name, i.path.relative_to(root).as_posix(), i.split or ""))
+
+
+def _header(path: Path) -> images.Header | images.ImageFault:
+    try:
+        return images.header(path)
+    except images.ImageFault as fault:
+        return fault
+
+
+def _boxes(read: Iterable[RawBox], repairs: list[Repair]) -> tuple[RawBox, ...]:
+    kept = []
+    for box in read:
+        if all(abs(edge) <= _FARTHEST for edge in box.box):
+            kept.append(box)
+        else:
+            repairs.append(Repair(Kind.NOT_FINITE, box.where))
+    return tuple(kept)
+
+
+def _classes(raw: RawDataset, pictures: Iterable[Picture]) -> list[str]:
+    """Returns the classes as they were declared, and after them those that were not."""
+    used = {box.name for picture in pictures for box in picture.image.boxes}
+    return list(dict.fromkeys([*raw.declared, *sorted(used)]))
+
+
+def _class_faults(to: str, pictures: Iterable[Picture]) -> list[Fault]:
+    if to != "voc":
+        return []
+    strange = {box.name for picture in pictures for box in picture.image.boxes if _NOT_XML.search(box.name)}
+    rule = "class names must be of characters that XML can hold"
+    found = named([repr(name) for name in sorted(strange)])
+    return [Fault(rule, found, "Rename them, or choose another layout.")] if strange else []
+
+
+def _write(out: Path, to: str, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for folder in {writers.folder(to, picture.image.split) for picture in pictures}:
+            (partial / folder).mkdir(parents=True)
+        in_threads(_copy_to(partial, to), pictures)
+        writers.WRITERS[to](partial, pictures, classes)
+        partial.chmod(0o755)
+        partial.rename(out)  # in place of an empty folder, too, but of no other
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copy_to(root: Path, to: str) -> Callable[[Picture], object]:
+    def copy(picture: Picture) -> None:
+        shutil.copyfile(picture.image.path, root / writers.folder(to, picture.image.split) / picture.name)
+
+    return copy
+
+
+def _losses(to: str, raw: RawDataset, pictures: Sequence[Picture]) -> list[str]:
+    """Returns what the data had and the layout has no place for, a line each."""
+    lines = []
+    if raw.beyond:
+        lines.append(f"read past, and not in {TITLES[to]}: {counted(raw.beyond)}")
+    used = {box.name for picture in pictures for box in picture.image.boxes}
+    unused = [name for name in raw.declared if name not in used]
+    if to in _LISTS_NO_CLASSES and raw.declared:
+        lost = f", nor those without a box: {named(unused)}" if unused else ""
+        lines.append(f"{TITLES[to]} has no list of classes: their order is not kept{lost}")
+    sizes = [picture for picture in pictures if picture.drawn_on != picture.size]
+    if to in _HAS_NO_SIZES and sizes:
+        lines.append(f"images of another size than annotated, which {TITLES[to]} has no place for: {len(sizes)}")
+    return lines
+
+
+def _oddities(to: str, pictures: Sequence[Picture]) -> list[str]:
+    """Returns what was written in another way than one may expect, a line each."""
+    lines = []
+    renamed = [f"{p.image.path.name!r} is {p.name!r}" for p in pictures if p.name != p.image.path.name]
+    if renamed:
+        more = ", …" if len(renamed) > _SHOWN else ""
+        lines.append(f"images with new names: {len(renamed)}, {', '.join(renamed[:_SHOWN])}{more}")
+    several = Counter(picture.image.path for picture in pictures)
+    if copies := sum(count > 1 for count in several.values()):
+        lines.append(f"images in several splits, of which each has a copy of its own now: {copies}")
+    corners = [(box.box, picture.size) for picture in pictures for box in picture.image.boxes]
+    if to == "voc" and (parts := sum(any(edge != math.floor(edge) for edge in box) for box, _ in corners)):
+        lines.append(f"boxes with parts of pixels, which some tools for Pascal VOC do not read: {parts}")
+    if to == "yolo" and (odd := sum(not _inside(box, size) for box, size in corners)):
+        lines.append(
+            f"boxes that are inverted or reach out of their image: {odd}. YOLO's own tools pass over such images; "
+            "python -m platform.dataset clean mends them"
+        )
+    missing = {"train", "val"} - {picture.image.split for picture in pictures}
+    if to == "yolo" and missing:
+        lines.append(
+            f"there is no {' and no '.join(sorted(missing))} split, which YOLO's own tools ask for: "
+            "python -m platform.dataset split makes them"
+        )
+    return lines
+
+
+def _inside(box: Sequence[float], size: tuple[int, int]) -> bool:
+    x1, y1, x2, y2 = box
+    return 0 <= x1 <= x2 <= size[0] and 0 <= y1 <= y2 <= size[1]

@@ -1,0 +1,166 @@
+"""A label as somebody typed it → the text that it is compared by.
+
+"Coca-Cola® Logo", "COCA COLA" and "Cocá_cola Inc." are one text after the rules below. They are applied in their order;
+each takes a text and gives a text, so that one can be left out, or measured alone (`benchmarks.labels`).
+"""
+
+import html
+import re
+import tomllib
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ftfy
+from anyascii import anyascii
+
+WORDS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+LONGEST = 200  # characters of a label that are compared; nobody names a class with more
+
+_JOINERS = "\u200c\u200d"  # they stand within words of Persian and of Indian scripts, and within emoji
+_STYLES = "\ufe0e\ufe0f"  # of emoji: drawn or written
+_SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\w)\s*\((?:r|tm|c)\)", re.IGNORECASE)
+_MARKS = re.compile(r"(?<=[a-z\u0370-\u03ff\u0400-\u052f])[\u0300-\u036f\u0483-\u0487]+")  # not those of other scripts
+_LATIN = re.compile(r"[\u00c0-\u02af\u1e00-\u1eff]")
+_OPEN, _SHUT = re.escape(WORDS["open"]), re.escape(WORDS["shut"])
+_BRACKETS = re.compile(f"[{_OPEN}][^{_OPEN}{_SHUT}]*[{_SHUT}]")
+_GAP, _END = r"[\s,;:_/|([\-–—]+", r"[\s.,;:)\]]*"
+
+
+class Rule(NamedTuple):
+    """One step on the way from a label to its key."""
+
+    name: str
+    apply: Callable[[str], str]
+
+
+class _Characters(dict[str, str]):
+    """What becomes of a character, asked once."""
+
+    def __init__(self, of: Callable[[str], str]) -> None:
+        self.of = of
+
+    def __missing__(self, char: str) -> str:
+        self[char] = self.of(char)
+        return self[char]
+
+
+def _seen(char: str) -> str:
+    kind = unicodedata.category(char)
+    if kind in ("Cc", "Cs", "Zl", "Zp", "Zs"):
+        return " "
+    hidden = kind in ("Cf", "Co", "Cn") and char not in _JOINERS
+    return "" if hidden or char in _STYLES else char
+
+
+def _kept(char: str) -> str:
+    if char in _JOINERS or char in WORDS["quotes"]:
+        return ""
+    kind = unicodedata.category(char)
+    if kind == "Nd":
+        return str(unicodedata.decimal(char))
+    return char if kind[0] in "LMN" or kind == "So" or char in "&+#" else " "
+
+
+_SEEN, _KEPT = _Characters(_seen), _Characters(_kept)
+
+
+def _ends(words: Sequence[str], beginnings: bool = True, glued: Sequence[str] = ()) -> Callable[[str], str]:
+    """A rule that takes these words off a text's ends, but never the last one."""
+    words = sorted(words, key=len, reverse=True)
+    any_of = "|".join(re.escape(word).replace(r"\.", r"\.\s?") for word in words)
+    patterns = [rf"(?<=\S){_GAP}(?:{any_of}){_END}$"]
+    if beginnings:
+        patterns.append(rf"^[\s(\[«\"]*(?:{any_of}){_GAP}(?=\S)")
+    if glued:
+        patterns.append(rf"(?<=\w\w)(?:{'|'.join(map(re.escape, sorted(glued, key=len, reverse=True)))})$")
+    ends = [re.compile(pattern) for pattern in patterns]
+
+    def apply(text: str) -> str:
+        before = None
+        while before != text:
+            before = text
+            for end in ends:
+                rest = end.sub("", text)
+                text = rest if any(map(str.isalnum, rest)) else text
+        return text
+
+    return apply
+
+
+def _mojibake(text: str) -> str:
+    text = text if text.isascii() else ftfy.fix_encoding(text)
+    return html.unescape(text) if "&" in text else text
+
+
+def _accents(text: str) -> str:
+    text = _MARKS.sub("", unicodedata.normalize("NFD", text))
+    return _LATIN.sub(lambda letter: anyascii(letter[0]).lower(), unicodedata.normalize("NFC", text))
+
+
+def _punctuation(text: str) -> str:
+    return "".join(_KEPT[char] for char in text)
+
+
+_JOINING = frozenset(WORDS["joining"])
+
+
+def _joining(text: str) -> str:
+    words = text.split()
+    return " ".join(["&" if 0 < i < len(words) - 1 and w in _JOINING else w for i, w in enumerate(words)])
+
+
+def _articles(text: str) -> str:
+    first, _, rest = text.strip().partition(" ")
+    return rest if first in WORDS["articles"] and rest else text
+
+
+TIDY = (
+    Rule("broken text", _mojibake),
+    Rule("unseen characters", lambda text: "".join(_SEEN[char] for char in text)),
+    Rule("trademark signs", lambda text: _SIGNS.sub(" ", text)),
+)
+RULES = (
+    *TIDY,
+    Rule("Unicode form", lambda text: unicodedata.normalize("NFKC", text)),
+    Rule("case", str.casefold),
+    Rule("accents", _accents),
+    Rule("filler words", _ends(WORDS["filler"], glued=WORDS["filler_endings"])),
+    Rule("legal forms", _ends(WORDS["legal"], glued=WORDS["legal_endings"])),
+    Rule("punctuation", _punctuation),
+    Rule("words for and", _joining),
+    Rule("articles", _articles),
+)
+
+
+def key(label: str, rules: Sequence[Rule] = RULES) -> str:
+    """The words that a label is compared by, with single blanks; "" if it has none."""
+    return [*steps(label, rules)][-1]
+
+
+def steps(label: str, rules: Sequence[Rule] = RULES) -> Iterator[str]:
+    """The label after each of the rules, and last with single blanks."""
+    text = label.strip()[:LONGEST]
+    for rule in rules:
+        text = rule.apply(text)
+        yield text
+    yield " ".join(text.split())
+
+
+def bare(label: str, rules: Sequence[Rule] = RULES) -> str:
+    """The key without what stands in brackets; the key if all does."""
+    return key(_BRACKETS.sub(" ", label[:LONGEST]), rules) or key(label, rules)
+
+
+def tidy(label: str) -> str:
+    """The label as a class's name: characters that are seen, NFC, no trademark signs, single blanks; may be ""."""
+    return unicodedata.normalize("NFC", key(label, TIDY)).strip(f" {_JOINERS}")
+
+
+def difference(one: str, other: str, rules: Sequence[Rule] = RULES) -> str:
+    """The last rule that two labels of the same key need to be the same; "blanks" if they are told apart by those."""
+    for rule, left, right in zip(rules, steps(one, rules), steps(other, rules), strict=False):
+        if left.split() == right.split():
+            return rule.name
+    return "blanks"

@@ -1,0 +1,39 @@
+"""The command report: a data set as one HTML page."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from platform import page
+from platform.curation import dataset_data, dataset_page
+from platform.errors import Fault, InputError, file_faults, raise_if_any
+
+PAGE = "dataset.html"  # in the data set's folder
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Writes the page; the data set stays as it is."""
+    out = options.out or options.dir / PAGE
+    if options.out:
+        raise_if_any(file_faults("--out", str(out)))
+    for_eye = write(options.dir, out)
+    console.print(str(out), markup=False)
+    if for_eye:
+        console.print(f"{for_eye:,} things need a person's eye: the page shows them first.")
+    return 0
+
+
+def write(root: Path, out: Path) -> int:
+    """Writes the page of a data set; returns how many things on it need a person's eye.
+
+    Raises:
+        InputError: See `dataset_data.read`; or the page cannot be written there.
+    """
+    text, eye = dataset_page.html(dataset_data.read(root))
+    try:
+        page.put(text, out)
+    except OSError as error:
+        rule = "the page needs a place that can be written to"
+        raise InputError(Fault(rule, f"{out}: {error.strerror}", "Choose another with --out.")) from error
+    return int(eye["count"])
