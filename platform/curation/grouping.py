@@ -100,7 +100,9 @@ def group(
     return [verdicts[label] for label in sorted(counts)]
 
 
-_FILLER = frozenset(word.replace(" ", "") for word in [*WORDS["filler"], *WORDS["filler_endings"]])
+_FILLER = frozenset(
+    word.replace(" ", "") for word in [*WORDS["filler"], *WORDS["filler_last"], *WORDS["filler_endings"]]
+)
 _SAME = Like(likeness.SURE[likeness.SPELLING], likeness.SPELLING)
 
 

@@ -16,7 +16,8 @@ from rapidfuzz import fuzz, process
 from platform.curation.names import Name, heard, scripts
 from platform.curation.normalise import WORDS
 
-SPELLING, ORDER, PLURAL, BRACKETS = "same spelling", "another word order", "plural", "without the brackets"
+SPELLING, BRACKETS = "same spelling", "without the brackets"
+MOVED, ORDER, PLURAL, ONE_PLURAL = "a common word moved", "another word order", "plural", "plural of one word"
 CHINESE, SCRIPT, SOUNDS = "traditional and simplified characters", "another script", "sounds the same"
 HALF, TOGETHER = "one of its two scripts", "both in one label"
 COMMON, LONGER, INITIALS, TYPING = "differs by common words", "begins alike", "initials", "typing error"
@@ -25,7 +26,7 @@ COMMON, LONGER, INITIALS, TYPING = "differs by common words", "begins alike", "i
 # labels are merged, 0.92, as its errors on one half of `benchmarks.labels` tell.
 SURE = {
     SPELLING: 1.0,
-    ORDER: 0.97,
+    MOVED: 0.97,
     CHINESE: 0.97,
     BRACKETS: 0.96,
     HALF: 0.96,
@@ -33,12 +34,14 @@ SURE = {
     PLURAL: 0.95,
     SOUNDS: 0.94,
     TOGETHER: 0.93,
+    ONE_PLURAL: 0.91,
+    ORDER: 0.9,
     COMMON: 0.9,
     LONGER: 0.86,
     INITIALS: 0.82,
     TYPING: 0.98,  # times the share of letters in common; the first letter must be the same
 }
-_LESS = 0.97  # times that, where words are split otherwise, or a script is written without an alphabet
+_LESS = 0.97  # times that, where it may be no error
 
 _COMMON, _SMALL = frozenset(WORDS["common"]), frozenset(WORDS["small"])
 _STAR = 16  # of many names equal in one way, the most frequent that the others are compared with
@@ -95,12 +98,22 @@ def _singular(name: Name) -> Iterable[str]:
 
 
 def _sounds(name: Name) -> Iterable[str]:
-    return [name.sounds] if len(name.sounds) > 3 else []
+    """Sounds as they are written, of Chinese characters and of few letters beside common words: there, each counts."""
+    if len(heard("".join(name.core))) < 4:
+        return [name.latin] if len(name.latin) > 3 else []
+    return [name.latin] if name.chinese else {name.latin, name.sounds}
+
+
+def _another_script(one: Name, other: Name) -> bool:
+    return one.scripts != other.scripts and (one.latin == other.latin or not (one.chinese or other.chinese))
+
+
+def _spelled(name: Name) -> Iterable[str]:
+    return [name.spelled] if len(heard("".join(name.core))) > 4 and not name.chinese else []
 
 
 def _core(name: Name) -> Iterable[str]:
-    core = [word for word in name.words if word not in _COMMON]
-    return [" ".join(core)] if len("".join(core)) > 2 else []
+    return [" ".join(name.core)] if len("".join(name.core)) > 2 else []
 
 
 def _initials(name: Name) -> Iterable[str]:
@@ -137,12 +150,14 @@ def _traditional(one: Name, other: Name) -> bool:
 
 COMPARISONS = (
     Comparison(SPELLING, lambda n: [n.letters]),
+    Comparison(MOVED, lambda n: [" ".join(sorted(n.words))], lambda a, b: a.core == b.core),
     Comparison(ORDER, lambda n: [" ".join(sorted(n.words))]),
-    Comparison(PLURAL, _singular),
+    Comparison(PLURAL, _singular, lambda a, b: len(a.words) > 1),
+    Comparison(ONE_PLURAL, _singular),
     Comparison(BRACKETS, lambda n: [heard(n.bare)], _one_in_brackets, alone=True),
     Comparison(CHINESE, lambda n: [n.latin] if n.chinese else [], _traditional),
-    Comparison(SCRIPT, _sounds, lambda a, b: a.scripts != b.scripts),
-    Comparison(SOUNDS, lambda n: [n.spelled] if len(n.spelled) > 4 and not n.chinese else []),
+    Comparison(SCRIPT, _sounds, _another_script),
+    Comparison(SOUNDS, _spelled),
     Comparison(COMMON, _core),
     Comparison(INITIALS, _initials, lambda a, b: (len(a.words) == 1) != (len(b.words) == 1), alone=True),
 )
@@ -241,25 +256,29 @@ def _near(names: Sequence[Name], least: float) -> Iterator[tuple[int, int]]:
 
 
 def _typing(one: Name, other: Name) -> float:
-    """The share of letters in common of the words that differ, the worst of them; 0 if some begin differently."""
+    """The share of letters in common of the words that differ, the worst of them; 0 if some begin differently.
+
+    Less where that may be no error: one word ends where another goes on, words are split otherwise, or a script is
+    written without an alphabet.
+    """
     left, right = _rest(one, other), _rest(other, one)
     if not left or not right:
         return 0
-    sure = SURE[TYPING]
+    same = one.scripts == other.scripts
+    doubtful = len(left) != len(right) or not (same or "CJK" not in one.scripts | other.scripts)
     if len(left) != len(right):
-        left, right, sure = ["".join(left)], ["".join(right)], sure * _LESS
-    if one.scripts == other.scripts:
-        return round(sure * _worst(left, right), 4)
-    sure *= _LESS if "CJK" in one.scripts | other.scripts else 1
-    worst = _worst([heard(word) for word in left], [heard(word) for word in right])
-    return round(sure * (worst + fuzz.ratio(one.sounds, other.sounds) / 100) / 2, 4) if worst else 0
+        left, right = ["".join(left)], ["".join(right)]
+    if not same:
+        left, right = [*map(heard, left)], [*map(heard, right)]
+    words = [*zip(left, right, strict=True)]
+    if any(a[:1] != b[:1] for a, b in words):
+        return 0
+    doubtful |= any(a.startswith(b) or b.startswith(a) for a, b in words)
+    worst = min(fuzz.ratio(a, b) for a, b in words) / 100
+    if not same:
+        worst = (worst + fuzz.ratio(one.sounds, other.sounds) / 100) / 2
+    return round(SURE[TYPING] * (_LESS if doubtful else 1) * worst, 4)
 
 
 def _rest(one: Name, other: Name) -> list[str]:
     return [*(Counter(one.words) - Counter(other.words)).elements()]
-
-
-def _worst(left: Sequence[str], right: Sequence[str]) -> float:
-    if any(a[:1] != b[:1] for a, b in zip(left, right, strict=True)):
-        return 0
-    return min(fuzz.ratio(a, b) for a, b in zip(left, right, strict=True)) / 100

@@ -12,6 +12,7 @@ from platform.curation.normalise import WORDS
 _SPELLINGS, _SOUNDS = ([pair.split("=") for pair in WORDS[table]] for table in ("spellings", "sounds"))
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # Japanese mixes them within a word
+_COMMON = frozenset(WORDS["common"])
 _DOUBLED = re.compile(r"(.)\1+")
 
 
@@ -20,6 +21,7 @@ class Name(NamedTuple):
 
     Attributes:
         words: Of the key, in order.
+        core: The words that are not said of many places or firms (`common` in words.toml).
         letters: The key without blanks.
         bare: The letters without what stood in brackets.
         latin: The letters in Latin script.
@@ -30,6 +32,7 @@ class Name(NamedTuple):
     """
 
     words: tuple[str, ...]
+    core: tuple[str, ...]
     letters: str
     bare: str
     latin: str
@@ -46,10 +49,18 @@ class Name(NamedTuple):
 
 def name(key: str, bare: str) -> Name:
     """What a key is compared by; `bare` is the key without what stood in brackets (`normalise.bare`)."""
-    letters, in_latin = key.replace(" ", ""), latin(key)
-    numbers = tuple(re.findall(r"\d+", key))
-    forms = in_latin, _spelled(in_latin), heard(key)
-    return Name(tuple(key.split()), letters, bare.replace(" ", ""), *forms, numbers, scripts(key))
+    words, in_latin = tuple(key.split()), latin(key)
+    return Name(
+        words=words,
+        core=tuple(word for word in words if word not in _COMMON),
+        letters="".join(words),
+        bare=bare.replace(" ", ""),
+        latin=in_latin,
+        spelled=_spelled(in_latin),
+        sounds=heard(key),
+        numbers=tuple(re.findall(r"\d+", key)),
+        scripts=scripts(key),
+    )
 
 
 def latin(text: str) -> str:

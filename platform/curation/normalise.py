@@ -19,6 +19,7 @@ WORDS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").rea
 LONGEST = 200  # characters of a label that are compared; nobody names a class with more
 
 _JOINERS = "\u200c\u200d"  # they stand within words of Persian and of Indian scripts, and within emoji
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,31}\d{0,2});", re.IGNORECASE)
 _STYLES = "\ufe0e\ufe0f"  # of emoji: drawn or written
 _SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\w)\s*\((?:r|tm|c)\)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=[a-z\u0370-\u03ff\u0400-\u052f])[\u0300-\u036f\u0483-\u0487]+")  # not those of other scripts
@@ -66,16 +67,27 @@ def _kept(char: str) -> str:
 _SEEN, _KEPT = _Characters(_seen), _Characters(_kept)
 
 
-def _ends(words: Sequence[str], beginnings: bool = True, glued: Sequence[str] = ()) -> Callable[[str], str]:
-    """A rule that takes these words off a text's ends, but never the last one."""
-    words = sorted(words, key=len, reverse=True)
-    any_of = "|".join(re.escape(word).replace(r"\.", r"\.\s?") for word in words)
-    patterns = [rf"(?<=\S){_GAP}(?:{any_of}){_END}$"]
-    if beginnings:
-        patterns.append(rf"^[\s(\[«\"]*(?:{any_of}){_GAP}(?=\S)")
-    if glued:
-        patterns.append(rf"(?<=\w\w)(?:{'|'.join(map(re.escape, sorted(glued, key=len, reverse=True)))})$")
-    ends = [re.compile(pattern) for pattern in patterns]
+def _any_of(words: Sequence[str]) -> str:
+    longest_first = sorted(words, key=len, reverse=True)
+    return "|".join(re.escape(word).replace(r"\.", r"\.\s?") for word in longest_first)
+
+
+def _ends(
+    last: Sequence[str], first: Sequence[str], glued: Sequence[str], links: Sequence[str] = ()
+) -> Callable[[str], str]:
+    """A rule that takes words off a text's ends; never all that it says.
+
+    Args:
+        last: Words to take off its end.
+        first: Words to take off its beginning.
+        glued: Words to take off its end without a blank before them.
+        links: Words between one of `first` and the rest, that go with it: "logo of".
+    """
+    ends = [
+        re.compile(rf"(?<=\S){_GAP}(?:{_any_of(last)}){_END}$"),
+        re.compile(rf"^[\s(\[«\"]*(?:{_any_of(first)})(?:\s+(?:{_any_of(links)}))*{_GAP}(?=\S)"),
+        re.compile(rf"(?<=\w\w)(?:{_any_of(glued)})$"),
+    ]
 
     def apply(text: str) -> str:
         before = None
@@ -91,7 +103,7 @@ def _ends(words: Sequence[str], beginnings: bool = True, glued: Sequence[str] = 
 
 def _mojibake(text: str) -> str:
     text = text if text.isascii() else ftfy.fix_encoding(text)
-    return html.unescape(text) if "&" in text else text
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
 
 
 def _accents(text: str) -> str:
@@ -103,6 +115,7 @@ def _punctuation(text: str) -> str:
     return "".join(_KEPT[char] for char in text)
 
 
+_LAST = [*WORDS["filler"], *WORDS["filler_last"]]
 _JOINING = frozenset(WORDS["joining"])
 
 
@@ -126,8 +139,8 @@ RULES = (
     Rule("Unicode form", lambda text: unicodedata.normalize("NFKC", text)),
     Rule("case", str.casefold),
     Rule("accents", _accents),
-    Rule("filler words", _ends(WORDS["filler"], glued=WORDS["filler_endings"])),
-    Rule("legal forms", _ends(WORDS["legal"], glued=WORDS["legal_endings"])),
+    Rule("filler words", _ends(_LAST, WORDS["filler"], WORDS["filler_endings"], WORDS["filler_links"])),
+    Rule("legal forms", _ends(WORDS["legal"], WORDS["legal_first"], WORDS["legal_endings"])),
     Rule("punctuation", _punctuation),
     Rule("words for and", _joining),
     Rule("articles", _articles),
