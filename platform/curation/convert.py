@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from platform.curation import names, writers
+from platform.curation import file_names, writers
 from platform.curation.writers import Picture
 from platform.data import coco, csv_boxes, images, layouts, voc, yolo
 from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
@@ -92,8 +92,8 @@ def _pictures(root: Path, raw: RawDataset, to: str, repairs: list[Repair]) -> li
         if isinstance(fault, images.ImageFault)
     ]
     kept = [(image, header) for image in read if isinstance(header := headers[image.path], images.Header)]
-    made = names.unique(
-        [names.safe(image.path, header.format) for image, header in kept],
+    made = file_names.unique(
+        [file_names.safe(image.path, header.format) for image, header in kept],
         [writers.folder(to, image.split) for image, _ in kept],
         by_stem=to in _BY_STEM,
     )

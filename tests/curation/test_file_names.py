@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform.curation.names import safe, unique
+from platform.curation.file_names import safe, unique
 
 
 @pytest.mark.parametrize(
