@@ -1,0 +1,207 @@
+"""The command split: training, validation and test, stratified, and what shows the same in one of them."""
+
+import argparse
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from platform.curation import rare, together
+from platform.curation.rare import OTHER
+from platform.curation.together import Item
+from platform.data import csv_boxes, layouts
+from platform.data.files import absolute, folder_faults
+from platform.data.findings import Findings, Repair, counted, lacking, told
+from platform.data.layouts import Source
+from platform.data.splits import SPLITS, stratified_split
+from platform.errors import EXIT_INCOMPLETE, Fault, raise_if_any
+
+FACTS = "split.json"
+
+DROP = "drop"
+
+_ANY = ""  # what all images with a box have beside their classes: no split is to be of background alone
+_SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class Made:
+    """A split that is made.
+
+    Attributes:
+        root: The data set's folder, absolute.
+        source: What it was read as.
+        before: The images as they were read.
+        few: In how many pictures each of the rare classes is.
+        set_aside: Images that show only rare classes, where these are dropped.
+        splits: The images of each split, by its name.
+        options: Of the command line.
+    """
+
+    root: Path
+    source: Source
+    before: Sequence[Item]
+    few: Mapping[str, int]
+    set_aside: Sequence[Item]
+    splits: Mapping[str, Sequence[Item]]
+    options: argparse.Namespace
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Writes split.csv and split.json; what they are made from is not changed."""
+    root = absolute(options.dir)
+    raise_if_any([*_option_faults(options), *folder_faults(root, "DIR must be a folder with images and annotations")])
+    source = layouts.read(root, before=csv_boxes.SPLIT)
+    repairs = list(source.raw.repairs)
+    try:
+        items = together.items(root, source.table, source.raw, repairs)
+        raise_if_any(_class_faults(rare.pictures(items), options.min_per_class, repairs))
+        made = _make(root, source, items, options)
+        raise_if_any(_split_faults(made))
+        facts = _facts(made)
+        _write(made, facts)
+    except OSError as error:
+        console.print(f"Not split: {error.strerror or error}: {error.filename or root}.", markup=False)
+        return EXIT_INCOMPLETE
+    found = Findings(tuple(repairs), warnings=tuple(_notes(made)))
+    for title, line in (_lines(facts) | found.lines()).items():
+        console.print(f"{title}: {line}", markup=False)
+    console.print(f"Next: python -m platform.dataset report {options.dir}", markup=False)
+    console.print(f"      python -m platform.tune detector --data {options.dir}", markup=False)
+    return 0
+
+
+def _option_faults(options: argparse.Namespace) -> list[Fault]:
+    rules = (
+        (
+            all(math.isfinite(share) and share > 0 for share in options.shares),
+            "--shares needs three positive numbers, of training, validation and test",
+            " ".join(map(str, options.shares)),
+            "Give for example --shares 0.7 0.15 0.15.",
+        ),
+        (0 <= options.seed < _SEEDS, f"--seed must lie in 0..{_SEEDS - 1}", options.seed, "Give another."),
+        (options.min_per_class >= 1, "--min-per-class must be 1 or more", options.min_per_class, "Give another."),
+    )
+    return [Fault(rule, str(value), remedy) for holds, rule, value, remedy in rules if not holds]
+
+
+def _class_faults(pictures: Mapping[str, int], least: int, repairs: Sequence[Repair]) -> list[Fault]:
+    if not pictures:
+        remedy = told(repairs) or "Add annotated images."
+        return [Fault("at least one image must have a usable box", "none", remedy)]
+    name, most = max(pictures.items(), key=lambda item: item[1])
+    if most < least:
+        found, remedy = f"{most} of {name}, the most frequent", f"Give --min-per-class {most} or less."
+        return [Fault(f"a class must be in {least} pictures, as --min-per-class says", found, remedy)]
+    return []
+
+
+def _make(root: Path, source: Source, items: Sequence[Item], options: argparse.Namespace) -> Made:
+    few = {name: n for name, n in rare.pictures(items).items() if n < options.min_per_class and name != OTHER}
+    kept, set_aside = rare.drop(items, few) if options.rare == DROP else (rare.merge(items, few), [])
+    labels = [{*item.classes, _ANY} if item.classes else set() for item in kept]
+    train, val, test = options.shares
+    its = stratified_split(labels, (train, val, test), options.seed, [item.group for item in kept])
+    splits = {split: [item for item, own in zip(kept, its, strict=True) if own == split] for split in SPLITS}
+    return Made(root, source, items, few, set_aside, splits, options)
+
+
+def _split_faults(made: Made) -> list[Fault]:
+    if all(any(item.classes for item in items) for items in made.splits.values()):
+        return []
+    pictures = {item.group for items in made.splits.values() for item in items if item.classes}
+    rule = "there must be a picture with a usable box for each of training, validation and test"
+    found = f"{len(pictures)} that are no near duplicates"
+    return [Fault(rule, found, "Add annotated images, or drop fewer classes.")]
+
+
+def _write(made: Made, facts: Mapping[str, Any]) -> None:
+    images = [replace(item.image, split=split) for split, items in made.splits.items() for item in items]
+    partial = made.root / f".{FACTS}.partial"
+    try:
+        partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        csv_boxes.write(made.root / csv_boxes.SPLIT, made.root, sorted(images, key=lambda image: image.path))
+        partial.replace(made.root / FACTS)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _facts(made: Made) -> dict[str, Any]:
+    """Returns the content of split.json."""
+    options = made.options
+    boxes = Counter(box.name for item in made.before for box in item.image.boxes if box.name in made.few)
+    sizes = Counter(item.group for items in made.splits.values() for item in items)
+    return {
+        "from": made.source.table or made.source.layout,
+        "seed": options.seed,
+        "shares": dict(zip(SPLITS, options.shares, strict=True)),
+        "rare": {
+            "min_per_class": options.min_per_class,
+            "became": "dropped" if options.rare == DROP else OTHER,
+            "pictures": dict(made.few),
+            "boxes": dict(boxes),
+            "images_set_aside": [item.image.path.relative_to(made.root).as_posix() for item in made.set_aside],
+        },
+        "near_duplicates": {
+            "groups": sum(size > 1 for size in sizes.values()),
+            "images": sum(size for size in sizes.values() if size > 1),
+        },
+        "splits": {split: _counts(items) for split, items in made.splits.items()},
+    }
+
+
+def _counts(items: Sequence[Item]) -> dict[str, Any]:
+    images = Counter(name for item in items for name in item.classes)
+    boxes = Counter(box.name for item in items for box in item.image.boxes)
+    return {
+        "images": len(items),
+        "background_images": sum(not item.image.boxes for item in items),
+        "boxes": boxes.total(),
+        "images_per_class": dict(sorted(images.items())),
+        "boxes_per_class": dict(sorted(boxes.items())),
+    }
+
+
+def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the content of split.json for people, by title."""
+    lines = {f"{facts['from']} → {csv_boxes.SPLIT}": f"seed {facts['seed']}"}
+    for split, counts in facts["splits"].items():
+        background = f" ({counts['background_images']:,} of background)" if counts["background_images"] else ""
+        classes = len(counts["images_per_class"])
+        lines[split] = f"{counts['images']:,} images{background}, {counts['boxes']:,} boxes, {classes:,} classes"
+    few, near = facts["rare"], facts["near_duplicates"]
+    if near["groups"]:
+        lines["near duplicates"] = f"{near['images']:,} images in {near['groups']:,} groups, each group in one split"
+    if few["pictures"]:
+        lines[f"in fewer than {few['min_per_class']} pictures"] = (
+            f"{len(few['pictures']):,} classes; their {sum(few['boxes'].values()):,} boxes are {few['became']} now: "
+            f"{counted(few['pictures'])}"
+        )
+    if few["images_set_aside"]:
+        lines["set aside"] = f"{len(few['images_set_aside']):,} images, which show nothing else"
+    return lines
+
+
+def _notes(made: Made) -> list[str]:
+    """Returns what may surprise, a line each."""
+    notes = list(made.source.warnings)
+    given = Counter(image.split for image in made.source.raw.images if image.split)
+    if given:
+        notes.append(f"the splits that the data gives, {counted(given)} images, are made anew")
+    before = rare.pictures(made.before).get(OTHER, 0)
+    after = rare.pictures(item for items in made.splits.values() for item in items)
+    if before and made.few and made.options.rare != DROP:
+        notes.append(f"there was a class {OTHER} before, in {before:,} pictures: it has the rare ones now, too")
+    if 0 < after.get(OTHER, 0) < made.options.min_per_class:
+        notes.append(f"the class {OTHER} is in {after[OTHER]} pictures only")
+    if made.source.raw.beyond:
+        notes.append(f"read past, and not in {csv_boxes.SPLIT}: {counted(made.source.raw.beyond)}")
+    for split, items in made.splits.items():
+        shown = {name for item in items for name in item.classes}
+        notes += lacking([name for name in after if name not in shown], after, f"an image in {split}")
+    return notes
