@@ -49,12 +49,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.print(f"Nothing is written: {error.strerror or error}: {error.filename or out}.", markup=False)
         return EXIT_INCOMPLETE
     taken = f"{source.layout} ({source.table})" if source.table else source.layout
+    splits = counted(Counter(picture.image.split or "in no split" for picture in pictures))
     boxes = sum(len(picture.image.boxes) for picture in pictures)
-    console.print(
-        f"{taken} → {TITLES[to]}: {len(pictures):,} images, {boxes:,} boxes, {len(classes):,} classes.", markup=False
-    )
-    splits = Counter(picture.image.split or "in no split" for picture in pictures)
-    console.print(f"Images: {counted(splits)}.", markup=False)
+    facts = f"images {len(pictures):,} ({splits}), boxes {boxes:,}, classes {len(classes):,}"
+    console.print(f"{taken} → {TITLES[to]}: {facts}", markup=False)
     warnings = (*source.warnings, *_losses(to, source.raw, pictures), *_oddities(to, pictures))
     for title, line in Findings(tuple(repairs), warnings=warnings).lines().items():
         console.print(f"{title}: {line}", markup=False)

@@ -171,19 +171,19 @@ def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
     """Returns the content of split.json for people, by title."""
     lines = {f"{facts['from']} → {csv_boxes.SPLIT}": f"seed {facts['seed']}"}
     for split, counts in facts["splits"].items():
-        background = f" ({counts['background_images']:,} of background)" if counts["background_images"] else ""
-        classes = len(counts["images_per_class"])
-        lines[split] = f"{counts['images']:,} images{background}, {counts['boxes']:,} boxes, {classes:,} classes"
+        classes, background = len(counts["images_per_class"]), counts["background_images"]
+        lines[split] = f"images {counts['images']:,}, boxes {counts['boxes']:,}, classes {classes:,}"
+        lines[split] += f"; of background {background:,}" if background else ""
     few, near = facts["rare"], facts["near_duplicates"]
     if near["groups"]:
-        lines["near duplicates"] = f"{near['images']:,} images in {near['groups']:,} groups, each group in one split"
+        lines["near duplicates"] = f"images {near['images']:,}, groups {near['groups']:,}, each group in one split"
     if few["pictures"]:
         lines[f"in fewer than {few['min_per_class']} pictures"] = (
-            f"{len(few['pictures']):,} classes; their {sum(few['boxes'].values()):,} boxes are {few['became']} now: "
+            f"classes {len(few['pictures']):,}, boxes {sum(few['boxes'].values()):,}, {few['became']} now: "
             f"{counted(few['pictures'])}"
         )
     if few["images_set_aside"]:
-        lines["set aside"] = f"{len(few['images_set_aside']):,} images, which show nothing else"
+        lines["set aside"] = f"images {len(few['images_set_aside']):,}, which show nothing else"
     return lines
 
 
@@ -192,13 +192,13 @@ def _notes(made: Made) -> list[str]:
     notes = list(made.source.warnings)
     given = Counter(image.split for image in made.source.raw.images if image.split)
     if given:
-        notes.append(f"the splits that the data gives, {counted(given)} images, are made anew")
+        notes.append(f"the splits that the data gives, in images {counted(given)}, are made anew")
     before = rare.pictures(made.before).get(OTHER, 0)
     after = rare.pictures(item for items in made.splits.values() for item in items)
     if before and made.few and made.options.rare != DROP:
-        notes.append(f"there was a class {OTHER} before, in {before:,} pictures: it has the rare ones now, too")
+        notes.append(f"there was a class {OTHER} before, pictures {before:,}: it has the rare ones now, too")
     if 0 < after.get(OTHER, 0) < made.options.min_per_class:
-        notes.append(f"the class {OTHER} is in {after[OTHER]} pictures only")
+        notes.append(f"the class {OTHER} is rare itself: pictures {after[OTHER]}")
     if made.source.raw.beyond:
         notes.append(f"read past, and not in {csv_boxes.SPLIT}: {counted(made.source.raw.beyond)}")
     for split, items in made.splits.items():

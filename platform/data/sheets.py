@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the wide ones are East Asia's
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_LONGEST = 2**20  # characters of a cell
+_LONGEST = 2**17  # characters of a cell: the csv module's own limit, which is the whole process's
 
 
 def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -98,14 +98,11 @@ def _lines(text: str, strict: bool = False) -> list[list[str]]:
     stream = io.StringIO(text, newline="")
     first = stream.readline()
     stream.seek(0)
-    limit = csv.field_size_limit(_LONGEST)  # of all readers: put back below
     table = csv.reader(stream, delimiter=max(",;\t", key=first.count), strict=strict)
     try:
         return list(table)
     except csv.Error as error:
         raise ValueError(f"line {table.line_num}: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
 
 
 def _written(value: Any) -> str:

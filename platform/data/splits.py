@@ -3,11 +3,11 @@
 from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
+from iterstrat.ml_stratifiers import IterativeStratification
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, hstack, identity, kron
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from platform.data.stratify import stratify
 from platform.errors import Fault, InputError
 
 SPLITS = ("train", "val", "test")
@@ -104,7 +104,8 @@ def stratified_split(
     random = np.random.RandomState(seed)
     order = random.permutation(len(names))
     assigned = np.empty(len(names), int)
-    assigned[order] = stratify(grouped[order], shares / shares.sum(), random)
+    # The library takes a dense matrix, and its labels must be bool: by integers it would index, and its quotas go wrong.
+    assigned[order] = IterativeStratification(grouped[order].toarray(), shares / shares.sum(), random)
     assigned = _cover(grouped, assigned, len(made))
     return [SPLITS[made[split]] for split in assigned[group_of]]
 

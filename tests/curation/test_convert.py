@@ -203,7 +203,7 @@ def test_the_step_that_counts_is_converted_and_named(tmp_path):
     (root / "annotations.csv").rename(root / "split.csv")
     (root / "fetched.csv").write_text("image,label,x1,y1,x2,y2,split,url\nimages/ab/abcd.jpg,raw,1,2,3,4,,http://x\n")
     said = converted(root, tmp_path / "out", "coco")
-    assert said.startswith("CSV (split.csv) → COCO: 1 images, 1 boxes, 1 classes.\nImages: train 1.\n")
+    assert said.startswith("CSV (split.csv) → COCO: images 1 (train 1), boxes 1, classes 1\n")
     assert (tmp_path / "out" / "train" / "abcd.jpg").is_file()
 
 

@@ -82,7 +82,8 @@ def test_shares_are_kept_and_every_class_is_everywhere(tmp_path):
         shown = {label for path, labels in classes_of(root).items() if splits[path] == name for label in labels}
         assert shown == {"class0", "class1", "class2", "class3"}
         assert sum(path.startswith("images/nothing") for path, each in splits.items() if each == name) >= 2
-    assert said.startswith("cleaned.csv → split.csv: seed 0\ntrain: 24 images (4 of background), ")
+    assert said.startswith("cleaned.csv → split.csv: seed 0\ntrain: images 24, boxes ")
+    assert "; of background 4\n" in said
     assert "note" not in said
     assert f"Next: python -m platform.dataset report {root}\n" in said
 
@@ -121,7 +122,7 @@ def test_near_duplicates_that_cleaning_found_are_in_one_split(tmp_path, seed):
     said = run(root, seed=seed)
     splits = of(root)
     assert all(len({splits[path] for path in group}) == 1 for group in near)
-    assert "near duplicates: 9 images in 3 groups, each group in one split" in said
+    assert "near duplicates: images 9, groups 3, each group in one split" in said
 
 
 def test_equal_pixels_are_in_one_split_whatever_cleaning_says_and_similar_ones_without_cleaning(tmp_path):
@@ -144,7 +145,7 @@ def test_equal_pixels_are_in_one_split_whatever_cleaning_says_and_similar_ones_w
 def test_a_copy_does_not_make_a_class_frequent(tmp_path):
     root = cleaned(tmp_path, MANY | {f"x{n}.png": ["rare"] for n in range(3)}, [{"x0.png", "x1.png", "x2.png"}])
     said = run(root, min_per_class=2)
-    assert "in fewer than 2 pictures: 1 classes; their 3 boxes are other now: rare 1\n" in said
+    assert "in fewer than 2 pictures: classes 1, boxes 3, other now: rare 1\n" in said
 
 
 RARE = MANY | {"r0.png": ["ant", "class1"], "r1.png": ["ant"], "r2.png": ["bee"], "r3.png": ["bee"], "r4.png": ["cow"]}
@@ -155,7 +156,7 @@ def test_rare_classes_are_merged_into_other(tmp_path):
     said = run(root, min_per_class=3)
     labels = classes_of(root)
     assert [labels[f"r{n}.png"] for n in range(5)] == [["other", "class1"], *[["other"]] * 4]
-    assert "in fewer than 3 pictures: 3 classes; their 5 boxes are other now: ant 2, bee 2, cow 1\n" in said
+    assert "in fewer than 3 pictures: classes 3, boxes 5, other now: ant 2, bee 2, cow 1\n" in said
     told = json.loads((root / "split.json").read_text())["rare"]
     assert (told["became"], told["pictures"]) == ("other", {"ant": 2, "bee": 2, "cow": 1})
     assert "note" not in said  # other is in five pictures, and in each split
@@ -165,9 +166,9 @@ def test_a_class_that_is_called_other_already_is_the_same_class_and_told(tmp_pat
     root = cleaned(tmp_path, RARE | {"o.png": ["other"]})
     said = run(root, min_per_class=3)
     assert classes_of(root)["o.png"] == ["other"]
-    assert "there was a class other before, in 1 pictures: it has the rare ones now, too" in said
+    assert "there was a class other before, pictures 1: it has the rare ones now, too" in said
     said = run(root, min_per_class=9)
-    assert "the class other is in 6 pictures only" in said
+    assert "the class other is rare itself: pictures 6" in said
 
 
 def test_rare_classes_are_dropped_and_images_of_nothing_else_are_set_aside(tmp_path):
@@ -177,7 +178,9 @@ def test_rare_classes_are_dropped_and_images_of_nothing_else_are_set_aside(tmp_p
     assert labels["r0.png"] == ["class1"]
     assert [path for path in labels if path.startswith("r")] == ["r0.png"]
     assert sum(path.startswith("images/nothing") for path in labels) == 8
-    assert "their 5 boxes are dropped now: ant 2, bee 2, cow 1\nset aside: 4 images, which show nothing else\n" in said
+    assert (
+        "classes 3, boxes 5, dropped now: ant 2, bee 2, cow 1\nset aside: images 4, which show nothing else\n" in said
+    )
     told = json.loads((root / "split.json").read_text())["rare"]
     assert told["images_set_aside"] == ["r1.png", "r2.png", "r3.png", "r4.png"]
 
@@ -197,7 +200,7 @@ def test_classes_too_rare_for_every_split_are_in_training_and_counted(tmp_path):
 def test_splits_that_the_data_gives_are_made_anew_and_told(tmp_path):
     root = written(tmp_path, MANY, "annotations.csv", splits="train")
     before = (root / "annotations.csv").read_bytes()
-    assert "the splits that the data gives, train 48 images, are made anew" in run(root)
+    assert "the splits that the data gives, in images train 48, are made anew" in run(root)
     assert set(of(root).values()) == set(SPLITS)
     assert (root / "annotations.csv").read_bytes() == before
     run(root, seed=1)  # from the annotations again, not from the split
