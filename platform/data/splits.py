@@ -104,7 +104,7 @@ def stratified_split(
     random = np.random.RandomState(seed)
     order = random.permutation(len(names))
     assigned = np.empty(len(names), int)
-    # The library takes a dense matrix, and its labels must be bool: by integers it would index, and its quotas go wrong.
+    # The library wants a dense matrix of bool: by integers it would index, and its quotas go wrong.
     assigned[order] = IterativeStratification(grouped[order].toarray(), shares / shares.sum(), random)
     assigned = _cover(grouped, assigned, len(made))
     return [SPLITS[made[split]] for split in assigned[group_of]]
