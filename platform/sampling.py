@@ -37,7 +37,7 @@ def advice(images: Sequence[int]) -> str:
         return ""
     return (
         f"half of the {len(images)} classes are in at most {median:.0f} training images, the most frequent one in "
-        f"{most}: --set oversample=0,0.01,0.1 also tries to draw images of rare classes more often"
+        f"{most}: --set oversample=0,0.1 also tries to draw images of rare classes more often"
     )
 
 
