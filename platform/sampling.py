@@ -2,7 +2,11 @@
 
 Repeat-factor sampling and the groups are those of LVIS (Gupta, Dollár and Girshick 2019, arXiv:1908.03195). There an
 epoch grows with the repeats. Here it stays as long as it was, and other images are drawn less often instead: schedules
-keep their steps, and all that ASHA compares after an epoch has seen as many examples.
+keep their steps, and all that ASHA compares after an epoch has seen as many examples. All draws of an example in an
+epoch show the same view of it (see `platform.examples`).
+
+Weights of the loss by class are not offered besides: torchvision's detectors take none, and they would let the few boxes
+of a class pull harder without showing its images any more often.
 """
 
 import math
@@ -37,7 +41,7 @@ def advice(images: Sequence[int]) -> str:
         return ""
     return (
         f"half of the {len(images)} classes are in at most {median:.0f} training images, the most frequent one in "
-        f"{most}: --set oversample=0,0.01,0.1 also tries to draw images of rare classes more often"
+        f"{most}: --set oversample=0,0.1 also tries to draw images of rare classes more often"
     )
 
 
