@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from benchmarks import logo_art, logo_labels
 from benchmarks.logo_art import Box, Scene
@@ -32,7 +32,8 @@ IMAGES, TABLE, MANIFEST, TRUTH = "images", "fetched.csv", "manifest.jsonl", ".tr
 COLUMNS = ("image", "label", "x1", "y1", "x2", "y2", "split", "row", "url")
 SUFFIXES = {"JPEG": "jpg", "PNG": "png"}
 
-COPIES = {"same file": 0.015, "same pixels": 0.01, "recompressed": 0.02, "resized": 0.02}  # of the images
+COPIES = {"same file": 0.015, "same pixels": 0.01, "recompressed": 0.015, "resized": 0.015, "cropped": 0.01,
+          "brighter": 0.01}  # of the images  # fmt: skip
 IMAGE_FAULTS = {"too small": 0.005, "broken": 0.004, "turned": 0.01, "turned, boxes as stored": 0.003}  # of the images
 BOX_FAULTS = {"outside": 0.003, "partly outside": 0.01, "inverted": 0.01, "no area": 0.003, "tiny": 0.003,
               "huge": 0.003, "duplicate": 0.01, "two labels": 0.003, "no label": 0.003, "no box": 0.005,
@@ -132,11 +133,10 @@ def _write(out: Path, names: Sequence[str], job: Job) -> list[File]:
     files = [_put(out, content, job.scene.format, picture.size, boxes, cut=job.fault == "broken")]
     if job.copy == "same pixels":
         files.append(_put(out, content + b"\0saved again", "JPEG", picture.size, boxes))
-    if job.copy == "recompressed":
-        files.append(_put(out, logo_art.encoded(picture, quality=45), "JPEG", picture.size, boxes))
-    if job.copy == "resized":
-        small, scaled = _resized(picture, boxes, 0.7)
-        files.append(_put(out, logo_art.encoded(small), "JPEG", small.size, scaled))
+    elif job.copy in COPIED:
+        copy, moved = COPIED[job.copy](picture, boxes)
+        quality = 45 if job.copy == "recompressed" else logo_art.QUALITY
+        files.append(_put(out, logo_art.encoded(copy, quality=quality), "JPEG", copy.size, moved))
     return files
 
 
@@ -145,6 +145,23 @@ def _resized(picture: Image.Image, boxes: Sequence[Box], scale: float) -> tuple[
     x, y = size[0] / picture.width, size[1] / picture.height
     scaled = [(round(b[0] * x, 2), round(b[1] * y, 2), round(b[2] * x, 2), round(b[3] * y, 2)) for b in boxes]
     return picture.resize(size, Image.Resampling.LANCZOS), scaled
+
+
+def _cropped(picture: Image.Image, boxes: Sequence[Box]) -> tuple[Image.Image, list[Box]]:
+    """Without a thirtieth of each side; boxes at the edge lose as much."""
+    left, top = picture.width // 30, picture.height // 30
+    right, bottom = picture.width - left, picture.height - top
+    moved = [(max(x1 - left, 0), max(y1 - top, 0), min(x2, right) - left, min(y2, bottom) - top)
+             for x1, y1, x2, y2 in boxes]  # fmt: skip
+    return picture.crop((left, top, right, bottom)), moved
+
+
+COPIED: dict[str, Callable[[Image.Image, Sequence[Box]], tuple[Image.Image, list[Box]]]] = {
+    "recompressed": lambda picture, boxes: (picture, list(boxes)),
+    "resized": lambda picture, boxes: _resized(picture, boxes, 0.7),
+    "cropped": _cropped,
+    "brighter": lambda picture, boxes: (ImageEnhance.Brightness(picture).enhance(1.2), list(boxes)),
+}
 
 
 def _put(out: Path, content: bytes, form: str, size: tuple[int, int], boxes: Sequence[Box], cut: bool = False) -> File:

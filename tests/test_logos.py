@@ -18,7 +18,7 @@ from platform.data import csv_boxes, images, sheets
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("logos") / "data"
-    logos.make(root, images=80, classes=20, seed=3)
+    logos.make(root, images=120, classes=20, seed=3)
     return root
 
 
@@ -29,7 +29,7 @@ def truth(root: Path) -> dict:
 def test_it_is_what_fetch_leaves(made):
     files = sorted(file for file in made.rglob("images/*/*") if file.is_file())
     columns, rows = sheets.read(made / "fetched.csv")
-    assert len(files) == 80
+    assert len(files) == 120
     assert columns == list(logos.COLUMNS)
     assert {row["image"] for row in rows} == {file.relative_to(made).as_posix() for file in files}
     cut = {fault["image"] for fault in truth(made)["faults"] if fault["kind"] == "broken"}
@@ -83,6 +83,10 @@ def pixels(file: Path) -> str:
     return images.content_hash(images.load(file))
 
 
+def light(file: Path) -> float:
+    return np.asarray(images.load(file)).mean()
+
+
 THERE: dict[str, Callable[[Spoilt], bool]] = {
     "broken": Spoilt.is_broken,
     "too small": lambda one: max(images.size(one.file)) < 32,
@@ -92,6 +96,8 @@ THERE: dict[str, Callable[[Spoilt], bool]] = {
     "same pixels": lambda one: pixels(one.file) == pixels(one.other),
     "recompressed": lambda one: images.size(one.file) == images.size(one.other),
     "resized": lambda one: images.size(one.file) > images.size(one.other),
+    "cropped": lambda one: images.size(one.file) > images.size(one.other),
+    "brighter": lambda one: light(one.other) > 1.1 * light(one.file),
     "no box": lambda one: len(one.boxes) < len(one.rows),
     "no label": lambda one: "" in one.labels,
     "says nothing": lambda one: bool(one.labels & set(logo_labels.SAYS_NOTHING)),
@@ -113,7 +119,7 @@ def test_every_fault_is_where_it_says(made):
 
 
 def test_the_same_seed_makes_the_same(made, tmp_path):
-    logos.make(tmp_path / "data", images=80, classes=20, seed=3)
+    logos.make(tmp_path / "data", images=120, classes=20, seed=3)
     for name in ("fetched.csv", "manifest.jsonl"):
         assert (tmp_path / "data" / name).read_bytes() == (made / name).read_bytes()
     assert truth(tmp_path / "data") == truth(made)
