@@ -49,7 +49,7 @@ def near(looks: Mapping[Path, Look], advance: Callable[[], None] = lambda: None)
         looks: Of the images.
         advance: Called now and then, while it takes long.
     """
-    first = {seen.pixels: path for path, seen in reversed(looks.items()) if not seen.fault}
+    first = {seen.pixels: path for path, seen in reversed([*looks.items()]) if not seen.fault}
     paths = [path for path, seen in looks.items() if first.get(seen.pixels) == path]
     if len(paths) < 2:
         return []

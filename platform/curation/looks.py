@@ -115,7 +115,7 @@ def _save(file: Path, kept: dict[_Key, Look]) -> None:
     handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, made_by=_MADE_BY, path=paths, bytes=sizes, changed=times, **columns)
+            np.savez(stream, made_by=_MADE_BY, path=paths, bytes=sizes, changed=times, **columns)  # type: ignore[arg-type]
         Path(partial).chmod(0o644)
         Path(partial).replace(file)
     except BaseException:
