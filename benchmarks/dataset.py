@@ -22,7 +22,8 @@ from typing import Any
 
 from benchmarks import logos, timing
 from platform.curation import dataset_data
-from platform.curation.dataset_data import Dataset, Finding
+from platform.curation.dataset_data import Dataset
+from platform.curation.findings import Finding
 from platform.curation.grouping import DROP
 from platform.curation.label_table import cell
 from platform.data import csv_boxes

@@ -1,6 +1,7 @@
 """Make a detection data set of a messy list of image addresses, labels and boxes.
 
 python -m platform.dataset fetch logos.csv --out logos/     # every address asked once; goes on where it was stopped
+python -m platform.dataset clean logos/                     # labels grouped, boxes and images checked, all of it listed
 python -m platform.dataset split logos/                     # stratified; near duplicates stay together
 python -m platform.dataset report logos/                    # one HTML page: classes, changes, what needs a person's eye
 python -m platform.dataset convert logos/ coco/ --to coco   # COCO, Pascal VOC, YOLO, CSV
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     _fetch(
         commands.add_parser("fetch", help="a list of addresses → images, fetched.csv, manifest.jsonl", epilog=direct)
     )
+    _clean(commands.add_parser("clean", help="labels, boxes and images put in order → cleaned.csv, cleaning/"))
     _split(commands.add_parser("split", help="training, validation and test → split.csv"))
     _convert(commands.add_parser("convert", help="one layout → another"))
     _report(commands.add_parser("report", help="one HTML page → dataset.html"))
@@ -56,6 +58,20 @@ def _fetch(p: argparse.ArgumentParser) -> None:
                    f"an address to complain to (default {USER_AGENT})")  # fmt: skip
     p.add_argument("--allow", action="append", default=[], metavar="NETWORK", help="a private network that may be "
                    "reached, e.g. 10.1.0.0/16; may be given several times")  # fmt: skip
+
+
+def _clean(p: argparse.ArgumentParser) -> None:
+    p.add_argument("dir", type=Path, metavar="DIR", help="what fetch made, or COCO, Pascal VOC, YOLO, CSV")
+    p.add_argument("--aliases", type=Path, metavar="FILE", help="CSV with the columns alias and class")
+    p.add_argument("--decisions", type=Path, metavar="FILE", help="an edited cleaning/labels.csv: its column decision")
+    p.add_argument("--merge-at", type=float, default=0.92, metavar="SCORE", help="likeness from which labels are "
+                   "merged (default 0.92)")  # fmt: skip
+    p.add_argument("--ask-at", type=float, default=0.8, metavar="SCORE", help="likeness from which a person is asked "
+                   "(default 0.8)")  # fmt: skip
+    p.add_argument("--min-image", type=int, default=32, metavar="PX", help="shorter side of an image (default 32)")
+    p.add_argument("--min-box", type=float, default=4, metavar="PX", help="shorter side of a box (default 4)")
+    p.add_argument("--max-box", type=float, default=0.98, metavar="SHARE", help="of the image that a box may cover "
+                   "(default 0.98)")  # fmt: skip
 
 
 def _split(p: argparse.ArgumentParser) -> None:

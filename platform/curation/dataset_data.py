@@ -1,7 +1,6 @@
 """What is known of a data set's folder: its images and boxes, and what fetch, clean and split say of them."""
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.curation import label_table
+from platform.curation.findings import CORNERS, Finding, as_box
 from platform.data import csv_boxes, images, layouts, sheets
 from platform.data.annotations import Box, Kind, RawBox, RawDataset
 from platform.data.arrays import in_threads
@@ -21,7 +21,6 @@ from platform.errors import Fault, InputError
 MANIFEST, CLEANING, SPLIT_FACTS = "manifest.jsonl", "cleaning", "split.json"
 LABELS, FINDINGS, NEAR, SUMMARY = (f"{CLEANING}/{name}" for name in
                                    ("labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"))  # fmt: skip
-REPAIRED, SET_ASIDE, KEPT, ASK = "repaired", "set aside", "kept", "ask"  # actions of findings
 
 
 @dataclass(frozen=True)
@@ -48,25 +47,6 @@ class Label:
     suggestion: str
     suggestion_score: float | None
     decision: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A line of cleaning/findings.csv."""
-
-    kind: str
-    action: str
-    detail: str
-    image: str
-    label: str
-    box: Box | None
-    where: str
-    other: str
-
-    @property
-    def mended(self) -> Box | None:
-        """The box that this one became."""
-        return _box(self.other.split())
 
 
 @dataclass(frozen=True)
@@ -232,7 +212,7 @@ def _label(row: Mapping[str, str]) -> Label:
 
 def _finding(row: Mapping[str, str]) -> Finding:
     texts = {key: row.get(key, "") for key in ("kind", "action", "detail", "image", "label", "where", "other")}
-    return Finding(**texts, box=_box([row.get(key, "") for key in ("x1", "y1", "x2", "y2")]))
+    return Finding(**texts, box=as_box([row.get(key, "") for key in CORNERS]))
 
 
 def _rows(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
@@ -283,12 +263,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _box(texts: list[str]) -> Box | None:
-    """Four finite numbers, or None."""
-    numbers = [number for text in texts if (number := _number(text)) is not None and math.isfinite(number)]
-    if len(numbers) != 4 or len(texts) != 4:
-        return None
-    x1, y1, x2, y2 = numbers
-    return x1, y1, x2, y2

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.curation.album import Album, Cut
-from platform.curation.dataset_data import ASK, LABELS, Dataset, Label
+from platform.curation.dataset_data import LABELS, Dataset, Label
 from platform.curation.dataset_findings import (
     GROUPS_SHOWN,
     LARGE_GROUP,
@@ -18,6 +18,7 @@ from platform.curation.dataset_findings import (
     strip,
     titled,
 )
+from platform.curation.findings import ASK
 from platform.curation.grouping import DROP
 from platform.curation.shown import counted, visible
 from platform.data import csv_boxes

@@ -7,7 +7,8 @@ from typing import Any
 
 from platform import page
 from platform.curation.album import Album, Cut
-from platform.curation.dataset_data import ASK, Dataset, Finding
+from platform.curation.dataset_data import Dataset
+from platform.curation.findings import ASK, Finding
 from platform.curation.shown import counted, visible
 from platform.data.files import inside, is_file
 
