@@ -5,8 +5,8 @@ epoch grows with the repeats. Here it stays as long as it was, and other images 
 keep their steps, and all that ASHA compares after an epoch has seen as many examples. All draws of an example in an
 epoch show the same view of it (see `platform.examples`).
 
-Weights of the loss by class are not offered besides: torchvision's detectors take none, and they would let the few boxes
-of a class pull harder without showing its images any more often.
+Weights of the loss by class are not offered besides: torchvision's detectors take none, and they would let the few
+boxes of a class pull harder without showing its images any more often.
 """
 
 import math
