@@ -93,9 +93,9 @@ def family(style: str, members: int, seed: int) -> list[Image.Image]:
     ink, paint = (tuple(rng.randrange(180) for _ in range(3)) for _ in range(2))
     font = ImageFont.load_default(rng.choice((28, 36, 44)))
     length, backdrop = rng.randint(4, 7), _photograph(rng)
-    words = sorted({"".join(rng.choices(string.ascii_uppercase, k=length)) for _ in range(2 * members)})[:members]
     found = []
-    for word in words:
+    for _ in range(members):
+        word = "".join(rng.choices(string.ascii_uppercase, k=length))
         image = {"sign": backdrop.copy, "photograph": lambda: _photograph(rng)}.get(style, _white)()
         pen = ImageDraw.Draw(image)
         if style == "word":
@@ -105,7 +105,7 @@ def family(style: str, members: int, seed: int) -> list[Image.Image]:
             pen.text((105, 120), word, ink, font, "lm")
         elif style == "letters":
             pen.ellipse((70, 30, 250, 210), fill=paint)
-            pen.text((160, 120), word[:3], "white", ImageFont.load_default(64), "mm")
+            pen.text((160, 120), word[:4], "white", ImageFont.load_default(64), "mm")
         elif style == "frame":
             pen.rectangle((30, 50, 290, 190), outline=paint, width=5)
             pen.text((160, 120), word, ink, font, "mm")

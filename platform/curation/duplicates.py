@@ -17,9 +17,10 @@ from platform.curation.alignment import unlikeness
 from platform.curation.looks import Look, look
 from platform.data.arrays import in_threads
 
-UNLIKE = 0.165  # from here on two images are different ones, see `alignment.unlikeness`
+UNLIKE = 0.22  # from here on two images are different ones, see `alignment.unlikeness`
 BITS = 100  # of 256: hashes further apart are not looked at
-NEAREST = 16  # images that each is compared with, at most: thousands of words in one style are all near each other
+STRETCHED = 1.2  # times the width to the height: what crops can make of it, and a little more
+NEAREST = 24  # images that each is compared with, at most: thousands of words in one style are all near each other
 
 _PAIRS = 64  # pairs of pictures aligned at a time
 _CELLS = 2**22  # pairs of hashes compared at a time: bounds the memory
@@ -54,6 +55,8 @@ def near(looks: Mapping[Path, Look], advance: Callable[[], None] = lambda: None)
     if len(paths) < 2:
         return []
     pairs = _candidates(np.array([looks[path].hash for path in paths]))
+    aspect = np.log([looks[path].aspect for path in paths])
+    pairs = pairs[np.abs(aspect[pairs[:, 0]] - aspect[pairs[:, 1]]) < np.log(STRETCHED)]
     grey = np.array([looks[path].grey for path in paths])
 
     def compare(some: np.ndarray) -> np.ndarray:

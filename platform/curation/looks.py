@@ -21,6 +21,8 @@ HASH_SIDE = 16  # 256 bits: logos on plain ground have few low frequencies, and 
 
 # Another version of any of these may see the same file otherwise: then what is kept counts for nothing.
 _MADE_BY = f"1 Pillow {PIL.__version__} imagehash {imagehash.__version__} {HASH_SIDE} {SIDE}"
+_PLAIN = 32  # levels of 255 that a plain ground may vary by: what JPEG makes of it
+_CLOSEST = 0.5  # of a side
 _FAULT_LENGTH = 200  # characters
 
 
@@ -32,8 +34,9 @@ class Look(NamedTuple):
         height: See `width`.
         orientation: The EXIF tag as written, 0 if there is none; 1 … 8 are valid.
         pixels: Hash of the decoded pixels, see `images.content_hash`.
-        hash: Perceptual hash (pHash), uint64 of shape (4,).
-        grey: The image reduced to uint8 of shape (64, 64), blurred.
+        hash: Perceptual hash (pHash) of what the image shows, without plain margins; uint64 of shape (4,).
+        grey: The same reduced to uint8 of shape (64, 64), blurred.
+        aspect: Its width to its height.
         fault: Why it cannot be used; "" if it can.
     """
 
@@ -43,6 +46,7 @@ class Look(NamedTuple):
     pixels: str
     hash: np.ndarray
     grey: np.ndarray
+    aspect: float
     fault: str
 
 
@@ -86,11 +90,33 @@ def _look(path: Path) -> Look:
         orientation = images.orientation(path)
     except images.ImageFault as fault:
         nothing = np.zeros(4, np.uint64), np.zeros((SIDE, SIDE), np.uint8)
-        return Look(0, 0, 0, "", *nothing, str(fault)[:_FAULT_LENGTH] or "unreadable")
-    grey = image.convert("L")
-    small = grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
-    bits = np.packbits(imagehash.phash(grey, HASH_SIDE).hash).view(np.uint64)
-    return Look(image.width, image.height, orientation, images.content_hash(image), bits, np.asarray(small), "")
+        return Look(0, 0, 0, "", *nothing, 1.0, str(fault)[:_FAULT_LENGTH] or "unreadable")
+    shown = _shown(image.convert("L"))
+    small = shown.resize((SIDE, SIDE), Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
+    bits = np.packbits(imagehash.phash(shown, HASH_SIDE).hash).view(np.uint64)
+    aspect = shown.width / shown.height
+    return Look(image.width, image.height, orientation, images.content_hash(image), bits, np.asarray(small), aspect, "")
+
+
+def _shown(grey: Image.Image) -> Image.Image:
+    """The picture without plain margins: a word in the middle of a white page is looked at as closely as any."""
+    pixels = np.asarray(grey)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground = int(np.median(edge))
+    if np.abs(edge.astype(int) - ground).max() > _PLAIN:
+        return grey
+    box = grey.point([255 * (abs(level - ground) > _PLAIN) for level in range(256)]).getbbox()
+    if box is None:
+        return grey
+    (left, right), (top, bottom) = _widened(box[0], box[2], grey.width), _widened(box[1], box[3], grey.height)
+    return grey.crop((left, top, right, bottom))
+
+
+def _widened(first: int, last: int, side: int) -> tuple[int, int]:
+    """A range that is at least _CLOSEST of the side: nearer by, the traces of compression would count, too."""
+    wide = max(last - first, round(_CLOSEST * side))
+    first = min(max(0, (first + last - wide) // 2), side - wide)
+    return first, first + wide
 
 
 def _load(file: Path) -> dict[_Key, Look]:
