@@ -231,6 +231,7 @@ def quiet() -> None:
         os.environ.setdefault(key, value)
     if joins():  # an autoscaler is asked for the nodes of all trials at a time, not for one after the other
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
-    # A failed trial's reason is told in the view, the table and MLflow; Ray would print its traceback in between.
-    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+    # A failed trial's reason is told in the view, the table and MLflow; Ray would print its traceback in between. And
+    # its own snapshot of a study, which nothing reads, fails where it is copied while it is written: at Ctrl-C, say.
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.execution.experiment_state", "ray.tune.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
