@@ -99,9 +99,10 @@ def _singular(name: Name) -> Iterable[str]:
 
 def _sounds(name: Name) -> Iterable[str]:
     """Sounds as they are written, of Chinese characters and of few letters beside common words: there, each counts."""
-    if len(heard("".join(name.core))) < 4:
-        return [name.latin] if len(name.latin) > 3 else []
-    return [name.latin] if name.chinese else {name.latin, name.sounds}
+    core = heard("".join(name.core))
+    if len(core) > 3:
+        return [name.latin] if name.chinese else {name.latin, name.sounds}
+    return [name.latin] if len(core) != 1 and len(name.latin) > 3 else []
 
 
 def _another_script(one: Name, other: Name) -> bool:
