@@ -93,15 +93,16 @@ def pairs(names: Sequence[Name], least: float, without: Collection[str] = ()) ->
 
 def _singular(name: Name) -> Iterable[str]:
     *first, last = name.words or ("",)
-    plural = len(last) > 4 and last.isascii() and last.endswith("s") and not last.endswith("ss")
+    plural = len(last) > (3 if first else 4) and last.isascii() and last.endswith("s") and not last.endswith("ss")
     return ["".join([*first, last[:-1] if plural else last])]
 
 
 def _sounds(name: Name) -> Iterable[str]:
     """Sounds as they are written, of Chinese characters and of few letters beside common words: there, each counts."""
-    if len(heard("".join(name.core))) < 4:
-        return [name.latin] if len(name.latin) > 3 else []
-    return [name.latin] if name.chinese else {name.latin, name.sounds}
+    core = heard("".join(name.core))
+    if len(core) > 3:
+        return [name.latin] if name.chinese else {name.latin, name.sounds}
+    return [name.latin] if len(core) != 1 and len(name.latin) > 3 else []
 
 
 def _another_script(one: Name, other: Name) -> bool:
@@ -128,24 +129,24 @@ def _one_in_brackets(one: Name, other: Name) -> bool:
 
 
 @cache
-def _only_in(char: str, ours: str, others: str) -> bool:
-    def has(charset: str) -> bool:
-        return bool(char.encode(charset, "ignore"))
-
-    return has(ours) and not has(others)
+def _in(char: str, charset: str) -> bool:
+    return bool(char.encode(charset, "ignore"))
 
 
-def _traditional(one: Name, other: Name) -> bool:
-    """Whether each character is the other's or, of two that differ, one is simplified only and one traditional only.
+def _simplified(one: Name, other: Name) -> bool:
+    """Whether one is the other in simplified characters.
 
-    Their old character sets tell: GB 2312 holds what the simplified script needs, Big5 the traditional one.
+    The old character sets tell: GB 2312 holds the simplified script, Big5 the traditional one. The characters that
+    differ are all of the one and none of the other script's, and one of them beyond doubt.
     """
-    if len(one.letters) != len(other.letters) or len(one.letters) < 2:
-        return False
     differ = [(a, b) for a, b in zip(one.letters, other.letters, strict=True) if a != b]
-    simplified = [_only_in(a, "gb2312", "big5") and _only_in(b, "big5", "gb2312") for a, b in differ]
-    traditional = [_only_in(a, "big5", "gb2312") and _only_in(b, "gb2312", "big5") for a, b in differ]
-    return all(map(any, zip(simplified, traditional, strict=True)))
+    sure = any(not _in(a, "big5") and _in(b, "big5") for a, b in differ)
+    return sure and all(_in(a, "gb2312") and not _in(b, "gb2312") for a, b in differ)
+
+
+def _two_chinese_scripts(one: Name, other: Name) -> bool:
+    same_length = len(one.letters) == len(other.letters) > 1
+    return same_length and (_simplified(one, other) or _simplified(other, one))
 
 
 COMPARISONS = (
@@ -155,7 +156,7 @@ COMPARISONS = (
     Comparison(PLURAL, _singular, lambda a, b: len(a.words) > 1),
     Comparison(ONE_PLURAL, _singular),
     Comparison(BRACKETS, lambda n: [heard(n.bare)], _one_in_brackets, alone=True),
-    Comparison(CHINESE, lambda n: [n.latin] if n.chinese else [], _traditional),
+    Comparison(CHINESE, lambda n: [n.latin] if n.chinese else [], _two_chinese_scripts),
     Comparison(SCRIPT, _sounds, _another_script),
     Comparison(SOUNDS, _spelled),
     Comparison(COMMON, _core),

@@ -149,7 +149,8 @@ RULES = (
 
 def key(label: str, rules: Sequence[Rule] = RULES) -> str:
     """The words that a label is compared by, with single blanks; "" if it has none."""
-    return [*steps(label, rules)][-1]
+    *_, words = steps(label, rules)
+    return words if any(char.isalnum() or unicodedata.category(char) == "So" for char in words) else ""
 
 
 def steps(label: str, rules: Sequence[Rule] = RULES) -> Iterator[str]:
@@ -168,7 +169,8 @@ def bare(label: str, rules: Sequence[Rule] = RULES) -> str:
 
 def tidy(label: str) -> str:
     """The label as a class's name: characters that are seen, NFC, no trademark signs, single blanks; may be ""."""
-    return unicodedata.normalize("NFC", key(label, TIDY)).strip(f" {_JOINERS}")
+    *_, text = steps(label, TIDY)
+    return unicodedata.normalize("NFC", text).strip(f" {_JOINERS}")
 
 
 def difference(one: str, other: str, rules: Sequence[Rule] = RULES) -> str:
