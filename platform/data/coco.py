@@ -152,12 +152,6 @@ class _Document:
         except _MALFORMED:
             return None
 
-    def _image_of(self, annotation: Any) -> Path | None:
-        try:
-            return self.images[annotation["image_id"]].path
-        except _MALFORMED:
-            return None
-
     def _image_folders(self) -> list[Path]:
         """Returns the folders in which a `file_name` is looked up, the most particular first."""
         own = self.file.stem.removeprefix("instances_")  # instances_train2017.json speaks of train2017/

@@ -1,0 +1,255 @@
+"""The command clean: labels, images and boxes put in order → cleaned.csv, and in cleaning/ what was done and why."""
+
+import argparse
+import filecmp
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from platform.curation import clean_view, cleaning, found, grouping, label_table
+from platform.curation.box_rules import Limits
+from platform.curation.cleaning import Cleaned
+from platform.curation.duplicates import BITS, UNLIKE
+from platform.curation.found import Action, Finding
+from platform.curation.grouping import Settings, Verdict
+from platform.curation.label_table import Decisions
+from platform.curation.looks import look
+from platform.curation.normalise import key
+from platform.curation.progress import progress
+from platform.data import csv_boxes, layouts, sheets
+from platform.data.annotations import RawBox
+from platform.data.files import absolute
+from platform.data.layouts import Source
+from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
+
+FOLDER = "cleaning"
+LABELS, FINDINGS, NEAR, SUMMARY = "labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"
+NO_LABEL_LIKE, NO_SUCH_LABEL = "alias that no label is like", "decision about a label that is not there"
+
+_LIBRARIES = ("pillow", "numpy", "scipy", "imagehash", "rapidfuzz", "anyascii", "ftfy")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be done.
+
+    Attributes:
+        root: The data set's folder, absolute.
+        source: What it was read as.
+        boxes: Its boxes by raw label, each with its image.
+        aliases: Class by alias.
+        decisions: Of a person.
+        settings: For labels.
+        limits: For boxes.
+        least: The shorter side that an image must have, in pixels.
+    """
+
+    root: Path
+    source: Source
+    boxes: Mapping[str, Sequence[tuple[Path, RawBox]]]
+    aliases: Mapping[str, str]
+    decisions: Decisions
+    settings: Settings
+    limits: Limits
+    least: int
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Cleans; what the folder held before stays as it is.
+
+    Args:
+        options: Of the command line.
+        console: Where to tell.
+
+    Returns:
+        The exit code: 1 if the disk is full, say, or nothing is left to train on.
+
+    Raises:
+        InputError: An option is wrong, a table cannot be read, the folder has no known layout or cannot be written.
+    """
+    asked = _asked(options)
+    try:
+        verdicts = grouping.group({label: len(of) for label, of in asked.boxes.items()}, asked.aliases,
+                                  asked.decisions.of, asked.settings)  # fmt: skip
+        paths = sorted({image.path for image in asked.source.raw.images})
+        with progress(console, "looked at", len(paths)) as advance:
+            looks = look(asked.root, paths, lambda: advance(""))
+        with console.status("comparing images"):
+            cleaned = cleaning.clean(asked.root, asked.source, looks, verdicts, asked.limits, asked.least)
+        cleaned.findings.extend(_idle(asked, verdicts))
+        summary = _summary(asked, verdicts, cleaned)
+        removed = _write(asked, verdicts, cleaned, summary)
+    except OSError as error:
+        what = f"{error.strerror or error}: {error.filename or asked.root}"
+        console.print(f"Not cleaned: {what}. Earlier tables are as they were.", markup=False)
+        return EXIT_INCOMPLETE
+    clean_view.tell(console, options.dir, asked.source, summary, removed)
+    return 0 if any(image.boxes for image in cleaned.images) else EXIT_INCOMPLETE
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    """
+    Raises:
+        InputError: All that is wrong with the options, the tables and the folder.
+    """
+    settings = Settings(options.merge_at, options.ask_at)
+    faults = [*grouping.faults(settings), *_limit_faults(options)]
+    aliases, source = dict[str, str](), None
+    try:
+        aliases = label_table.read_aliases(options.aliases) if options.aliases else {}
+    except InputError as error:
+        faults += error.faults
+    try:
+        source = layouts.read(options.dir, before=csv_boxes.CLEANED)
+    except InputError as error:
+        faults += error.faults
+    if source is None:
+        raise InputError(*faults)
+    root = absolute(options.dir)
+    boxes = _by_label(source)
+    decisions = Decisions({}, ())
+    try:
+        decisions = _decisions(options.decisions, root, boxes)
+    except InputError as error:
+        faults += error.faults
+    raise_if_any([*faults, *_folder_faults(root)])
+    return Asked(root, source, boxes, aliases, decisions, settings, Limits(options.min_box, options.max_box),
+                 options.min_image)  # fmt: skip
+
+
+def _limit_faults(options: argparse.Namespace) -> list[Fault]:
+    rules = (
+        (options.min_image >= 1, "--min-image must be 1 or more pixels", options.min_image),
+        (0 <= options.min_box < math.inf, "--min-box must be 0 or more pixels", options.min_box),
+        (0 < options.max_box <= 1, "--max-box must be a share of the image, above 0 and up to 1", options.max_box),
+    )
+    return [Fault(rule, f"{value:g}", "Give another.") for holds, rule, value in rules if not holds]
+
+
+def _folder_faults(root: Path) -> list[Fault]:
+    folder = root / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        return [Fault(f"{folder} must be a folder that can be made", str(error), "Allow writing to DIR.")]
+    if not all(os.access(each, os.W_OK | os.X_OK) for each in (root, folder)):
+        return [Fault("DIR must be a folder that can be written to", str(root), "Allow writing to it.")]
+    return []
+
+
+def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Decisions:
+    """What a person decided; their work in cleaning/labels.csv is not written over without being applied.
+
+    Raises:
+        InputError: The table cannot be read, or cleaning/labels.csv has decisions that it lacks.
+    """
+    decisions = label_table.read_decisions(given, labels) if given else Decisions({}, ())
+    table = root / FOLDER / LABELS
+    if not table.is_file() or (given and given.resolve() == table.resolve()):
+        return decisions
+    rule, remedy = f"{table} is written anew, and must hold no decision that is not given", f"Give --decisions {table}."
+    try:
+        there = label_table.read_decisions(table, labels)
+    except InputError as error:
+        raise InputError(*(Fault(rule, str(fault), "Mend it, or move it away.") for fault in error.faults)) from error
+    if lost := sorted({*there.of, *there.gone} - {*decisions.of, *decisions.gone}):
+        raise InputError(Fault(rule, f"{len(lost)} about {', '.join(lost[:3])}", f"{remedy} Or move it away."))
+    return decisions
+
+
+def _by_label(source: Source) -> dict[str, list[tuple[Path, RawBox]]]:
+    boxes: defaultdict[str, dict[tuple[Path, RawBox], None]] = defaultdict(dict)
+    for image in source.raw.images:
+        for box in image.boxes:
+            boxes[box.name][image.path, box] = None
+    return {label: list(boxes[label]) for label in sorted(boxes)}
+
+
+def _idle(asked: Asked, verdicts: Sequence[Verdict]) -> list[Finding]:
+    """Aliases and decisions that changed nothing: mostly somebody's slip of the pen."""
+    used = {key(text) for verdict in verdicts for text in (verdict.label, verdict.matched)}
+    aliases = [alias for alias in sorted(asked.aliases) if key(alias) not in used]
+    told = ((NO_LABEL_LIKE, aliases), (NO_SUCH_LABEL, asked.decisions.gone))
+    return [Finding(kind, Action.KEPT, label=label) for kind, labels in told for label in labels]
+
+
+def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary: Mapping[str, Any]) -> list[str]:
+    """Writes all tables, each whole or not at all; returns those of later steps that were removed."""
+    folder = asked.root / FOLDER
+    boxes = {label: len(of) for label, of in asked.boxes.items()}
+    images = {label: len({path for path, _ in of}) for label, of in asked.boxes.items()}
+    label_table.write(folder / LABELS, verdicts, boxes, images, asked.decisions.of)
+    found.write(folder / FINDINGS, cleaned.findings)
+    nearest = cleaning.nearest(cleaned.near)
+    rows = [
+        {"image": path.relative_to(asked.root).as_posix(), "group": group, "distance": round(nearest[path][0], 4)}
+        for path, group in sorted(cleaned.groups.items(), key=lambda item: (item[1], item[0]))
+    ]
+    sheets.write(folder / NEAR, ("image", "group", "distance"), rows)
+    partial = folder / f".{SUMMARY}"
+    partial.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(folder / SUMMARY)
+    return _write_cleaned(asked.root, cleaned)
+
+
+def _write_cleaned(root: Path, cleaned: Cleaned) -> list[str]:
+    """Writes cleaned.csv if it is another than the one there; then what was made of that one goes."""
+    fresh, file = root / FOLDER / csv_boxes.CLEANED, root / csv_boxes.CLEANED
+    try:
+        csv_boxes.write(fresh, root, cleaned.images)
+        if file.is_file() and filecmp.cmp(fresh, file, shallow=False):
+            return []
+        later = csv_boxes.STEPS[csv_boxes.STEPS.index(csv_boxes.CLEANED) + 1 :]
+        removed = [name for name in later if (root / name).is_file()]
+        for name in removed:
+            (root / name).unlink()
+        fresh.replace(file)
+        return removed
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _summary(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dict[str, Any]:
+    """Returns the content of summary.json."""
+    raw = asked.source.raw
+    classes = Counter(box.name for image in cleaned.images for box in image.boxes)
+    merged = Counter(verdict.reason for verdict in verdicts if verdict.cls is not None)
+    return {
+        "from": asked.source.table or asked.source.layout,
+        "notes": list(asked.source.warnings),
+        "before": {
+            "images": len({image.path for image in raw.images}),
+            "boxes": sum(map(len, asked.boxes.values())),
+            "labels": len(asked.boxes),
+        },
+        "after": {
+            "images": len(cleaned.images),
+            "background_images": sum(not image.boxes for image in cleaned.images),
+            "boxes": classes.total(),
+            "classes": len(classes),
+        },
+        "labels": {
+            "by_reason": dict(merged.most_common()),
+            "dropped": sum(verdict.cls is None for verdict in verdicts),
+            "to_decide": sum(bool(verdict.suggestion) for verdict in verdicts),
+        },
+        "near_duplicates": {"images": len(cleaned.groups), "groups": len(set(cleaned.groups.values()))},
+        "findings": found.counted(cleaned.findings),
+        "thresholds": {
+            "merge_at": asked.settings.merge_at,
+            "ask_at": asked.settings.ask_at,
+            "min_image": asked.least,
+            "min_box": asked.limits.side,
+            "max_box": asked.limits.share,
+            "near_duplicate": {"unlike": UNLIKE, "bits": BITS},
+        },
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
