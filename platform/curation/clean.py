@@ -220,14 +220,15 @@ def _write_cleaned(root: Path, cleaned: Cleaned) -> list[str]:
 def _summary(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dict[str, Any]:
     """Returns the content of summary.json."""
     raw = asked.source.raw
+    unread = [repair.image for repair in raw.repairs]
     classes = Counter(box.name for image in cleaned.images for box in image.boxes)
     merged = Counter(verdict.reason for verdict in verdicts if verdict.cls is not None)
     return {
         "from": asked.source.table or asked.source.layout,
         "notes": list(asked.source.warnings),
         "before": {
-            "images": len({image.path for image in raw.images}),
-            "boxes": sum(map(len, asked.boxes.values())),
+            "images": len({image.path for image in raw.images} | {path for path in unread if path}),
+            "boxes": sum(map(len, asked.boxes.values())) + sum(path is not None for path in unread),
             "labels": len(asked.boxes),
         },
         "after": {

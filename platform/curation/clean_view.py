@@ -13,7 +13,7 @@ from platform.curation.found import Action
 from platform.data import csv_boxes
 from platform.data.layouts import Source
 
-_REASONS = 8  # of labels' classes that are told
+_REASONS = 4  # of labels' classes that are told
 
 
 def tell(console: Console, folder: Path, source: Source, summary: Mapping[str, Any], removed: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def look(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda
             advance()
     finally:
         pool.shutdown(cancel_futures=True)
-        if new:
+        if new and kept:
             _save(root / FILE, {key: seen for key, seen in kept.items() if (root / key[0]).exists()})
     return {path: kept[key] for path, key in keys.items()}
 
