@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.curation import label_table
-from platform.curation.findings import CORNERS, Finding, as_box
+from platform.curation.findings import CORNERS, Action, Finding, as_box
 from platform.data import csv_boxes, images, layouts, sheets
 from platform.data.annotations import Box, Kind, RawBox, RawDataset
 from platform.data.arrays import in_threads
@@ -190,7 +190,7 @@ def _cleaning(root: Path) -> dict[str, Any]:
         groups[row["group"]].append((row["image"], _number(row.get("distance", ""))))
     return {
         "labels": tuple(map(_label, _rows(root / LABELS, ("label", "class")))),
-        "findings": tuple(map(_finding, _rows(root / FINDINGS, ("kind", "action")))),
+        "findings": _findings(root / FINDINGS),
         "groups": groups,
         "summary": _json(root / SUMMARY),
     }
@@ -210,9 +210,21 @@ def _label(row: Mapping[str, str]) -> Label:
     )
 
 
+def _findings(file: Path) -> tuple[Finding, ...]:
+    """
+    Raises:
+        InputError: The table cannot be read, lacks a column, or names an action that there is not.
+    """
+    rows = _rows(file, ("kind", "action"))
+    if wrong := sorted({row["action"] for row in rows} - {*Action}):
+        rule = f"an action in {file} must be one of {', '.join(Action)}"
+        raise InputError(Fault(rule, ", ".join(map(repr, wrong)), "Run python -m platform.dataset clean again."))
+    return tuple(map(_finding, rows))
+
+
 def _finding(row: Mapping[str, str]) -> Finding:
-    texts = {key: row.get(key, "") for key in ("kind", "action", "detail", "image", "label", "where", "other")}
-    return Finding(**texts, box=as_box([row.get(key, "") for key in CORNERS]))
+    texts = {key: row.get(key, "") for key in ("kind", "detail", "image", "label", "where", "other")}
+    return Finding(action=Action(row["action"]), **texts, box=as_box([row.get(key, "") for key in CORNERS]))
 
 
 def _rows(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:

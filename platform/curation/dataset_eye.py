@@ -18,7 +18,7 @@ from platform.curation.dataset_findings import (
     strip,
     titled,
 )
-from platform.curation.findings import ASK
+from platform.curation.findings import Action
 from platform.curation.grouping import DROP
 from platform.curation.shown import counted, visible
 from platform.data import csv_boxes
@@ -32,7 +32,7 @@ def eye(data: Dataset, album: Album) -> dict[str, Any]:
     open_labels = [each for each in data.labels if not each.decision]
     asked = _together(each for each in open_labels if each.suggestion not in ("", DROP))
     silent = _together(each for each in open_labels if each.suggestion == DROP or not each.name)
-    kinds = by_kind(each for each in data.findings if each.action == ASK)
+    kinds = by_kind(each for each in data.findings if each.action == Action.ASK)
     groups = groups_of(data, LARGE_GROUP)
     folder = shlex.quote(str(data.root))
     return {

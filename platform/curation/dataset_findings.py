@@ -8,7 +8,7 @@ from typing import Any
 from platform import page
 from platform.curation.album import Album, Cut
 from platform.curation.dataset_data import Dataset
-from platform.curation.findings import ASK, Finding
+from platform.curation.findings import Action, Finding
 from platform.curation.shown import counted, visible
 from platform.data.files import inside, is_file
 
@@ -47,7 +47,7 @@ def merges(data: Dataset) -> dict[str, Any]:
 
 def repairs(data: Dataset, album: Album) -> dict[str, Any]:
     """What was done to images and boxes, by kind, with examples; copies are told by `copies`."""
-    kinds = by_kind(each for each in data.findings if each.action != ASK and not _other(data, each))
+    kinds = by_kind(each for each in data.findings if each.action != Action.ASK and not _other(data, each))
     counts = [[titled(kind), action, len(found)] for (action, kind), found in kinds.items()]
     shown = [
         {"kind": titled(kind), "action": action, "count": len(found), "shown": examples}
@@ -65,7 +65,7 @@ def repairs(data: Dataset, album: Album) -> dict[str, Any]:
 
 def copies(data: Dataset, album: Album) -> dict[str, Any]:
     """Images that are the same or nearly so."""
-    pairs = [(each, other) for each in data.findings if each.action != ASK and (other := _other(data, each))]
+    pairs = [(each, other) for each in data.findings if each.action != Action.ASK and (other := _other(data, each))]
     kinds = by_kind(each for each, _ in pairs)
     groups = [group for group in groups_of(data) if len(group) < LARGE_GROUP]
     others = {id(each): other for each, other in pairs}

@@ -5,7 +5,7 @@ measures how well, and is where the numbers below are from.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,13 +43,8 @@ def exact(looks: Mapping[Path, Look]) -> list[list[Path]]:
     return [paths for paths in equal.values() if len(paths) > 1]
 
 
-def near(looks: Mapping[Path, Look], advance: Callable[[], None] = lambda: None) -> list[Near]:
-    """Pairs of images that show nearly the same, in the order given; of those with equal pixels the first stands in.
-
-    Args:
-        looks: Of the images.
-        advance: Called now and then, while it takes long.
-    """
+def near(looks: Mapping[Path, Look]) -> list[Near]:
+    """Pairs of images that show nearly the same, in the order given; of those with equal pixels the first stands in."""
     first = {seen.pixels: path for path, seen in reversed([*looks.items()]) if not seen.fault}
     paths = [path for path, seen in looks.items() if first.get(seen.pixels) == path]
     if len(paths) < 2:
@@ -60,7 +55,6 @@ def near(looks: Mapping[Path, Look], advance: Callable[[], None] = lambda: None)
     grey = np.array([looks[path].grey for path in paths])
 
     def compare(some: np.ndarray) -> np.ndarray:
-        advance()
         return unlikeness(grey[some[:, 0]], grey[some[:, 1]])
 
     chunks = [pairs[start : start + _PAIRS] for start in range(0, len(pairs), _PAIRS)]

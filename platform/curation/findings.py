@@ -1,35 +1,44 @@
-"""cleaning/findings.csv: everything that cleaning found in images and boxes, a line each."""
+"""cleaning/findings.csv: a line for everything that cleaning found and did, or leaves to a person."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from platform.data import sheets
-from platform.data.annotations import Box
+from platform.data.annotations import Box, RawBox
 
-REPAIRED, SET_ASIDE, KEPT, ASK = "repaired", "set aside", "kept", "ask"  # actions
 CORNERS = ("x1", "y1", "x2", "y2")
 COLUMNS = ("kind", "action", "detail", "image", "label", *CORNERS, "where", "other")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Action(StrEnum):
+    """What was done."""
+
+    REPAIRED = "repaired"
+    SET_ASIDE = "set aside"  # not in cleaned.csv; the file and its annotation stay where they are
+    KEPT = "kept"
+    ASK = "ask"  # kept as it was, and a person should look
+
+
+class Finding(NamedTuple):
     """A line.
 
     Attributes:
-        kind: What was found; equal texts are counted together.
-        action: One of REPAIRED, SET_ASIDE, KEPT, ASK.
-        detail: More about this one.
-        image: From the data set's folder; "" where none is concerned.
-        label: As typed.
-        box: As written; None where the whole image is concerned.
-        where: The entry in the annotations.
-        other: Another image, or the box that this one became, as "x1 y1 x2 y2".
+        kind: What is wrong.
+        action: What was done about it.
+        detail: More about it.
+        image: The image's path from the data set's folder; "" where it is about none.
+        label: Of a box, as written; "" in a line about an image.
+        box: As written; None in a line about an image.
+        where: The annotation.
+        other: The image that this one is a copy of, or the box that this one became: "x1 y1 x2 y2".
     """
 
     kind: str
-    action: str
+    action: Action
     detail: str = ""
     image: str = ""
     label: str = ""
@@ -43,10 +52,15 @@ class Finding:
         return as_box(self.other.split())
 
 
-def write(file: Path, findings: Iterable[Finding]) -> None:
-    """Writes the table, whole or not at all."""
-    rows = (vars(each) | dict(zip(CORNERS, each.box or (), strict=False)) for each in findings)
-    sheets.write(file, COLUMNS, ({key: row.get(key) for key in COLUMNS} for row in rows))
+def of_image(kind: str, action: Action, image: str, where: str = "", detail: str = "", other: str = "") -> Finding:
+    """A line about a whole image."""
+    return Finding(kind, action, detail, image, where=where, other=other)
+
+
+def of_box(kind: str, action: Action, image: str, raw: RawBox, detail: str = "", became: Box | None = None) -> Finding:
+    """A line about a box."""
+    other = " ".join(f"{edge:.10g}" for edge in became) if became else ""
+    return Finding(kind, action, detail, image, raw.name, raw.box, raw.where, other)
 
 
 def as_box(texts: Sequence[str]) -> Box | None:
@@ -58,6 +72,21 @@ def as_box(texts: Sequence[str]) -> Box | None:
     return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
 
 
-def told(box: Box) -> str:
-    """A box as `Finding.other` has it."""
-    return " ".join(f"{edge:g}" if edge == int(edge) else repr(edge) for edge in box)
+def counted(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:
+    """How many there are, by kind and action, the most frequent kind first."""
+    counts = Counter((each.kind, str(each.action)) for each in findings)
+    kinds: dict[str, dict[str, int]] = {}
+    for (kind, action), count in sorted(counts.items()):
+        kinds.setdefault(kind, {})[action] = count
+    return dict(sorted(kinds.items(), key=lambda item: -sum(item[1].values())))
+
+
+def write(file: Path, findings: Iterable[Finding]) -> None:
+    """Writes the table, whole or not at all."""
+    sheets.write(file, COLUMNS, map(_row, findings))
+
+
+def _row(finding: Finding) -> dict[str, object]:
+    told = finding._asdict()
+    corners = dict(zip(CORNERS, told.pop("box") or (), strict=False))
+    return told | corners | {"action": str(finding.action)}

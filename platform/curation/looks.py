@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
@@ -56,7 +56,7 @@ def look(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda
     Args:
         root: The data set's folder, where the result is kept, also when this is interrupted.
         paths: Images below it.
-        advance: Called once for each image that had to be decoded.
+        advance: Called once for each image.
 
     Raises:
         OSError: What was seen cannot be kept, on a full disk say.
@@ -64,6 +64,8 @@ def look(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda
     keys = {path: _key(root, path) for path in paths}
     kept = _load(root / FILE)
     new = [path for path, key in keys.items() if key not in kept]
+    for _ in range(len(keys) - len(new)):
+        advance()
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow decodes without the interpreter's lock
     try:
         for path, seen in zip(new, pool.map(_look, new), strict=True):
@@ -71,7 +73,7 @@ def look(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda
             advance()
     finally:
         pool.shutdown(cancel_futures=True)
-        if new:
+        if new and kept:
             _save(root / FILE, {key: seen for key, seen in kept.items() if (root / key[0]).exists()})
     return {path: kept[key] for path, key in keys.items()}
 
@@ -137,11 +139,12 @@ def _save(file: Path, kept: dict[_Key, Look]) -> None:
     """Writes what is to be kept, whole or not at all."""
     file.parent.mkdir(exist_ok=True)
     paths, sizes, times = zip(*kept, strict=True)
-    columns = dict(zip(Look._fields, map(np.array, zip(*kept.values(), strict=True)), strict=True))
+    columns: dict[str, Any] = dict(zip(Look._fields, map(np.array, zip(*kept.values(), strict=True)), strict=True))
+    columns |= {"made_by": _MADE_BY, "path": paths, "bytes": sizes, "changed": times}
     handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, made_by=_MADE_BY, path=paths, bytes=sizes, changed=times, **columns)  # type: ignore[arg-type]
+            np.savez(stream, **columns)
         Path(partial).chmod(0o644)
         Path(partial).replace(file)
     except BaseException:

@@ -68,10 +68,3 @@ def ordered(box: Box) -> Box:
 def area(box: Box) -> float:
     """Of a box whose upper left corner comes first, in square pixels; 0 where there is none."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-
-
-def iou(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes of some area, their upper left corners first."""
-    (a, b, c, d), (e, f, g, h) = one, other
-    shared = area((max(a, e), max(b, f), min(c, g), min(d, h)))
-    return shared / (area(one) + area(other) - shared)

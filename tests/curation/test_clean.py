@@ -1,13 +1,14 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from platform import dataset
-from platform.curation import clean, dataset_data
-from platform.curation.findings import ASK, SET_ASIDE
+from platform.curation import clean, dataset_data, image_rules, repair
+from platform.curation.findings import Action
 from platform.data import csv_boxes, detection, sheets
 from platform.data.annotations import Kind, RawBox, RawImage
 
@@ -89,22 +90,24 @@ def test_everything_that_was_wrong_is_listed(root):
     told = found(root)
     actions = {key: each.action for key, each in told.items()}
     assert actions == {
-        ("tiny.png", clean.TOO_SMALL): SET_ASIDE,
-        ("broken.png", Kind.BROKEN_IMAGE): SET_ASIDE,
-        ("fine0.png", clean.COPY): SET_ASIDE,
-        ("lost.png", Kind.OUTSIDE): SET_ASIDE,
-        ("lost.png", clean.LOST_ALL): SET_ASIDE,
-        ("half.png", Kind.NO_AREA): SET_ASIDE,
-        ("half.png", clean.LOST_SOME): ASK,
+        ("tiny.png", image_rules.TOO_SMALL): Action.SET_ASIDE,
+        ("broken.png", Kind.BROKEN_IMAGE): Action.SET_ASIDE,
+        ("fine0.png", repair.EXACT): Action.SET_ASIDE,
+        ("lost.png", Kind.OUTSIDE): Action.SET_ASIDE,
+        ("lost.png", repair.LEFT_EMPTY): Action.SET_ASIDE,
+        ("half.png", Kind.NO_AREA): Action.SET_ASIDE,
+        ("half.png", repair.LOST_SOME): Action.ASK,
+        ("fine1.png", repair.NEAR): Action.KEPT,
+        ("near.jpg", repair.NEAR): Action.KEPT,
     }
-    copy = told["fine0.png", clean.COPY]
-    assert (copy.other, copy.detail) == ("images/copy.bmp", "0 of its 1 boxes are new there")
+    copy = told["fine0.png", repair.EXACT]
+    assert (copy.other, copy.detail) == ("images/copy.bmp", "1 boxes united with those of the other")
     assert cleaned(root)["copy.bmp"] == ["Coca Cola", "Lindgren"]  # the boxes of both
     _, near = sheets.read(root / "cleaning" / "near_duplicates.csv")
     assert {row["image"] for row in near} == {"images/fine1.png", "images/near.jpg"}
     facts = json.loads((root / "cleaning" / "summary.json").read_text())
     assert facts["before"] == {"images": 15, "boxes": 16, "labels": 4}
-    assert facts["after"] == {"images": 11, "boxes": 11, "classes": 2}
+    assert facts["after"] == {"images": 11, "background_images": 1, "boxes": 11, "classes": 2}
 
 
 def test_the_same_input_gives_the_same_bytes_and_is_not_touched(root):
@@ -125,7 +128,7 @@ def test_decisions_win_and_stay_in_the_table(root):
     assert run(root, "--decisions", str(file)) == 0
     names = [name for names in cleaned(root).values() for name in names]
     assert {*names} == {"Coca Cola", "Coke"}
-    assert found(root)["fine5.png", clean.LOST_ALL].action == SET_ASIDE
+    assert found(root)["fine5.png", repair.LEFT_EMPTY].action == Action.SET_ASIDE
     _, rows = sheets.read(file)
     assert {row["label"]: row["decision"] for row in rows if row["decision"]} == {"Lindgren": "-", "coca-cola®": "Coke"}
 
@@ -137,20 +140,52 @@ def test_aliases_win_over_likeness(root, tmp_path):
     assert {name for names in cleaned(root).values() for name in names} == {"Coca Cola", "Astrid"}
 
 
-def test_a_decision_about_a_label_that_is_gone_is_told(root, tmp_path, capsys):
-    file = tmp_path / "decisions.csv"
-    file.write_text("label,decision\nPepsi,Cola\n")
+def test_decisions_and_aliases_that_change_nothing_are_told(root, tmp_path):
+    decisions, aliases = tmp_path / "decisions.csv", tmp_path / "aliases.csv"
+    decisions.write_text("label,decision\nPepsi,Cola\n")
+    aliases.write_text("alias,class\nfanta,Fanta\nlindgren,Astrid\n")
+    assert run(root, "--decisions", str(decisions), "--aliases", str(aliases)) == 0
+    idle = {(each.kind, each.label) for each in dataset_data.read(root).findings if not each.image}
+    assert idle == {(clean.NO_SUCH_LABEL, "Pepsi"), (clean.NO_LABEL_LIKE, "fanta")}
+
+
+def test_what_a_person_wrote_into_the_table_is_never_written_over(root, capsys):
+    run(root)
+    file = decide(root, Lindgren="Astrid")
+    written = file.read_bytes()
+    assert run(root) == 2
+    told = capsys.readouterr().err
+    assert "1 about Lindgren" in told
+    assert "--decisions" in told
+    assert file.read_bytes() == written
     assert run(root, "--decisions", str(file)) == 0
-    assert "no longer there: 1, Pepsi" in capsys.readouterr().out
 
 
-def test_what_was_made_of_the_table_before_is_removed_and_told(root, capsys):
+def test_what_was_made_of_another_table_is_removed_and_told(root, capsys):
     run(root)
     assert dataset.main(["split", str(root)]) == 0
+    assert run(root) == 0  # the same again: its split is still right
+    assert (root / csv_boxes.SPLIT).exists()
     capsys.readouterr()
-    run(root)
+    assert run(root, "--min-box", "45") == 1  # nothing is left
     assert not (root / csv_boxes.SPLIT).exists()
-    assert "split.csv and split.json of an earlier run are removed" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "split.csv was made from an earlier cleaned.csv, and is removed" in told
+    assert "Nothing is left to train on" in told
+
+
+def test_of_copies_the_one_that_is_tested_on_stays_and_leaks_are_asked_about(root):
+    table = csv_boxes.read_table(root, root / csv_boxes.FETCHED)
+    splits = {"fine0.png": "test", "copy.bmp": "train", "fine1.png": "train", "near.jpg": "val"}
+    images = [replace(image, split=splits.get(image.path.name, "train")) for image in table.images]
+    csv_boxes.write(root / csv_boxes.FETCHED, root, images)
+    assert run(root) == 0
+    told = found(root)
+    assert told["copy.bmp", repair.EXACT].other == "images/fine0.png"
+    assert told["copy.bmp", repair.EXACT].detail.endswith("it was in train, the other is in test")
+    assert told["fine1.png", repair.NEAR_APART].action == Action.ASK
+    kept = csv_boxes.read_table(root, root / csv_boxes.CLEANED).images
+    assert {image.path.name: image.split for image in kept}["fine0.png"] == "test"
 
 
 def test_any_layout_can_be_cleaned_and_keeps_its_splits(root, tmp_path):
@@ -176,9 +211,3 @@ def test_both_tables_are_looked_at_before_any_work(root, tmp_path, capsys):
     assert run(root, "--aliases", str(file), "--decisions", str(file)) == 2
     assert "2 faults" in capsys.readouterr().err
     assert not (root / "cleaning").exists()
-
-
-def test_a_data_set_of_which_nothing_is_left_is_refused_and_nothing_written(root, capsys):
-    assert run(root, "--min-box", "500") == 2
-    assert "a box must be left" in capsys.readouterr().err
-    assert not (root / csv_boxes.CLEANED).exists()
