@@ -108,8 +108,10 @@ def quality(sides: Mapping[str, Sequence[Row]]) -> None:
         result = run(truth.names)
         merged, classes = result.pairs(), len(result.classes())
         precision, recall = precision_recall(merged, truth)
+        listed = {(min(r.canonical, r.alias), max(r.canonical, r.alias)) for r in rows if r.canonical != r.alias}
         sizes = (len(truth.names), classes, len(truth.pairs), len(merged))
-        scores.append((side, *sizes, precision, recall, f"{result.seconds:.1f}"))
+        of_lines = share(listed & merged, listed)
+        scores.append((side, *sizes, precision, recall, len(listed), of_lines, f"{result.seconds:.1f}"))
         single = {pair for pair in merged if all(len(truth.items[label]) == 1 for label in pair)}
         new = {(one, other) for one, other in merged if in_letters(one) != in_letters(other)}
         strict = [precision_recall(merged, other)[0] for other in (lower, exact)]
@@ -117,7 +119,8 @@ def quality(sides: Mapping[str, Sequence[Row]]) -> None:
         readings.append((side, precision, *strict, *subsets))
         asked, yes = result.questions(), result.yes(truth)
         questions.append((side, len(asked), share(yes, asked), *precision_recall(result.answered(truth), truth)))
-    table(["", "names", "classes", "true pairs", "merged pairs", "precision", "recall", "seconds"], scores)
+    pairs = ["true pairs", "merged pairs", "precision", "recall", "pairs of a line", "recall of those"]
+    table(["", "names", "classes", *pairs, "seconds"], scores)
     same = ["the same text by letters", "by case", "only letter for letter"]
     table(["precision", *same, "by letters, names of one item", "by letters, pairs of other letters"], readings)
     table(["", "asked", "yes", "precision once answered", "recall once answered"], questions)

@@ -7,6 +7,7 @@ spreadsheets that open a file in the wrong encoding, and haste.
 import unicodedata
 from collections.abc import Callable
 
+import ftfy.bad_codecs  # noqa: F401  registers sloppy-windows-1252
 from numpy.random import Generator
 from rapidfuzz import fuzz, process
 
@@ -96,9 +97,8 @@ def _accented(name: str, rng: Generator) -> str:
 
 
 def _mojibake(name: str, rng: Generator) -> str:
-    """UTF-8 read as Latin-1, as spreadsheets do."""
-    accented = unicodedata.normalize("NFC", _accented(name, rng))
-    return accented.encode().decode("cp1252", errors="ignore")
+    """UTF-8 read as Windows-1252, as spreadsheets do."""
+    return unicodedata.normalize("NFC", _accented(name, rng)).encode().decode("sloppy-windows-1252")
 
 
 WAYS: dict[str, Callable[[str, Generator], str]] = {

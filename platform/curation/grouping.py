@@ -100,8 +100,10 @@ def group(
     return [verdicts[label] for label in sorted(counts)]
 
 
-_FILLER = frozenset(
-    word.replace(" ", "") for word in [*WORDS["filler"], *WORDS["filler_last"], *WORDS["filler_endings"]]
+_NO_NAME = frozenset(
+    key(word).replace(" ", "")
+    for kind in ("filler", "filler_last", "filler_endings", "nothing")
+    for word in WORDS[kind]
 )
 _SAME = Like(likeness.SURE[likeness.SPELLING], likeness.SPELLING)
 
@@ -133,7 +135,7 @@ def _nodes(
     alike: dict[tuple[str, str | None], list[str]] = defaultdict(list)
     for label in sorted(counts, key=lambda label: (-counts[label], *_plain(label))):
         cls, letters = decisions.get(label), _letters(label, rules)
-        if letters and (cls is not None or (label not in decisions and (letters in known or letters not in _FILLER))):
+        if letters and (cls is not None or (label not in decisions and (letters in known or letters not in _NO_NAME))):
             alike[letters, cls].append(label)
     nodes = []
     for (letters, cls), labels in alike.items():

@@ -24,9 +24,12 @@ _STYLES = "\ufe0e\ufe0f"  # of emoji: drawn or written
 _SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\w)\s*\((?:r|tm|c)\)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=[a-z\u0370-\u03ff\u0400-\u052f])[\u0300-\u036f\u0483-\u0487]+")  # not those of other scripts
 _LATIN = re.compile(r"[\u00c0-\u02af\u1e00-\u1eff]")
+_LOOKALIKES = {ord(letter): latin for letter, latin in WORDS["lookalikes"]}
+_GREEK_CYRILLIC = re.compile(r"[\u0370-\u03ff\u0400-\u052f]")
+_WORD = re.compile(r"[\w\u0300-\u036f]+")
 _OPEN, _SHUT = re.escape(WORDS["open"]), re.escape(WORDS["shut"])
 _BRACKETS = re.compile(f"[{_OPEN}][^{_OPEN}{_SHUT}]*[{_SHUT}]")
-_GAP, _END = r"[\s,;:_/|([\-–—]+", r"[\s.,;:)\]]*"
+_GAP, _END = r"[\s.,;:_/|([\-–—]+", r"[\s.,;:!?)\]'\"»”]*"
 
 
 class Rule(NamedTuple):
@@ -106,6 +109,15 @@ def _mojibake(text: str) -> str:
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
 
 
+def _in_latin_words(text: str) -> str:
+    return text if text.isascii() else _WORD.sub(lambda word: _in_latin(word[0]), unicodedata.normalize("NFD", text))
+
+
+def _in_latin(word: str) -> str:
+    instead = word.translate(_LOOKALIKES)
+    return instead if re.search("[A-Za-z]", word) and not _GREEK_CYRILLIC.search(instead) else word
+
+
 def _accents(text: str) -> str:
     text = _MARKS.sub("", unicodedata.normalize("NFD", text))
     return _LATIN.sub(lambda letter: anyascii(letter[0]).lower(), unicodedata.normalize("NFC", text))
@@ -137,6 +149,7 @@ TIDY = (
 RULES = (
     *TIDY,
     Rule("Unicode form", lambda text: unicodedata.normalize("NFKC", text)),
+    Rule("look-alike letters", _in_latin_words),
     Rule("case", str.casefold),
     Rule("accents", _accents),
     Rule("filler words", _ends(_LAST, WORDS["filler"], WORDS["filler_endings"], WORDS["filler_links"])),

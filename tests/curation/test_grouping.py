@@ -86,6 +86,8 @@ def test_small_differences_do_not_add_up():
     ("label", "cls", "reason"),
     [
         ("logo", "logo", SAYS_NOTHING),
+        ("unknown brand", "unknown brand", SAYS_NOTHING),
+        ("N/A", "N/A", SAYS_NOTHING),
         ("???", "???", SAYS_NOTHING),
         ("", None, EMPTY),
         ("\u200b\u202e", None, EMPTY),

@@ -14,10 +14,12 @@ NEEDS = {
     "unseen characters": [("Co\u200bca Cola\u202c", "Coca Cola"), ("Coca\x00Cola", "Coca Cola")],
     "trademark signs": [("Coca-Cola®", "Coca-Cola"), ("Lidl ™", "Lidl"), ("Lidl(R)", "Lidl")],
     "Unicode form": [("ＣＯＣＡ", "COCA"), ("ﬁat", "fiat"), ("ｺｺｽﾄｱ", "ココストア")],  # noqa: RUF001
+    "look-alike letters": [("Сосa", "coca"), ("Тоуоtа", "toyota"), ("Са\u0301fe", "ca\u0301fe")],  # noqa: RUF001
     "case": [("LIDL", "lidl"), ("Straße", "STRASSE")],
     "accents": [("Nestlé", "nestle"), ("Żabka", "zabka"), ("Пятёрочка", "пятерочка"), ("Tøj", "toj"), ("Ö", "o")],
     "filler words": [("Coca Cola logo", "coca cola"), ("логотип Кока-Кола", "Кока-Кола"), ("可口可乐标志", "可口可乐"),
-                     ("logo of the BMW", "bmw"), ("BMW (logo)", "bmw"), ("coca_cola_logo", "coca_cola")],
+                     ("logo of the BMW", "bmw"), ("BMW (logo)", "bmw"), ("coca_cola_logo", "coca_cola"),
+                     ("BMW brand!", "bmw"), ("BMW.logo", "bmw")],
     "legal forms": [("Nestlé S.A.", "nestle"), ("ООО Ромашка", "Ромашка"), ("七十一株式会社", "七十一"),  # noqa: RUF001
                     ("Soriana S.A. de C.V.", "soriana"), ("Acme, Inc.", "acme")],
     "punctuation": [("Coca-Cola", "coca cola"), ("McDonald’s", "mcdonalds"), ("٣٦٥ بنك", "365 بنك")],  # noqa: RUF001
@@ -55,6 +57,8 @@ def test_every_rule_is_tried():
         ("???", ""),
         ("\u200d", ""),
         ("&", ""),
+        ("Сосна", "сосна"),
+        ("Xбокс", "xбокс"),  # noqa: RUF001
         ("\u0304", ""),
         ("🍎", "🍎"),
     ],
