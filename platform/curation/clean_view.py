@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from platform.curation.findings import Action
+from platform.curation.grouping import OWN, SAYS_NOTHING
 from platform.data import csv_boxes
 from platform.data.layouts import Source
 
-_REASONS = 4  # of labels' classes that are told
+_REASONS = 4  # of merged labels, that are told
 
 
 def tell(console: Console, folder: Path, source: Source, summary: Mapping[str, Any], removed: Sequence[str]) -> None:
@@ -27,7 +28,8 @@ def tell(console: Console, folder: Path, source: Source, summary: Mapping[str, A
     for what, change in (
         ("images", f"{before['images']:,} → {after['images']:,}, {after['background_images']:,} without boxes"),
         ("boxes", f"{before['boxes']:,} → {after['boxes']:,}"),
-        ("labels", f"{before['labels']:,} → {after['classes']:,} classes: {_reasons(labels['by_reason'])}"),
+        ("labels", f"{before['labels']:,} → {after['classes']:,} classes"),
+        ("merged", _merged(labels["by_reason"])),
     ):
         console.print(f"  {what:8}{change}", markup=False)
     if removed:
@@ -62,7 +64,10 @@ def _table(findings: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def _reasons(reasons: Mapping[str, int]) -> str:
-    shown = [f"{count:,} {reason}" for reason, count in list(reasons.items())[:_REASONS]]
-    rest = sum(list(reasons.values())[_REASONS:])
-    return ", ".join([*shown, *([f"{rest:,} for other reasons"] if rest else [])])
+def _merged(reasons: Mapping[str, int]) -> str:
+    """How many labels were given another label's class, and the most frequent reasons."""
+    merged = {reason: count for reason, count in reasons.items() if reason not in (OWN, SAYS_NOTHING)}
+    shown = [f"{count:,} {reason}" for reason, count in list(merged.items())[:_REASONS]]
+    rest = sum(list(merged.values())[_REASONS:])
+    told = ", ".join([*shown, *([f"{rest:,} for other reasons"] if rest else [])])
+    return f"{sum(merged.values()):,}{': ' if told else ''}{told}"

@@ -77,7 +77,6 @@ def _asked(data: Dataset, labels: Sequence[Label], album: Album) -> dict[str, An
         "suggestion": visible(first.suggestion),
         "score": first.suggestion_score,
         "boxes": counted(_boxes(labels), "box", "boxes"),
-        "reason": visible(first.reason),
         "mine": next((album.want(Cut(path, (box,))) for path, box in _seen(data, first)), None),
         "theirs": next((album.want(Cut(picture.path, (box,))) for picture, box in theirs), None),
     }
