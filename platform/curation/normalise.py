@@ -21,7 +21,7 @@ LONGEST = 200  # characters of a label that are compared; nobody names a class w
 _JOINERS = "\u200c\u200d"  # they stand within words of Persian and of Indian scripts, and within emoji
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,31}\d{0,2});", re.IGNORECASE)
 _STYLES = "\ufe0e\ufe0f"  # of emoji: drawn or written
-_SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\w)\s*\((?:r|tm|c)\)", re.IGNORECASE)
+_SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\S)\s*\((?:r|tm|c)\)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=[a-z\u0370-\u03ff\u0400-\u052f])[\u0300-\u036f\u0483-\u0487]+")  # not those of other scripts
 _LATIN = re.compile(r"[\u00c0-\u02af\u1e00-\u1eff]")
 _LOOKALIKES = {ord(letter): latin for letter, latin in WORDS["lookalikes"]}
@@ -168,7 +168,7 @@ def key(label: str, rules: Sequence[Rule] = RULES) -> str:
 
 def steps(label: str, rules: Sequence[Rule] = RULES) -> Iterator[str]:
     """The label after each of the rules, and last with single blanks."""
-    text = label.strip()[:LONGEST]
+    text = label.strip(" \t\r\n")[:LONGEST]  # other blanks may be half of a character in the wrong encoding
     for rule in rules:
         text = rule.apply(text)
         yield text
