@@ -15,7 +15,7 @@ from platform.errors import EXIT_BAD_INPUT
 from platform.signals import end_with
 
 USER_AGENT = "platform-tune-dataset/0.1"
-KEPT = "What was done is kept; the same command goes on."
+INTERRUPTED = "What is there is whole; the same command goes on from it."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -114,4 +114,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    end_with(main, KEPT)
+    end_with(main, INTERRUPTED)

@@ -28,7 +28,7 @@ from platform.sealed import DamagedError
 
 # Where these differ, two trials of one configuration would not be the same.
 LIBRARIES = (
-    "ray", "torch", "torchvision", "transformers", "open_clip_torch", "optuna", "mlflow", "torchmetrics", "numpy"
+    "ray", "torch", "torchvision", "transformers", "open_clip_torch", "optuna", "mlflow", "faster-coco-eval", "numpy"
 )  # fmt: skip
 
 

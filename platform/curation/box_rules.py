@@ -8,7 +8,7 @@ from platform.curation.findings import Action
 from platform.data.annotations import Box, Kind
 from platform.data.boxes import area, changes, clip, ordered, unusable
 
-TINY, HUGE, MOSTLY_OUTSIDE = "box too small", "box as large as the image", "box mostly outside the image"
+TINY, HUGE, MOSTLY_OUTSIDE = "box too small", "box too large", "box mostly outside the image"
 
 _HALF = 0.5  # of a box that must be within the image: of less, what is left shows who knows what
 
