@@ -29,9 +29,14 @@ class Drawn(NamedTuple):
     limits: Limits
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image."""
+        return self.width, self.height
+
+    @property
     def clipped(self) -> Box:
         """What is left of it within the image."""
-        return clip(self.box, self.width, self.height)
+        return clip(self.box, *self.size)
 
     @property
     def inside(self) -> float:
@@ -59,11 +64,14 @@ class Rule(NamedTuple):
 
 
 def _is(kind: Kind) -> Callable[[Drawn], bool]:
-    return lambda drawn: unusable(drawn.box, drawn.width, drawn.height) == kind
+    def holds(drawn: Drawn) -> bool:
+        return (unusable(drawn.box, *drawn.size) or unusable(drawn.clipped, *drawn.size)) == kind
+
+    return holds
 
 
 def _changed(kind: Kind) -> Callable[[Drawn], bool]:
-    return lambda drawn: any(kind == each for each, _ in changes(drawn.box, drawn.width, drawn.height))
+    return lambda drawn: any(kind == each for each, _ in changes(drawn.box, *drawn.size))
 
 
 RULES = (

@@ -19,7 +19,7 @@ from platform.curation.box_rules import Limits
 from platform.curation.duplicates import BITS, UNLIKE
 from platform.curation.findings import Action, Finding
 from platform.curation.grouping import Settings, Verdict
-from platform.curation.label_table import Decisions
+from platform.curation.label_table import NO_DECISIONS, Decisions
 from platform.curation.looks import look
 from platform.curation.normalise import key
 from platform.curation.progress import progress
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         removed = _write(asked, verdicts, cleaned, summary)
     except OSError as error:
         what = f"{error.strerror or error}: {error.filename or asked.root}"
-        console.print(f"Not cleaned: {what}. Earlier tables are as they were.", markup=False)
+        console.print(f"Not cleaned: {what}. {csv_boxes.CLEANED} is as it was.", markup=False)
         return EXIT_INCOMPLETE
     clean_view.tell(console, options.dir, asked.source, summary, removed)
     return 0 if any(image.boxes for image in cleaned.images) else EXIT_INCOMPLETE
@@ -116,7 +116,7 @@ def _asked(options: argparse.Namespace) -> Asked:
         raise InputError(*faults)
     root = absolute(options.dir)
     boxes = _by_label(source)
-    decisions = Decisions({}, ())
+    decisions = NO_DECISIONS
     try:
         decisions = _decisions(options.decisions, root, boxes)
     except InputError as error:
@@ -150,7 +150,7 @@ def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Dec
     Raises:
         InputError: The table cannot be read, or cleaning/labels.csv has decisions that it lacks.
     """
-    decisions = label_table.read_decisions(given, labels) if given else Decisions({}, ())
+    decisions = label_table.read_decisions(given, labels) if given else NO_DECISIONS
     table = root / FOLDER / LABELS
     if not table.is_file() or (given and given.resolve() == table.resolve()):
         return decisions
@@ -159,7 +159,8 @@ def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Dec
         there = label_table.read_decisions(table, labels)
     except InputError as error:
         raise InputError(*(Fault(rule, str(fault), "Mend it, or move it away.") for fault in error.faults)) from error
-    if lost := sorted({*there.of, *there.gone} - {*decisions.of, *decisions.gone}):
+    applied = decisions.shown().items()
+    if lost := sorted(label for label, cls in there.shown().items() if (label, cls) not in applied):
         raise InputError(Fault(rule, f"{len(lost)} about {', '.join(lost[:3])}", f"{remedy} Or move it away."))
     return decisions
 
@@ -185,7 +186,7 @@ def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary:
     folder = asked.root / FOLDER
     boxes = {label: len(of) for label, of in asked.boxes.items()}
     images = {label: len({path for path, _ in of}) for label, of in asked.boxes.items()}
-    label_table.write(folder / LABELS, verdicts, boxes, images, asked.decisions.of)
+    label_table.write(folder / LABELS, verdicts, boxes, images, asked.decisions)
     findings.write(folder / FINDINGS, cleaned.findings)
     nearest = repair.nearest(cleaned.near)
     rows = [
@@ -221,7 +222,7 @@ def _summary(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dic
     raw = asked.source.raw
     unread = [repair.image for repair in raw.repairs]
     classes = Counter(box.name for image in cleaned.images for box in image.boxes)
-    merged = Counter(verdict.reason for verdict in verdicts if verdict.cls is not None)
+    merged = Counter(verdict.reason for verdict in verdicts if grouping.is_merged(*verdict[:3]))
     return {
         "from": asked.source.table or asked.source.layout,
         "notes": list(asked.source.warnings),

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from platform.curation.findings import Action
-from platform.curation.grouping import OWN, SAYS_NOTHING
 from platform.data import csv_boxes
 from platform.data.layouts import Source
 
@@ -66,8 +65,7 @@ def _table(findings: Mapping[str, Mapping[str, int]]) -> Table:
 
 def _merged(reasons: Mapping[str, int]) -> str:
     """How many labels were given another label's class, and the most frequent reasons."""
-    merged = {reason: count for reason, count in reasons.items() if reason not in (OWN, SAYS_NOTHING)}
-    shown = [f"{count:,} {reason}" for reason, count in list(merged.items())[:_REASONS]]
-    rest = sum(list(merged.values())[_REASONS:])
+    shown = [f"{count:,} {reason}" for reason, count in list(reasons.items())[:_REASONS]]
+    rest = sum(list(reasons.values())[_REASONS:])
     told = ", ".join([*shown, *([f"{rest:,} for other reasons"] if rest else [])])
-    return f"{sum(merged.values()):,}{': ' if told else ''}{told}"
+    return f"{sum(reasons.values()):,}{': ' if told else ''}{told}"

@@ -1,6 +1,7 @@
 """What is known of a data set's folder: its images and boxes, and what fetch, clean and split say of them."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class Dataset:
     @property
     def is_cleaned(self) -> bool:
         """Whether `clean` was run."""
-        return self.table in (csv_boxes.CLEANED, csv_boxes.SPLIT)
+        return _is_cleaned(self.root, self.table)
 
     @property
     def is_split(self) -> bool:
@@ -133,16 +134,22 @@ def read(root: Path) -> Dataset:
     pictures, repairs = _checked(root, source.raw)
     told: dict[str, Any] = {} if table else {"warnings": source.warnings}
     before = source.raw
-    if table in (csv_boxes.CLEANED, csv_boxes.SPLIT):
+    if _is_cleaned(root, table):
         before = _before(root, csv_boxes.CLEANED)
         told = _cleaning(root)
     if table == csv_boxes.SPLIT:
         unsplit = _before(root, csv_boxes.SPLIT)
         told["unsplit"] = Counter(box.name for image in unsplit.images for box in image.boxes)
         told["split_facts"] = _json(root / SPLIT_FACTS)
-    counts = len({image.path for image in before.images}), sum(len(image.boxes) for image in before.images)
-    outcomes = _outcomes(root / MANIFEST)
+    outcomes, counts = _outcomes(root / MANIFEST), _counts(before, told.get("summary", {}))
     return Dataset(root, source.layout, table, pictures, repairs, counts, _by_label(before), outcomes, **told)
+
+
+def _counts(before: RawDataset, summary: Mapping[str, Any]) -> tuple[int, int]:
+    """Images and boxes before cleaning, as clean counted them where it did."""
+    counted = summary.get("before", {})
+    images_there, boxes_there = len({image.path for image in before.images}), sum(len(i.boxes) for i in before.images)
+    return counted.get("images", images_there), counted.get("boxes", boxes_there)
 
 
 def _checked(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[Repair, ...]]:
@@ -168,6 +175,11 @@ def _size(path: Path) -> tuple[int, int] | images.ImageFault:
         return fault
 
 
+def _is_cleaned(root: Path, table: str | None) -> bool:
+    """A split is made of cleaned.csv where that is there."""
+    return table == csv_boxes.CLEANED or (table == csv_boxes.SPLIT and is_file(root / csv_boxes.CLEANED))
+
+
 def _before(root: Path, step: str) -> RawDataset:
     """What a step was made from; nothing, if that is gone."""
     try:
@@ -185,11 +197,12 @@ def _by_label(raw: RawDataset) -> dict[str, list[tuple[Path, Box]]]:
 
 
 def _cleaning(root: Path) -> dict[str, Any]:
+    labels = [row for row in _rows(root / LABELS, ("label", "class")) if row.get("reason") != label_table.GONE]
     groups: dict[str, list[tuple[str, float | None]]] = defaultdict(list)
     for row in _rows(root / NEAR, ("image", "group")):
         groups[row["group"]].append((row["image"], _number(row.get("distance", ""))))
     return {
-        "labels": tuple(map(_label, _rows(root / LABELS, ("label", "class")))),
+        "labels": tuple(map(_label, labels)),
         "findings": _findings(root / FINDINGS),
         "groups": groups,
         "summary": _json(root / SUMMARY),
@@ -272,6 +285,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -9,6 +9,7 @@ from platform import page
 from platform.curation.album import Album, Cut
 from platform.curation.dataset_data import Dataset
 from platform.curation.findings import Action, Finding
+from platform.curation.grouping import is_merged
 from platform.curation.shown import counted, visible
 from platform.data.files import inside, is_file
 
@@ -22,7 +23,7 @@ Group = list[tuple[str, float | None]]  # images that are nearly the same, with 
 
 def merges(data: Dataset) -> dict[str, Any]:
     """Which spellings became which class, and why."""
-    merged = [each for each in data.labels if each.name and each.label != each.name]
+    merged = [each for each in data.labels if is_merged(each.label, each.name, each.reason)]
     order = {name: place for place, name in enumerate(data.seen)}
     merged.sort(key=lambda each: (order.get(each.name, len(order)), each.name, -each.boxes, each.label))
     reasons = Counter(visible(each.reason) for each in merged)

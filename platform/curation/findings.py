@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from platform.curation.label_table import cell
 from platform.data import sheets
 from platform.data.annotations import Box, RawBox
 
@@ -87,6 +88,6 @@ def write(file: Path, findings: Iterable[Finding]) -> None:
 
 
 def _row(finding: Finding) -> dict[str, object]:
-    told = finding._asdict()
+    told = finding._asdict() | {name: cell(getattr(finding, name)) for name in ("detail", "image", "label", "where")}
     corners = dict(zip(CORNERS, told.pop("box") or (), strict=False))
     return told | corners | {"action": str(finding.action)}

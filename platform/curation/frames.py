@@ -49,16 +49,19 @@ class Reading(NamedTuple):
     boxes: tuple[Box, ...]
 
 
-def read(boxes: Sequence[Box], frame: Frame) -> Reading | None:
-    """How the boxes of an image are to be read; None for as they stand.
+def read(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
+    """How the boxes of an image are to be read: at most one repair, then what a person is asked; [] for as they stand.
 
     Args:
         boxes: Finite ones, of some area.
         frame: Of their image.
     """
     if not boxes:
-        return None
-    return _relative(boxes, frame) or _other_size(boxes, frame) or _turned(boxes, frame)
+        return []
+    scaled = _relative(boxes, frame) or _other_size(boxes, frame)
+    if scaled and scaled.action == Action.REPAIRED:
+        return [scaled, *_maybe_turned(scaled.boxes, frame)]
+    return [scaled] if scaled else _turned(boxes, frame)
 
 
 def upright(box: Box, orientation: int, width: int, height: int) -> Box:
@@ -103,18 +106,37 @@ def _other_size(boxes: Sequence[Box], frame: Frame) -> Reading | None:
     return Reading(OTHER_SIZE, Action.ASK, f"{sizes}; kept as drawn", tuple(boxes))
 
 
-def _turned(boxes: Sequence[Box], frame: Frame) -> Reading | None:
-    if frame.orientation not in _TURNS or frame.orientation == _UPRIGHT:
-        return None
+def _turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
+    if not _can_be_turned(frame):
+        return []
     size, stored = (frame.width, frame.height), _stored(frame)
     sloppy = _SLOPPY * max(size)
-    if _over(boxes, *stored) > sloppy or (frame.declared == size and size != stored):
-        return None
-    detail = f"EXIF orientation {frame.orientation}"
-    if _over(boxes, *size) > sloppy:
+    if frame.pixels and _over(boxes, *stored) > sloppy:
+        return []
+    if frame.pixels and _over(boxes, *size) > sloppy:
         turned = tuple(upright(box, frame.orientation, *size) for box in boxes)
-        return Reading(TURNED, Action.REPAIRED, f"{detail}: they fit that alone", turned)
-    return Reading(MAYBE_TURNED, Action.ASK, f"{detail}; taken as upright", tuple(boxes))
+        return [Reading(TURNED, Action.REPAIRED, f"EXIF orientation {frame.orientation}: they fit that alone", turned)]
+    return _maybe_turned(boxes, frame)
+
+
+def _maybe_turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
+    """Shares of a picture fit it both ways, and so do boxes that were scaled with it."""
+    if not _can_be_turned(frame):
+        return []
+    return [Reading(MAYBE_TURNED, Action.ASK, f"EXIF orientation {frame.orientation}; taken as upright", tuple(boxes))]
+
+
+def _can_be_turned(frame: Frame) -> bool:
+    """Whether there is another way to look at the picture, and the annotation does not say which one was meant."""
+    if frame.orientation not in _TURNS or frame.orientation == _UPRIGHT:
+        return False
+    if frame.declared is None or min(frame.declared) <= 0:
+        return True
+    return not _same_shape(frame.declared, (frame.width, frame.height)) or _same_shape(frame.declared, _stored(frame))
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= _SAME_ASPECT
 
 
 def _stored(frame: Frame) -> tuple[int, int]:

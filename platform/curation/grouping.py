@@ -45,6 +45,11 @@ class Verdict(NamedTuple):
     suggestion_score: float | None = None
 
 
+def is_merged(label: str, cls: str | None, reason: str) -> bool:
+    """Whether a label was given the class of another one, by rule or by decision."""
+    return bool(cls) and cls != label and reason not in (OWN, SAYS_NOTHING)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How like labels must be.

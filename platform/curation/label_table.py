@@ -23,6 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 DECISION_COLUMNS, ALIAS_COLUMNS = ("label", "decision"), ("alias", "class")
 
+GONE = "no longer there"  # a reason: of a label that was decided about
 _CELL = 1000  # characters of a label that are written: a spreadsheet's cell holds 32,767
 _DASHES = ("-", "–", "—", "−")  # what spreadsheets make of a minus  # noqa: RUF001
 _TOLD = 3  # examples in a fault
@@ -35,11 +36,18 @@ class Decisions(NamedTuple):
 
     Attributes:
         of: Class by raw label; None leaves its boxes out.
-        gone: Labels that were decided and are no longer there, as the table has them.
+        gone: The same by labels that are no longer there, as the table has them.
     """
 
     of: dict[str, str | None]
-    gone: tuple[str, ...]
+    gone: dict[str, str | None]
+
+    def shown(self) -> dict[str, str | None]:
+        """All, by label as the table has it."""
+        return {cell(label): cls for label, cls in self.of.items()} | self.gone
+
+
+NO_DECISIONS = Decisions({}, {})
 
 
 def write(
@@ -47,7 +55,7 @@ def write(
     verdicts: Iterable[Verdict],
     boxes: Mapping[str, int],
     images: Mapping[str, int],
-    decisions: Mapping[str, str | None] | None = None,
+    decisions: Decisions = NO_DECISIONS,
 ) -> None:
     """Writes a line for each label, whole or not at all.
 
@@ -56,17 +64,18 @@ def write(
         verdicts: Of `grouping.group`.
         boxes: How many each raw label has.
         images: On how many it is.
-        decisions: That were applied: they stay in their column, so that the table can be edited further.
+        decisions: That were given: they stay in their column, so that the table can be edited further.
     """
-    known = decisions or {}
-    rows = (
+    rows = [
         verdict._asdict()
         | {"label": cell(verdict.label), "boxes": boxes.get(verdict.label, 0), "images": images.get(verdict.label, 0)}
-        | {"class": verdict.cls, "matched": cell(verdict.matched), "decision": known.get(verdict.label, "") or ""}
-        | ({"decision": DROP} if verdict.label in known and known[verdict.label] is None else {})
+        | {"class": verdict.cls, "matched": cell(verdict.matched)}
         for verdict in verdicts
-    )
-    sheets.write(file, COLUMNS, ({column: row[column] for column in COLUMNS} for row in rows))
+    ]
+    rows += [{"label": label, "boxes": 0, "images": 0, "reason": GONE} for label in sorted(decisions.gone)]
+    decided = {label: DROP if cls is None else cls for label, cls in decisions.shown().items()}
+    told = (row | {"decision": decided.get(str(row["label"]))} for row in rows)
+    sheets.write(file, COLUMNS, ({column: row.get(column) for column in COLUMNS} for row in told))
 
 
 def read_decisions(file: Path, labels: Collection[str]) -> Decisions:
@@ -85,7 +94,8 @@ def read_decisions(file: Path, labels: Collection[str]) -> Decisions:
     raise_if_any(_one_class_each(option, decided, "label"))
     classes = {shown: None if cls == DROP else cls for shown, (cls,) in decided.items()}
     of = {label: classes[cell(label)] for label in labels if cell(label) in classes}
-    return Decisions(of, tuple(sorted(classes.keys() - {cell(label) for label in labels})))
+    there = {cell(label) for label in labels}
+    return Decisions(of, {shown: cls for shown, cls in classes.items() if shown not in there})
 
 
 def read_aliases(file: Path) -> dict[str, str]:

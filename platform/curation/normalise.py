@@ -24,8 +24,10 @@ _STYLES = "\ufe0e\ufe0f"  # of emoji: drawn or written
 _SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\S)\s*\((?:r|tm|c)\)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=[a-z\u0370-\u03ff\u0400-\u052f])[\u0300-\u036f\u0483-\u0487]+")  # not those of other scripts
 _LATIN = re.compile(r"[\u00c0-\u02af\u1e00-\u1eff]")
-_LOOKALIKES = {ord(letter): latin for letter, latin in WORDS["lookalikes"]}
-_GREEK_CYRILLIC = re.compile(r"[\u0370-\u03ff\u0400-\u052f]")
+_TO_LATIN = {ord(letter): latin for letter, latin in WORDS["lookalikes"]}
+_TO_CYRILLIC = {ord(latin): letter for letter, latin in WORDS["lookalikes"] if letter >= "\u0400"}
+_LATIN_LETTER, _GREEK_CYRILLIC = re.compile("[A-Za-z]"), re.compile("[\u0370-\u03ff\u0400-\u052f]")
+_NOT_CYRILLIC = re.compile("[A-Za-z\u0370-\u03ff]")
 _WORD = re.compile(r"[\w\u0300-\u036f]+")
 _OPEN, _SHUT = re.escape(WORDS["open"]), re.escape(WORDS["shut"])
 _BRACKETS = re.compile(f"[{_OPEN}][^{_OPEN}{_SHUT}]*[{_SHUT}]")
@@ -109,13 +111,19 @@ def _mojibake(text: str) -> str:
     return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
 
 
-def _in_latin_words(text: str) -> str:
-    return text if text.isascii() else _WORD.sub(lambda word: _in_latin(word[0]), unicodedata.normalize("NFD", text))
+def _one_alphabet(text: str) -> str:
+    return text if text.isascii() else _WORD.sub(lambda word: _unmixed(word[0]), unicodedata.normalize("NFD", text))
 
 
-def _in_latin(word: str) -> str:
-    instead = word.translate(_LOOKALIKES)
-    return instead if re.search("[A-Za-z]", word) and not _GREEK_CYRILLIC.search(instead) else word
+def _unmixed(word: str) -> str:
+    latin, other = len(_LATIN_LETTER.findall(word)), len(_GREEK_CYRILLIC.findall(word))
+    if not latin or not other:
+        return word
+    in_latin, in_cyrillic = word.translate(_TO_LATIN), word.translate(_TO_CYRILLIC)
+    can_be_latin, can_be_cyrillic = not _GREEK_CYRILLIC.search(in_latin), not _NOT_CYRILLIC.search(in_cyrillic)
+    if can_be_latin and (latin >= other or not can_be_cyrillic):
+        return in_latin
+    return in_cyrillic if can_be_cyrillic else word
 
 
 def _accents(text: str) -> str:
@@ -149,7 +157,7 @@ TIDY = (
 RULES = (
     *TIDY,
     Rule("Unicode form", lambda text: unicodedata.normalize("NFKC", text)),
-    Rule("look-alike letters", _in_latin_words),
+    Rule("look-alike letters", _one_alphabet),
     Rule("case", str.casefold),
     Rule("accents", _accents),
     Rule("filler words", _ends(_LAST, WORDS["filler"], WORDS["filler_endings"], WORDS["filler_links"])),
@@ -188,6 +196,8 @@ def tidy(label: str) -> str:
 
 def difference(one: str, other: str, rules: Sequence[Rule] = RULES) -> str:
     """The last rule that two labels of the same key need to be the same; "blanks" if they are told apart by those."""
+    if one.split() == other.split():
+        return "blanks"
     for rule, left, right in zip(rules, steps(one, rules), steps(other, rules), strict=False):
         if left.split() == right.split():
             return rule.name

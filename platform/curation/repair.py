@@ -19,12 +19,12 @@ from platform.curation.looks import Look
 from platform.curation.overlaps import Placed, settle
 from platform.data import yolo
 from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
-from platform.data.files import printable
+from platform.data.files import is_utf8, printable
 from platform.data.layouts import Source
 from platform.data.splits import SPLITS
 
 EXACT, NEAR, NEAR_APART = "exact duplicate", "near duplicate", "near duplicates in different splits"
-SEVERAL_SPLITS = "image in several splits"
+SEVERAL_SPLITS, NOT_UTF8 = "image in several splits", "file name that is not UTF-8"
 DROPPED, NO_CLASS = "label dropped by decision", "label that names no class"
 CONFLICT = "two classes in one place"
 LEFT_EMPTY, LOST_SOME = "image left without its boxes", "image that lost some of its boxes"
@@ -94,6 +94,7 @@ def repair(
     """
     pictures = _pictures(root, source.raw, looks)
     findings = [*_unread(root, source.raw, pictures)]
+    pictures = _nameable(root, pictures, findings)
     pictures = _usable(pictures, least, findings)
     by_label = {verdict.label: verdict for verdict in verdicts}
     for picture in pictures:
@@ -139,6 +140,18 @@ def _unread(root: Path, raw: RawDataset, pictures: Sequence[Picture]) -> Iterato
         yield of_image(LEFT_EMPTY, Action.SET_ASIDE, name)
 
 
+def _nameable(root: Path, pictures: Iterable[Picture], findings: list[Finding]) -> list[Picture]:
+    """Without those that no table can name: it would name another file, or none."""
+    nameable = []
+    for picture in pictures:
+        if is_utf8(str(picture.path.relative_to(root))):
+            nameable.append(picture)
+        else:
+            detail = f"rename the file{_with(picture.written)}"
+            findings.append(of_image(NOT_UTF8, Action.SET_ASIDE, picture.name, printable(picture.where), detail))
+    return nameable
+
+
 def _usable(pictures: Iterable[Picture], least: int, findings: list[Finding]) -> list[Picture]:
     usable = []
     for picture in pictures:
@@ -159,11 +172,12 @@ def _place(
     for image in picture.raw:
         frame = Frame(seen.width, seen.height, seen.orientation, image.size, pixels)
         boxes = {raw: raw.box for raw in image.boxes if box_rules.countable(raw.box)}
-        reading = frames.read(list(boxes.values()), frame)
-        if reading and reading.action == Action.ASK:
-            findings.append(of_image(reading.kind, reading.action, picture.name, image.where, reading.detail))
-        elif reading:
-            boxes = dict(zip(boxes, reading.boxes, strict=True))
+        repaired = None
+        for reading in frames.read(list(boxes.values()), frame):
+            if reading.action == Action.ASK:
+                findings.append(of_image(reading.kind, reading.action, picture.name, image.where, reading.detail))
+            else:
+                repaired, boxes = reading, dict(zip(boxes, reading.boxes, strict=True))
         for raw in image.boxes:
             verdict = verdicts[raw.name]
             if verdict.cls is None:
@@ -171,8 +185,8 @@ def _place(
                 continue
             drawn = Drawn(boxes.get(raw, raw.box), seen.width, seen.height, limits)
             box, rules = box_rules.judged(drawn)
-            if reading and reading.action == Action.REPAIRED and raw in boxes:
-                findings.append(of_box(reading.kind, reading.action, picture.name, raw, reading.detail, box))
+            if repaired and raw in boxes and box is not None:
+                findings.append(of_box(repaired.kind, repaired.action, picture.name, raw, repaired.detail, box))
             findings += [of_box(rule.kind, rule.action, picture.name, raw, became=box) for rule in rules]
             if box is None:
                 picture.lost += 1

@@ -30,6 +30,7 @@ NEEDS = (
 _KEYS = ("images", "annotations", "categories")
 _READ = {"id", "name", "file_name", "width", "height", "image_id", "category_id", "bbox", "area", "iscrowd"}
 # What malformed entries raise when taken apart: bbox: 3, an id that is a list, a number of 400 digits, …
+_MOST_PIXELS = 10**9  # a side of more is no side
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
@@ -169,4 +170,6 @@ def _parse(file: Path) -> dict[str, Any]:
 
 def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
     width, height = entry.get("width"), entry.get("height")
-    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+    if not (isinstance(width, int) and isinstance(height, int)):
+        return None
+    return (width, height) if max(width, height) < _MOST_PIXELS else None

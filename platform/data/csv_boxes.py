@@ -16,8 +16,9 @@ from typing import Any
 
 from platform.data import sheets
 from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
-from platform.data.files import absolute, class_name, inside, is_file, place, printable, split_of
+from platform.data.files import absolute, class_name, inside, is_file, is_utf8, place, printable, split_of
 from platform.data.findings import Repair
+from platform.errors import Fault, InputError
 
 LAYOUT = "CSV"
 COLUMNS = ("image", "label", "x1", "y1", "x2", "y2", "split")
@@ -60,7 +61,7 @@ def read_table(root: Path, file: Path) -> RawDataset:
     """Reads one table; what cannot be used of it is told in the result's repairs."""
     root = absolute(root)
     try:
-        columns, rows = sheets.read(file)
+        columns, rows = sheets.numbered(file)
         if lacking := [name for name in _NEEDED if name not in columns]:
             raise ValueError(f"no columns {', '.join(lacking)}")
     except (OSError, ValueError) as error:
@@ -70,7 +71,7 @@ def read_table(root: Path, file: Path) -> RawDataset:
     boxes: defaultdict[tuple[Path, str | None], list[RawBox]] = defaultdict(list)
     find = cache(partial(_find, root))
     name = place(root, file)
-    for number, row in enumerate(rows, start=2):  # as a spreadsheet counts them
+    for number, row in rows:
         where = f"{name} row {number}"
         path = find(row["image"])
         if isinstance(path, Kind):
@@ -83,7 +84,8 @@ def read_table(root: Path, file: Path) -> RawDataset:
         except ValueError:
             repairs.append(Repair(_fault(row), printable(f"{where} {row['label']}"), image=path))
     whole = [replace(image, boxes=tuple(boxes[key])) for key, image in images.items()]
-    beyond = Counter(column for row in rows for column, cell in row.items() if column not in COLUMNS and cell.strip())
+    cells = (item for _, row in rows for item in row.items())
+    beyond = Counter(column for column, cell in cells if column not in COLUMNS and cell.strip())
     return RawDataset(tuple(_placed(whole, repairs)), tuple(repairs), beyond=beyond)
 
 
@@ -95,7 +97,15 @@ def write(file: Path, root: Path, images: Iterable[RawImage], more: Mapping[str,
         root: The folder that the images' paths are told from.
         images: With their boxes; one without has a line of its own.
         more: Further columns by name, each a mapping from an image's path; none if not given.
+
+    Raises:
+        InputError: An image has a name that no text file can hold.
     """
+    images = list(images)
+    names = [image.path.relative_to(root).as_posix() for image in images]
+    if wrong := [name for name in names if not is_utf8(name)]:
+        rule = "names of images must be UTF-8, to be written into a table"
+        raise InputError(Fault(rule, f"{len(wrong)}, {printable(wrong[0])}", "Rename them."))
     columns = [*COLUMNS, *(more or {})]
     sheets.write(file, columns, (row for image in images for row in _rows(image, root, more or {})))
 

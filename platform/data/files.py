@@ -104,6 +104,11 @@ def class_name(text: Any) -> str:
     raise ValueError("not a class name")
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a text file can hold a file's name; others are told by `printable`, and are no names any more."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
 def printable(value: object) -> str:
     """Returns text that any UTF-8 terminal, file or hash takes: annotations may hold lone surrogates."""
     return str(value).encode("utf-8", "replace").decode().strip()

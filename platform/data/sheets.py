@@ -52,17 +52,25 @@ def text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 def read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     """A table's columns, and its rows as texts by column: short rows filled with "", further cells dropped.
 
+    Rows of blanks are left out; `numbered` tells which row of the spreadsheet each is.
+
     Comma, semicolon or tab, whichever the first line has most of: spreadsheets save what their country is used to.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: It is no table, or not UTF-8.
     """
+    columns, rows = numbered(file)
+    return columns, [row for _, row in rows]
+
+
+def numbered(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The same as `read`, each row with its number as a spreadsheet counts, from 2."""
     columns, *lines = _lines(_text(file), strict=True) or [[]]
     columns = [name.strip().lower() for name in columns]
-    rows = ([_read(cell) for cell in line] for line in lines)
-    filled = ([*row, *[""] * (len(columns) - len(row))] for row in rows if any(cell.strip() for cell in row))
-    return columns, [dict(zip(columns, row, strict=False)) for row in filled]
+    rows = ((number, [*map(_read, line)]) for number, line in enumerate(lines, start=2))
+    filled = ((n, [*row, *[""] * (len(columns) - len(row))]) for n, row in rows if any(cell.strip() for cell in row))
+    return columns, [(number, dict(zip(columns, row, strict=False))) for number, row in filled]
 
 
 def columns(file: Path) -> list[str]:

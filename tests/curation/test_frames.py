@@ -45,9 +45,24 @@ def test_a_box_is_turned_as_pillow_turns_the_picture(orientation):
     ],
 )
 def test_the_frame_is_changed_only_where_one_answer_is_possible(boxes, frame, kind, action, mended):
-    reading = read(boxes, frame)
-    if kind is None:
-        assert reading is None
-        return
-    assert (reading.kind, reading.action) == (kind, action)
-    assert np.allclose(reading.boxes, mended)
+    readings = read(boxes, frame)
+    assert [(reading.kind, reading.action) for reading in readings] == ([(kind, action)] if kind else [])
+    assert all(np.allclose(reading.boxes, mended) for reading in readings)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "frame", "kinds"),
+    [
+        ([(0.1, 0.1, 0.5, 0.5)], Frame(*SIZE, 6, None, True), [RELATIVE, MAYBE_TURNED]),
+        ([(0.1, 0.1, 0.5, 0.5)], Frame(*SIZE, 6, SIZE, True), [RELATIVE]),  # made for the upright one, it says
+        ([(12, 20, 110, 50)], Frame(*SIZE, 3, (120, 200), True), [OTHER_SIZE, MAYBE_TURNED]),
+        ([(12, 20, 110, 50)], Frame(*SIZE, 6, (120, 200), True), [OTHER_SIZE]),  # of the upright one's shape alone
+        ([(70, 10, 90, 40)], Frame(*SIZE, 6, None, False), [MAYBE_TURNED]),  # YOLO's shares fit any picture
+        ([(10, 70, 40, 90)], Frame(*SIZE, 6, None, False), [MAYBE_TURNED]),
+    ],
+)
+def test_what_was_scaled_may_have_been_turned_besides(boxes, frame, kinds):
+    readings = read(boxes, frame)
+    assert [reading.kind for reading in readings] == kinds
+    assert readings[-1].boxes == readings[0].boxes
+    assert [reading.action for reading in readings[1:]] == [Action.ASK] * (len(kinds) - 1)

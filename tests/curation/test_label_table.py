@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform.curation.grouping import DROP, group
-from platform.curation.label_table import COLUMNS, cell, read_aliases, read_decisions, write
+from platform.curation.label_table import (
+    COLUMNS,
+    GONE,
+    NO_DECISIONS,
+    Decisions,
+    cell,
+    read_aliases,
+    read_decisions,
+    write,
+)  # fmt: skip
 from platform.data import sheets
 from platform.errors import InputError
 
@@ -21,8 +30,8 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("cleaning") / "labels.csv"
 
 
-def written(file, counts, decisions=None):
-    write(file, group(counts, decisions=decisions), counts, counts, decisions)
+def written(file, counts, decisions=NO_DECISIONS):
+    write(file, group(counts, decisions=decisions.of), counts, counts, decisions)
     return sheets.read(file)[1]
 
 
@@ -58,7 +67,7 @@ def test_no_cell_is_a_formula(file):
 def test_an_unedited_table_changes_nothing(file, counts):
     written(file, counts)
     decisions = read_decisions(file, counts)
-    assert decisions == ({}, ())
+    assert decisions == NO_DECISIONS
     assert group(counts, decisions=decisions.of) == group(counts)
 
 
@@ -69,18 +78,22 @@ def test_an_edited_table_gives_what_was_written(file, counts, cls, data):
     edit(file, dict.fromkeys(chosen, cls))
     decisions = read_decisions(file, counts)
     meant = {label for label in counts if cell(label) in chosen}
-    assert decisions == (dict.fromkeys(meant, None if cls == DROP else cls), ())
+    assert decisions == Decisions(dict.fromkeys(meant, None if cls == DROP else cls), {})
     found = by_label(group(counts, decisions=decisions.of))
     assert all(found[label] == decisions.of[label] for label in meant)
-    written(file, counts, decisions.of)
+    written(file, counts, decisions)
     assert read_decisions(file, counts) == decisions
 
 
-def test_decisions_about_labels_that_are_gone_are_told(file):
+def test_decisions_about_labels_that_are_gone_stay_for_when_they_are_back(file):
     written(file, COUNTS)
     edit(file, {"axis": "Axis Bank", "logo": "–"})
-    left = [label for label in COUNTS if label != "axis"]
-    assert read_decisions(file, left) == ({"logo": None}, ("axis",))
+    left = {label: count for label, count in COUNTS.items() if label != "axis"}
+    decisions = read_decisions(file, left)
+    assert decisions == Decisions({"logo": None}, {"axis": "Axis Bank"})
+    rows = written(file, left, decisions)
+    assert [(row["label"], row["decision"]) for row in rows if row["reason"] == GONE] == [("axis", "Axis Bank")]
+    assert read_decisions(file, COUNTS) == Decisions({"logo": None, "axis": "Axis Bank"}, {})
 
 
 def test_very_long_labels_are_told_apart(file):
