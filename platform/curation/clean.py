@@ -14,13 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from platform.curation import clean_view, findings, grouping, label_table, repair
+from platform.curation import clean_view, findings, frames, grouping, label_table, repair, steps
 from platform.curation.box_rules import Limits
 from platform.curation.duplicates import BITS, UNLIKE
 from platform.curation.findings import Action, Finding
 from platform.curation.grouping import Settings, Verdict
 from platform.curation.label_table import NO_DECISIONS, Decisions
-from platform.curation.looks import look
+from platform.curation.looks import Look, look
 from platform.curation.normalise import key
 from platform.curation.progress import progress
 from platform.curation.repair import Cleaned
@@ -34,6 +34,7 @@ FOLDER = "cleaning"
 LABELS, FINDINGS, NEAR, SUMMARY = "labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"
 NO_LABEL_LIKE, NO_SUCH_LABEL = "alias that no label is like", "decision about a label that is not there"
 
+_TOLD = 3  # kinds of findings, where nothing is left
 _LIBRARIES = ("pillow", "numpy", "scipy", "imagehash", "rapidfuzz", "anyascii", "ftfy")
 
 
@@ -70,10 +71,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console: Where to tell.
 
     Returns:
-        The exit code: 1 if the disk is full, say, or nothing is left to train on.
+        The exit code: 1 if the disk is full, say.
 
     Raises:
-        InputError: An option is wrong, a table cannot be read, the folder has no known layout or cannot be written.
+        InputError: An option is wrong, a table cannot be read, the folder has no known layout or cannot be written;
+            no box is left to train on, or boxes seem to be sides where corners should be. Nothing is written then.
     """
     asked = _asked(options)
     try:
@@ -83,17 +85,20 @@ def run(options: argparse.Namespace, console: Console) -> int:
         paths = sorted({image.path for image in asked.source.raw.images})
         with progress(console, "looked at", len(paths)) as advance:
             looks = look(asked.root, paths, lambda: advance(""))
+        raise_if_any(_convention_faults(asked.source, looks))
         with console.status("comparing images"):
             cleaned = repair.repair(asked.root, asked.source, looks, verdicts, asked.limits, asked.least)
         cleaned.findings.extend(_idle(asked, verdicts))
         summary = _summary(asked, verdicts, cleaned)
-        removed = _write(asked, verdicts, cleaned, summary)
+        _raise_if_nothing_is_left(cleaned)
+        with steps.under_way(asked.root, "clean"):
+            removed = _write(asked, verdicts, cleaned, summary)
     except OSError as error:
         what = f"{error.strerror or error}: {error.filename or asked.root}"
         console.print(f"Not cleaned: {what}. {csv_boxes.CLEANED} is as it was.", markup=False)
         return EXIT_INCOMPLETE
     clean_view.tell(console, options.dir, asked.source, summary, removed)
-    return 0 if any(image.boxes for image in cleaned.images) else EXIT_INCOMPLETE
+    return 0
 
 
 def _asked(options: argparse.Namespace) -> Asked:
@@ -121,7 +126,7 @@ def _asked(options: argparse.Namespace) -> Asked:
         decisions = _decisions(options.decisions, root, boxes)
     except InputError as error:
         faults += error.faults
-    raise_if_any([*faults, *_folder_faults(root)])
+    raise_if_any([*faults, *_folder_faults(root), *steps.faults(root, "fetch")])
     return Asked(root, source, boxes, aliases, decisions, settings, Limits(options.min_box, options.max_box),
                  options.min_image)  # fmt: skip
 
@@ -133,6 +138,32 @@ def _limit_faults(options: argparse.Namespace) -> list[Fault]:
         (0 < options.max_box <= 1, "--max-box must be a share of the image, above 0 and up to 1", options.max_box),
     )
     return [Fault(rule, f"{value:g}", "Give another.") for holds, rule, value in rules if not holds]
+
+
+def _convention_faults(source: Source, looks: Mapping[Path, Look]) -> list[Fault]:
+    """x, y, width and height read as two corners: their repair would be wrong boxes by the hundred."""
+    boxes = [(box.box, looks[image.path]) for image in source.raw.images for box in image.boxes]
+    inverted = frames.sides_not_corners([(box, seen.width, seen.height) for box, seen in boxes])
+    if source.layout != csv_boxes.LAYOUT or not inverted:
+        return []
+    rule = "boxes must be given by two corners, the second right of the first and below it"
+    value = f"{inverted:,} of {len(boxes):,} are not, and nearly all would fit as x, y, width, height"
+    return [Fault(rule, value, "Fetch again with --box xywh, or correct the table: x2 = x1 + width, y2 = y1 + height.")]
+
+
+def _raise_if_nothing_is_left(cleaned: Cleaned) -> None:
+    if any(image.boxes for image in cleaned.images):
+        return
+    kinds = findings.counted(cleaned.findings)
+    first = {each.kind: each for each in reversed(cleaned.findings)}
+    told = [f"{sum(kinds[kind].values())} x {kind} ({_first(first[kind])})" for kind in [*kinds][:_TOLD]]
+    rule, remedy = "a box must be left to train on", "Correct what is read, or allow more: see clean --help."
+    raise InputError(Fault(rule, f"none; found {'; '.join(told) or 'no box at all'}", remedy))
+
+
+def _first(finding: Finding) -> str:
+    parts = (finding.where or finding.image, finding.label, finding.detail)
+    return f"the first: {', '.join(part for part in parts if part)}"
 
 
 def _folder_faults(root: Path) -> list[Fault]:
@@ -181,8 +212,8 @@ def _idle(asked: Asked, verdicts: Sequence[Verdict]) -> list[Finding]:
     return [Finding(kind, Action.KEPT, label=label) for kind, labels in told for label in labels]
 
 
-def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary: Mapping[str, Any]) -> list[str]:
-    """Writes all tables, each whole or not at all; returns those of later steps that were removed."""
+def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary: Mapping[str, Any]) -> Sequence[str]:
+    """Writes all tables, each whole or not at all; returns what later steps had made, and was removed."""
     folder = asked.root / FOLDER
     boxes = {label: len(of) for label, of in asked.boxes.items()}
     images = {label: len({path for path, _ in of}) for label, of in asked.boxes.items()}
@@ -200,17 +231,14 @@ def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary:
     return _write_cleaned(asked.root, cleaned)
 
 
-def _write_cleaned(root: Path, cleaned: Cleaned) -> list[str]:
+def _write_cleaned(root: Path, cleaned: Cleaned) -> Sequence[str]:
     """Writes cleaned.csv if it is another than the one there; then what was made of that one goes."""
     fresh, file = root / FOLDER / csv_boxes.CLEANED, root / csv_boxes.CLEANED
     try:
         csv_boxes.write(fresh, root, cleaned.images)
         if file.is_file() and filecmp.cmp(fresh, file, shallow=False):
-            return []
-        later = csv_boxes.STEPS[csv_boxes.STEPS.index(csv_boxes.CLEANED) + 1 :]
-        removed = [name for name in later if (root / name).is_file()]
-        for name in removed:
-            (root / name).unlink()
+            return ()
+        removed = steps.remove_later(root, csv_boxes.CLEANED)
         fresh.replace(file)
         return removed
     finally:

@@ -32,10 +32,8 @@ def tell(console: Console, folder: Path, source: Source, summary: Mapping[str, A
     ):
         console.print(f"  {what:8}{change}", markup=False)
     if removed:
-        told = f"{', '.join(removed)} was made from an earlier {csv_boxes.CLEANED}, and is removed"
+        told = f"Made from an earlier {csv_boxes.CLEANED}, and removed: {', '.join(removed)}"
         console.print(told, style="yellow", markup=False)
-    if not after["boxes"]:
-        console.print("Nothing is left to train on.", style="red")
     _tell_next(console, folder, summary)
 
 

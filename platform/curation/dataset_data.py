@@ -11,6 +11,7 @@ from typing import Any
 
 from platform.curation import label_table
 from platform.curation.findings import CORNERS, Action, Finding, as_box
+from platform.curation.steps import SPLIT_FACTS
 from platform.data import csv_boxes, images, layouts, sheets
 from platform.data.annotations import Box, Kind, RawBox, RawDataset
 from platform.data.arrays import in_threads
@@ -19,7 +20,7 @@ from platform.data.files import absolute, is_file, place
 from platform.data.findings import Repair
 from platform.errors import Fault, InputError
 
-MANIFEST, CLEANING, SPLIT_FACTS = "manifest.jsonl", "cleaning", "split.json"
+MANIFEST, CLEANING = "manifest.jsonl", "cleaning"
 LABELS, FINDINGS, NEAR, SUMMARY = (f"{CLEANING}/{name}" for name in
                                    ("labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"))  # fmt: skip
 

@@ -100,7 +100,8 @@ def _headline(data: Dataset, merged: int, for_eye: int) -> list[dict[str, str]]:
     told.append(_figure("classes" if data.is_cleaned or not data.table else "labels", len(data.seen), typed))
     if data.outcomes:
         kept = sum(bool(line.get("image")) for line in data.outcomes)
-        told.append(_figure("addresses fetched", kept, f"of {len(data.outcomes):,} listed"))
+        listed = len({line["url"] for line in data.outcomes if line.get("url")})  # rows may have none, or one's again
+        told.append(_figure("addresses fetched", kept, f"of {listed:,} listed"))
     if data.is_cleaned:
         images, boxes = data.before
         boxes = max(0, boxes - data.boxes)

@@ -21,7 +21,7 @@ import aiohttp
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from platform.curation import download, fetch_view, fetched, pictures, request
+from platform.curation import download, fetch_view, fetched, pictures, request, steps
 from platform.curation.addresses import Gate
 from platform.curation.manifest import Manifest
 from platform.curation.outcomes import AGAIN, Failure, Outcome, Record
@@ -54,7 +54,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     code, reasons = EXIT_INCOMPLETE, list[str]()
     with _alone_in(asked.out):
         try:
-            code = _run(asked, listed, console)
+            with steps.under_way(asked.out, "fetch"):
+                code = _run(asked, listed, console)
         except* OSError as group:  # a full disk, a folder that may not be written, …
             reasons = [str(error) for error in _leaves(group)]
     for reason in dict.fromkeys(reasons):
@@ -77,7 +78,7 @@ def _run(asked: Request, listed: Scan, console: Console) -> int:
             console.print(f"{len(todo):,} asked in {time.monotonic() - began:.1f} s\n")
         written = fetched.write(asked.out, asked.listing, manifest.known, listed.splits)
         fetch_view.tell_result(console, asked.out, listed, manifest, written)
-        manifest.finish(asked.listing.rows())
+        fetch_view.tell_left(console, manifest.finish(asked.listing.rows()))
     if asked.listing.version() != version:
         console.print("The list was changed meanwhile: the same command asks what is new.", style="yellow")
     return 0 if any(manifest.known[url].image for url in listed.urls) else EXIT_INCOMPLETE

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from platform.curation import manifest
-from platform.curation.fetched import Fetched
+from platform.curation.fetched import BEFORE, Fetched
 from platform.curation.listing import Listing
 from platform.curation.manifest import Manifest
 from platform.curation.outcomes import BOUNDED, MAY_PASS, Outcome
@@ -31,7 +31,7 @@ def tell_list(console: Console, listing: Listing, scan: Scan) -> None:
         why = "nothing says so: --box" if columns.assumed else "as named"
         _line(console, f"Boxes are {_NUMBERS[columns.convention]} ({why})")
     for what in ("labels", "boxes"):
-        if not found[what]:
+        if not found[what] and not (boxes and listing.delimiter is None):  # objects may have their labels within
             _line(
                 console, f"No column of {what}: --{what.removesuffix('es').removesuffix('s')}-column names it", "yellow"
             )
@@ -90,8 +90,17 @@ def _tell_boxes(console: Console, written: Fetched) -> None:
         _line(console, f"{wrong}: should the numbers be x y width height, run it again with --box xywh", "yellow")
     if written.moved:
         _line(console, f"{written.moved:,} addresses give an image another split than the first: that counts", "yellow")
-    for name in written.removed:
-        _line(console, f"{name} was made from what changed now, and is removed", "yellow")
+    if written.before:
+        _line(console, f"{csv_boxes.FETCHED} is another now; what it was, with all corrections, is {BEFORE}", "yellow")
+    if written.removed:
+        _line(console, f"Made from what it was, and removed: {', '.join(written.removed)}", "yellow")
+
+
+def tell_left(console: Console, addresses: int) -> None:
+    """What an earlier list had that this one does not."""
+    if addresses:
+        told = f"{addresses:,} addresses of an earlier list are not in this one, so their boxes are not either"
+        _line(console, f"{told}; their lines are in {manifest.UNLISTED}", "yellow")
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

@@ -1,18 +1,19 @@
 """fetched.csv: a line for every box of the list whose image is there, made of the list and the manifest."""
 
 import filecmp
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platform.curation import steps
 from platform.curation.list_rows import Labelled
 from platform.curation.listing import Listing
 from platform.curation.manifest import Known
 from platform.data import csv_boxes, sheets
 from platform.data.annotations import Box
 
+BEFORE = "fetched.before.csv"
 COLUMNS = (*csv_boxes.COLUMNS, "row", "url")
 _CORNERS = csv_boxes.COLUMNS[2:6]
 
@@ -27,7 +28,8 @@ class Fetched:
         relative: Boxes that were given in shares of the image.
         inverted: Boxes whose second corner lies left of the first, or above it.
         moved: Images that the list has in several splits; the first counts.
-        removed: Tables of later steps that were made of another fetched.csv, and are gone.
+        before: Whether another fetched.csv was there: people may have corrected it, so it is kept as BEFORE.
+        removed: What later steps made of that one, and is gone.
     """
 
     lines: int = 0
@@ -35,6 +37,7 @@ class Fetched:
     relative: int = 0
     inverted: int = 0
     moved: int = 0
+    before: bool = False
     removed: tuple[str, ...] = ()
 
 
@@ -56,8 +59,11 @@ def write(root: Path, listing: Listing, known: Mapping[str, Known], splits: Mapp
     try:
         sheets.write(fresh, COLUMNS, _lines(listing, known, by_image, told))
         if not (file.is_file() and filecmp.cmp(fresh, file, shallow=False)):
-            os.replace(fresh, file)  # noqa: PTH105
-            told.removed = _remove_later(root)
+            told.before = file.is_file()
+            if told.before:
+                file.replace(root / BEFORE)
+            fresh.replace(file)
+            told.removed = steps.remove_later(root, csv_boxes.FETCHED)
     finally:
         fresh.unlink(missing_ok=True)
     return told
@@ -98,11 +104,3 @@ def _corners(labelled: Labelled, image: Known, told: Fetched) -> dict[str, float
 def _in_pixels(box: Box, image: Known) -> Box:
     x1, y1, x2, y2 = box
     return x1 * image.width, y1 * image.height, x2 * image.width, y2 * image.height
-
-
-def _remove_later(root: Path) -> tuple[str, ...]:
-    later = csv_boxes.STEPS[csv_boxes.STEPS.index(csv_boxes.FETCHED) + 1 :]
-    there = tuple(name for name in later if (root / name).is_file())
-    for name in there:
-        (root / name).unlink()
-    return there

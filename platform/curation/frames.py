@@ -3,6 +3,7 @@
 They are put into the upright picture where only one answer is possible; where there are two, a person is asked.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ MAYBE_TURNED = "boxes that fit upright and as stored"
 _MOST_RELATIVE = 2.0  # numbers up to here are no pixels of a box that anybody would draw
 _SAME_ASPECT = 0.01  # of width to height
 _SLOPPY = 0.02  # of a side, that boxes are drawn over the edge by hand
+
+_MANY_INVERTED, _MOST_SIDES = 0.2, 0.9  # shares of all boxes
 
 _UPRIGHT, _SIDEWAYS = 1, 5  # EXIF orientations; from 5 on width and height change places
 
@@ -62,6 +65,27 @@ def read(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
     if scaled and scaled.action == Action.REPAIRED:
         return [scaled, *_maybe_turned(scaled.boxes, frame)]
     return [scaled] if scaled else _turned(boxes, frame)
+
+
+def sides_not_corners(boxes: Sequence[tuple[Box, int, int]]) -> int:
+    """How many boxes have a second corner left of the first or above it, if all are more likely x, y, width, height.
+
+    Corners in any order are no fault: who drags a box upwards draws it so. Taken for sides, most of those would leave
+    the image.
+
+    Args:
+        boxes: Each with the width and height of its image.
+    """
+    finite = [(box, width, height) for box, width, height in boxes if width and all(map(math.isfinite, box))]
+    inverted = sum(x2 < x1 or y2 < y1 for (x1, y1, x2, y2), _, _ in finite)
+    as_sides = sum(_are_sides(*each) for each in finite)
+    return inverted if inverted > _MANY_INVERTED * len(finite) and as_sides >= _MOST_SIDES * len(finite) else 0
+
+
+def _are_sides(box: Box, width: int, height: int) -> bool:
+    x, y, wide, high = box
+    across, down = (1, 1) if max(map(abs, box)) <= _MOST_RELATIVE else (width, height)
+    return min(wide, high) > 0 and x + wide <= across * (1 + _SLOPPY) and y + high <= down * (1 + _SLOPPY)
 
 
 def upright(box: Box, orientation: int, width: int, height: int) -> Box:

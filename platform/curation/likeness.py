@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from platform.curation.names import Name, heard, scripts
+from platform.curation.names import Name, heard, scripts, undoubled
 from platform.curation.normalise import WORDS
 
 SPELLING, BRACKETS = "same spelling", "without the brackets"
@@ -42,6 +42,7 @@ SURE = {
     TYPING: 0.98,  # times the share of letters in common; the first letter must be the same
 }
 _LESS = 0.97  # times that, where it may be no error
+_UNSURE = 0.9  # at most, where a person has to say
 
 _COMMON, _SMALL = frozenset(WORDS["common"]), frozenset(WORDS["small"])
 _STAR = 16  # of many names equal in one way, the most frequent that the others are compared with
@@ -237,8 +238,22 @@ def _longer(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Lik
 
 def _mistyped(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
     for i, j in _near(names, least):
-        if names[i].sounds != names[j].sounds and (score := _typing(names[i], names[j])):
-            yield i, j, Like(score, TYPING)
+        if _sound_otherwise(names[i], names[j]) and (score := _typing(names[i], names[j])):
+            yield i, j, Like(min(score, _UNSURE) if _is_asked(names[i], names[j]) else score, TYPING)
+
+
+def _sound_otherwise(one: Name, other: Name) -> bool:
+    """Or are too short for a sound to count, and differ by a doubled letter."""
+    return one.sounds != other.sounds or (one.latin != other.latin and undoubled(one.latin) == undoubled(other.latin))
+
+
+def _is_asked(one: Name, other: Name) -> bool:
+    """Whether they may be two names on purpose: "b2b store", "b2c store"; short ones of one sound, "nike", "nikee"."""
+    return one.sounds == other.sounds or _digits(one) != _digits(other)
+
+
+def _digits(name: Name) -> str:
+    return "".join(filter(str.isdigit, name.letters))
 
 
 def _near(names: Sequence[Name], least: float) -> Iterator[tuple[int, int]]:

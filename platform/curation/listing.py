@@ -6,6 +6,7 @@ others with it: where somebody opened a quote and forgot to close it, the lines 
 
 import csv
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -213,12 +214,17 @@ def _fields(stream: TextIO, delimiter: str, width: int) -> Iterator[tuple[int, l
         fields = _next(rows, width)
         if fields is None and not lines.taken:
             return
-        if fields is None or (len(lines.taken) > 1 and len(fields) != width):
+        if fields is None or (len(lines.taken) > 1 and (len(fields) != width or _swallows(fields))):
             lines.give_back()
             fields = _alone(lines.taken[0], delimiter, width)
         if fields is None or any(field.strip() for field in fields):
             yield number, fields
         number += len(lines.taken)
+
+
+def _swallows(fields: Sequence[str]) -> bool:
+    """Whether a field holds another row's address: a quote was opened that nobody meant."""
+    return any(re.search(r"[\r\n].*\bhttps?://", field, re.DOTALL | re.IGNORECASE) for field in fields)
 
 
 def _alone(line: str, delimiter: str, width: int) -> list[str] | None:

@@ -82,8 +82,11 @@ class Manifest:
         with (self._root / NAME).open("rb") as lines:
             return json.loads(_line_at(lines, self.known[url].start))["detail"]
 
-    def finish(self, rows: Iterable[Row]) -> None:
+    def finish(self, rows: Iterable[Row]) -> int:
         """Puts the lines in the order of a list all of whose addresses are known; nothing can be written after it.
+
+        Returns:
+            How many addresses are known that the list does not have: their lines are kept in UNLISTED.
 
         Raises:
             OSError: The disk has no room; the file is as it was.
@@ -104,6 +107,7 @@ class Manifest:
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
+        return len(left)
 
     def close(self) -> None:
         """Ends the writing; what was written is on the disk, or with the system."""

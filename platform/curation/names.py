@@ -13,6 +13,7 @@ _SPELLINGS, _SOUNDS = ([pair.split("=") for pair in WORDS[table]] for table in (
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # Japanese mixes them within a word
 _COMMON = frozenset(WORDS["common"])
+_NUMBERS = re.compile(r"(?<![^\W\d_])\d+|\d+(?![^\W\d_])")  # not the digits within a word: "micr0soft"
 _DOUBLED = re.compile(r"(.)\1+")
 
 
@@ -27,7 +28,7 @@ class Name(NamedTuple):
         latin: The letters in Latin script.
         spelled: Of `latin`, those written for the same sound as one: "coca cola" and "Koka-Cola" are "kokakola".
         sounds: Of `latin`, those that other alphabets hold for the same as one, too: "コカ・コーラ" is "kokakora".
-        numbers: In order.
+        numbers: In order, but for digits between letters.
         scripts: Of the letters; Chinese and Japanese are one.
     """
 
@@ -58,7 +59,7 @@ def name(key: str, bare: str) -> Name:
         latin=in_latin,
         spelled=_spelled(in_latin),
         sounds=heard(key),
-        numbers=tuple(re.findall(r"\d+", key)),
+        numbers=tuple(_NUMBERS.findall(key)),
         scripts=scripts(key),
     )
 
@@ -79,7 +80,12 @@ def scripts(text: str) -> frozenset[str]:
 
 
 def _spelled(text: str) -> str:
-    return _DOUBLED.sub(r"\1", _replaced(text, _SPELLINGS))
+    return undoubled(_replaced(text, _SPELLINGS))
+
+
+def undoubled(text: str) -> str:
+    """The text with each letter once where it stands twice: "acmee" is "acme"."""
+    return _DOUBLED.sub(r"\1", text)
 
 
 def _replaced(text: str, table: list[list[str]]) -> str:

@@ -243,7 +243,7 @@ def _is_kept(picture: Picture, findings: list[Finding]) -> bool:
         findings.append(of_image(LEFT_EMPTY, Action.SET_ASIDE, picture.name, picture.where, f"{picture.written} boxes"))
         return False
     if picture.lost:
-        detail = f"{picture.lost} of {picture.written}"
+        detail = f"{picture.lost} of {picture.written} lost: what they showed counts as background"
         findings.append(of_image(LOST_SOME, Action.ASK, picture.name, picture.where, detail))
     return True
 

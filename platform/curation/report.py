@@ -6,14 +6,15 @@ from pathlib import Path
 from rich.console import Console
 
 from platform import page
-from platform.curation import dataset_data, dataset_page
+from platform.curation import dataset_data, dataset_page, steps
+from platform.curation.steps import PAGE
+from platform.data.files import absolute
 from platform.errors import Fault, InputError, file_faults, raise_if_any
-
-PAGE = "dataset.html"  # in the data set's folder
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Writes the page; the data set stays as it is."""
+    raise_if_any(steps.faults(absolute(options.dir), "fetch", "clean"))
     out = options.out or options.dir / PAGE
     if options.out:
         raise_if_any(file_faults("--out", str(out)))

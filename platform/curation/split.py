@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from platform.curation import rare, together
+from platform.curation import rare, steps, together
 from platform.curation.rare import OTHER
 from platform.curation.together import Item
 from platform.data import csv_boxes, layouts
@@ -21,7 +21,7 @@ from platform.data.layouts import Source
 from platform.data.splits import SPLITS, stratified_split
 from platform.errors import EXIT_INCOMPLETE, Fault, raise_if_any
 
-FACTS = "split.json"
+FACTS = steps.SPLIT_FACTS
 
 DROP = "drop"
 
@@ -55,7 +55,8 @@ class Made:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Writes split.csv and split.json; what they are made from is not changed."""
     root = absolute(options.dir)
-    raise_if_any([*_option_faults(options), *folder_faults(root, "DIR must be a folder with images and annotations")])
+    raise_if_any([*_option_faults(options), *folder_faults(root, "DIR must be a folder with images and annotations"),
+                  *steps.faults(root, "fetch", "clean")])  # fmt: skip
     source = layouts.read(root, before=csv_boxes.SPLIT)
     repairs = list(source.raw.repairs)
     try:
@@ -122,6 +123,7 @@ def _split_faults(made: Made) -> list[Fault]:
 
 def _write(made: Made, facts: Mapping[str, Any]) -> None:
     images = [replace(item.image, split=split) for split, items in made.splits.items() for item in items]
+    steps.remove_later(made.root, csv_boxes.SPLIT)
     partial = made.root / f".{FACTS}.partial"
     try:
         partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ because its lines cannot be used: then it is left out. The data sets that `platf
 tables, one for each step; the last step's is the one that counts.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ STEPS = (FETCHED, CLEANED, SPLIT)  # what platform.dataset writes, in this order
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 _NEEDED = COLUMNS[:-1]
+_POINT = re.compile(r"(?<=\d),(?=\d+\s*$)")  # the comma that spreadsheets write instead in half of the world
 
 
 def recognise(root: Path) -> bool:
@@ -140,7 +142,7 @@ def _split(text: str) -> str | None:
 def _boxes(row: Mapping[str, str], where: str) -> list[RawBox]:
     if not any(row[key].strip() for key in ("label", *_CORNERS)):
         return []
-    x1, y1, x2, y2 = (float(row[corner]) for corner in _CORNERS)
+    x1, y1, x2, y2 = (float(_POINT.sub(".", row[corner])) for corner in _CORNERS)
     return [RawBox((x1, y1, x2, y2), class_name(row["label"]), where)]
 
 

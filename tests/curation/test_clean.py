@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -167,11 +168,53 @@ def test_what_was_made_of_another_table_is_removed_and_told(root, capsys):
     assert run(root) == 0  # the same again: its split is still right
     assert (root / csv_boxes.SPLIT).exists()
     capsys.readouterr()
-    assert run(root, "--min-box", "45") == 1  # nothing is left
-    assert not (root / csv_boxes.SPLIT).exists()
+    (root / "dataset.html").touch()
+    assert run(root, "--min-box", "45") == 2  # nothing is left: nothing is written
+    assert "none; found" in " ".join(capsys.readouterr().err.split())
+    assert (root / csv_boxes.SPLIT).exists()
+    assert run(root, "--min-image", "73") == 2
+    file = decide(root, Lindgren="-")
+    assert run(root, "--decisions", str(file)) == 0
+    assert not any((root / name).exists() for name in (csv_boxes.SPLIT, "split.json", "dataset.html"))
     told = " ".join(capsys.readouterr().out.split())
-    assert "split.csv was made from an earlier cleaned.csv, and is removed" in told
-    assert "Nothing is left to train on" in told
+    assert "Made from an earlier cleaned.csv, and removed: split.csv, split.json, dataset.html" in told
+
+
+def test_where_a_step_was_stopped_the_next_one_says_so(root, capsys):
+    run(root)
+    (root / ".clean-unfinished").touch()
+    for command in ("split", "report"):
+        assert dataset.main([command, str(root)]) == 2
+        assert "clean must have come to its end" in capsys.readouterr().err
+    assert run(root) == 0
+    assert dataset.main(["split", str(root)]) == 0
+    (root / ".fetch-unfinished").touch()
+    assert run(root) == 2
+    assert "fetch must have come to its end" in capsys.readouterr().err
+
+
+def test_width_and_height_in_place_of_a_corner_are_not_repaired_into_something(root, capsys):
+    table = csv_boxes.read_table(root, root / csv_boxes.FETCHED)
+    sides = [RawBox((70.0, 40.0, 20.0, 30.0), box.name, "") for image in table.images for box in image.boxes]
+    drawn_upwards = [RawBox((90.0, 60.0, 50.0, 30.0), box.name, "") for box in sides]
+    for boxes, code in ((sides, 2), (drawn_upwards, 0)):
+        images = [replace(image, boxes=(box,)) for image, box in zip(table.images, boxes, strict=False)]
+        csv_boxes.write(root / csv_boxes.FETCHED, root, images)
+        assert run(root) == code
+        assert ("as x, y, width, height" in capsys.readouterr().err) == (code == 2)
+
+
+def test_a_name_that_no_table_can_hold_is_set_aside_and_not_another_file(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "data.yaml").write_text("names: [cola]\n")
+    for number, stem in enumerate(("fine", "caf?", os.fsdecode(b"caf\xe9"))):
+        photograph(number).save(tmp_path / "images" / f"{stem}.png")
+        (tmp_path / "labels" / f"{stem}.txt").write_text("" if stem == "caf?" else "0 0.5 0.5 0.3 0.3\n")
+    assert run(tmp_path) == 0
+    assert cleaned(tmp_path) == {"fine.png": ["cola"], "caf?.png": []}
+    (finding,) = dataset_data.read(tmp_path).findings
+    assert (finding.kind, finding.action) == (repair.NOT_UTF8, Action.SET_ASIDE)
 
 
 def test_of_copies_the_one_that_is_tested_on_stays_and_leaks_are_asked_about(root):

@@ -125,7 +125,7 @@ def test_what_was_stopped_goes_on_and_asks_nothing_twice(server, tmp_path, kille
         process.send_signal(killed_by)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == (130 if killed_by is signal.SIGINT else -9)
-    assert errors.decode() == ("Interrupted. " + dataset.KEPT + "\n" if killed_by is signal.SIGINT else "")
+    assert errors.decode() == ("Interrupted. " + dataset.INTERRUPTED + "\n" if killed_by is signal.SIGINT else "")
     done = set(outcomes(out))
     assert 20 < len(done) < 100
     with (out / "manifest.jsonl").open("a") as stream:
@@ -223,7 +223,10 @@ def test_tables_of_later_steps_go_when_what_they_were_made_of_changes(server, tm
     write_list(listing, urls, values=("Other", 1, 2, 3, 4))
     assert fetch(listing, out) == 0
     assert not any(file.exists() for file in later)
-    assert "split.csv was made from what changed now" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "fetched.csv is another now; what it was, with all corrections, is fetched.before.csv" in told
+    assert "removed: cleaned.csv, split.csv" in told
+    assert "Other" not in (out / "fetched.before.csv").read_text()
 
 
 def test_again_asks_what_may_have_passed_and_nothing_else(server, tmp_path):

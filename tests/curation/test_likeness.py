@@ -42,6 +42,9 @@ ASKED = [
     ("plural of one word", "Amigo", "Amigos"),
     ("typing error", "skateboard", "skateboarder"),
     ("typing error", "horse", "hose"),
+    ("typing error", "Microsoft", "Micr0soft"),
+    ("typing error", "Kentucky Fried4U Chicken", "Kentucky Fried2U Chicken"),
+    ("typing error", "Nike", "nikee"),
 ]
 NOT = [
     ("365 bank", "360 bank"),

@@ -180,6 +180,16 @@ def test_a_quote_that_was_not_closed_takes_nothing_with_it(file):
     ]
 
 
+def test_a_quote_closed_rows_later_takes_no_address_with_it(file):
+    text = 'url,label\nhttp://a,"Acme\nhttp://b,Nike\nhttp://c,Puma"\nhttp://d,Lidl\n'
+    assert [(row.url, row.boxes[0].label) for row in rows(file, text)] == [
+        ("http://a", "Acme"),
+        ("http://b", "Nike"),
+        ("http://c", 'Puma"'),
+        ("http://d", "Lidl"),
+    ]
+
+
 def test_a_row_with_more_fields_than_columns_is_not_guessed_at(file):
     [row] = rows(file, "url,label\nhttp://a,b,c\n")
     assert (row.url, row.faults) == (None, ("3 fields, the first line has 2",))

@@ -167,6 +167,22 @@ def test_a_broken_table_is_told_and_nothing_else_is_taken(table, content, why):
         detection.read(root, 0)
 
 
+def test_a_table_as_spreadsheets_of_half_the_world_save_it(tmp_path, save):
+    save(tmp_path / "a.png", 0)
+    text = "\ufefflabel;image;x1;y1;x2;y2\n\ncat;a.png;1,5;2;30,25;20\n;;;;;\ndog;a.png;1;x;3;4\n"
+    (tmp_path / "annotations.csv").write_text(text, encoding="utf-8")
+    raw = csv_boxes.read(tmp_path)
+    assert boxes(raw) == [("a.png", None, [("cat", 1.5, 2, 30.25, 20)])]
+    assert told(raw) == [(Kind.UNREADABLE_ENTRY, "annotations.csv row 5 dog")]
+
+
+def test_an_image_that_no_table_can_name_is_refused(tmp_path):
+    image = RawImage(tmp_path / "caf\udce9.png", (), None, "")
+    with pytest.raises(InputError, match="must be UTF-8"):
+        csv_boxes.write(tmp_path / "t.csv", tmp_path, [image])
+    assert not (tmp_path / "t.csv").exists()
+
+
 def test_numbers_of_no_value_are_read_and_told_later(table):
     raw = csv_boxes.read(table("a.png,cat,nan,2,inf,-inf"))
     assert [math.isfinite(number) for number in raw.images[0].boxes[0].box] == [False, True, False, False]

@@ -1,0 +1,42 @@
+"""What the steps leave in a data set's folder: marks of those that were stopped, and what is out of date."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from platform.data import csv_boxes
+from platform.errors import Fault
+
+PAGE, SPLIT_FACTS = "dataset.html", "split.json"  # made of the tables: out of date with any of them
+
+
+@contextlib.contextmanager
+def under_way(root: Path, step: str) -> Iterator[None]:
+    """Marks that a step is writing; the mark stays where it is stopped."""
+    mark = _mark(root, step)
+    mark.touch()
+    yield
+    mark.unlink(missing_ok=True)
+
+
+def faults(root: Path, *steps: str) -> list[Fault]:
+    """The steps before that were stopped: their tables may be of two runs, or of an earlier list."""
+    return [
+        Fault(f"{step} must have come to its end", f"it was stopped in {root}",
+              f"Run it again, or remove {_mark(root, step)} to take what is there.")
+        for step in steps
+        if _mark(root, step).exists()
+    ]  # fmt: skip
+
+
+def remove_later(root: Path, table: str) -> tuple[str, ...]:
+    """Removes what was made of a table that is another one now; returns the names."""
+    later = (*csv_boxes.STEPS[csv_boxes.STEPS.index(table) + 1 :], SPLIT_FACTS, PAGE)
+    there = tuple(name for name in later if (root / name).is_file())
+    for name in there:
+        (root / name).unlink()
+    return there
+
+
+def _mark(root: Path, step: str) -> Path:
+    return root / f".{step}-unfinished"
