@@ -158,7 +158,7 @@ def _raise_if_nothing_is_left(cleaned: Cleaned) -> None:
     first = {each.kind: each for each in reversed(cleaned.findings)}
     told = [f"{sum(kinds[kind].values())} x {kind} ({_first(first[kind])})" for kind in [*kinds][:_TOLD]]
     rule, remedy = "a box must be left to train on", "Correct what is read, or allow more: see clean --help."
-    raise InputError(Fault(rule, f"none; found {'; '.join(told) or 'no box at all'}", remedy))
+    raise InputError(Fault(rule, f"none, but {'; '.join(told) or 'nothing wrong either'}", remedy))
 
 
 def _first(finding: Finding) -> str:

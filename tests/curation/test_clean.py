@@ -170,7 +170,7 @@ def test_what_was_made_of_another_table_is_removed_and_told(root, capsys):
     capsys.readouterr()
     (root / "dataset.html").touch()
     assert run(root, "--min-box", "45") == 2  # nothing is left: nothing is written
-    assert "none; found" in " ".join(capsys.readouterr().err.split())
+    assert "none, but" in " ".join(capsys.readouterr().err.split())
     assert (root / csv_boxes.SPLIT).exists()
     assert run(root, "--min-image", "73") == 2
     file = decide(root, Lindgren="-")

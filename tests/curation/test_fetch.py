@@ -17,6 +17,7 @@ from filelock import FileLock
 from PIL import Image
 
 from platform import dataset
+from platform.curation import steps
 from platform.curation.outcomes import AGAIN, MAY_PASS, Outcome
 from platform.data import csv_boxes, sheets
 
@@ -128,10 +129,12 @@ def test_what_was_stopped_goes_on_and_asks_nothing_twice(server, tmp_path, kille
     assert errors.decode() == ("Interrupted. " + dataset.INTERRUPTED + "\n" if killed_by is signal.SIGINT else "")
     done = set(outcomes(out))
     assert 20 < len(done) < 100
+    assert steps.faults(out, "fetch")
     with (out / "manifest.jsonl").open("a") as stream:
         stream.write('{"url": "http://torn')
     server.delay = 0
     assert fetch(listing, out) == 0
+    assert not steps.faults(out, "fetch")
     assert outcomes(out) == {server.url(path): "fetched" if int(path[1:]) % 4 else "dead link" for path in server.pages}
     asked = {server.url(path): hits for path, hits in server.hits.items()}
     assert {asked[url] for url in done} == {1}
