@@ -209,7 +209,7 @@ def _plane(vectors: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
     axes, share = np.zeros((2, vectors.shape[1])), 1.0
     if len(vectors) >= _LEAST and vectors.shape[1] > 1 and np.any(scaler.var_):
         pca = PCA(2, random_state=0).fit(scaler.transform(vectors))
-        axes, share = pca.components_, float(pca.explained_variance_ratio_.sum())
+        axes, share = pca.components_, min(1.0, float(pca.explained_variance_ratio_.sum()))  # rounding
     else:
         np.fill_diagonal(axes, 1.0)  # nothing to choose from: the first dimensions as they are
     plane = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": axes}

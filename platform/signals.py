@@ -1,9 +1,10 @@
 """Ctrl-C and SIGTERM, heard alike, and not lost in libraries."""
 
+import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -42,6 +43,21 @@ def if_heard() -> None:
         raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """What fails after Ctrl-C was heard failed of it: some libraries make another error of what is raised in them.
+
+    Raises:
+        KeyboardInterrupt: In place of that error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _heard.is_set():
+            raise KeyboardInterrupt from error
+        raise
+
+
 def stop_on_sigterm() -> None:
     """What ends a process politely is heard as Ctrl-C is, also where a shell script made it deaf to that by "&"."""
 
@@ -65,7 +81,8 @@ def end_with(main: Callable[[], int], interrupted: str) -> NoReturn:
     """
     hear_ctrl_c()
     try:
-        code = main()
+        with as_ctrl_c():
+            code = main()
     except KeyboardInterrupt:
         print(f"Interrupted. {interrupted}", file=sys.stderr)
         code = EXIT_INTERRUPTED

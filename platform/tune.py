@@ -20,7 +20,7 @@ from platform import records
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
 from platform.options import as_typed, parser, request_of, resumed
 from platform.records import usual_uri
-from platform.signals import hear_ctrl_c, if_heard, stop_on_sigterm
+from platform.signals import as_ctrl_c, hear_ctrl_c, if_heard, stop_on_sigterm
 
 SERVE = "mlflow models serve -m {} --env-manager local --host 127.0.0.1 --port 5001"
 NOTHING_STARTED = "Interrupted before anything was started."
@@ -88,7 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     console.print()
     try:
-        result = study.run(plan, console, resume=options.resume)
+        with as_ctrl_c():
+            result = study.run(plan, console, resume=options.resume)
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT

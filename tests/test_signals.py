@@ -62,3 +62,29 @@ def test_what_is_swallowed_where_nothing_can_be_raised_is_heard_all_the_same(how
         process.send_signal(how)
         assert process.communicate(timeout=30)[1] == "Interrupted. All is kept.\n"
     assert process.returncode == 130
+
+
+TURNED = COMMAND.replace(
+    "    time.sleep(60)\n",
+    """    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ValueError("what a library made of it") from None
+""",
+)
+
+
+def test_another_error_that_a_library_makes_of_it_is_ctrl_c_all_the_same():
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{hears}\n{TURNED}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30)[1] == "Interrupted. All is kept.\n"
+        assert process.returncode == 130
+
+
+def test_an_error_of_its_own_stays_what_it_is():
+    failing = "from platform.signals import end_with\ndef main(): raise ValueError('mine')\nend_with(main, '')"
+    done = subprocess.run([sys.executable, "-c", failing], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "ValueError: mine" in done.stderr
