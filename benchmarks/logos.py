@@ -41,7 +41,7 @@ BOX_FAULTS = {"outside": 0.003, "partly outside": 0.01, "inverted": 0.01, "no ar
 LOST = {"dead link": 0.04, "not an image": 0.02, "timeout": 0.01, "forbidden address": 0.002}  # URLs, of the images
 SAME_FILE = "same file"  # one file, so it is no image of its own
 
-UPRIGHT, STORED_SIDEWAYS = 1, 6  # EXIF orientations; 6: to be turned a quarter clockwise
+STORED_SIDEWAYS = 6  # EXIF orientation: to be turned a quarter clockwise
 OWN_SPELLING = 0.6  # of the boxes that bear their class's name as it is
 
 

@@ -4,7 +4,6 @@ import argparse
 import filecmp
 import json
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     Raises:
         InputError: An option is wrong, a table cannot be read, the folder has no known layout or cannot be written;
-            no box is left to train on, or boxes seem to be sides where corners should be. Nothing is written then.
+            no box is left to train on, or boxes seem to be sides where corners should be. No table is written then.
     """
     asked = _asked(options)
     try:
@@ -142,9 +141,11 @@ def _limit_faults(options: argparse.Namespace) -> list[Fault]:
 
 def _convention_faults(source: Source, looks: Mapping[Path, Look]) -> list[Fault]:
     """x, y, width and height read as two corners: their repair would be wrong boxes by the hundred."""
+    if source.layout != csv_boxes.LAYOUT:
+        return []
     boxes = [(box.box, looks[image.path]) for image in source.raw.images for box in image.boxes]
     inverted = frames.sides_not_corners([(box, seen.width, seen.height) for box, seen in boxes])
-    if source.layout != csv_boxes.LAYOUT or not inverted:
+    if not inverted:
         return []
     rule = "boxes must be given by two corners, the second right of the first and below it"
     value = f"{inverted:,} of {len(boxes):,} are not, and nearly all would fit as x, y, width, height"
@@ -170,9 +171,7 @@ def _folder_faults(root: Path) -> list[Fault]:
     folder = root / FOLDER
     if folder.exists() and not folder.is_dir():
         return [Fault("clean writes to a folder of this name", f"{folder} is a file", "Move it away.")]
-    if not all(os.access(each, os.W_OK | os.X_OK) for each in (root, folder) if each.exists()):
-        return [Fault("DIR must be a folder that can be written to", str(root), "Allow writing to it.")]
-    return []
+    return steps.writing_faults(root, *([folder] if folder.exists() else []))
 
 
 def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Decisions:

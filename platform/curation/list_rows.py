@@ -95,6 +95,8 @@ def _boxes(record: Mapping[str, Any], columns: Columns, chosen: Chosen, faults: 
     if values and len(each) != len(values):
         faults.append(f"{len(each)} labels for {len(values)} boxes")
         values = []
+    if any(isinstance(label, (dict, list)) for label in each):
+        faults.append("a label that is no text")
     for label, value in zip(each, values or [None] * len(each), strict=True):
         yield from _labelled(_text(label), value, columns, chosen, faults)
 

@@ -57,6 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     root = absolute(options.dir)
     raise_if_any([*_option_faults(options), *folder_faults(root, "DIR must be a folder with images and annotations"),
                   *steps.faults(root, "fetch", "clean")])  # fmt: skip
+    raise_if_any(steps.writing_faults(root))
     source = layouts.read(root, before=csv_boxes.SPLIT)
     repairs = list(source.raw.repairs)
     try:

@@ -1,6 +1,7 @@
 """What the steps leave in a data set's folder: marks of those that were stopped, and what is out of date."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def faults(root: Path, *steps: str) -> list[Fault]:
         for step in steps
         if _mark(root, step).exists()
     ]  # fmt: skip
+
+
+def writing_faults(*folders: Path) -> list[Fault]:
+    """Where a step could not write its tables, before it works for nothing."""
+    shut = [folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
+    return [Fault("a step writes into the data set's folder", f"{each} is read-only", "Allow it.") for each in shut]
 
 
 def remove_later(root: Path, table: str) -> tuple[str, ...]:

@@ -141,6 +141,11 @@ def test_what_the_user_says_counts_for_more_than_names(file):
     assert rows(file, text, chosen)[0].url == "http://b"
 
 
+def test_a_label_that_is_no_text_is_told(file):
+    [row] = rows(file, '{"url": "u", "label": {"name": "a"}, "box": [1, 2, 30, 40]}')
+    assert (row.boxes, row.faults) == ((Labelled("", (1, 2, 30, 40)),), ("a label that is no text",))
+
+
 def test_a_bad_box_loses_neither_the_image_nor_the_others(file):
     [row] = rows(
         file, '{"url": "u", "boxes": [{"label": "a", "box": [1, 2, 3]}, {"label": "b", "box": [10, 20, 30, 40]}]}'
