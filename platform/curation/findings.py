@@ -21,7 +21,7 @@ class Action(StrEnum):
     REPAIRED = "repaired"
     SET_ASIDE = "set aside"  # not in cleaned.csv; the file and its annotation stay where they are
     KEPT = "kept"
-    ASK = "ask"  # kept as it was, and a person should look
+    ASK = "ask"  # a person should look; the detail says what stands until then
 
 
 class Finding(NamedTuple):
