@@ -25,13 +25,13 @@ import numpy as np
 import torch
 
 from benchmarks import timing
-from platform import fit as fitting
 from platform import task
-from platform.examples import Batch
-from platform.fit import Context
-from platform.plan import space_of
-from platform.prefix import stack
-from platform.reporters import ToFolder
+from platform.task import space_of
+from platform.training import fit as fitting
+from platform.training.context import Context
+from platform.training.examples import Batch
+from platform.training.frozen_prefix import stack
+from platform.training.reporters import ToFolder
 
 EPOCHS = 2  # of which the second is timed
 TEXTS, SCENES = "sentences", "detector"
@@ -73,7 +73,7 @@ def _rows(model: str, examples: int, repeats: int, scratch: Path) -> list[list[s
         settings = (*settings, f"backbone={_bert(scratch)}")
         sources = [_sentences(scratch, examples)]
     else:
-        from platform.data import scenes
+        from platform.data.embedded import scenes
 
         counts = {"train": examples, "val": 8, "test": 8}
         sources = [scenes.write(scratch / "scenes", seed=0, counts=counts, size=320)]
@@ -190,7 +190,7 @@ def _bert(scratch: Path) -> Path:
     """A folder with an encoder of BERT-base's size, random weights, and the starter's tokenizer."""
     from transformers import BertConfig, BertModel
 
-    from platform import text_encoders
+    from platform.models import text_encoders
 
     torch.manual_seed(0)
     folder = scratch / "bert"

@@ -27,9 +27,9 @@ def main() -> None:
         "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="as platform.tune's"
     )
     options, passed_on = p.parse_known_args()
-    from platform import plan, task
+    from platform import task
 
-    space, _ = plan.space_of(task.load(options.task), options.task, options.settings)  # the study tells the faults
+    space, _ = task.space_of(task.load(options.task), options.task, options.settings)  # the study tells the faults
     trials = str(1 + len(space.baseline_configs()))
     passed_on += [part for setting in options.settings for part in ("--set", setting)]
     results = []

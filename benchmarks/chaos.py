@@ -29,9 +29,9 @@ from typing import Any
 import psutil
 
 from benchmarks import timing
-from platform.checkpoints import Checkpoints
-from platform.cluster import keep_token_secret
-from platform.journal import Event, read
+from platform.cluster.ray_runtime import keep_token_secret
+from platform.storage.checkpoints import Checkpoints
+from platform.study.event_log import Event, read
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTAGE_S = 60

@@ -99,9 +99,11 @@ def _engine(trials: int, folder: Path) -> float:
 
     from rich.console import Console
 
-    from platform import cluster, study
-    from platform.plan import Plan, Request
+    from platform.cluster import ray_runtime
+    from platform.runner import run_study
+    from platform.runner.plan import Plan
     from platform.space import Space
+    from platform.study.request import Request
     from platform.task import Task
 
     start = {"lr": 1e-3, "a": 0.5, "b": 0.5, "depth": 3, "kind": "one", "batch": 32}
@@ -112,11 +114,11 @@ def _engine(trials: int, folder: Path) -> float:
     request.folder.mkdir()
     data = SimpleNamespace(name="none", fingerprint="0" * 64, findings=list, summary=dict, lines=dict)
     task = SimpleNamespace(train=train, INPUT="text", REQUIREMENTS=())
-    plan = Plan(request, cast(Task, task), space, data, cluster.resources(1, 0, None))  # type: ignore[arg-type]
-    cluster.connect(plan.resources)
+    plan = Plan(request, cast(Task, task), space, data, ray_runtime.resources(1, 0, None))  # type: ignore[arg-type]
+    ray_runtime.connect(plan.resources)
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()
-        found = study.search(plan, folder, Console(file=log, width=160))
+        found = run_study.search(plan, folder, Console(file=log, width=160))
         undelivered = found.close("FINISHED")
     if undelivered or len(found.records) != trials:
         raise SystemExit(f"{len(found.records)} trials, {undelivered} records not delivered")

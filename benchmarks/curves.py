@@ -27,8 +27,8 @@ from ray.tune.search.sample import Categorical, Integer, LogUniform
 from rich.console import Console
 
 from benchmarks import timing
-from platform.freezing import Freezing
 from platform.space import Space
+from platform.training.freezing import Freezing
 
 CURVES = Path(__file__).parent / "curves"
 
@@ -86,8 +86,10 @@ def main() -> None:
     upto = min(options.trials, drawn + options.piece)
     if drawn >= upto:
         raise SystemExit(f"{options.out} has all of its {drawn} points.")
-    from platform import cluster, study
-    from platform.plan import Request, make_plan
+    from platform.cluster import ray_runtime
+    from platform.runner import run_study
+    from platform.runner.plan import make_plan
+    from platform.study.request import Request
 
     uri = f"sqlite:///{options.storage.resolve()}/mlflow.db"
     data = tuple(str(Path(place).resolve()) for place in options.data)
@@ -104,8 +106,8 @@ def main() -> None:
     plan = replace(plan, space=replace(plan.space, start=points[0], baselines=others))
     prepared = plan.task.prepare(plan.space, plan.dataset, plan.request.cache).resolve()
     plan.request.folder.mkdir(parents=True)
-    cluster.connect(plan.resources)
-    found = study.search(plan, prepared, Console(width=160))
+    ray_runtime.connect(plan.resources)
+    found = run_study.search(plan, prepared, Console(width=160))
     found.close("FINISHED")
     space, trials = plan.space, list(found.ledger.trials.values())
     if left := [trial.id for trial in trials if trial.status not in ("finished", "failed")]:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import logos, timing
-from platform.curation import dataset_data
-from platform.curation.dataset_data import Dataset
-from platform.curation.findings import Finding
-from platform.curation.grouping import DROP
-from platform.curation.label_table import cell
-from platform.data import csv_boxes
-from platform.data.csv_boxes import CLEANED, FETCHED
+from platform.curation.cleaning.findings import Finding
+from platform.curation.labels.grouping import DROP
+from platform.curation.labels.label_table import cell
+from platform.curation.pages import dataset_data
+from platform.curation.pages.dataset_data import Dataset
+from platform.data.detection import csv_boxes
+from platform.data.detection.csv_boxes import CLEANED, FETCHED
 from platform.data.splits import SPLITS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from benchmarks import timing
-from platform.curation import duplicates
-from platform.curation.looks import Look, look
+from platform.curation.cleaning import duplicates
+from platform.curation.cleaning.looks import Look, look
 
 SIZE = (320, 240)
 STYLES = ("word", "badge", "letters", "frame", "sign", "photograph")

@@ -105,7 +105,7 @@ def _write(folder: Path, count: int) -> None:
     import torch
     from PIL import Image
 
-    from platform import encoders
+    from platform.models import encoders
 
     random = np.random.default_rng(0)
     colours = random.integers(60, 196, (CLASSES, 3))
@@ -125,11 +125,13 @@ def _study(folder: Path, options: argparse.Namespace, name: str) -> None:
     work, and nothing is left of earlier runs."""
     gc.disable()  # as the command does before it imports anything large
 
-    from platform import plan, tune
+    from platform import tune
+    from platform.runner import plan
+    from platform.study.request import Request
 
     shipped = plan.make_plan
 
-    def every_trial_to_its_end(request: plan.Request, resume: bool = False) -> plan.Plan:
+    def every_trial_to_its_end(request: Request, resume: bool = False) -> plan.Plan:
         made = shipped(request, resume)
         if made.request.store:
             shutil.rmtree(made.request.store, ignore_errors=True)
@@ -159,9 +161,10 @@ def _plain(folder: Path, options: argparse.Namespace) -> None:
     import torch.nn.functional as F
     from torch import nn
 
-    from platform import encoders, heads, schedules
-    from platform.data.image_arrays import open_arrays
-    from platform.examples import shuffled, steps
+    from platform.data.classification.arrays import open_arrays
+    from platform.models import encoders, heads
+    from platform.training import schedules
+    from platform.training.examples import shuffled, steps
 
     torch.set_num_threads(1)
     [pixels] = (folder / "studies" / ".cache").glob("images-*/224-of-224")

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.label_truth import DEVELOPED, Pair, Row, Truth, halves, in_letters, in_lower_case, read
-from platform.curation.grouping import DEFAULT, DROP, Settings, Verdict, group
-from platform.curation.likeness import SPELLING, SURE
-from platform.curation.names import name
-from platform.curation.normalise import RULES, Rule, bare, key
+from platform.curation.labels.grouping import DEFAULT, DROP, Settings, Verdict, group
+from platform.curation.labels.likeness import SPELLING, SURE
+from platform.curation.labels.names import name
+from platform.curation.labels.normalise import RULES, Rule, bare, key
 
 MERGE_AT = (0.97, 0.95, 0.92, 0.9, 0.86, 0.82)
 MERGED_ON = [kind for kind, sure in SURE.items() if sure >= DEFAULT.merge_at and kind != SPELLING]

@@ -25,8 +25,9 @@ from scipy import stats
 from sklearn.datasets import load_sample_images
 
 from benchmarks import studies, timing
-from platform.data import csv_boxes, ink
-from platform.data.annotations import RawBox, RawImage
+from platform.data.detection import csv_boxes
+from platform.data.detection.annotations import RawBox, RawImage
+from platform.data.embedded import ink
 
 LETTERS = "ABCDEFGHKLMNPRSTUVXYZabdefghkmnrty234579"  # without what Pillow's font draws like another
 PER_IMAGE = (1, 4)

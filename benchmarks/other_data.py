@@ -27,7 +27,7 @@ def main() -> None:
     p.add_argument("mnist", type=Path, nargs="?", help="the folder of the four idx .gz files")
     options = p.parse_args()
     if options.what == "objects":
-        from platform.data import scenes
+        from platform.data.embedded import scenes
 
         scenes.write_objects(options.folder, seed=7, counts=OBJECTS, size=64)
         return

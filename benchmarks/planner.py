@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import timing
-from platform import fit as fitting
 from platform import task
-from platform.fit import Context
-from platform.plan import space_of
-from platform.reporters import ToFolder
+from platform.task import space_of
+from platform.training import fit as fitting
+from platform.training.context import Context
+from platform.training.reporters import ToFolder
 
 CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "a stem alone, of an autoencoder": ("autoencoder", 10, ("freeze_depth=1", "pretrain_epochs=0", "unfreeze=never")),

@@ -101,9 +101,11 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
     from ray import tune
     from rich.console import Console
 
-    from platform import cluster, study
-    from platform.plan import Plan, Request
+    from platform.cluster import ray_runtime
+    from platform.runner import run_study
+    from platform.runner.plan import Plan
     from platform.space import Space
+    from platform.study.request import Request
     from platform.task import Task
 
     # The trials are all baselines: the same whatever the order in which they end.
@@ -123,13 +125,13 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
     request.folder.mkdir()
     data = SimpleNamespace(name="none", fingerprint="0" * 64, findings=list, summary=dict, lines=dict)
     task = SimpleNamespace(train=train, INPUT="text", REQUIREMENTS=())
-    plan = Plan(request, cast(Task, task), space, data, cluster.resources(1, 0, None))  # type: ignore[arg-type]
-    cluster.connect(plan.resources)
+    plan = Plan(request, cast(Task, task), space, data, ray_runtime.resources(1, 0, None))  # type: ignore[arg-type]
+    ray_runtime.connect(plan.resources)
     if not uri:
         _switch_off()
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()
-        found = study.search(plan, folder, Console(file=log, width=160))
+        found = run_study.search(plan, folder, Console(file=log, width=160))
         undelivered = found.close("FINISHED")
     seconds = time.perf_counter() - started
     if undelivered:
@@ -140,7 +142,7 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
 
 def _switch_off() -> None:
     """The journal is written, and goes nowhere."""
-    from platform.delivery import Delivery
+    from platform.tracking.delivery import Delivery
 
     Delivery.start = lambda self: None  # type: ignore[method-assign, assignment]
     Delivery.close = lambda self, timeout=0.0: 0  # type: ignore[method-assign, assignment]

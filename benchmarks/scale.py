@@ -124,12 +124,14 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     from ray.cluster_utils import Cluster
     from rich.console import Console
 
-    from platform import cluster, study
-    from platform import nodes as of_cluster
-    from platform.journal import Event
-    from platform.ledger import Ledger
-    from platform.plan import Plan, Request
+    from platform.cluster import nodes as of_cluster
+    from platform.cluster import ray_runtime
+    from platform.runner import run_study
+    from platform.runner.plan import Plan
     from platform.space import Space
+    from platform.study.event_log import Event
+    from platform.study.request import Request
+    from platform.study.trials import Ledger
     from platform.task import Task
 
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -144,7 +146,7 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     request.folder.mkdir()
     data = SimpleNamespace(name="none", fingerprint="0" * 64, findings=list, summary=dict, lines=dict)
     task = SimpleNamespace(train=train, INPUT="text", REQUIREMENTS=())
-    cluster.connect(cluster.resources())
+    ray_runtime.connect(ray_runtime.resources())
     plan = Plan(request, cast(Task, task), space, data, of_cluster.resources(1, 0.0))  # type: ignore[arg-type]
     if plan.resources.concurrent != SLOTS * nodes:
         raise SystemExit(f"{plan.resources.concurrent} slots, {SLOTS * nodes} expected")
@@ -166,7 +168,7 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     began = (time.perf_counter(), time.process_time())
     looked = began
     with (folder / "log.txt").open("w") as log:
-        found = study.search(plan, folder, Console(file=log, width=160))
+        found = run_study.search(plan, folder, Console(file=log, width=160))
         undelivered = found.close("FINISHED")
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
     done = sum(record["status"] == "finished" for record in found.records)

@@ -9,7 +9,7 @@ start is what its author knows, and propose freely in the space:
 
 random                  random points, each trained to its end
 stock                   Ray's OptunaSearch and ASHAScheduler as they ship, with the space's budget and first rung
-ours                    platform.search: what `platform.tune` decides with
+ours                    platform.search.controller: what `platform.tune` decides with
 ours, warm              the same after a study of another data set, of 30 trials, whose epochs are not counted
 ours, warm, same data   the same after a study of the same data
 """
@@ -32,12 +32,12 @@ import numpy as np
 from benchmarks import timing
 from benchmarks.curves import CURVES, Recorded
 from benchmarks.surrogate import Surrogate, random_point
-from platform.journal import Journal
-from platform.ledger import Ledger
-from platform.past import PastStudy
-from platform.search import Search
+from platform.search.controller import Search
+from platform.search.warm_start import choose
 from platform.space import Space
-from platform.warm_start import choose
+from platform.study.event_log import Journal
+from platform.study.past_studies import PastStudy
+from platform.study.trials import Ledger
 
 TOP = (0.01, 0.05)
 WORKERS = 2

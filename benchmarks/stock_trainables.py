@@ -20,8 +20,10 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from platform import schedules
-from platform.freezing import Freezing, Stage, parameter_groups
+from platform.models.stages import Stage
+from platform.training import schedules
+from platform.training.freezing import Freezing
+from platform.training.optimization import parameter_groups
 
 
 def train(config: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], task: str, data: str, metric: str) -> None:
@@ -33,8 +35,8 @@ def train(config: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], task: 
 
 def classifier(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
     """Images opened, resized and augmented as they are asked for."""
-    from platform import encoders
-    from platform.data.image_arrays import open_arrays
+    from platform.data.classification.arrays import open_arrays
+    from platform.models import encoders
     from trainables.classifier import Network, class_weights
 
     torch.manual_seed(0)
@@ -79,9 +81,9 @@ def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, met
     """Images opened, resized and augmented as they are asked for."""
     from torchmetrics.detection import MeanAveragePrecision
 
-    from platform import detectors
     from platform.data import images
-    from platform.data.detection_arrays import open_arrays
+    from platform.data.detection.arrays import open_arrays
+    from platform.models import detectors
     from trainables.detector import _augmentation, _build
 
     torch.manual_seed(0)
@@ -131,8 +133,8 @@ def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, met
 
 def autoencoder(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
     """Pretraining in the trial itself, then the head."""
-    from platform import augment
-    from platform.autoencoders import Autoencoder, BinaryClassifier
+    from platform.data import augment
+    from platform.models.autoencoders import Autoencoder, BinaryClassifier
     from trainables.autoencoder import _build, _open, first_labelled
 
     torch.manual_seed(0)
@@ -176,9 +178,9 @@ def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, me
     """Texts tokenized at the start of the trial."""
     from sklearn.metrics import f1_score
 
-    from platform import text_encoders
-    from platform.data.text_arrays import MISSING, open_arrays
-    from platform.multi_head import losses, weighted
+    from platform.data.text.arrays import MISSING, open_arrays
+    from platform.models import text_encoders
+    from platform.models.multi_head import losses, weighted
     from trainables.sentences import _build, _frozen_heads, _tokens_folder
 
     torch.manual_seed(0)

@@ -3,10 +3,10 @@
 python -m benchmarks.thaw                                   on the curves in benchmarks/curves
 python -m benchmarks.curves TASK --out FILE …               records others
 
-A search meets the recorded configurations in random order, two at a time, and cuts them as `platform.asha` decides,
-told of the thaws or not. How many epochs it trains until it first sees a score that only the best 10, 5 or 2 % of the
-configurations reach at their best, and how good its best is in the end; each seed is another order, the same for both
-sides.
+A search meets the recorded configurations in random order, two at a time, and prunes them as
+`platform.search.scheduler` decides, told of the thaws or not. How many epochs it trains until it first sees a score
+that only the best 10, 5 or 2 % of the configurations reach at their best, and how good its best is in the end; each
+seed is another order, the same for both sides.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from scipy import stats
 
 from benchmarks import timing
 from benchmarks.curves import CURVES, Recorded
-from platform.asha import Asha
+from platform.search.scheduler import Asha
 from platform.space import Space
 
 TOP = (0.10, 0.05, 0.02)

@@ -57,7 +57,7 @@ def main() -> None:
         return told["seconds"]
 
     def alone(processes: int) -> float:
-        from platform.cluster import MALLOC
+        from platform.cluster.ray_runtime import MALLOC
 
         command = [sys.executable, "-m", "benchmarks.two_at_a_time", "--alone", "--epochs", str(options.epochs)]
         with ThreadPoolExecutor(processes) as pool:
@@ -94,8 +94,10 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
 
     from rich.console import Console
 
-    from platform import cluster, study
-    from platform.plan import Request, make_plan
+    from platform.cluster import ray_runtime
+    from platform.runner import run_study
+    from platform.runner.plan import make_plan
+    from platform.study.request import Request
 
     os.environ["PYTHONPATH"] = str(ROOT)
     request = Request(
@@ -116,9 +118,9 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
     plan = replace(plan, space=replace(plan.space, baselines=rates))
     data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
     request.folder.mkdir(parents=True)
-    cluster.connect(plan.resources)
+    ray_runtime.connect(plan.resources)
     with (folder / "log.txt").open("w") as log:
-        found = study.search(plan, data, Console(file=log, width=160))
+        found = run_study.search(plan, data, Console(file=log, width=160))
     found.close("FINISHED")
     epochs = [event for event in found.ledger.events if event.kind == "epoch"]
     told = [(event.time_ms / 1000, event.data["trial_id"]) for event in epochs]
@@ -133,9 +135,11 @@ def _alone(options: argparse.Namespace) -> float:
     import time
     from dataclasses import asdict
 
-    from platform import fit, task
-    from platform.plan import space_of
-    from platform.reporters import ToFolder
+    from platform import task
+    from platform.task import space_of
+    from platform.training import fit
+    from platform.training.context import Context
+    from platform.training.reporters import ToFolder
 
     told: list[float] = []
 
@@ -150,7 +154,7 @@ def _alone(options: argparse.Namespace) -> float:
     with tempfile.TemporaryDirectory() as folder:
         data = module.prepare(space, module.read([], Path(folder), 0, space), Path(folder))
         trial = f"{folder}/trial"
-        context = fit.Context(TASK, str(data), 0, options.epochs, space.metric, space.mode, folder=trial)
+        context = Context(TASK, str(data), 0, options.epochs, space.metric, space.mode, folder=trial)
         module.train({**space.fixed, **space.start, "context": asdict(context)})
     return (told[-1] - told[0]) / (len(told) - 1)
 

@@ -102,8 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from rich.console import Console
 
-    from platform.errors import InputError
-    from platform.fault_view import print_error
+    from platform.errors import InputError, print_error
 
     console = Console(highlight=False, soft_wrap=True)
     try:

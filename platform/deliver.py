@@ -28,19 +28,19 @@ def main(arguments: list[str] | None = None) -> int:
     from filelock import Timeout
     from rich.console import Console
 
-    from platform import facts, journal
-    from platform.delivery import Delivery
-    from platform.errors import InputError, raise_if_any
-    from platform.fault_view import print_error
-    from platform.plan import JOURNAL, address_faults, busy, lock, read_request, studies_in
+    from platform.errors import InputError, print_error, raise_if_any
+    from platform.study import event_log, metadata
+    from platform.study.request import JOURNAL, busy, lock, read_request, studies_in
+    from platform.tracking.delivery import Delivery
+    from platform.tracking.mlflow_store import address_faults
 
     try:
         folder = studies_in(options.storage, options.study) / options.study
         raise_if_any(address_faults(options.tracking_uri or ""))
         request = read_request(folder)
         with lock(request).acquire(blocking=False):
-            events = journal.read(folder / JOURNAL)
-            study = facts.from_json(events[0].data["facts"])
+            events = event_log.read(folder / JOURNAL)
+            study = metadata.from_json(events[0].data["facts"])
             delivery = Delivery(replace(study, tracking_uri=options.tracking_uri or study.tracking_uri), events, folder)
             delivery.start()
             undelivered = delivery.close()

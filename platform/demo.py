@@ -17,12 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from platform import models
 from platform.errors import EXIT_BAD_INPUT
+from platform.serving import saved_models
 from platform.signals import end_with
 
 NEEDED = 6  # version of gradio
-LOCAL = ("127.0.0.1", "localhost")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("task", help="what the model was trained for")
-    models.add_options(p)
+    saved_models.add_options(p)
     p.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
                    help="where to listen (default 127.0.0.1: this machine alone). Whoever reaches another one can use "
                    "the model and see training examples: there is no password, and nothing is encrypted")  # fmt: skip
@@ -44,8 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from rich.console import Console
 
-    from platform.errors import InputError
-    from platform.fault_view import print_error
+    from platform.errors import InputError, print_error
 
     console = Console()
     with tempfile.TemporaryDirectory(prefix="platform-demo-") as scratch:
@@ -80,15 +78,15 @@ def open_page(options: argparse.Namespace, scratch: Path, console: Any) -> tuple
     task.check_name(options.task)
     module = task.load(options.task)
     set_environment(scratch)
-    from platform import demo_page
+    from platform.serving import demo_page
 
-    with models.found(options.task, options) as folder:
+    with saved_models.found(options.task, options) as folder:
         model = module.load(folder)
         known, missing = _map(module, model, folder, console)
         shown = demo_page.Shown(_name(folder, options.model), _facts(folder), _card(folder), known, missing)
     blocks = demo_page.page(module, model, shown, scratch)
     address = demo_page.serve(blocks, options.host, options.port, scratch)
-    if options.host not in LOCAL:
+    if options.host not in demo_page.LOCAL:
         console.print(
             "[yellow]Whoever reaches this machine at that port can use the model and see examples that it was trained "
             "on. There is no password, and nothing is encrypted.[/]"
@@ -101,7 +99,7 @@ def set_environment(scratch: Path) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "uploads")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     for key in ("no_proxy", "NO_PROXY"):  # it asks itself whether it is up
-        os.environ[key] = ",".join(filter(None, (os.environ.get(key), *LOCAL)))
+        os.environ[key] = ",".join(filter(None, (os.environ.get(key), "127.0.0.1", "localhost")))
 
 
 def _faults(options: argparse.Namespace) -> list:
@@ -136,8 +134,8 @@ def _is_mine(host: str) -> bool:
 
 def _map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]:
     """The model's embedding map, made now if it is missing and the data is still there; else None, and why."""
-    from platform import embedding_map
     from platform.errors import InputError
+    from platform.serving import embedding_map
 
     try:
         return embedding_map.read(folder), ""
@@ -155,7 +153,7 @@ def _map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]
 
 def _name(folder: Path, asked: str) -> str:
     """The study's name; of a model that lies in none, in MLflow say, what was asked for."""
-    from platform.plan import JOURNAL
+    from platform.study.request import JOURNAL
 
     folder = folder.resolve()
     return folder.parent.name if (folder.parent / JOURNAL).exists() else Path(asked).name or folder.name
@@ -163,8 +161,8 @@ def _name(folder: Path, asked: str) -> str:
 
 def _facts(folder: Path) -> str:
     """What a model is, and how it did on the test split, in a line."""
-    from platform.checkpoints import read_card
-    from platform.plan import RESULT
+    from platform.storage.checkpoints import read_card
+    from platform.study.request import RESULT
 
     card = read_card(folder)
     config = card.get("config", {})
@@ -180,7 +178,7 @@ def _facts(folder: Path) -> str:
 
 def _card(folder: Path) -> str:
     """The model card without what only machines read."""
-    from platform.model_card import FILE
+    from platform.runner.model_card import FILE
 
     if not (folder / FILE).exists():
         return ""

@@ -38,29 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from platform import head, jobs
+    from platform.cluster import head_node, jobs
 
-    head.use_token()
-    from platform import storage
-    from platform.fault_view import print_error
+    head_node.use_token()
+    from platform.errors import print_error
+    from platform.storage import filesystem
 
     console = Console()
     target = Path(options.to or f"from-cluster/{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     try:
-        there = head.read(options.cluster)
+        there = head_node.read(options.cluster)
         if not there.is_file:
             raise InputError(Fault("this needs the cluster's yaml", options.cluster, "Name the file."))
         busy = [] if options.force or options.keep else jobs.running(there)
         remedy = "Wait for it, or --stop it; --force ends the cluster all the same."
         raise_if_any(Fault("a cluster that is ended must be at rest", job, remedy) for job in busy)
-        folders = {str(storage.MIRRORS): target / "studies", MLFLOW: target / "mlflow"}
-        make = head.ray_command("exec", there.place, f"mkdir -p {' '.join(folders)}")
+        folders = {str(filesystem.MIRRORS): target / "studies", MLFLOW: target / "mlflow"}
+        make = head_node.ray_command("exec", there.place, f"mkdir -p {' '.join(folders)}")
         subprocess.run(make, stdout=subprocess.DEVNULL, check=False)
         faults: list[Fault] = []
         for source, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                head.bring(there, f"{source}/", folder)
+                head_node.bring(there, f"{source}/", folder)
             except InputError as error:
                 faults += error.faults
         faults += _unfinished(target / "studies", options.cluster)
@@ -79,19 +79,21 @@ def main(arguments: list[str] | None = None) -> int:
         artifacts = database.parent / "artifacts"
         ui = f"mlflow server --backend-store-uri sqlite:///{database} --artifacts-destination {artifacts}"
         console.print(f"MLflow's records: [bold]{ui}[/]", soft_wrap=True, highlight=False)
-    return 0 if options.keep else subprocess.run(head.ray_command("down", "-y", there.place), check=False).returncode
+    return (
+        0 if options.keep else subprocess.run(head_node.ray_command("down", "-y", there.place), check=False).returncode
+    )
 
 
 def _unfinished(folder: Path, yaml: str) -> list[Fault]:
     """What of the studies that were brought is not as it must be before its machine goes away."""
-    from platform import journal
-    from platform.plan import JOURNAL, RESULT
+    from platform.study import event_log
+    from platform.study.request import JOURNAL, RESULT
 
     faults = []
     for file in sorted(folder.rglob(JOURNAL)):
         name, result = file.parent.name, file.parent / RESULT
         try:
-            events = journal.read(file)
+            events = event_log.read(file)
             first, last = events[0], events[-1]
         except (InputError, IndexError) as error:
             faults.append(Fault("a study's journal must arrive whole", f"{name}: {error}", "Try again."))

@@ -11,10 +11,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from platform import models
 from platform.errors import EXIT_BAD_INPUT
-from platform.settings import absolute_paths
+from platform.serving import saved_models
 from platform.signals import end_with
+from platform.study.settings import absolute_paths
 
 PRETRAINED = "pretrained"
 LEAST = 10  # examples that a picture says something of
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
                    help="labelled data, as for platform.tune; without it and inputs: the embedded")  # fmt: skip
     p.add_argument("--split", default="val", choices=["train", "val", "test"], help="of the data (default val)")
     p.add_argument("--stage", help="after which to look (default: the last, as the head sees it)")
-    models.add_options(p, PRETRAINED, f", or {PRETRAINED}")
+    saved_models.add_options(p, PRETRAINED, f", or {PRETRAINED}")
     p.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
                    help="of the pretrained model: --set weights=FILE")  # fmt: skip
     p.add_argument("--most", type=int, default=2000, metavar="N", help="examples drawn, at most (default 2000)")
@@ -46,8 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from rich.console import Console
 
-    from platform.errors import InputError
-    from platform.fault_view import print_error
+    from platform.errors import InputError, print_error
 
     try:
         return _embed_inputs(options) if options.inputs else _draw_data(options)
@@ -59,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _embed_inputs(options: argparse.Namespace) -> int:
     import numpy as np
 
+    from platform.data.prediction_inputs import check_readable, pictures, texts
     from platform.errors import Fault, InputError
-    from platform.inputs import check_readable, pictures, texts
 
     faults = []
     if not (options.out or "").endswith(".npy") or not Path(options.out or "").resolve().parent.is_dir():
@@ -84,14 +83,14 @@ def _embed_inputs(options: argparse.Namespace) -> int:
 def _draw_data(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from platform import pictures
-    from platform.embeddings import project, silhouette
     from platform.errors import folder_faults, raise_if_any
-    from platform.plan import address_faults
-    from platform.recorder import record_pictures
-    from platform.records import usual_uri
-    from platform.storage import cache as cache_of
-    from platform.storage import local, resolved
+    from platform.evaluation import figures as pictures
+    from platform.evaluation.projection import project, silhouette
+    from platform.storage.filesystem import cache as cache_of
+    from platform.storage.filesystem import local, resolved
+    from platform.study.request import usual_uri
+    from platform.tracking.mlflow_recorder import record_pictures
+    from platform.tracking.mlflow_store import address_faults
 
     uri = options.tracking_uri or usual_uri()
     out = options.out or "embeddings"
@@ -129,7 +128,7 @@ def _model(options: argparse.Namespace) -> tuple:
     """The task's module, the model asked for, the stage to look after, and the space that gave a pretrained model."""
     from platform import task
     from platform.errors import Fault, InputError
-    from platform.plan import space_of
+    from platform.task import space_of
 
     task.check_name(options.task)
     module = task.load_embedder(options.task)
@@ -149,7 +148,7 @@ def _model(options: argparse.Namespace) -> tuple:
     if options.model == PRETRAINED:
         model = module.pretrained(config)
     else:
-        with models.found(options.task, options) as folder:
+        with saved_models.found(options.task, options) as folder:
             model = module.load(folder)
     stages = module.stage_names(model)
     stage = options.stage or stages[-1]

@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # What commands end with besides 0: not all that was asked for was done; it could not begin; it was interrupted.
 EXIT_INCOMPLETE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -35,6 +39,16 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)
+
+
+def print_error(console: "Console", error: InputError) -> None:
+    """Print all faults of an error at once, a line each."""
+    from rich.text import Text
+
+    count = len(error.faults)
+    console.print(f"[red]Cannot start: {count} {'fault' if count == 1 else 'faults'}.[/]")
+    for fault in error.faults:
+        console.print(Text(f"  · {fault}"), soft_wrap=True)
 
 
 def raise_if_any(faults: Iterable[Fault]) -> None:

@@ -36,8 +36,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from platform import models
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
+from platform.serving import saved_models
 from platform.signals import end_with, if_heard
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m platform.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("task", help="what the model was trained for")
-    models.add_options(p)
+    saved_models.add_options(p)
     p.add_argument("--out", required=True, metavar="FILE", help="the file to write, *.onnx")
     p.add_argument(
         "--check", nargs="+", metavar="INPUT", help=f"what to compare on, at most {MOST} (default: embedded examples)"
@@ -72,18 +72,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, console: Any) -> int:
-    from platform.errors import InputError, raise_if_any
-    from platform.fault_view import print_error
+    from platform.errors import InputError, print_error, raise_if_any
 
     out = Path(options.out)
     try:
         raise_if_any(_faults(out))
-        from platform import graphs, task
+        from platform import task
+        from platform.serving import onnx_export
 
         task.check_name(options.task)
         module = task.load_exporter(options.task)
         examples, known = _examples(module.INPUT, options.check)
-        with models.found(options.task, options) as folder:
+        with saved_models.found(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
             graph = module.onnx(module.load(folder))
     except InputError as error:
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace, console: Any) -> int:
         return EXIT_INCOMPLETE
     which = f"of {known} given" if options.check else "embedded; for your own: --check INPUT…"
     console.print(f"Examples compared: {len(examples)} {which}", markup=False)
-    size = sum(file.stat().st_size for file in (out, out.with_name(out.name + graphs.DATA)) if file.exists()) / 1e6
+    size = sum(file.stat().st_size for file in (out, out.with_name(out.name + onnx_export.DATA)) if file.exists()) / 1e6
     beside = "".join(f", with {out.stem}.{name}/ beside it" for name in graph.beside)
     print(f"{out}: {size:.1f} MB{beside}")
     return 0
@@ -102,31 +102,33 @@ def _run(options: argparse.Namespace, console: Any) -> int:
 
 def _written(graph: Any, task: str, examples: Sequence[Any], out: Path, console: Any) -> str:
     """Writes the file and what belongs beside it if it computes what the model does; else tells why not."""
-    from platform import graphs
+    from platform.serving import onnx_export
 
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.resolve().parent) as temporary:
         partial = Path(temporary) / out.name
         try:
-            graphs.write(graph, {"task": task, **graph.about}, examples, partial)
+            onnx_export.write(graph, {"task": task, **graph.about}, examples, partial)
         except OSError:
             raise
         except Exception as error:  # torch.onnx raises of all kinds, of Ctrl-C too
             if_heard()
             lines = str(error).strip().splitlines() or [""]
             return f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}."
-        compared = graphs.differences(graph, examples, partial)
+        compared = onnx_export.differences(graph, examples, partial)
         _tell(console, graph, compared)
         if not all(sum(count for count, _ in batches) for batches in compared.values()):
             return "Refused: nothing was found in these examples, so nothing was compared; --check takes others."
-        if not graphs.is_same(graph, compared):
-            return f"Refused: what onnxruntime computes differs from the model by more than {graphs.TOLERANCE:.0e}."
+        if not onnx_export.is_same(graph, compared):
+            return (
+                f"Refused: what onnxruntime computes differs from the model by more than {onnx_export.TOLERANCE:.0e}."
+            )
         for file in Path(temporary).iterdir():
             _replace(file, out.with_name(file.name))
     return ""
 
 
 def _tell(console: Any, graph: Any, compared: dict[str, list[tuple[int, float]]]) -> None:
-    from platform.graphs import agreeing
+    from platform.serving.onnx_export import agreeing
 
     for what, batches in compared.items():
         worst = max(difference for _, difference in batches)
@@ -144,26 +146,25 @@ def _examples(kind: str, names: Sequence[str] | None) -> tuple[list[Any], int]:
     Raises:
         InputError: One is missing or cannot be read.
     """
-    from platform import inputs
-    from platform.data import images
+    from platform.data import images, prediction_inputs
 
     if names and kind == "text":
-        lines = inputs.texts(names)
+        lines = prediction_inputs.texts(names)
         return lines[:MOST], len(lines)
     with tempfile.TemporaryDirectory() as folder:
         if kind == "text":
-            from platform.data import blurbs
+            from platform.data.embedded import blurbs
 
             blurbs.write(Path(folder) / "blurbs.csv", seed=0)
             with (Path(folder) / "blurbs.csv").open(encoding="utf-8", newline="") as file:
                 return [row["text"] for row in itertools.islice(csv.DictReader(file), EMBEDDED)], EMBEDDED
         if names is None:
-            from platform.data import scenes
+            from platform.data.embedded import scenes
 
             scenes.write(Path(folder) / "scenes", seed=0, counts={"test": EMBEDDED}, size=128)
             names = [folder]
-        files = inputs.pictures(names)
-        inputs.check_readable(files[:MOST])
+        files = prediction_inputs.pictures(names)
+        prediction_inputs.check_readable(files[:MOST])
         return [images.load(file) for file in files[:MOST]], len(files)
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platform import models
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
-from platform.rows import KINDS, writer
+from platform.serving import saved_models
+from platform.serving.prediction_rows import KINDS, writer
 from platform.signals import end_with
 
 TEXTS = 64  # sentences predicted at a time
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("task", help="what the model was trained for")
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders of pictures, or sentences")
-    models.add_options(p)
+    saved_models.add_options(p)
     p.add_argument("--to", metavar="FILE", help="where the predictions are written (default: standard output)")
     p.add_argument("--format", choices=KINDS, help="lines of JSON, or a table (default: by FILE's suffix, else jsonl)")
     p.add_argument("--out", default="predictions", metavar="DIR", help="where pictures go (default predictions)")
@@ -55,9 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from platform import checkpoints, inputs, task
-    from platform.errors import InputError, file_faults, folder_faults, raise_if_any
-    from platform.fault_view import print_error
+    from platform import task
+    from platform.data import prediction_inputs
+    from platform.errors import InputError, file_faults, folder_faults, print_error, raise_if_any
+    from platform.storage import checkpoints
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -66,9 +67,9 @@ def _run(options: argparse.Namespace) -> int:
         task.check_name(options.task)
         module = task.load(options.task)
         is_text = module.INPUT == "text"
-        asked: list = inputs.texts(options.inputs) if is_text else inputs.pictures(options.inputs)
+        asked: list = prediction_inputs.texts(options.inputs) if is_text else prediction_inputs.pictures(options.inputs)
         _spare(options.inputs if is_text else asked, options.to)
-        with models.found(options.task, options) as folder:
+        with saved_models.found(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
             card, model = checkpoints.read_card(folder), module.load(folder)
     except InputError as error:
@@ -134,7 +135,7 @@ def _predict_all(
 def _batches(asked: Sequence[Any], is_text: bool) -> Iterator[tuple[list[tuple[Any, Any]], list[tuple[Path, str]]]]:
     """Some inputs, each with what the model is given of it; and which could not be read, with the reason."""
     from platform.data.images import ImageFault
-    from platform.inputs import decoded
+    from platform.data.prediction_inputs import decoded
 
     if is_text:
         for first in range(0, len(asked), TEXTS):

@@ -39,7 +39,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
         InputError: There is no study, or its journal or its result is not as it was written.
         OSError: The disk did not take it.
     """
-    from platform import study_data, study_page
+    from platform.reporting import study_data, study_page
 
     page = out or folder / REPORT
     study_page.write(study_data.read(folder), page)
@@ -55,12 +55,17 @@ def record(folder: Path, page: Path) -> str:
     Raises:
         InputError: There is no study.
     """
-    from platform import facts, recorder
-    from platform.journal import first
-    from platform.plan import JOURNAL
+    from platform.study import metadata
+    from platform.study.event_log import first
+    from platform.study.request import JOURNAL
+    from platform.tracking import mlflow_recorder
 
     event = first(folder / JOURNAL)
-    return recorder.record_page(facts.from_json(event.data["facts"]), page) if event else "Not in MLflow: no journal"
+    return (
+        mlflow_recorder.record_page(metadata.from_json(event.data["facts"]), page)
+        if event
+        else "Not in MLflow: no journal"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,8 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser().error("name a study; with --compare, two or more")
     from rich.console import Console
 
-    from platform.errors import Fault, InputError
-    from platform.fault_view import print_error
+    from platform.errors import Fault, InputError, print_error
 
     console = Console(soft_wrap=True)
     try:
@@ -102,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _folder(storage: str, name: str) -> Path:
     """A study's folder on this machine."""
-    from platform.plan import read_request, studies_in
+    from platform.study.request import read_request, studies_in
 
     folder = studies_in(storage, name) / name
     read_request(folder)  # that there is one, and whose it is
@@ -110,7 +114,7 @@ def _folder(storage: str, name: str) -> Path:
 
 
 def _compare(folders: list[Path], out: Path) -> None:
-    from platform import compare_page, study_data
+    from platform.reporting import compare_page, study_data
 
     compare_page.write([study_data.read(folder) for folder in folders], out)
 
@@ -121,14 +125,14 @@ def _send(given: str, name: str, folder: Path, page: Path) -> str:
     Returns:
         "", or why it did not arrive.
     """
-    from platform import storage
+    from platform.storage import filesystem
 
-    place = storage.resolved(given)
-    if not storage.is_bucket(place) or page.parent != folder:
+    place = filesystem.resolved(given)
+    if not filesystem.is_bucket(place) or page.parent != folder:
         return ""
     try:
-        storage.send_file(page, f"{place}/{name}/{page.name}")
-        storage.send(folder / "figures" / "report", f"{place}/{name}/figures/report")
+        filesystem.send_file(page, f"{place}/{name}/{page.name}")
+        filesystem.send(folder / "figures" / "report", f"{place}/{name}/figures/report")
     except OSError as error:
         return f"Not in the bucket: {error}"
     return ""

@@ -127,8 +127,9 @@ class Task(Protocol):
     def predict(self, model: Any, inputs: "Sequence[Image] | Sequence[str]") -> Iterator[dict[str, Any]]:
         """A JSON-able prediction for each input, in order; pictures are RGB, as platform.data.images decodes them.
 
-        Values are plain, objects of these, or one list of objects, such as boxes; see platform.rows. A "note" tells
-        what of an input the model was not shown, "" where it was shown all.
+        Values are plain, objects of these, or one list of objects, such as boxes; see
+        platform.serving.prediction_rows. A "note" tells what of an input the model was not shown, "" where it was
+        shown all.
         """
 
     def answer(self, card: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,3 +234,21 @@ def load_embedder(name: str) -> Embedder:
 def space(name: str) -> "Space":
     """The task's search space."""
     return importlib.import_module(f"search_spaces.{name}").SPACE
+
+
+def space_of(module: Task, name: str, settings: Sequence[str], **budget: int) -> "tuple[Space, list[Fault]]":
+    """A task's space with settings, for as many stages as the backbone has; and what is wrong with the settings."""
+    from platform.space import DEPTH, split_setting
+
+    found, faults = space(name), list[Fault]()
+    try:
+        # Which backbone is settled first: the range of the freeze depth follows from it.
+        others = [setting for setting in settings if split_setting(setting)[0] != DEPTH]
+        found = found.of_depth(module.depth(found.override(others)))
+    except InputError as error:
+        faults += error.faults
+    try:
+        found = found.override(settings, **budget)
+    except InputError as error:
+        faults += [fault for fault in error.faults if fault not in faults]
+    return found, faults

@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from platform import records
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE, EXIT_INTERRUPTED
-from platform.options import as_typed, parser, request_of, resumed
-from platform.records import usual_uri
 from platform.signals import as_ctrl_c, hear_ctrl_c, if_heard, stop_on_sigterm
+from platform.study.options import as_typed, parser, request_of, resumed
+from platform.study.request import usual_uri
+from platform.tracking import mlflow_store
 
 SERVE = "mlflow models serve -m {} --env-manager local --host 127.0.0.1 --port 5001"
 NOTHING_STARTED = "Interrupted before anything was started."
@@ -45,14 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
         return _list(console)
     if options.cluster or options.follow or options.stop:
         return _on_cluster(options, console)
-    from platform import cluster
+    from platform.cluster import ray_runtime
 
-    cluster.quiet()
-    from platform import fit, replay, rollout, study, task
-    from platform.fault_view import print_error
-    from platform.plan import make_plan
-    from platform.records import set_environment
-    from platform.view import print_plan
+    ray_runtime.quiet()
+    from platform import task
+    from platform.errors import print_error
+    from platform.runner import cluster_setup, replay, run_study
+    from platform.runner.console import print_plan
+    from platform.runner.plan import make_plan
+    from platform.tracking.mlflow_store import set_environment
+    from platform.training import context
 
     faults = file_faults("--json", options.json) if options.json else []
     try:
@@ -66,20 +68,20 @@ def main(arguments: list[str] | None = None) -> int:
         if recorded:
             replay.check(plan, recorded)
         if_heard()
-        if (not options.dry_run or cluster.joins()) and not faults:
+        if (not options.dry_run or ray_runtime.joins()) and not faults:
             set_environment()
             os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # else added later, by the thread that delivers
-            cluster.connect(cluster.resources())
+            ray_runtime.connect(ray_runtime.resources())
             stop_on_sigterm()  # Ray's own would end the process with nothing said
-        if cluster.joins() and not faults:
-            plan = rollout.on_cluster(plan, console, wait=not options.dry_run)
+        if ray_runtime.joins() and not faults:
+            plan = cluster_setup.on_cluster(plan, console, wait=not options.dry_run)
         if_heard()
     except InputError as error:
         faults = [*error.faults, *faults]
     if faults:
         print_error(Console(stderr=True), InputError(*faults))
         return EXIT_BAD_INPUT
-    fit.spare_the_libraries()  # a Ctrl-C that falls into the half second of walking them would be lost
+    context.spare_the_libraries()  # a Ctrl-C that falls into the half second of walking them would be lost
     gc.enable()  # the imports are done
     title = f"{'Going on with' if options.resume else 'Study'} {request.name}"
     about = {**_describe(plan.dataset), **plan.warm_start.lines(), "frozen stages": _reuse(plan.request)}
@@ -89,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     console.print()
     try:
         with as_ctrl_c():
-            result = study.run(plan, console, resume=options.resume)
+            result = run_study.run(plan, console, resume=options.resume)
     except InputError as error:
         print_error(Console(stderr=True), error)
         return EXIT_BAD_INPUT
@@ -109,11 +111,10 @@ def _on_cluster(options, console) -> int:
     """Sends the study to a cluster, or looks after one there; returns the exit code."""
     from rich.console import Console
 
-    from platform import head, jobs
+    from platform.cluster import head_node, jobs
 
-    head.use_token()
-    from platform.errors import InputError
-    from platform.fault_view import print_error
+    head_node.use_token()
+    from platform.errors import InputError, print_error
 
     try:
         return jobs.command(options, console)
@@ -126,8 +127,9 @@ def _tell(console, request, result) -> int:
     """What came of a study, and what to type next; returns the exit code."""
     from rich.markup import escape
 
-    from platform.plan import JOURNAL, deliver_command, resume_command
-    from platform.view import print_result
+    from platform.runner.console import print_result
+    from platform.runner.plan import deliver_command, resume_command
+    from platform.study.request import JOURNAL
 
     if result.get("stopped"):
         console.print(f"[red]Stopped:[/] {escape(result['stopped'])}", soft_wrap=True)
@@ -157,10 +159,11 @@ def _tell(console, request, result) -> int:
 
 def _compared(console, request, recorded, tolerance: float) -> int:
     """Tells whether a replay came to the same; returns the exit code."""
-    from platform import journal, replay
-    from platform.plan import JOURNAL
+    from platform.runner import replay
+    from platform.study import event_log
+    from platform.study.request import JOURNAL
 
-    same, lines = replay.verdict(recorded, journal.read(request.folder / JOURNAL), tolerance)
+    same, lines = replay.verdict(recorded, event_log.read(request.folder / JOURNAL), tolerance)
     console.print(f"\n[bold]Replay of {recorded.run_id}[/]")
     console.print("\n".join(lines), style="green" if same else "red", markup=False, soft_wrap=True)
     return 0 if same else EXIT_INCOMPLETE
@@ -186,21 +189,20 @@ def _describe(dataset) -> dict[str, str]:
 def _reuse(request) -> str:
     from rich.filesize import decimal
 
-    from platform import cluster
-    from platform.features import capacity
+    from platform.cluster import ray_runtime
+    from platform.training.feature_store import capacity
 
     if request.store is None:
         return "run in each epoch of each trial"
-    if cluster.joins():
+    if ray_runtime.joins():
         return "run once on each node, their output kept on its own disk"
     most = decimal(capacity(request.store, request.store_gb))
     return f"run once, their output kept in {request.store}, up to {most}"
 
 
 def _places(request) -> dict[str, str]:
-    from platform.outcome import BEST, FIGURES, WEIGHTS
-    from platform.plan import RESULT
-    from platform.study import FINDINGS
+    from platform.runner.results import BEST, FIGURES, WEIGHTS
+    from platform.study.request import FINDINGS, RESULT
 
     places = {
         "study": request.folder,
@@ -216,7 +218,7 @@ def _places(request) -> dict[str, str]:
 
 
 def _commands(request, result) -> list[str]:
-    from platform.plan import storage_option
+    from platform.runner.plan import storage_option
 
     uri, server = request.tracking_uri, "http://127.0.0.1:5000"
     ui = f"mlflow ui --backend-store-uri {uri}"
@@ -226,7 +228,7 @@ def _commands(request, result) -> list[str]:
         ui, server = uri, uri.rstrip("/")  # a server shows its own pages
     commands = [f"{ui:58s} # compare the trials"]
     if result["experiment_id"]:
-        commands.append(f"{server}/#{records.trials_page(result['experiment_id'], request.name)}")
+        commands.append(f"{server}/#{mlflow_store.trials_page(result['experiment_id'], request.name)}")
     if result["trials"]:
         report = f"python -m platform.report {request.name}{storage_option(request)}"
         commands.append(f"{report:58s} # a page of what it found")

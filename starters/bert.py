@@ -4,14 +4,15 @@
 
 Contrastive training: of a batch of documents, two sentences each, it finds each sentence's neighbour by the mean of its
 last hidden states (Giorgi et al. 2021, "DeCLUTR: Deep Contrastive Learning for Unsupervised Textual Representations").
-It reads no label. But three of four documents are made up by the generator of platform/data/blurbs.py, and their
-sentences share a genre and a mood, as reviews of one book do: a mild supervision, and the reason why this starter knows
-the embedded data's kind of sentence. None of those sentences occurs in the embedded data of seed 0 where that validates
-or tests. The others are paragraphs of plain English that is installed anyway: the prose in the docstrings of the
-standard library and of a few pinned packages, and the topics of Python's help(). That is no replacement for an encoder
-trained on a large corpus: on real reviews and titles a bag of words is ahead of it (benchmarks/RESULTS.md).
-Few steps on purpose: with more of them the genre is known before any fine-tuning, and there is nothing left to search.
-One thread and fixed seeds: on one machine, with the same Python and packages, the same command gives the same bytes.
+It reads no label. But three of four documents are made up by the generator of `platform.data.embedded.blurbs`, and
+their sentences share a genre and a mood, as reviews of one book do: a mild supervision, and the reason why this
+starter knows the embedded data's kind of sentence. None of those sentences occurs in the embedded data of seed 0 where
+that validates or tests. The others are paragraphs of plain English that is installed anyway: the prose in the
+docstrings of the standard library and of a few pinned packages, and the topics of Python's help(). That is no
+replacement for an encoder trained on a large corpus: on real reviews and titles a bag of words is ahead of it
+(benchmarks/RESULTS.md). Few steps on purpose: with more of them the genre is known before any fine-tuning, and there
+is nothing left to search. One thread and fixed seeds: on one machine, with the same Python and packages, the same
+command gives the same bytes.
 """
 
 import argparse
@@ -33,8 +34,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from platform import schedules, text_encoders
-from platform.data import blurbs
+from platform.data.embedded import blurbs
+from platform.models import text_encoders
+from platform.training import schedules
 
 LEFT_OUT = ("site-packages", "test", "lib2to3")  # of the standard library's folder
 PACKAGES = ("numpy", "scipy", "sklearn", "matplotlib", "networkx", "pandas", "sqlalchemy", "torch")

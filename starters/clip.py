@@ -29,8 +29,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from platform import schedules
-from platform.data import ink
+from platform.data.embedded import ink
+from platform.training import schedules
 from starters import glyphs
 
 SIZE = 64  # pixels a side

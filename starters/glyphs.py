@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
-from platform import backbones, detectors, schedules
-from platform.data import ink
+from platform.data.embedded import ink
+from platform.models import backbones, detectors
+from platform.training import schedules
 
 DIGITS = "0123456789"
 ALPHABET = DIGITS + "ABCDEFGHJKLMNPQRTUVXYabdehkt"  # without what some font draws like another: O, I, l, S, Z, g, …

@@ -34,11 +34,11 @@ def _hears_ctrl_c():
 
 
 @pytest.fixture(scope="module")
-def ray_cluster():
+def ray_cluster(request):
     import ray
 
     # Workers import our packages, and the test files whose functions they are sent.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(request.path.parent)])
     # "local": not that of another process which runs tests at the same time.
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
@@ -48,7 +48,7 @@ def ray_cluster():
 @pytest.fixture(scope="session")
 def scenes_folder(tmp_path_factory) -> Path:
     """A few scenes of digits, as a COCO data set."""
-    from platform.data import scenes
+    from platform.data.embedded import scenes
 
     root = tmp_path_factory.mktemp("scenes") / "data"
     return scenes.write(root, seed=1, counts={"train": 24, "val": 8, "test": 8}, size=64)

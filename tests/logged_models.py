@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import mlflow
 
-from platform.delivery import Delivery
-from platform.facts import StudyFacts
-from platform.journal import Event
+from platform.study.event_log import Event
+from platform.study.metadata import StudyFacts
+from platform.tracking.delivery import Delivery
 
 
 def log(name: str, kind: str, model: Path, uri: str, folder: Path, **facts) -> SimpleNamespace:

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from platform import demo, embedding_map
-from platform.fit import Context
+from platform import demo
+from platform.serving import embedding_map
 from platform.space import Space
+from platform.training.context import Context
 from search_spaces.classifier import SPACE as IMAGES
 from search_spaces.sentences import SPACE as TEXTS
 from trainables import classifier, sentences
@@ -208,7 +209,7 @@ def test_texts_that_are_none_or_too_long_are_told(opened):
 
 
 def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_path, monkeypatch):
-    from platform import demo_page
+    from platform.serving import demo_page
 
     monkeypatch.setattr(demo_page, "_KEPT_S", 1)
     monkeypatch.setattr(demo_page, "_CLEANED_S", 1)

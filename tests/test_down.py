@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from platform import down
-from platform.journal import Journal
-from platform.plan import JOURNAL, RESULT
+from platform.study.event_log import Journal
+from platform.study.request import JOURNAL, RESULT
 
 
 def study(folder: Path, status: str = "FINISHED", **result) -> Path:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from platform.autoencoders import Encoder, save_encoder
-from platform.data import scenes
+from platform.data.embedded import scenes
 from platform.embed import EXIT_BAD_INPUT, main
+from platform.models.autoencoders import Encoder, save_encoder
 from trainables import autoencoder, detector
 
 

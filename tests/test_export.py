@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from platform import detectors, export, graphs, task
+from platform import export, task
+from platform.models import detectors
+from platform.serving import onnx_export
 
 TASKS, _ = task.names()
 ROOT = Path(__file__).parent.parent
@@ -37,7 +39,7 @@ def exported(models, tmp_path_factory) -> dict[str, Path]:
 
 
 def card_of(file: Path) -> dict:
-    return json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map[graphs.CARD])
+    return json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map[onnx_export.CARD])
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -115,12 +117,12 @@ def test_a_file_that_computes_something_else_is_noticed(models, tmp_path):
     module = task.load("autoencoder")
     graph = module.onnx(module.load(models["autoencoder"]))
     pictures = [Image.new("RGB", (8, 8), (0, 0, 40 * n)) for n in range(5)]
-    graphs.write(graph, {}, pictures, tmp_path / "model.onnx")
+    onnx_export.write(graph, {}, pictures, tmp_path / "model.onnx")
 
     def compared(forward):
         other = replace(graph, forward=forward)
-        found = graphs.differences(other, pictures, tmp_path / "model.onnx")
-        return graphs.is_same(other, found), max(worst for batches in found.values() for _, worst in batches)
+        found = onnx_export.differences(other, pictures, tmp_path / "model.onnx")
+        return onnx_export.is_same(other, found), max(worst for batches in found.values() for _, worst in batches)
 
     same, worst = compared(graph.forward)
     assert same
@@ -139,8 +141,8 @@ def test_a_model_that_chooses_may_choose_otherwise_once_in_ten_examples(models, 
     graph = module.onnx(module.load(models["detector"]))
     boxes = [(4, float("inf"))] * wrong + [(4, 1e-6)] * (of - wrong)
     found = {"boxes": boxes, "scores": [(1, 1e-6)] * of}
-    assert graphs.agreeing(found) == (of - wrong, of)
-    assert graphs.is_same(graph, found) is same
+    assert onnx_export.agreeing(found) == (of - wrong, of)
+    assert onnx_export.is_same(graph, found) is same
 
 
 def test_where_nothing_is_found_nothing_was_compared(tmp_path, capsys):

@@ -18,7 +18,8 @@ import pytest
 import tiny_models
 from PIL import Image
 
-from platform import inputs, predict, task
+from platform import predict, task
+from platform.data import prediction_inputs
 from platform.data.images import load
 from platform.errors import InputError
 
@@ -238,10 +239,10 @@ def test_pictures_of_one_name_get_files_of_their_own(tmp_path):
 def test_pictures_are_decoded_a_few_at_a_time(photo, tmp_path, monkeypatch):
     for number in range(70):
         photo.save(tmp_path / f"{number:02d}.png")
-    files = inputs.pictures([str(tmp_path)])
-    assert [len(group) for group in inputs.decoded(files)] == [64, 6]
-    monkeypatch.setattr(inputs, "GROUP_PIXELS", 3 * photo.width * photo.height)
-    groups = list(inputs.decoded(files[:7]))
+    files = prediction_inputs.pictures([str(tmp_path)])
+    assert [len(group) for group in prediction_inputs.decoded(files)] == [64, 6]
+    monkeypatch.setattr(prediction_inputs, "GROUP_PIXELS", 3 * photo.width * photo.height)
+    groups = list(prediction_inputs.decoded(files[:7]))
     assert [len(group) for group in groups] == [3, 3, 1]
     assert [file for group in groups for file, _ in group] == files[:7]
     assert np.array_equal(groups[0][0][1], load(files[0]))
@@ -250,7 +251,7 @@ def test_pictures_are_decoded_a_few_at_a_time(photo, tmp_path, monkeypatch):
 def test_text_is_lines_of_files_and_sentences(tmp_path):
     content = "\ufeffA first line.\r\n\n  A second\u2028one\x85of\x0cone sentence. \n"
     (tmp_path / "lines.txt").write_text(content, encoding="utf-8", newline="")
-    lines = inputs.texts([str(tmp_path / "lines.txt"), "And a sentence."])
+    lines = prediction_inputs.texts([str(tmp_path / "lines.txt"), "And a sentence."])
     assert lines == ["A first line.", "A second\u2028one\x85of\x0cone sentence.", "And a sentence."]
 
 
@@ -259,7 +260,7 @@ def test_text_is_the_column_of_a_table_too(tmp_path, capsys):
     (tmp_path / "titles.csv").write_text("\ufeff" + content, encoding="utf-8")
     pandas.read_csv(tmp_path / "titles.csv").to_parquet(tmp_path / "titles.parquet")
     for name in ("titles.csv", "titles.parquet"):
-        assert inputs.texts([str(tmp_path / name)]) == ["A first one, with\na break.", "A second one."]
+        assert prediction_inputs.texts([str(tmp_path / name)]) == ["A first one, with\na break.", "A second one."]
     (tmp_path / "other.csv").write_text("title,genre\nA first one.,crime\n")
     _, err = ran(capsys, "sentences", tmp_path / "other.csv", code=2)
     assert "text" in err
@@ -269,14 +270,14 @@ def test_text_is_the_column_of_a_table_too(tmp_path, capsys):
 def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(InputError) as caught:
-        inputs.texts([str(tmp_path / "latin.txt"), "missing.txt"])
+        prediction_inputs.texts([str(tmp_path / "latin.txt"), "missing.txt"])
     assert [fault.value.split(":")[0] for fault in caught.value.faults] == [
         str(tmp_path / "latin.txt"),
         "'missing.txt'",
     ]
     (tmp_path / "blank.txt").write_text("\n \n")
     with pytest.raises(InputError, match="only blank lines"):
-        inputs.texts([str(tmp_path / "blank.txt")])
+        prediction_inputs.texts([str(tmp_path / "blank.txt")])
 
 
 def test_ctrl_c_leaves_whole_lines_and_a_reader_that_leaves_is_no_error(models, tmp_path):

@@ -17,9 +17,10 @@ from PIL import Image
 from ray.tune.search.sample import Categorical
 from told_study import EPOCHS, Told, searched
 
-from platform import advice, charts, compare_page, evidence, report, study_charts, study_data, task, trial_marks
-from platform.importance import importances
-from platform.plan import describe
+from platform import report, task
+from platform.reporting import advice, charts, compare_page, parameter_effects, study_charts, study_data, trial_marks
+from platform.reporting.parameter_importance import importances
+from platform.runner.plan import describe
 from platform.space import Space
 
 BREAKS = "all => all.map(one => getComputedStyle(one).breakInside)"
@@ -352,7 +353,7 @@ def test_a_trial_between_two_attempts_is_interrupted_only_where_nobody_is_at_wor
 
 def test_a_planted_effect_is_found_with_its_size(tmp_path):
     data = study_data.read(searched(tmp_path / "study", 150))
-    splits = evidence.splits(data)
+    splits = parameter_effects.splits(data)
     rate, batch = splits["lr_head"], splits["batch_size"]
     assert rate is not None
     assert rate.is_clear
@@ -373,7 +374,7 @@ def test_where_nothing_matters_nothing_is_told(tmp_path):
     clear = 0
     for seed in range(12):
         data = study_data.read(searched(tmp_path / str(seed), 20, effect=0.0, seed=seed))
-        clear += any(split.is_clear for split in evidence.splits(data).values() if split)
+        clear += any(split.is_clear for split in parameter_effects.splits(data).values() if split)
     assert clear <= 3
 
 
@@ -385,7 +386,7 @@ def test_late_thaws_are_not_judged_by_what_was_cut_before(tmp_path):
         scores = [0.2 * late + 0.1 + 0.001 * number] * (2 if late else EPOCHS)
         told.trial(f"{number:03d}", scores, "finished", thaw=6 if not late else 1, unfreeze="at_once",
                    thaw_at=0.2 if late else 0.6)  # fmt: skip
-    split = evidence.splits(study_data.read(told.close()))["thaw_at"]
+    split = parameter_effects.splits(study_data.read(told.close()))["thaw_at"]
     assert split is not None
     assert split.difference == pytest.approx(0.2, abs=0.02)
     assert split.p == 1.0
@@ -398,11 +399,13 @@ def test_a_parameter_that_goes_along_with_another_is_called_confounded(tmp_path)
         score, rate, depth = 0.1 * high + 0.001 * (number * 7 % 30), 0.05 if high else 0.001, 4 if high else 1
         told.trial(f"{number:03d}", [score], "finished", lr_head=rate, freeze_depth=depth)
     data = study_data.read(told.close())
-    split = evidence.splits(data)["freeze_depth"]
+    split = parameter_effects.splits(data)["freeze_depth"]
     assert split is not None
     assert split.is_clear
     assert set(split.confounded) >= {"lr_head", "order"}
-    [sentence] = [each for each in advice.advice(data, evidence.splits(data), []) if each.lead.startswith("Freeze")]
+    [sentence] = [
+        each for each in advice.advice(data, parameter_effects.splits(data), []) if each.lead.startswith("Freeze")
+    ]
     assert sentence.kind == advice.OPEN
     assert "differ in lr_head" in sentence.text
 
@@ -411,14 +414,14 @@ def test_of_two_values_the_better_one_is_named(tmp_path):
     told = Told(tmp_path / "study", batch_size="one of 4, 8")
     for number in range(1, 13):
         told.trial(f"{number:03d}", [0.1 * (number % 2)], "finished", batch_size=4 + 4 * (number % 2))
-    split = evidence.splits(study_data.read(told.close()))["batch_size"]
+    split = parameter_effects.splits(study_data.read(told.close()))["batch_size"]
     assert split is not None
     assert (split.relation, split.value) == ("=", 8)
 
 
-def split(**told) -> evidence.Split:
-    return evidence.Split(**{"key": "freeze_depth", "relation": "≥", "value": 1, "better": 9, "others": 5, "p": 0.4,
-                             "difference": 0.1, **told})  # fmt: skip
+def split(**told) -> parameter_effects.Split:
+    usual = {"key": "freeze_depth", "relation": "≥", "value": 1, "better": 9, "others": 5, "p": 0.4, "difference": 0.1}
+    return parameter_effects.Split(**{**usual, **told})
 
 
 @pytest.mark.parametrize(
@@ -469,7 +472,7 @@ def test_trials_are_compared_at_the_last_epoch_of_both(tmp_path_factory, curves,
     for number, scores in enumerate(curves):
         told.trial(f"{number:03d}", scores, "pruned")
     data = study_data.read(told.close())
-    lead, _ = evidence.compared(data, data.scored)
+    lead, _ = parameter_effects.compared(data, data.scored)
     best = max if mode == "max" else min
     for i, mine in enumerate(curves):
         for j, other in enumerate(curves):

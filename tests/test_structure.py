@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,60 @@ def test_a_trainable_knows_neither_mlflow_nor_optuna_nor_another(path):
     assert not {name for name in imports(path) if name.split(".")[0] in forbidden}
 
 
+LAYERS = (  # from top to bottom: a package imports from layers below its own, never from its own or above
+    {"tune", "predict", "report", "export", "demo", "embed", "dataset", "deliver", "down"},
+    {"curation"},
+    {"reporting", "runner"},
+    {"serving", "search"},
+    {"evaluation", "cluster"},
+    {"training", "tracking"},
+    {"models", "study"},
+    {"data", "storage"},
+    {"errors", "project", "signals", "space", "task"},
+)
+
+
+def ours(path: Path) -> set[str]:
+    """The modules of platform/ that a file imports anywhere, as their paths from there, e.g. "study.request"."""
+    found = set()
+    for name in imports(path):
+        parts = name.removeprefix("platform.").split(".") if name.startswith("platform.") else []
+        while parts and not (ROOT / "platform" / "/".join(parts)).with_suffix(".py").exists():
+            parts.pop()  # a name within a module
+        if parts:
+            found.add(".".join(parts))
+    return found
+
+
+def test_imports_go_down_the_layers():
+    layer = {package: index for index, packages in enumerate(LAYERS) for package in packages}
+    upward = []
+    for path in (ROOT / "platform").rglob("*.py"):
+        relative = path.relative_to(ROOT / "platform").with_suffix("")
+        package = relative.parts[0]
+        if package == "__init__":
+            continue
+        for name in ours(path):
+            other = name.split(".")[0]
+            if other != package and layer[other] <= layer[package] < len(LAYERS) - 1:
+                upward.append(f"{relative} imports {name}")
+    assert upward == []
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    root = ROOT / "platform"
+    graph = {".".join(path.relative_to(root).with_suffix("").parts): ours(path) for path in root.rglob("*.py")}
+    graph["task"] -= {"space"}  # in functions only; space knows nothing of task
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_an_init_file_imports_nothing():
+    for path in (ROOT / "platform").rglob("__init__.py"):
+        if path.parent.name != "platform":
+            assert not imports(path), path
+            assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
 def test_the_engine_names_no_task():
     known, _ = task.names()
     for path in (ROOT / "platform").rglob("*.py"):
@@ -44,7 +99,14 @@ def test_the_engine_names_no_task():
 
 def test_only_tracking_and_logged_models_import_mlflow():
     users = {p.name for p in (ROOT / "platform").rglob("*.py") if any(n.startswith("mlflow") for n in imports(p))}
-    assert users == {"recorder.py", "registry.py", "records.py", "pyfunc.py", "signatures.py", "models.py"}
+    assert users == {
+        "mlflow_recorder.py",
+        "model_registry.py",
+        "mlflow_store.py",
+        "pyfunc_model.py",
+        "model_signature.py",
+        "saved_models.py",
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from platform import checkpoints, encoders, task, text_encoders
+from platform import task
+from platform.models import encoders, text_encoders
+from platform.storage import checkpoints
 
 SETTINGS = {
     "classifier": ["backbone=mobilenet_v2", "weights=starter", "image_size=64", "head_width=64"],

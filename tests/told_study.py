@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from platform.asha import Asha
-from platform.facts import DatasetFacts, StudyFacts, as_json
-from platform.journal import Journal
-from platform.ledger import Ledger
-from platform.study_data import space_in_words
+from platform.reporting.study_data import space_in_words
+from platform.search.scheduler import Asha
+from platform.study.event_log import Journal
+from platform.study.metadata import DatasetFacts, StudyFacts, as_json
+from platform.study.trials import Ledger
 
 EPOCHS = 9
 WORDS = {

@@ -9,12 +9,15 @@ import torch
 from torch import nn
 from toys import Numbers
 
-from platform import on_node
-from platform.checkpoints import Checkpoints
-from platform.examples import shuffled
-from platform.fit import Optimization, begin, fit
-from platform.freezing import Freezing, Stage
-from platform.on_node import UnfitNodeError
+from platform.cluster import node_setup
+from platform.cluster.node_setup import UnfitNodeError
+from platform.models.stages import Stage
+from platform.storage.checkpoints import Checkpoints
+from platform.training.context import begin
+from platform.training.examples import shuffled
+from platform.training.fit import fit
+from platform.training.freezing import Freezing
+from platform.training.optimization import Optimization
 
 EPOCHS = 4
 
@@ -42,7 +45,7 @@ def train(config):
         next(epochs)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{fault}.nodes").open("a") as file:
-            file.write(f"{on_node.name()}\n")
+            file.write(f"{node_setup.name()}\n")
         done = len(Checkpoints(folder).epochs())
         first = not (folder.parent / f"{fault}.marker").exists()
         if done == 2 and (first or fault == "throws always"):
@@ -50,7 +53,7 @@ def train(config):
             if fault == "node gone":
                 time.sleep(600)
             if fault == "unfit":
-                raise UnfitNodeError(f"{on_node.name()}: its disk is full")
+                raise UnfitNodeError(f"{node_setup.name()}: its disk is full")
             if fault in ("throws once", "throws always"):
                 raise RuntimeError("bad luck")
             if fault == "damaged":

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platform.examples import Examples
+from platform.training.examples import Examples
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,21 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from platform import augment, checkpoints, mistakes, pictures, storage
-from platform.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder, saved_size
-from platform.data import images
-from platform.devices import device, device_of
+from platform.data import augment, images
 from platform.errors import Fault, InputError
-from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
+from platform.evaluation import error_examples
+from platform.evaluation import figures as pictures
+from platform.models.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder, saved_size
+from platform.storage import checkpoints, filesystem
 from platform.task import Evaluation, Graph, only_source
+from platform.training.devices import device, device_of
+from platform.training.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
 
 if TYPE_CHECKING:
-    from platform.data.digits import DigitDataset
-    from platform.fit import Context
-    from platform.reporters import ToFolder
+    from platform.data.classification.digits import DigitDataset
     from platform.space import Space
+    from platform.training.context import Context
+    from platform.training.reporters import ToFolder
 
 INPUT = "image"
 REQUIREMENTS = ("scikit-learn",)
@@ -108,7 +110,7 @@ def depth(space: "Space") -> int:
 
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "DigitDataset":
     """The digits in a folder of idx files; without one, scikit-learn's."""
-    from platform.data import digits
+    from platform.data.classification import digits
 
     return digits.read(only_source(sources), cache, seed)
 
@@ -155,8 +157,10 @@ def prepare(space: "Space", dataset: "DigitDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function: pretraining, unless another trial did the same, then even against odd."""
-    from platform.fit import Optimization, begin, fit
-    from platform.freezing import Freezing
+    from platform.training.context import begin
+    from platform.training.fit import fit
+    from platform.training.freezing import Freezing
+    from platform.training.optimization import Optimization
 
     context, point = begin(config)
     data = _open(Path(context.data), device())
@@ -215,7 +219,7 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
     """Accuracy, precision, recall and F1 of "odd" on the test split; report, confusion matrix and a sheet of images,
     mistakes first.
     """
-    from platform import scores
+    from platform.evaluation import classification_metrics
 
     arrays = _open(data, device_of(model.module))
     logits = _logits(model.module, functools.partial(whole, arrays), arrays, "test")
@@ -224,14 +228,16 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
     title = f"Test split: accuracy {metrics['test/accuracy']:.4f}"
     figures: dict[str, Any] = {
         "confusion_matrix.png": pictures.confusion_matrix(
-            scores.confusion(targets, predicted, CLASSES), CLASSES, title
+            classification_metrics.confusion(targets, predicted, CLASSES), CLASSES, title
         ),
         "test_images.png": _sheet(arrays, logits, targets),
     }
     if model.card["pretrained"]:
         folder = _pretrained(data, model.card["pretrained"])
         figures |= {name: Image.open(folder / name) for name in (RECONSTRUCTIONS, CURVES)}
-    return Evaluation(metrics, figures, {"classification_report.txt": scores.report(targets, predicted, CLASSES)})
+    return Evaluation(
+        metrics, figures, {"classification_report.txt": classification_metrics.report(targets, predicted, CLASSES)}
+    )
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
@@ -341,8 +347,8 @@ def first_labelled(labels: np.ndarray, numbers: np.ndarray, fraction: float, see
 
 def _pretrain(point: Mapping[str, Any], data: Digits, context: "Context") -> Path | None:
     """The folder of stage one for a configuration, trained now if no trial has done it; None if there is none."""
-    from platform.keys import key_of
-    from platform.pretraining import once
+    from platform.storage.hashing import key_of
+    from platform.training.pretraining import once
 
     if not point["pretrain_epochs"] or context.steps:  # a few steps say nothing of it
         return None
@@ -358,8 +364,9 @@ def _pretrain(point: Mapping[str, Any], data: Digits, context: "Context") -> Pat
 
 
 def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", reporter: "ToFolder") -> None:
-    from platform.fit import Optimization, fit
-    from platform.freezing import Freezing
+    from platform.training.fit import fit
+    from platform.training.freezing import Freezing
+    from platform.training.optimization import Optimization
 
     numbers = data.split["train"]
     torch.manual_seed(context.seed)
@@ -408,13 +415,13 @@ def _folder_of(data: Path, key: str) -> Path:
 
 def _origin_of(data: Path, key: str) -> str:
     """Where the nodes of a cluster share stage one, "" on one machine."""
-    origin = storage.origin(data)
+    origin = filesystem.origin(data)
     return f"{origin}-pretrained/{key}" if origin else ""
 
 
 def _pretrained(data: Path, key: str) -> Path:
     """The folder of a stage one that a trial has trained, on this node or on another."""
-    from platform.pretraining import bring
+    from platform.training.pretraining import bring
 
     bring(_folder_of(data, key), _origin_of(data, key))
     return _folder_of(data, key)
@@ -460,9 +467,9 @@ def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarra
 def _sheet(data: Digits, logits: np.ndarray, targets: np.ndarray) -> Image.Image:
     """Test images with what was answered: the surest mistakes first, then the surest right answers."""
     odd = torch.from_numpy(logits).sigmoid().numpy()
-    shown = mistakes.surest(np.stack([1 - odd, odd], axis=1), targets, CLASSES)
+    shown = error_examples.surest(np.stack([1 - odd, odd], axis=1), targets, CLASSES)
     pixels = [data.images[data.split["test"][row]] for row, _ in shown]
-    return mistakes.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])
+    return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])
 
 
 def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
@@ -470,8 +477,11 @@ def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _score(logits: np.ndarray, data: Digits, split: str) -> dict[str, float]:
-    from platform import scores
+    from platform.evaluation import classification_metrics
 
     odd = data.labels[data.split[split]] % 2
     loss = float(F.binary_cross_entropy_with_logits(torch.from_numpy(logits), torch.from_numpy(odd).float()))
-    return {**scores.classification(odd, (logits > 0).astype(int), CLASSES, split, positive=1), f"{split}/loss": loss}
+    return {
+        **classification_metrics.classification(odd, (logits > 0).astype(int), CLASSES, split, positive=1),
+        f"{split}/loss": loss,
+    }

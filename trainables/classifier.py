@@ -18,19 +18,22 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from platform import augment, checkpoints, clips, encoders, heads, mistakes, pictures
-from platform.data import images
+from platform.data import augment, images
 from platform.data.arrays import write_once
-from platform.data.image_arrays import ImageArrays, open_arrays, square, write
-from platform.devices import device, device_of
+from platform.data.classification.arrays import ImageArrays, open_arrays, square, write
 from platform.errors import Fault, InputError
-from platform.examples import Batch, Examples, Look, State, run_stages, shuffled, steps, view_faults, whole
-from platform.freezing import Stage
-from platform.keys import key_of, state_of
+from platform.evaluation import error_examples
+from platform.evaluation import figures as pictures
+from platform.models import encoders, heads, open_clip_models
+from platform.models.stages import Stage, State, run_stages
+from platform.storage import checkpoints
+from platform.storage.hashing import key_of, state_of
 from platform.task import Evaluation, Graph, only_source
+from platform.training.devices import device, device_of
+from platform.training.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
 
 if TYPE_CHECKING:
-    from platform.data.image_classes import ImageDataset
+    from platform.data.classification.dataset import ImageDataset
     from platform.space import Space
 
 INPUT = "image"
@@ -134,7 +137,8 @@ def depth(space: "Space") -> int:
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "ImageDataset":
     """Labelled images in class folders or a CSV file; without them, handwritten digits in photographs."""
     # Here and not above: a model logged to MLflow predicts without the readers and what they need.
-    from platform.data import image_classes, scenes
+    from platform.data.classification import dataset as image_classes
+    from platform.data.embedded import scenes
 
     return image_classes.read(only_source(sources) or scenes.write_objects(cache / f"objects-{seed}", seed=seed), seed)
 
@@ -175,8 +179,10 @@ def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Optimization, begin, fit
-    from platform.freezing import Freezing
+    from platform.training.context import begin
+    from platform.training.fit import fit
+    from platform.training.freezing import Freezing
+    from platform.training.optimization import Optimization
 
     context, point = begin(config)
     file = _encoder_file(Path(context.data), point["backbone"], point["weights"])
@@ -226,7 +232,7 @@ def load(folder: Path) -> Classifier:
 @torch.inference_mode()
 def test(model: Classifier, data: Path) -> Evaluation:
     """Scores on the test split; report, confusion matrix and a sheet of images, mistakes first."""
-    from platform import scores
+    from platform.evaluation import classification_metrics
 
     folder = _pixels_folder(data, model.module.encoder, model.card["size"])
     examples = Images(open_arrays(folder), folder, device_of(model.module))
@@ -235,20 +241,22 @@ def test(model: Classifier, data: Path) -> Evaluation:
     metrics = _score(logits, arrays, "test")
     numbers = arrays.split["test"]
     targets, predicted = arrays.labels[numbers], logits.argmax(1)
-    counts = scores.confusion(targets, predicted, arrays.classes)
+    counts = classification_metrics.confusion(targets, predicted, arrays.classes)
     title = f"Test split: accuracy {metrics['test/accuracy']:.3f}"
     figures: dict[str, Any] = {
         "confusion_matrix.png": pictures.confusion_matrix(counts, arrays.classes, title),
         "test_images.png": _sheet(arrays, numbers, logits),
     }
     return Evaluation(
-        metrics, figures, {"classification_report.txt": scores.report(targets, predicted, arrays.classes)}
+        metrics,
+        figures,
+        {"classification_report.txt": classification_metrics.report(targets, predicted, arrays.classes)},
     )
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     """The models without training, from the names of the classes, where they have a text tower."""
-    from platform import scores, zero_shot
+    from platform.evaluation import classification_metrics, zero_shot_baseline
 
     pretrained = [(name, weights) for name, weights in _asked_for(space) if weights != "none"]
     found = {}
@@ -259,10 +267,12 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
             continue
         arrays = open_arrays(pixels)
         numbers = arrays.split["test"]
-        predicted = zero_shot.classify(name, weights, arrays.classes, arrays.images[numbers])
+        predicted = zero_shot_baseline.classify(name, weights, arrays.classes, arrays.images[numbers])
         if predicted is not None:
             title = "zero-shot" if len(pretrained) == 1 else f"zero-shot {name} {weights}"
-            found[title] = scores.classification(arrays.labels[numbers], predicted, arrays.classes, "test")
+            found[title] = classification_metrics.classification(
+                arrays.labels[numbers], predicted, arrays.classes, "test"
+            )
     return found
 
 
@@ -350,7 +360,7 @@ def _asked_for(space: "Space") -> list[tuple[str, str]]:
 
 def _encoder_file(folder: Path, name: str, weights: str) -> Path:
     """Where an encoder lies, sliced out of its model; one that comes from files is known by their state."""
-    own = [clips.folder_of(name)] if name.startswith(clips.FOLDER) else []
+    own = [open_clip_models.folder_of(name)] if name.startswith(open_clip_models.FOLDER) else []
     files = [state_of(path) for path in (*own, Path(weights))]
     return folder / key_of({"name": name, "weights": weights, "files": files}) / ENCODER
 
@@ -386,16 +396,19 @@ def _logits(model: nn.Module, look: Look, data: ImageArrays, split: str) -> np.n
 
 
 def _score(logits: np.ndarray, data: ImageArrays, split: str) -> dict[str, float]:
-    from platform import scores
+    from platform.evaluation import classification_metrics
 
     labels = data.labels[data.split[split]]
     loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)))
-    return {**scores.classification(labels, logits.argmax(1), data.classes, split), f"{split}/loss": loss}
+    return {
+        **classification_metrics.classification(labels, logits.argmax(1), data.classes, split),
+        f"{split}/loss": loss,
+    }
 
 
 def _sheet(data: ImageArrays, numbers: np.ndarray, logits: np.ndarray) -> Image.Image:
     """Images with what was answered: the surest mistakes first, then the surest right answers."""
     shares = torch.from_numpy(logits).softmax(1).numpy()
-    shown = mistakes.surest(shares, data.labels[numbers], data.classes)
+    shown = error_examples.surest(shares, data.labels[numbers], data.classes)
     pixels = [np.ascontiguousarray(data.images[numbers[row]].transpose(1, 2, 0)) for row, _ in shown]
-    return mistakes.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])
+    return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])

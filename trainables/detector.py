@@ -23,19 +23,22 @@ from torchvision.ops import box_iou, nms
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
-from platform import average_precision, backbones, checkpoints, detectors, mistakes, pictures, sampling
-from platform.backbones import IMAGENET_MEAN, IMAGENET_STD
-from platform.data import images
-from platform.data.detection_arrays import DetectionArrays, canvas_of, open_arrays, write_arrays
-from platform.devices import device, device_of
+from platform.data import images, long_tail
+from platform.data.detection.arrays import DetectionArrays, canvas_of, open_arrays, write_arrays
 from platform.errors import Fault, InputError
-from platform.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
+from platform.evaluation import detection_metrics, error_examples
+from platform.evaluation import figures as pictures
+from platform.models import backbones, detectors
+from platform.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from platform.storage import checkpoints
 from platform.task import Evaluation, Graph, only_source
+from platform.training.devices import device, device_of
+from platform.training.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from platform.data.detection import DetectionDataset
+    from platform.data.detection.dataset import DetectionDataset
     from platform.space import Space
 
 INPUT = "image"
@@ -128,11 +131,12 @@ def depth(space: "Space") -> int:
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "DetectionDataset":
     """The data set in a folder; without one, scenes of handwritten digits."""
     # Here and not above: a model logged to MLflow predicts without the readers and what they need.
-    from platform.data import detection, scenes
+    from platform.data.detection import dataset as detection
+    from platform.data.embedded import scenes
 
     dataset = detection.read(only_source(sources) or scenes.write(cache / f"scenes-{seed}", seed=seed), seed)
-    counts = sampling.counts(example.labels for example in dataset.examples if example.split == "train")
-    advice = sampling.advice([counts[label] for label in range(len(dataset.classes))])
+    counts = long_tail.counts(example.labels for example in dataset.examples if example.split == "train")
+    advice = long_tail.advice([counts[label] for label in range(len(dataset.classes))])
     if not advice or any(space.values("oversample")):
         return dataset
     found = dataclasses.replace(dataset.found, warnings=(*dataset.found.warnings, advice))
@@ -178,8 +182,10 @@ def prepare(space: "Space", dataset: "DetectionDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Optimization, begin, fit
-    from platform.freezing import Freezing
+    from platform.training.context import begin
+    from platform.training.fit import fit
+    from platform.training.freezing import Freezing
+    from platform.training.optimization import Optimization
 
     context, point = begin(config)
     folder = Path(context.data) / str(point["image_size"])
@@ -188,7 +194,7 @@ def train(config: dict[str, Any]) -> None:
     examples = Scenes(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
     data, numbers = examples.data, examples.numbers("train")
     card = {"task": "detector", "classes": data.classes, "canvas": data.canvas, "config": point}
-    factors = sampling.repeat_factors(data.training_labels, point["oversample"])
+    factors = long_tail.repeat_factors(data.training_labels, point["oversample"])
     model = _build(card, point["weights"])
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -233,13 +239,13 @@ def test(model: Detector, data: Path) -> Evaluation:
     arrays = examples.data
     detections = _detect(model.module, functools.partial(whole, examples), arrays, "test")
     precision = _precision(detections, arrays, "test")
-    metrics = average_precision.scores(precision, arrays.classes, arrays.training_images, "test", each=True)
+    metrics = detection_metrics.scores(precision, arrays.classes, arrays.training_images, "test", each=True)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
     numbers, shown = arrays.split["test"], [_shown(each) for each in detections]
-    made = [mistakes.boxes(found, arrays.target(number)) for number, found in zip(numbers, shown, strict=True)]
+    made = [error_examples.boxes(found, arrays.target(number)) for number, found in zip(numbers, shown, strict=True)]
     worst = sorted(range(len(numbers)), key=lambda row: sum(map(len, made[row])), reverse=True)
-    drawn = [_draw_test(arrays, numbers[row], shown[row]) for row in range(len(numbers))[: mistakes.MOST]]
-    marked = [_draw_mistakes(arrays, numbers[row], shown[row], *made[row]) for row in worst[: mistakes.MOST]]
+    drawn = [_draw_test(arrays, numbers[row], shown[row]) for row in range(len(numbers))[: error_examples.MOST]]
+    marked = [_draw_mistakes(arrays, numbers[row], shown[row], *made[row]) for row in worst[: error_examples.MOST]]
     figures: dict[str, Figure | Image.Image] = {
         "precision_recall.png": _draw_curves(precision, arrays, title),
         "test_images.png": pictures.sheet(drawn, columns=4),
@@ -383,33 +389,33 @@ def _detect(model: nn.Module, look: Look, data: DetectionArrays, split: str) -> 
 
 
 def _precision(detections: list[dict[str, Tensor]], data: DetectionArrays, split: str) -> np.ndarray:
-    """(IoU, recall, class), see `platform.average_precision`."""
+    """(IoU, recall, class), see `platform.evaluation.detection_metrics`."""
     targets = [data.target(number) for number in data.split[split]]
-    return average_precision.evaluate(detections, targets, len(data.classes))
+    return detection_metrics.evaluate(detections, targets, len(data.classes))
 
 
 def _validate(model: nn.Module, look: Look, data: DetectionArrays) -> dict[str, float]:
     """An epoch's scores; those of single classes only where there are few, as curves of hundreds nobody reads."""
     precision = _precision(_detect(model, look, data, "val"), data, "val")
-    each = len(data.classes) <= average_precision.MANY
-    return average_precision.scores(precision, data.classes, data.training_images, "val", each)
+    each = len(data.classes) <= detection_metrics.MANY
+    return detection_metrics.scores(precision, data.classes, data.training_images, "val", each)
 
 
 def _class_table(precision: np.ndarray, data: DetectionArrays) -> str:
     """The test split's scores by class."""
     labels = np.concatenate([data.target(number)["labels"] for number in data.split["test"]])
     boxes = np.bincount(labels, minlength=len(data.classes) + 1)[1:].tolist()
-    return average_precision.table(precision, data.classes, data.training_images, boxes)
+    return detection_metrics.table(precision, data.classes, data.training_images, boxes)
 
 
 def _draw_curves(precision: np.ndarray, data: DetectionArrays, title: str) -> "Figure":
     """Precision against recall at IoU 0.5; of many classes the means of their groups, the best and the weakest."""
     curves = {name: precision[0, :, k] for k, name in enumerate(data.classes) if not np.isnan(precision[0, 0, k])}
-    if len(curves) <= average_precision.MANY:
+    if len(curves) <= detection_metrics.MANY:
         return pictures.precision_recall(curves, title)
     images = dict(zip(data.classes, data.training_images, strict=True))
-    groups = {group: [name for name in curves if sampling.group_of(images[name]) == group]
-              for group in sampling.GROUPS}  # fmt: skip
+    groups = {group: [name for name in curves if long_tail.group_of(images[name]) == group]
+              for group in long_tail.GROUPS}  # fmt: skip
     often = sorted(curves, key=lambda name: -images[name])  # of equally weak ones those that it had the most of
     return pictures.many_precision_recall({name: curves[name] for name in often}, groups, title)
 
@@ -434,7 +440,7 @@ def _draw_mistakes(
     missed_boxes, wrong_boxes = target["boxes"][list(missed)], shown["boxes"][list(wrong)]
     lost, told = ([data.classes[n - 1] for n in each.tolist()]
                   for each in (target["labels"][list(missed)], shown["labels"][list(wrong)]))  # fmt: skip
-    over = box_iou(wrong_boxes, missed_boxes) >= mistakes.FOUND_IOU
+    over = box_iou(wrong_boxes, missed_boxes) >= error_examples.FOUND_IOU
     names = [f"{name}, not {lost[int(row.int().argmax())]}" if row.any() else f"wrong: {name}"
              for name, row in zip(told, over, strict=True)]  # fmt: skip
     alone = [k for k in range(len(lost)) if not over[:, k].any()]

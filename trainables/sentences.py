@@ -17,18 +17,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from platform import checkpoints, mistakes, pictures, saved_heads, text_encoders
 from platform.data.arrays import write_once
-from platform.data.text_arrays import MISSING, TextArrays, open_arrays, write
-from platform.devices import device, device_of
+from platform.data.text.arrays import MISSING, TextArrays, open_arrays, write
 from platform.errors import Fault, InputError
-from platform.examples import Batch, Examples, Look, shuffled, steps, whole
-from platform.keys import key_of
-from platform.multi_head import DECLARATION, WEIGHTINGS, MultiHead, declared_heads, is_head_name, losses, weighted
+from platform.evaluation import error_examples
+from platform.evaluation import figures as pictures
+from platform.models import saved_heads, text_encoders
+from platform.models.multi_head import (
+    DECLARATION,
+    WEIGHTINGS,
+    MultiHead,
+    declared_heads,
+    is_head_name,
+    losses,
+    weighted,
+)
+from platform.storage import checkpoints
+from platform.storage.hashing import key_of
 from platform.task import Evaluation, Graph
+from platform.training.devices import device, device_of
+from platform.training.examples import Batch, Examples, Look, shuffled, steps, whole
 
 if TYPE_CHECKING:
-    from platform.data.texts import TextDataset
+    from platform.data.text.dataset import TextDataset
     from platform.space import Space
 
 INPUT = "text"
@@ -90,7 +101,8 @@ def depth(space: "Space") -> int:
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "TextDataset":
     """Texts with labels in CSV, TSV or Parquet files; without them, invented blurbs."""
     # Here and not above: a model logged to MLflow predicts without the readers and what they need.
-    from platform.data import blurbs, texts
+    from platform.data.embedded import blurbs
+    from platform.data.text import dataset as texts
 
     sources = list(sources) or [blurbs.write(cache / f"blurbs-{seed}.csv", seed=seed)]
     return texts.read(sources, declared_heads(space.params), str(space.values("encoding")[0]), seed)
@@ -155,8 +167,10 @@ def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
 
 def train(config: dict[str, Any]) -> None:
     """The Ray trainable function."""
-    from platform.fit import Optimization, begin, fit
-    from platform.freezing import Freezing
+    from platform.training.context import begin
+    from platform.training.fit import fit
+    from platform.training.freezing import Freezing
+    from platform.training.optimization import Optimization
 
     context, point = begin(config)
     encoder, _ = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
@@ -211,7 +225,7 @@ def test(model: Sentences, data: Path) -> Evaluation:
     """Scores of each head on the test split and their means; of each a report, a confusion matrix and texts, mistakes
     first.
     """
-    from platform import scores
+    from platform.evaluation import classification_metrics
 
     folder = _tokens_folder(data, model.card["config"]["backbone"], model.card["config"]["max_tokens"])
     examples = Texts(open_arrays(folder), folder, device_of(model.module))
@@ -221,16 +235,16 @@ def test(model: Sentences, data: Path) -> Evaluation:
     for head, (targets, predicted) in _answers(logits, arrays, "test").items():
         names = arrays.classes[head]
         title = f"{head}, test split: accuracy {metrics[f'test/{head}/accuracy']:.3f}"
-        counts = scores.confusion(targets, predicted, names)
+        counts = classification_metrics.confusion(targets, predicted, names)
         figures[f"confusion_matrix_{head}.png"] = pictures.confusion_matrix(counts, names, title)
-        texts[f"classification_report_{head}.txt"] = scores.report(targets, predicted, names)
+        texts[f"classification_report_{head}.txt"] = classification_metrics.report(targets, predicted, names)
         texts[f"test_texts_{head}.txt"] = _told(arrays, head, logits[head])
     return Evaluation(metrics, figures, texts)
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     """Bags of words, one model a head, on the same splits."""
-    from platform import bag_of_words, scores
+    from platform.evaluation import classification_metrics, tfidf_baseline
 
     # The texts are the same in all folders, whatever the tokens.
     arrays = open_arrays(_tokens_folder(data, space.values("backbone")[0], space.values("max_tokens")[0]))
@@ -240,10 +254,10 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
         rows = {split: arrays.split[split] for split in ("train", "test")}
         rows = {split: numbers[arrays.labels[numbers, column] != MISSING] for split, numbers in rows.items()}
         texts = {split: [every[number] for number in numbers] for split, numbers in rows.items()}
-        predicted = bag_of_words.classify(texts["train"], arrays.labels[rows["train"], column], texts["test"])
+        predicted = tfidf_baseline.classify(texts["train"], arrays.labels[rows["train"], column], texts["test"])
         targets = arrays.labels[rows["test"], column]
-        metrics |= scores.classification(targets, predicted, arrays.classes[head], f"test/{head}")
-    return {bag_of_words.NAME: {**metrics, **_means(metrics, list(arrays.classes), "test")}}
+        metrics |= classification_metrics.classification(targets, predicted, arrays.classes[head], f"test/{head}")
+    return {tfidf_baseline.NAME: {**metrics, **_means(metrics, list(arrays.classes), "test")}}
 
 
 def export(model: Sentences, data: Path, folder: Path) -> None:
@@ -404,20 +418,20 @@ def _told(data: TextArrays, head: str, logits: np.ndarray) -> str:
     targets = data.labels[numbers, list(data.classes).index(head)]
     known = targets != MISSING
     shares = torch.from_numpy(logits[known]).softmax(1).numpy()
-    shown = mistakes.surest(shares, targets[known], data.classes[head])
+    shown = error_examples.surest(shares, targets[known], data.classes[head])
     every = data.texts
-    return mistakes.in_words([every[numbers[known][row]] for row, _ in shown], [caption for _, caption in shown])
+    return error_examples.in_words([every[numbers[known][row]] for row, _ in shown], [caption for _, caption in shown])
 
 
 def _score(logits: Mapping[str, np.ndarray], data: TextArrays, split: str) -> dict[str, float]:
-    from platform import scores
+    from platform.evaluation import classification_metrics
 
     metrics: dict[str, float] = {}
     answers = _answers(logits, data, split)
     for head, (targets, predicted) in answers.items():
         known = data.labels[data.split[split], list(data.classes).index(head)] != MISSING
         loss = F.cross_entropy(torch.from_numpy(logits[head][known]), torch.from_numpy(targets))
-        metrics |= scores.classification(targets, predicted, data.classes[head], f"{split}/{head}")
+        metrics |= classification_metrics.classification(targets, predicted, data.classes[head], f"{split}/{head}")
         metrics[f"{split}/{head}/loss"] = float(loss)
     # The heads' F1 and accuracy before the rest: where there is room for few, these are shown.
     first = [f"{split}/{head}/{key}" for key in ("f1", "accuracy") for head in answers]

@@ -13,20 +13,23 @@ from typing import Any
 
 from rich.console import Console
 
-from platform.curation import clean_view, findings, frames, grouping, label_table, repair, steps
-from platform.curation.box_rules import Limits
-from platform.curation.duplicates import BITS, UNLIKE
-from platform.curation.findings import Action, Finding
-from platform.curation.grouping import Settings, Verdict
-from platform.curation.label_table import NO_DECISIONS, Decisions
-from platform.curation.looks import Look, look
-from platform.curation.normalise import key
+from platform.curation import steps
+from platform.curation.cleaning import clean_view, findings, frames, repair
+from platform.curation.cleaning.box_rules import Limits
+from platform.curation.cleaning.duplicates import BITS, UNLIKE
+from platform.curation.cleaning.findings import Action, Finding
+from platform.curation.cleaning.looks import Look, look
+from platform.curation.cleaning.repair import Cleaned
+from platform.curation.labels import grouping, label_table
+from platform.curation.labels.grouping import Settings, Verdict
+from platform.curation.labels.label_table import NO_DECISIONS, Decisions
+from platform.curation.labels.normalise import key
 from platform.curation.progress import progress
-from platform.curation.repair import Cleaned
-from platform.data import csv_boxes, layouts, sheets
-from platform.data.annotations import RawBox
+from platform.data import sheets
+from platform.data.detection import csv_boxes, layouts
+from platform.data.detection.annotations import RawBox
+from platform.data.detection.layouts import Source
 from platform.data.files import absolute
-from platform.data.layouts import Source
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
 
 FOLDER = "cleaning"

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from platform.curation import file_names, writers
 from platform.curation.writers import Picture
-from platform.data import coco, csv_boxes, images, layouts, voc, yolo
-from platform.data.annotations import Kind, RawBox, RawDataset, RawImage
+from platform.data import images
 from platform.data.arrays import in_threads
+from platform.data.detection import coco, csv_boxes, layouts, voc, yolo
+from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
 from platform.data.files import absolute, folder_faults, place
 from platform.data.findings import Findings, Repair, counted, named, told
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any

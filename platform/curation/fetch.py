@@ -21,14 +21,15 @@ import aiohttp
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from platform.curation import download, fetch_view, fetched, pictures, request, steps
-from platform.curation.addresses import Gate
-from platform.curation.manifest import Manifest
-from platform.curation.outcomes import AGAIN, Failure, Outcome, Record
+from platform.curation import steps
+from platform.curation.fetching import download, fetch_view, fetched, pictures, request
+from platform.curation.fetching.addresses import Gate
+from platform.curation.fetching.manifest import Manifest
+from platform.curation.fetching.outcomes import AGAIN, Failure, Outcome, Record
+from platform.curation.fetching.request import Request
+from platform.curation.fetching.scan import Scan, scan
+from platform.curation.fetching.turns import Turns
 from platform.curation.progress import progress
-from platform.curation.request import Request
-from platform.curation.scan import Scan, scan
-from platform.curation.turns import Turns
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError
 
 _SCRATCH, _LOCK = ".fetching", ".fetch.lock"

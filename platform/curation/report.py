@@ -5,11 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from platform import page
-from platform.curation import dataset_data, dataset_page, steps
+from platform.curation import steps
+from platform.curation.pages import dataset_data, dataset_page
 from platform.curation.steps import PAGE
 from platform.data.files import absolute
 from platform.errors import Fault, InputError, file_faults, raise_if_any
+from platform.reporting import html_page
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -33,7 +34,7 @@ def write(root: Path, out: Path) -> int:
     """
     text, eye = dataset_page.html(dataset_data.read(root))
     try:
-        page.put(text, out)
+        html_page.put(text, out)
     except OSError as error:
         rule = "the page needs a place that can be written to"
         raise InputError(Fault(rule, f"{out}: {error.strerror}", "Choose another with --out.")) from error

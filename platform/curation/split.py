@@ -11,13 +11,14 @@ from typing import Any
 
 from rich.console import Console
 
-from platform.curation import rare, steps, together
-from platform.curation.rare import OTHER
-from platform.curation.together import Item
-from platform.data import csv_boxes, layouts
+from platform.curation import steps
+from platform.curation.splitting import rare, together
+from platform.curation.splitting.rare import OTHER
+from platform.curation.splitting.together import Item
+from platform.data.detection import csv_boxes, layouts
+from platform.data.detection.layouts import Source
 from platform.data.files import absolute, folder_faults
 from platform.data.findings import Findings, Repair, counted, lacking, told
-from platform.data.layouts import Source
 from platform.data.splits import SPLITS, stratified_split
 from platform.errors import EXIT_INCOMPLETE, Fault, raise_if_any
 

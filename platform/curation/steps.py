@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from platform.data import csv_boxes
+from platform.data.detection import csv_boxes
 from platform.errors import Fault
 
 PAGE, SPLIT_FACTS = "dataset.html", "split.json"  # made of the tables: out of date with any of them

@@ -14,8 +14,8 @@ from xml.sax.saxutils import escape
 
 import yaml
 
-from platform.data import csv_boxes
-from platform.data.annotations import Box, RawImage
+from platform.data.detection import csv_boxes
+from platform.data.detection.annotations import Box, RawImage
 from platform.data.images import SUFFIXES
 
 # Where the images of a split lie in each layout; a layout that has no folders of splits says the splits elsewhere.

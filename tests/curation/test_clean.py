@@ -8,10 +8,14 @@ import pytest
 from PIL import Image
 
 from platform import dataset
-from platform.curation import clean, dataset_data, image_rules, repair
-from platform.curation.findings import Action
-from platform.data import csv_boxes, detection, sheets
-from platform.data.annotations import Kind, RawBox, RawImage
+from platform.curation import clean
+from platform.curation.cleaning import image_rules, repair
+from platform.curation.cleaning.findings import Action
+from platform.curation.pages import dataset_data
+from platform.data import sheets
+from platform.data.detection import csv_boxes
+from platform.data.detection import dataset as detection
+from platform.data.detection.annotations import Kind, RawBox, RawImage
 
 FINE = (10.0, 10.0, 60.0, 50.0)
 SIZE = (96, 72)

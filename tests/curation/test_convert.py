@@ -18,8 +18,9 @@ from rich.console import Console
 
 from platform import dataset
 from platform.curation import convert
-from platform.data import csv_boxes, detection, layouts
-from platform.data.annotations import RawBox, RawImage
+from platform.data.detection import csv_boxes, layouts
+from platform.data.detection import dataset as detection
+from platform.data.detection.annotations import RawBox, RawImage
 from platform.errors import InputError
 
 LAYOUTS = ("coco", "voc", "yolo", "csv")

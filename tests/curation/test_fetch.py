@@ -18,8 +18,9 @@ from PIL import Image
 
 from platform import dataset
 from platform.curation import steps
-from platform.curation.outcomes import AGAIN, MAY_PASS, Outcome
-from platform.data import csv_boxes, sheets
+from platform.curation.fetching.outcomes import AGAIN, MAY_PASS, Outcome
+from platform.data import sheets
+from platform.data.detection import csv_boxes
 
 ROOT = Path(__file__).parents[2]
 ALLOW = ("--allow", "127.0.0.1/32")

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from platform import dataset
 from platform.curation import split
-from platform.data import csv_boxes, detection, sheets
-from platform.data.annotations import RawBox, RawImage
+from platform.data import sheets
+from platform.data.detection import csv_boxes
+from platform.data.detection import dataset as detection
+from platform.data.detection.annotations import RawBox, RawImage
 from platform.data.splits import SPLITS
 from platform.errors import InputError
 

@@ -6,11 +6,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from platform import checkpoints
-from platform.examples import Examples, shuffled
-from platform.fit import Optimization, begin, fit
-from platform.freezing import Freezing, Stage
+from platform.models.stages import Stage
+from platform.storage import checkpoints
 from platform.task import Evaluation
+from platform.training.context import begin
+from platform.training.examples import Examples, shuffled
+from platform.training.fit import fit
+from platform.training.freezing import Freezing
+from platform.training.optimization import Optimization
 
 INPUT, REQUIREMENTS = "text", ()
 

@@ -1,0 +1,1 @@
+"""Rules that find and repair faulty images and boxes."""

@@ -1,0 +1,151 @@
+"""What each image looks like: decoded once, and kept in cleaning/looks.npz for the next command."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imagehash
+import numpy as np
+import PIL
+from PIL import Image, ImageFilter
+
+from platform.curation.cleaning.alignment import SIDE
+from platform.data import images
+
+FILE = "cleaning/looks.npz"
+HASH_SIDE = 16  # 256 bits: logos on plain ground have few low frequencies, and with 64 bits different ones are equal
+
+# Another version of any of these may see the same file otherwise: then what is kept counts for nothing.
+_MADE_BY = f"1 Pillow {PIL.__version__} imagehash {imagehash.__version__} {HASH_SIDE} {SIDE}"
+_PLAIN = 32  # levels of 255 that a plain ground may vary by: what JPEG makes of it
+_CLOSEST = 0.5  # of a side
+_FAULT_LENGTH = 200  # characters
+
+
+class Look(NamedTuple):
+    """What is known of an image's pixels.
+
+    Attributes:
+        width: In pixels, upright; 0 if the file is broken, height likewise.
+        height: See `width`.
+        orientation: The EXIF tag as written, 0 if there is none; 1 … 8 are valid.
+        pixels: Hash of the decoded pixels, see `images.content_hash`.
+        hash: Perceptual hash (pHash) of what the image shows, without plain margins; uint64 of shape (4,).
+        grey: The same reduced to uint8 of shape (64, 64), blurred.
+        aspect: Its width to its height.
+        fault: Why it cannot be used; "" if it can.
+    """
+
+    width: int
+    height: int
+    orientation: int
+    pixels: str
+    hash: np.ndarray
+    grey: np.ndarray
+    aspect: float
+    fault: str
+
+
+def look(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda: None) -> dict[Path, Look]:
+    """Looks at images, decoding only those that are new or changed since they were looked at last.
+
+    Args:
+        root: The data set's folder, where the result is kept, also when this is interrupted.
+        paths: Images below it.
+        advance: Called once for each image.
+
+    Raises:
+        OSError: What was seen cannot be kept, on a full disk say.
+    """
+    keys = {path: _key(root, path) for path in paths}
+    kept = _load(root / FILE)
+    new = [path for path, key in keys.items() if key not in kept]
+    for _ in range(len(keys) - len(new)):
+        advance()
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow decodes without the interpreter's lock
+    try:
+        for path, seen in zip(new, pool.map(_look, new), strict=True):
+            kept[keys[path]] = seen
+            advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if new and kept:
+            _save(root / FILE, {key: seen for key, seen in kept.items() if (root / key[0]).exists()})
+    return {path: kept[key] for path, key in keys.items()}
+
+
+_Key = tuple[str, int, int]  # path from the root, bytes, time of its last change in ns
+
+
+def _key(root: Path, path: Path) -> _Key:
+    about = path.stat()
+    return path.relative_to(root).as_posix(), about.st_size, about.st_mtime_ns
+
+
+def _look(path: Path) -> Look:
+    try:
+        image = images.load(path)
+        orientation = images.orientation(path)
+    except images.ImageFault as fault:
+        nothing = np.zeros(4, np.uint64), np.zeros((SIDE, SIDE), np.uint8)
+        return Look(0, 0, 0, "", *nothing, 1.0, str(fault)[:_FAULT_LENGTH] or "unreadable")
+    shown = _shown(image.convert("L"))
+    small = shown.resize((SIDE, SIDE), Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
+    bits = np.packbits(imagehash.phash(shown, HASH_SIDE).hash).view(np.uint64)
+    aspect = shown.width / shown.height
+    return Look(image.width, image.height, orientation, images.content_hash(image), bits, np.asarray(small), aspect, "")
+
+
+def _shown(grey: Image.Image) -> Image.Image:
+    """The picture without plain margins: a word in the middle of a white page is looked at as closely as any."""
+    pixels = np.asarray(grey)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground = int(np.median(edge))
+    if np.abs(edge.astype(int) - ground).max() > _PLAIN:
+        return grey
+    box = grey.point([255 * (abs(level - ground) > _PLAIN) for level in range(256)]).getbbox()
+    if box is None:
+        return grey
+    (left, right), (top, bottom) = _widened(box[0], box[2], grey.width), _widened(box[1], box[3], grey.height)
+    return grey.crop((left, top, right, bottom))
+
+
+def _widened(first: int, last: int, side: int) -> tuple[int, int]:
+    """A range that is at least _CLOSEST of the side: nearer by, the traces of compression would count, too."""
+    wide = max(last - first, round(_CLOSEST * side))
+    first = min(max(0, (first + last - wide) // 2), side - wide)
+    return first, first + wide
+
+
+def _load(file: Path) -> dict[_Key, Look]:
+    """What was kept; nothing if it was made by other versions, or cannot be read: then it is made again."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            if str(kept["made_by"]) != _MADE_BY:
+                return {}
+            keys = zip(kept["path"].tolist(), kept["bytes"].tolist(), kept["changed"].tolist(), strict=True)
+            columns = [kept[name] for name in Look._fields]
+    except Exception:  # NumPy, zipfile and zlib raise about anything of a damaged file
+        return {}
+    listed = [list(column) if column.ndim > 1 else column.tolist() for column in columns]
+    return {key: Look(*row) for key, row in zip(keys, zip(*listed, strict=True), strict=True)}
+
+
+def _save(file: Path, kept: dict[_Key, Look]) -> None:
+    """Writes what is to be kept, whole or not at all."""
+    file.parent.mkdir(exist_ok=True)
+    paths, sizes, times = zip(*kept, strict=True)
+    columns: dict[str, Any] = dict(zip(Look._fields, map(np.array, zip(*kept.values(), strict=True)), strict=True))
+    columns |= {"made_by": _MADE_BY, "path": paths, "bytes": sizes, "changed": times}
+    handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, **columns)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(file)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

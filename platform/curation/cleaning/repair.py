@@ -1,0 +1,296 @@
+"""Images and boxes as read → images and boxes to train on, and a line for whatever was found on the way.
+
+Every box that was read is in the result, or is told to have been set aside: by a line of its own, or by that of its
+image.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from platform.curation.cleaning import box_rules, duplicates, frames, image_rules
+from platform.curation.cleaning.box_rules import Drawn, Limits
+from platform.curation.cleaning.duplicates import Near
+from platform.curation.cleaning.findings import Action, Finding, of_box, of_image
+from platform.curation.cleaning.frames import Frame
+from platform.curation.cleaning.looks import Look
+from platform.curation.cleaning.overlaps import Placed, settle
+from platform.curation.labels.grouping import DECIDED, Verdict
+from platform.data.detection import yolo
+from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
+from platform.data.detection.layouts import Source
+from platform.data.files import is_utf8, printable
+from platform.data.splits import SPLITS
+
+EXACT, NEAR, NEAR_APART = "exact duplicate", "near duplicate", "near duplicates in different splits"
+SEVERAL_SPLITS, NOT_UTF8 = "image in several splits", "file name that is not UTF-8"
+DROPPED, NO_CLASS = "label dropped by decision", "label that names no class"
+CONFLICT = "two classes in one place"
+LEFT_EMPTY, LOST_SOME = "image left without its boxes", "image that lost some of its boxes"
+
+
+@dataclass
+class Picture:
+    """An image on its way.
+
+    Attributes:
+        path: Its file.
+        name: The same from the data set's folder.
+        where: The annotation that named it first.
+        seen: What it looks like.
+        splits: That the data gives it; it should be one at most.
+        raw: Its boxes as read, once each, by the annotation's image.
+        placed: Those that can be used so far.
+        written: How many annotations it had, the unreadable ones among them.
+        lost: How many of them cannot be used, though they show something; `dropped` are those that a person dropped.
+    """
+
+    path: Path
+    name: str
+    where: str
+    seen: Look
+    splits: list[str]
+    raw: list[RawImage]
+    placed: list[Placed] = field(default_factory=list)
+    written: int = 0
+    lost: int = 0
+    dropped: int = 0
+
+    @property
+    def split(self) -> str | None:
+        """The one that counts: what is tested on is never trained on."""
+        return max(self.splits, key=SPLITS.index, default=None)
+
+
+class Cleaned(NamedTuple):
+    """The result.
+
+    Attributes:
+        images: By path.
+        near: Pairs of them that show nearly the same.
+        groups: The number, from 1, of each that is in such a pair; connected pairs are one group.
+        findings: Everything else.
+    """
+
+    images: list[RawImage]
+    near: list[Near]
+    groups: dict[Path, int]
+    findings: list[Finding]
+
+
+def repair(
+    root: Path, source: Source, looks: Mapping[Path, Look], verdicts: Iterable[Verdict], limits: Limits, least: int
+) -> Cleaned:
+    """Applies all rules; nothing is read or written.
+
+    Args:
+        root: The data set's folder, absolute.
+        source: What it was read as.
+        looks: Of all of its images.
+        verdicts: On all of its labels.
+        limits: Of boxes.
+        least: The shorter side that an image must have, in pixels.
+    """
+    pictures = _pictures(root, source.raw, looks)
+    findings = [*_unread(root, source.raw, pictures)]
+    pictures = _nameable(root, pictures, findings)
+    pictures = _usable(pictures, least, findings)
+    by_label = {verdict.label: verdict for verdict in verdicts}
+    for picture in pictures:
+        _place(picture, by_label, limits, source.layout != yolo.LAYOUT, findings)
+    pictures = _one_of_each(pictures, findings)
+    for picture in pictures:
+        _settle(picture, findings)
+    kept = [picture for picture in pictures if _is_kept(picture, findings)]
+    findings += _split_findings(kept)
+    near = duplicates.near({picture.path: picture.seen for picture in kept})
+    groups = _groups(near)
+    findings += _near_findings(near, {picture.path: picture for picture in kept}, groups)
+    return Cleaned([_image(picture) for picture in kept], near, groups, findings)
+
+
+def _pictures(root: Path, raw: RawDataset, looks: Mapping[Path, Look]) -> list[Picture]:
+    """Each image once, by path, with all that was read of it."""
+    found: dict[Path, Picture] = {}
+    for image in sorted(raw.images, key=lambda image: image.path.relative_to(root).as_posix()):
+        name = printable(image.path.relative_to(root).as_posix())
+        picture = found.setdefault(image.path, Picture(image.path, name, image.where, looks[image.path], [], []))
+        known = {box for other in picture.raw for box in other.boxes}  # VOC gives boxes in each of an image's splits
+        picture.raw.append(replace(image, boxes=tuple(box for box in image.boxes if box not in known)))
+        picture.splits += [image.split] if image.split and image.split not in picture.splits else []
+    for picture in found.values():
+        picture.written = sum(len(image.boxes) for image in picture.raw)
+    return list(found.values())
+
+
+def _unread(root: Path, raw: RawDataset, pictures: Sequence[Picture]) -> Iterator[Finding]:
+    """What the reader could not use."""
+    by_path = {picture.path: picture for picture in pictures}
+    empty: dict[Path, str] = {}
+    for repair in raw.repairs:
+        name = printable(repair.image.relative_to(root).as_posix()) if repair.image else ""
+        yield of_image(repair.kind, Action.SET_ASIDE, name, repair.where)
+        if repair.image in by_path:
+            by_path[repair.image].written += 1
+            by_path[repair.image].lost += 1
+        elif repair.image:
+            empty.setdefault(repair.image, name)
+    for name in empty.values():
+        yield of_image(LEFT_EMPTY, Action.SET_ASIDE, name)
+
+
+def _nameable(root: Path, pictures: Iterable[Picture], findings: list[Finding]) -> list[Picture]:
+    """Without those that no table can name: it would name another file, or none."""
+    nameable = []
+    for picture in pictures:
+        if is_utf8(str(picture.path.relative_to(root))):
+            nameable.append(picture)
+        else:
+            detail = f"rename the file{_with(picture.written)}"
+            findings.append(of_image(NOT_UTF8, Action.SET_ASIDE, picture.name, printable(picture.where), detail))
+    return nameable
+
+
+def _usable(pictures: Iterable[Picture], least: int, findings: list[Finding]) -> list[Picture]:
+    usable = []
+    for picture in pictures:
+        rules = list(image_rules.held(picture.seen, least))
+        for rule in rules:
+            detail = f"{rule.detail(picture.seen)}{_with(picture.written) if rule.action == Action.SET_ASIDE else ''}"
+            findings.append(of_image(rule.kind, rule.action, picture.name, picture.where, detail))
+        if all(rule.action != Action.SET_ASIDE for rule in rules):
+            usable.append(picture)
+    return usable
+
+
+def _place(
+    picture: Picture, verdicts: Mapping[str, Verdict], limits: Limits, pixels: bool, findings: list[Finding]
+) -> None:
+    """Gives the boxes their classes and their places in the upright image."""
+    seen = picture.seen
+    for image in picture.raw:
+        frame = Frame(seen.width, seen.height, seen.orientation, image.size, pixels)
+        boxes = {raw: raw.box for raw in image.boxes if box_rules.countable(raw.box)}
+        repaired = None
+        for reading in frames.read(list(boxes.values()), frame):
+            if reading.action == Action.ASK:
+                findings.append(of_image(reading.kind, reading.action, picture.name, image.where, reading.detail))
+            else:
+                repaired, boxes = reading, dict(zip(boxes, reading.boxes, strict=True))
+        for raw in image.boxes:
+            verdict = verdicts[raw.name]
+            if verdict.cls is None:
+                _drop(picture, raw, verdict, findings)
+                continue
+            drawn = Drawn(boxes.get(raw, raw.box), seen.width, seen.height, limits)
+            box, rules = box_rules.judged(drawn)
+            if repaired and raw in boxes and box is not None:
+                findings.append(of_box(repaired.kind, repaired.action, picture.name, raw, repaired.detail, box))
+            findings += [of_box(rule.kind, rule.action, picture.name, raw, became=box) for rule in rules]
+            if box is None:
+                picture.lost += 1
+            else:
+                picture.placed.append(Placed(box, verdict.cls, raw, picture.path))
+
+
+def _drop(picture: Picture, raw: RawBox, verdict: Verdict, findings: list[Finding]) -> None:
+    decided = verdict.reason == DECIDED
+    kind, detail = (DROPPED, "") if decided else (NO_CLASS, verdict.reason)
+    findings.append(of_box(kind, Action.SET_ASIDE, picture.name, raw, detail))
+    picture.dropped += decided
+    picture.lost += not decided
+
+
+def _one_of_each(pictures: Sequence[Picture], findings: list[Finding]) -> list[Picture]:
+    """Of images of equal pixels one, with the boxes of all: of those in the split that counts most, the first."""
+    by_path = {picture.path: picture for picture in pictures}
+    gone = set()
+    for paths in duplicates.exact({picture.path: picture.seen for picture in pictures}):
+        same = [by_path[path] for path in paths]
+        best = max(same, key=lambda picture: SPLITS.index(picture.split) if picture.split else -1)
+        for copy in same:
+            if copy is best:
+                continue
+            detail = f"{copy.written} boxes united with those of the other"
+            if copy.split != best.split:
+                detail += f"; it was in {copy.split or 'no split'}, the other is in {best.split}"
+            findings.append(of_image(EXACT, Action.SET_ASIDE, copy.name, copy.where, detail, best.name))
+            best.placed += copy.placed
+            best.written, best.lost = best.written + copy.written, best.lost + copy.lost
+            best.dropped += copy.dropped
+            gone.add(copy.path)
+    return [picture for picture in pictures if picture.path not in gone]
+
+
+def _settle(picture: Picture, findings: list[Finding]) -> None:
+    """Of boxes in one place one, or none if they contradict each other."""
+    settled = settle(picture.placed)
+    for box, first, overlap in settled.again:
+        if box.file == first.file:  # otherwise the copy's line stands for it
+            detail = f"of {first.raw.where}, intersection over union {overlap:.2f}"
+            findings.append(of_box(Kind.DUPLICATE, Action.SET_ASIDE, picture.name, box.raw, detail))
+    for box, other in settled.conflicts:
+        detail = f"set aside; {other.raw.where} says {other.name}"
+        findings.append(of_box(CONFLICT, Action.ASK, picture.name, box.raw, detail))
+    picture.lost += len(settled.conflicts)
+    picture.placed = settled.kept
+
+
+def _is_kept(picture: Picture, findings: list[Finding]) -> bool:
+    """An image without any of the boxes it had would teach that there is nothing; a background image had none."""
+    if picture.written and not picture.placed:
+        findings.append(of_image(LEFT_EMPTY, Action.SET_ASIDE, picture.name, picture.where, f"{picture.written} boxes"))
+        return False
+    if picture.lost:
+        detail = f"{picture.lost} of {picture.written} lost: what they showed counts as background"
+        findings.append(of_image(LOST_SOME, Action.ASK, picture.name, picture.where, detail))
+    return True
+
+
+def _split_findings(pictures: Sequence[Picture]) -> Iterator[Finding]:
+    given = any(picture.splits for picture in pictures)
+    for picture in pictures:
+        if len(picture.splits) > 1:
+            detail = f"{' and '.join(sorted(picture.splits))}; kept in {picture.split}"
+            yield of_image(SEVERAL_SPLITS, Action.REPAIRED, picture.name, picture.where, detail)
+        if given and not picture.splits:
+            detail = "left out of training as it is; platform.dataset split gives every image a split"
+            yield of_image(Kind.NO_SPLIT, Action.ASK, picture.name, picture.where, detail)
+
+
+def _groups(near: Sequence[Near]) -> dict[Path, int]:
+    paths = sorted({path for pair in near for path in (pair.one, pair.other)})
+    joined = duplicates.joined(paths, ((pair.one, pair.other) for pair in near))
+    return {path: number + 1 for path, number in joined.items()}
+
+
+def _near_findings(
+    near: Sequence[Near], pictures: Mapping[Path, Picture], groups: Mapping[Path, int]
+) -> Iterator[Finding]:
+    for path, (distance, closest) in nearest(near).items():
+        detail = f"group {groups[path]}, distance {distance:.3f}"
+        yield of_image(NEAR, Action.KEPT, pictures[path].name, pictures[path].where, detail, pictures[closest].name)
+    for pair in near:
+        one, other = pictures[pair.one], pictures[pair.other]
+        if one.split and other.split and one.split != other.split:
+            detail = f"{one.split} and {other.split}, distance {pair.distance:.3f}"
+            yield of_image(NEAR_APART, Action.ASK, one.name, one.where, detail, other.name)
+
+
+def nearest(near: Iterable[Near]) -> dict[Path, tuple[float, Path]]:
+    """Of each image that is in a pair, how far the nearest other one is, and which it is; by path."""
+    best: dict[Path, tuple[float, Path]] = {}
+    for pair in sorted(near, key=lambda pair: (pair.distance, pair.one, pair.other)):
+        best.setdefault(pair.one, (pair.distance, pair.other))
+        best.setdefault(pair.other, (pair.distance, pair.one))
+    return dict(sorted(best.items()))
+
+
+def _image(picture: Picture) -> RawImage:
+    boxes = tuple(RawBox(each.box, each.name, each.raw.where) for each in picture.placed)
+    return RawImage(picture.path, boxes, picture.split, picture.where)
+
+
+def _with(boxes: int) -> str:
+    return f", with {boxes} boxes" if boxes else ""

@@ -1,0 +1,1 @@
+"""Reading a list of addresses and downloading its images."""

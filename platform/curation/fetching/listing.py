@@ -1,0 +1,246 @@
+"""A list of addresses, labels and boxes: CSV, TSV or JSON lines, read row by row, as often as needed.
+
+A list may have a million rows, typed by anyone. A row that cannot be read is a `Row` that says why; it does not take
+others with it: where somebody opened a quote and forgot to close it, the lines after it are read as lines again.
+"""
+
+import csv
+import json
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from platform.curation.fetching import list_rows
+from platform.curation.fetching.columns import Chosen, Columns, find, key
+from platform.curation.fetching.list_rows import Row
+from platform.data import tables
+from platform.errors import Fault, InputError, raise_if_any
+
+_DELIMITERS = ",;\t"  # where the suffix does not say it
+_LONGEST = 2**20  # characters of a first line
+_TRIED = 100  # lines of JSON among which one must have an address
+_TOLD = 20  # columns that a fault names
+_SHAPE = "a list must be CSV, TSV or JSON lines"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list that can be read.
+
+    Attributes:
+        file: Where it is.
+        encoding, errors: How its bytes are read, as Python calls it.
+        delimiter: Between the fields of a row; None for JSON lines.
+        names: Its columns, as `columns.key` writes them.
+        chosen: What the user said about them.
+        notes: What was decided, for people.
+    """
+
+    file: Path
+    encoding: str
+    errors: str
+    delimiter: str | None
+    names: tuple[str, ...]
+    chosen: Chosen
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> Columns:
+        """What its columns mean; of JSON lines, those of the first that has an address."""
+        return find(self.names, self.chosen)
+
+    def version(self) -> tuple[int, int]:
+        """Another one after the file was changed."""
+        told = self.file.stat()
+        return told.st_mtime_ns, told.st_size
+
+    def rows(self) -> Iterator[Row]:
+        """Its rows, in order.
+
+        Raises:
+            UnicodeError: Its bytes are not what `encoding` says.
+        """
+        with self.file.open(encoding=self.encoding, errors=self.errors, newline="") as stream:
+            if self.delimiter is None:
+                yield from _json_rows(stream, self.chosen)
+            else:
+                yield from _csv_rows(stream, self.delimiter, self.names, self.chosen)
+
+
+def open_list(file: Path, chosen: Chosen, encoding: str = tables.DETECT) -> Listing:
+    """Finds out how a list is to be read.
+
+    Args:
+        file: The list.
+        chosen: What the user says about its columns.
+        encoding: What Python calls it, or "detect".
+
+    Raises:
+        InputError: It cannot be read, or no column has addresses.
+    """
+    notes: tuple[str, ...] = ()
+    errors = "strict"
+    try:
+        if encoding == tables.DETECT:
+            encoding, guessed, damaged = tables.detect(file.read_bytes(), file.name)
+            errors = "replace" if damaged else "strict"
+            notes = (*guessed, *_damage(damaged))
+        with file.open(encoding=encoding, errors=errors, newline="") as stream:
+            delimiter, names = _shape(stream, file, chosen)
+    except UnicodeError as error:
+        raise wrong_encoding(file, encoding, error) from error
+    except (OSError, LookupError) as error:
+        raise InputError(Fault("the list must be readable", f"{file}: {error}", "Check it.")) from error
+    raise_if_any(_column_faults(file, names, chosen))
+    return Listing(file, encoding, errors, delimiter, names, chosen, notes)
+
+
+def wrong_encoding(file: Path, encoding: str, error: UnicodeError) -> InputError:
+    """What is told where a list's bytes are not what was said or guessed."""
+    rule, remedy = f"the list must be {encoding} throughout", "Save it as UTF-8, or give another --encoding."
+    return InputError(Fault(rule, f"{file}: {error}", remedy))
+
+
+def _damage(repairs: Sequence[Any]) -> list[str]:
+    return [f"{len(repairs):,} lines have bytes that are not UTF-8, the first is {repairs[0].where}"] if repairs else []
+
+
+def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tuple[str, ...]]:
+    """The delimiter, and the names of the columns."""
+    first = stream.readline(_LONGEST)
+    while first.isspace():
+        first = stream.readline(_LONGEST)
+    stream.seek(0)
+    if first.lstrip("\ufeff \t").startswith("{"):
+        return None, _json_names(stream, chosen)
+    if first.lstrip("\ufeff \t").startswith("["):
+        remedy = f"Write an object a line: jq -c '.[]' {file.name} > {file.stem}.jsonl"
+        raise InputError(Fault(_SHAPE, f"a JSON array in {file}", remedy))
+    headers = {mark: _header(first, mark) for mark in tables.DELIMITERS.get(file.suffix.lower(), _DELIMITERS)}
+    fitting = [mark for mark, names in headers.items() if find(names, chosen).url in names]
+    mark = max(fitting or headers, key=lambda mark: len(headers[mark]))
+    return mark, headers[mark]
+
+
+def _header(line: str, delimiter: str) -> tuple[str, ...]:
+    fields = next(csv.reader([line.lstrip("\ufeff")], delimiter=delimiter), [])
+    return tuple(map(key, fields))
+
+
+def _json_names(stream: TextIO, chosen: Chosen) -> tuple[str, ...]:
+    """The keys of the first object that has an address, else of the first."""
+    objects = [tuple(record) for _, record in islice(_json_records(stream), _TRIED) if isinstance(record, dict)]
+    return next((names for names in objects if find(names, chosen).url in names), objects[0] if objects else ())
+
+
+def _column_faults(file: Path, names: Sequence[str], chosen: Chosen) -> list[Fault]:
+    found = f"{', '.join(names[:_TOLD]) or 'nothing'}{', …' if len(names) > _TOLD else ''} in {file}"
+    named = {"--url-column": chosen.url, "--label-column": chosen.label, "--box-column": chosen.box}
+    missing = {option: name for option, name in named.items() if name and name not in names}
+    faults = [
+        Fault(f"{option} must name a column of the list", f"{name}, not among {found}", "Name one of them.")
+        for option, name in missing.items()
+    ]
+    if not chosen.url and find(tuple(names), chosen).url is None:
+        remedy = "Name the column of addresses with --url-column; the first line must hold the columns' names."
+        faults.append(Fault("a list must have a column of addresses, url say", found, remedy))
+    return faults
+
+
+def _json_rows(stream: TextIO, chosen: Chosen) -> Iterator[Row]:
+    for line, record in _json_records(stream):
+        if isinstance(record, dict):
+            yield list_rows.read(line, record, find(tuple(record), chosen), chosen)
+        else:
+            yield Row(line, None, faults=(record,))
+
+
+def _json_records(stream: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Each line that is not blank, and its object, or what is wrong with it."""
+    for number, text in enumerate(stream, start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text.lstrip("\ufeff"))
+        except (ValueError, RecursionError) as error:
+            yield number, f"no JSON: {error}"
+            continue
+        yield number, {key(name): value for name, value in record.items()} if isinstance(record, dict) else "no object"
+
+
+def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: Chosen) -> Iterator[Row]:
+    columns = find(tuple(names), chosen)
+    for line, fields in islice(_fields(stream, delimiter, len(names)), 1, None):
+        if fields is None:
+            yield Row(line, None, faults=(f"a field of more than {csv.field_size_limit():,} characters",))
+            continue
+        if len(fields) > len(names):
+            yield Row(line, None, faults=(f"{len(fields)} fields, the first line has {len(names)}",))
+            continue
+        fields += [""] * (len(names) - len(fields))
+        record = dict(zip(reversed(names), reversed(fields), strict=True))  # of two columns of one name the first
+        yield list_rows.read(line, record, columns, chosen)
+
+
+class _Lines(Iterator[str]):
+    """Lines, which can be given back: all but the first of those `taken` are then read again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.ahead, self.taken = stream, deque[str](), list[str]()
+
+    def __next__(self) -> str:
+        self.taken.append(self.ahead.popleft() if self.ahead else next(self.stream))
+        return self.taken[-1]
+
+    def give_back(self) -> None:
+        self.ahead.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
+
+
+def _fields(stream: TextIO, delimiter: str, width: int) -> Iterator[tuple[int, list[str] | None]]:
+    """The rows that are not blank, each with the number of its first line; without empty fields beyond the width.
+
+    None are the fields of one that cannot be read.
+    """
+    lines = _Lines(stream)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    number = 1
+    while True:
+        lines.taken.clear()
+        fields = _next(rows, width)
+        if fields is None and not lines.taken:
+            return
+        if fields is None or (len(lines.taken) > 1 and (len(fields) != width or _swallows(fields))):
+            lines.give_back()
+            fields = _alone(lines.taken[0], delimiter, width)
+        if fields is None or any(field.strip() for field in fields):
+            yield number, fields
+        number += len(lines.taken)
+
+
+def _swallows(fields: Sequence[str]) -> bool:
+    """Whether a field holds another row's address: a quote was opened that nobody meant."""
+    return any(re.search(r"[\r\n].*\bhttps?://", field, re.DOTALL | re.IGNORECASE) for field in fields)
+
+
+def _alone(line: str, delimiter: str, width: int) -> list[str] | None:
+    """The fields of a line whose quotes do not fit: read such that there are as many as there should, or nearly."""
+    with_quotes = _next(csv.reader([line], delimiter=delimiter), width)
+    without = _next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE), width)
+    readings = [fields for fields in (with_quotes, without) if fields is not None]
+    return max(readings, key=lambda fields: len(fields) if len(fields) <= width else 0, default=None)
+
+
+def _next(rows: Iterator[list[str]], width: int) -> list[str] | None:
+    """None at the end, and where quotes are not as they must be."""
+    try:
+        fields = next(rows, None)
+    except csv.Error:
+        return None
+    while fields and len(fields) > width and not fields[-1].strip():
+        fields.pop()
+    return fields

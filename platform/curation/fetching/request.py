@@ -1,0 +1,99 @@
+"""The options of `fetch`, checked all at once."""
+
+import argparse
+import math
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from platform.curation.fetching.addresses import Network, networks
+from platform.curation.fetching.columns import Chosen, key
+from platform.curation.fetching.download import Limits
+from platform.curation.fetching.listing import Listing, open_list
+from platform.data import images
+from platform.errors import Fault, InputError, folder_faults, raise_if_any
+
+_MILLION = 1_000_000
+_SPARE_FILES = 100  # open files besides connections
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        listing: The list.
+        out: The data set's folder.
+        limits: Of one address.
+        max_pixels: Of one image.
+        concurrent: Connections at a time.
+        per_host: Of them to one host.
+        allowed: Networks that may be reached although they are not public.
+        user_agent: What servers are told.
+        again: Whether to ask again what failed and may not fail now.
+    """
+
+    listing: Listing
+    out: Path
+    limits: Limits
+    max_pixels: float
+    concurrent: int
+    per_host: int
+    allowed: tuple[Network, ...]
+    user_agent: str
+    again: bool
+
+
+def of(options: argparse.Namespace) -> Request:
+    """
+    Raises:
+        InputError: With everything that is wrong with the options, and with the list as far as its first lines tell.
+    """
+    allowed, faults = networks(options.allow)
+    faults += [*_number_faults(options), *folder_faults("--out", options.out), *_agent_faults(options.user_agent)]
+    named = [options.url_column, options.label_column, options.box_column]
+    url, label, box = (key(name) if name else None for name in named)
+    listing = None
+    try:
+        listing = open_list(options.list, Chosen(url, label, box, options.box), options.encoding)
+    except InputError as error:
+        faults += error.faults
+    raise_if_any(faults)
+    assert listing is not None
+    return Request(
+        listing=listing,
+        out=options.out,
+        limits=Limits(options.timeout, int(options.max_mb * _MILLION), options.tries),
+        max_pixels=options.max_mpx * _MILLION,
+        concurrent=options.concurrent,
+        per_host=min(options.per_host, options.concurrent),
+        allowed=tuple(allowed),
+        user_agent=options.user_agent,
+        again=options.again,
+    )
+
+
+def _number_faults(options: argparse.Namespace) -> list[Fault]:
+    """What is wrong with the numbers: a row for each option with the least and the most that it may be."""
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    connections = open_files - _SPARE_FILES if open_files != resource.RLIM_INFINITY else math.inf
+    bounds = (
+        ("--concurrent", options.concurrent, 1, connections, f"ulimit -n is {open_files:,}"),
+        ("--per-host", options.per_host, 1, math.inf, ""),
+        ("--timeout", options.timeout, 0.001, math.inf, ""),
+        ("--max-mb", options.max_mb, 0.001, math.inf, ""),
+        ("--max-mpx", options.max_mpx, 0.001, images.MAX_PIXELS / _MILLION, "larger images are not read"),
+        ("--tries", options.tries, 1, math.inf, ""),
+    )
+    return [
+        Fault(f"{option} must be at least {least:g}" + (f" and at most {most:g}" if why else ""), f"{value:g}", remedy)
+        for option, value, least, most, why in bounds
+        if not (least <= value <= most and math.isfinite(value))
+        for remedy in [f"Choose another: {why}." if why else "Choose another."]
+    ]
+
+
+def _agent_faults(text: str) -> list[Fault]:
+    if text.isascii() and text.isprintable():
+        return []
+    return [Fault("--user-agent must be a line of ASCII", repr(text), "Write a name and an address, say.")]

@@ -1,0 +1,1 @@
+"""Grouping labels as typed into classes."""

@@ -1,0 +1,280 @@
+"""Raw labels, with how often each was used → the classes that they mean, each with its reason.
+
+Labels of the same key (`normalise`) are one name. Names are taken by frequency: each joins the most like of the groups
+there are, or begins one. What counts is the likeness to the group's head, its most frequent name: that way no chain of
+small differences leads from "bank of east texas" to "bank of west texas". Two groups about equally like are no answer;
+then, and below the score to merge at, nothing is merged, and a person is asked.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from platform.curation.labels import likeness
+from platform.curation.labels.likeness import Like
+from platform.curation.labels.names import name
+from platform.curation.labels.normalise import LONGEST, RULES, WORDS, Rule, bare, difference, key, tidy
+from platform.errors import Fault
+
+DROP = "-"  # a decision, or a suggestion: the label's boxes are left out
+
+OWN, DECIDED, ALIAS, NAMED = "gives the class its name", "decision", "alias", "reads like a decided class"
+SAYS_NOTHING, EMPTY, TOO_LONG = "says nothing", "empty", f"longer than {LONGEST} characters"
+
+
+class Verdict(NamedTuple):
+    """What becomes of a label.
+
+    Attributes:
+        label: As it was typed.
+        cls: Its class; None if its boxes are left out.
+        reason: Why.
+        score: How surely it is the same as `matched`, 0 to 1; None where nothing was compared.
+        matched: The label or alias that it was matched with; "" if none.
+        suggestion: A class, or DROP, that a person should decide about; "" if there is no question.
+        suggestion_score: How like that class is; None if nothing was compared.
+    """
+
+    label: str
+    cls: str | None
+    reason: str
+    score: float | None = None
+    matched: str = ""
+    suggestion: str = ""
+    suggestion_score: float | None = None
+
+
+def is_merged(label: str, cls: str | None, reason: str) -> bool:
+    """Whether a label was given the class of another one, by rule or by decision."""
+    return bool(cls) and cls != label and reason not in (OWN, SAYS_NOTHING)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How like labels must be.
+
+    Attributes:
+        merge_at: The score from which a name joins a group.
+        ask_at: The score from which a person is asked.
+        margin: By how much a group must be more like than any other.
+        without: Kinds of likeness (`likeness.SURE`) that are not used.
+    """
+
+    merge_at: float = 0.92
+    ask_at: float = 0.8
+    margin: float = 0.02
+    without: Collection[str] = ()
+
+
+DEFAULT = Settings()
+
+
+def faults(settings: Settings) -> list[Fault]:
+    """What is wrong with the settings that the command line gives."""
+    merge, ask = settings.merge_at, settings.ask_at
+    if 0 < ask <= merge <= 1:
+        return []
+    rule = "--ask-at and --merge-at must lie in 0..1, and --ask-at not above --merge-at"
+    return [Fault(rule, f"{ask:g} and {merge:g}", f"The defaults are {DEFAULT.ask_at:g} and {DEFAULT.merge_at:g}.")]
+
+
+def group(
+    counts: Mapping[str, int],
+    aliases: Mapping[str, str] | None = None,
+    decisions: Mapping[str, str | None] | None = None,
+    settings: Settings = DEFAULT,
+    rules: Sequence[Rule] = RULES,
+) -> list[Verdict]:
+    """One verdict for each label, sorted by label; whatever order they come in.
+
+    Args:
+        counts: How often each raw label was used.
+        aliases: Class by alias. They are compared by key, are groups from the start, and win over the rules.
+        decisions: Class by raw label; None leaves its boxes out. They win over everything, for just this label: a
+            group goes along only where its head is decided.
+        settings: How like labels must be.
+        rules: What keys are made by.
+    """
+    aliases, decisions = aliases or {}, decisions or {}
+    verdicts = {label: Verdict(label, cls, DECIDED) for label, cls in decisions.items() if label in counts}
+    nodes = _nodes(counts, aliases, decisions, rules)
+    named = {label for node in nodes for label in node.labels}
+    verdicts |= {label: _unnamed(label) for label in counts if label not in named and label not in verdicts}
+    verdicts |= {verdict.label: verdict for verdict in _Groups(nodes, settings, rules).verdicts()}
+    return [verdicts[label] for label in sorted(counts)]
+
+
+_NO_NAME = frozenset(
+    key(word).replace(" ", "")
+    for kind in ("filler", "filler_last", "filler_endings", "nothing")
+    for word in WORDS[kind]
+)
+_SAME = Like(likeness.SURE[likeness.SPELLING], likeness.SPELLING)
+
+
+class _Node(NamedTuple):
+    """Labels of one key that belong together from the start, the most frequent first; or an alias that nobody typed.
+
+    Attributes:
+        labels: As they were typed.
+        text: The first of them, else the alias.
+        uses: How often the first was used.
+        cls: As decided, or by the aliases; None if that is what grouping is to find.
+        reason: For `cls`.
+        alias: That says so, or the decided class that the labels read like.
+    """
+
+    labels: tuple[str, ...]
+    text: str
+    uses: int
+    cls: str | None = None
+    reason: str = ""
+    alias: str = ""
+
+
+def _nodes(
+    counts: Mapping[str, int], aliases: Mapping[str, str], decisions: Mapping[str, str | None], rules: Sequence[Rule]
+) -> list[_Node]:
+    known = _known(aliases, decisions, rules)
+    alike: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+    for label in sorted(counts, key=lambda label: (-counts[label], *_plain(label))):
+        cls, letters = decisions.get(label), _letters(label, rules)
+        if letters and (cls is not None or (label not in decisions and (letters in known or letters not in _NO_NAME))):
+            alike[letters, cls].append(label)
+    nodes = []
+    for (letters, cls), labels in alike.items():
+        of = (cls, DECIDED, "") if cls is not None else known.pop(letters, (None, "", ""))
+        nodes.append(_Node(tuple(labels), labels[0], counts[labels[0]], *of))
+    return nodes + [_Node((), alias, 0, cls, reason, alias) for cls, reason, alias in known.values() if reason == ALIAS]
+
+
+def _known(
+    aliases: Mapping[str, str], decisions: Mapping[str, str | None], rules: Sequence[Rule]
+) -> dict[str, tuple[str, str, str]]:
+    """Class, reason and alias by key: of the aliases, and of the classes that they and the decisions name."""
+    known: dict[str, tuple[str, str, str]] = {}
+    for classes, reason in ((decisions.values(), NAMED), (aliases.values(), ALIAS)):
+        spelled: dict[str, set[str]] = defaultdict(set)
+        for cls in classes:
+            spelled[_letters(cls or "", rules)].add(cls or "")
+        one = {letters: min(same) for letters, same in spelled.items() if letters and len(same) == 1}
+        known |= {letters: (cls, reason, cls) for letters, cls in one.items()}
+    known |= {_letters(alias, rules): (cls, ALIAS, alias) for alias, cls in sorted(aliases.items())}
+    return {letters: of for letters, of in known.items() if letters}
+
+
+def _letters(label: str, rules: Sequence[Rule]) -> str:
+    """The key without blanks; "" of a label that is empty, a bare DROP, or too long to be compared."""
+    return "" if _unusable(label) else key(label, rules).replace(" ", "")
+
+
+def _plain(label: str) -> tuple[int, bool, str]:
+    """What of equally frequent labels names a class: the shortest, rather "Lidl" than "LIDL" or "lidl"."""
+    return len(label), label.isupper() or label.islower(), label
+
+
+def _unusable(label: str) -> str:
+    if len(label.strip()) > LONGEST:
+        return TOO_LONG
+    return EMPTY if tidy(label) in ("", DROP) else ""
+
+
+def _unnamed(label: str) -> Verdict:
+    if reason := _unusable(label):
+        return Verdict(label, None, reason, suggestion=DROP)
+    return Verdict(label, tidy(label), SAYS_NOTHING, suggestion=DROP)
+
+
+class _Groups:
+    """Nodes placed one after the other.
+
+    Attributes:
+        cls: Of each node placed.
+        heads: The nodes that began a group, or were of a known class.
+        link: What each other node was placed by: the group's head, and the likeness to it.
+    """
+
+    def __init__(self, nodes: Sequence[_Node], settings: Settings, rules: Sequence[Rule]) -> None:
+        self.nodes = sorted(nodes, key=lambda node: (-node.uses, *_plain(node.text), node.cls or ""))
+        self.settings, self.rules = settings, rules
+        self.like = self._likeness()
+        self.cls: dict[int, str] = {}
+        self.heads: dict[int, int] = {}
+        self.link: dict[int, tuple[int, Like]] = {}
+        for index in sorted(range(len(nodes)), key=self._rank):
+            self._place(index)
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """One for each label."""
+        questions = self._questions()
+        for index, node in enumerate(self.nodes):
+            for place, label in enumerate(node.labels):
+                verdict = self._verdict(index, label)
+                if place == 0 and index in questions:
+                    cls, like = questions[index]
+                    verdict = verdict._replace(suggestion=cls, suggestion_score=like.score)
+                yield verdict
+
+    def _likeness(self) -> list[dict[int, Like]]:
+        names = [name(key(node.text, self.rules), bare(node.text, self.rules)) for node in self.nodes]
+        like: list[dict[int, Like]] = [{} for _ in names]
+        for (i, j), how in likeness.pairs(names, self.settings.ask_at, self.settings.without).items():
+            like[i][j] = like[j][i] = how
+        return like
+
+    def _rank(self, index: int) -> tuple[bool, int, int, int]:
+        """Aliases first, then by frequency; of equal ones, that which the most others are like."""
+        node = self.nodes[index]
+        followers = sum(like.score >= self.settings.merge_at for like in self.like[index].values())
+        return node.reason != ALIAS, -node.uses, -followers, index
+
+    def _place(self, index: int) -> None:
+        node = self.nodes[index]
+        cls = node.cls
+        if cls is None and (head := self._head_for(index)) is not None:
+            self.link[index] = (head, self.like[index][head])
+            self.cls[index] = self.cls[head]
+            return
+        self.heads[index] = len(self.heads)
+        self.cls[index] = tidy(node.text) if cls is None else cls
+
+    def _head_for(self, index: int) -> int | None:
+        """The head of the group that a node joins, if it is like one enough, and more than any other group's names."""
+        placed = {other: like.score for other, like in self.like[index].items() if other in self.cls}
+        heads = [other for other in placed if other in self.heads]
+        if not heads:
+            return None
+        head = min(heads, key=lambda other: (-placed[other], self.heads[other]))
+        rival = max((score for other, score in placed.items() if self.cls[other] != self.cls[head]), default=0)
+        clear = round(placed[head] - rival, 6) >= self.settings.margin
+        return head if clear and placed[head] >= self.settings.merge_at else None
+
+    def _questions(self) -> dict[int, tuple[str, Like]]:
+        """What a person is asked, by the head of the group that it is about: the most like of the groups before it."""
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index, cls in self.cls.items():
+            groups[cls].append(index)
+        known = {cls for cls, members in groups.items() if any(self.nodes[index].cls is not None for index in members)}
+        rank = {cls: (cls not in known, min(self.heads.get(i, len(self.nodes)) for i in groups[cls])) for cls in groups}
+        asked = {}
+        for cls in groups.keys() - known:
+            others = [(like, self.cls[other]) for index in groups[cls] for other, like in self.like[index].items()]
+            before = [(-like.score, rank[other], other, like) for like, other in others if rank[other] < rank[cls]]
+            if before:
+                _, _, other, like = min(before)
+                asked[next(index for index in groups[cls] if index in self.heads)] = (other, like)
+        return asked
+
+    def _verdict(self, index: int, label: str) -> Verdict:
+        node, cls = self.nodes[index], self.cls[index]
+        if node.reason == DECIDED:
+            return Verdict(label, cls, DECIDED)
+        if node.reason:
+            return Verdict(label, cls, node.reason, 1.0, node.alias)
+        head, like = self.link.get(index, (index, _SAME))
+        if label == self.nodes[head].text:
+            return Verdict(label, cls, OWN)
+        matched = self.nodes[head].text
+        reason = f"same but for {difference(label, matched, self.rules)}" if like == _SAME else like.reason
+        return Verdict(label, cls, reason, like.score, matched)

@@ -1,0 +1,300 @@
+"""How like two names are, and in what way: the pairs that grouping merges or asks about.
+
+Two kinds: what is equal in a way that is less than spelling (another word order, another script, initials, …), and what
+is nearly equal: typing errors, by the share of letters in common (rapidfuzz's ratio).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cache
+from itertools import combinations, groupby
+from typing import NamedTuple
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from platform.curation.labels.names import Name, heard, scripts, undoubled
+from platform.curation.labels.normalise import WORDS
+
+SPELLING, BRACKETS = "same spelling", "without the brackets"
+MOVED, ORDER, PLURAL, ONE_PLURAL = "a common word moved", "another word order", "plural", "plural of one word"
+CHINESE, SCRIPT, SOUNDS = "traditional and simplified characters", "another script", "sounds the same"
+HALF, TOGETHER = "one of its two scripts", "both in one label"
+COMMON, LONGER, INITIALS, TYPING = "differs by common words", "begins alike", "initials", "typing error"
+
+# How surely names are the same that are alike in a way. No probabilities: each lies above or below the score from which
+# labels are merged, 0.92, as its errors on one half of `benchmarks.labels` tell.
+SURE = {
+    SPELLING: 1.0,
+    MOVED: 0.97,
+    CHINESE: 0.97,
+    BRACKETS: 0.96,
+    HALF: 0.96,
+    SCRIPT: 0.95,
+    PLURAL: 0.95,
+    SOUNDS: 0.94,
+    TOGETHER: 0.93,
+    ONE_PLURAL: 0.91,
+    ORDER: 0.9,
+    COMMON: 0.9,
+    LONGER: 0.86,
+    INITIALS: 0.82,
+    TYPING: 0.98,  # times the share of letters in common; the first letter must be the same
+}
+_LESS = 0.97  # times that, where it may be no error
+_UNSURE = 0.9  # at most, where a person has to say
+
+_COMMON, _SMALL = frozenset(WORDS["common"]), frozenset(WORDS["small"])
+_STAR = 16  # of many names equal in one way, the most frequent that the others are compared with
+_NEAREST = 32  # that a name is looked at with for typing errors
+_ROWS = 256  # names compared with all others at a time: bounds the memory
+_NAMES = 8  # more different texts beside one half of a label: the half is no name
+
+
+class Like(NamedTuple):
+    """How surely two names are the same, 0 to 1, and what makes them alike."""
+
+    score: float
+    reason: str
+
+
+class Comparison(NamedTuple):
+    """Names are alike that have one of `of` in common, and fit; if `alone`, only where no third name has it."""
+
+    reason: str
+    of: Callable[[Name], Iterable[str]]
+    fit: Callable[[Name, Name], bool] = lambda one, other: True
+    alone: bool = False
+
+
+def pairs(names: Sequence[Name], least: float, without: Collection[str] = ()) -> dict[tuple[int, int], Like]:
+    """The best likeness of each two names that reach `least`, by their indices, the lower first.
+
+    Names of different numbers are never alike. At most some dozens of pairs for each name, however many are alike.
+
+    Args:
+        names: The most frequent first.
+        least: The lowest score that is of interest.
+        without: Kinds of likeness (the keys of SURE) that are left out.
+    """
+    found: dict[tuple[int, int], Like] = {}
+    for kind in (_equal, _two_scripts, _longer, _mistyped):
+        for i, j, like in kind(names, least):
+            pair = (min(i, j), max(i, j))
+            known = found.get(pair)
+            if like.reason in without or like.score < least or (known and known.score >= like.score):
+                continue
+            if i != j and names[i].numbers == names[j].numbers:
+                found[pair] = like
+    return found
+
+
+# What is equal.
+
+
+def _singular(name: Name) -> Iterable[str]:
+    *first, last = name.words or ("",)
+    plural = len(last) > (3 if first else 4) and last.isascii() and last.endswith("s") and not last.endswith("ss")
+    return ["".join([*first, last[:-1] if plural else last])]
+
+
+def _sounds(name: Name) -> Iterable[str]:
+    """Sounds as they are written, of Chinese characters and of few letters beside common words: there, each counts."""
+    core = heard("".join(name.core))
+    if len(core) > 3:
+        return [name.latin] if name.chinese else {name.latin, name.sounds}
+    return [name.latin] if len(core) != 1 and len(name.latin) > 3 else []
+
+
+def _another_script(one: Name, other: Name) -> bool:
+    return one.scripts != other.scripts and (one.latin == other.latin or not (one.chinese or other.chinese))
+
+
+def _spelled(name: Name) -> Iterable[str]:
+    return [name.spelled] if len(heard("".join(name.core))) > 4 and not name.chinese else []
+
+
+def _core(name: Name) -> Iterable[str]:
+    return [" ".join(name.core)] if len("".join(name.core)) > 2 else []
+
+
+def _initials(name: Name) -> Iterable[str]:
+    if len(name.words) == 1:
+        return [name.letters] if 2 < len(name.letters) < 7 else []
+    told = [word for word in name.words if word not in _SMALL]
+    return {"".join(word[0] for word in words) for words in (name.words, told) if len(words) > 2}
+
+
+def _one_in_brackets(one: Name, other: Name) -> bool:
+    return one.bare == other.bare and (one.letters == one.bare) != (other.letters == other.bare)
+
+
+@cache
+def _in(char: str, charset: str) -> bool:
+    return bool(char.encode(charset, "ignore"))
+
+
+def _simplified(one: Name, other: Name) -> bool:
+    """Whether one is the other in simplified characters.
+
+    The old character sets tell: GB 2312 holds the simplified script, Big5 the traditional one. The characters that
+    differ are all of the one and none of the other script's, and one of them beyond doubt.
+    """
+    differ = [(a, b) for a, b in zip(one.letters, other.letters, strict=True) if a != b]
+    sure = any(not _in(a, "big5") and _in(b, "big5") for a, b in differ)
+    return sure and all(_in(a, "gb2312") and not _in(b, "gb2312") for a, b in differ)
+
+
+def _two_chinese_scripts(one: Name, other: Name) -> bool:
+    same_length = len(one.letters) == len(other.letters) > 1
+    return same_length and (_simplified(one, other) or _simplified(other, one))
+
+
+COMPARISONS = (
+    Comparison(SPELLING, lambda n: [n.letters]),
+    Comparison(MOVED, lambda n: [" ".join(sorted(n.words))], lambda a, b: a.core == b.core),
+    Comparison(ORDER, lambda n: [" ".join(sorted(n.words))]),
+    Comparison(PLURAL, _singular, lambda a, b: len(a.words) > 1),
+    Comparison(ONE_PLURAL, _singular),
+    Comparison(BRACKETS, lambda n: [heard(n.bare)], _one_in_brackets, alone=True),
+    Comparison(CHINESE, lambda n: [n.latin] if n.chinese else [], _two_chinese_scripts),
+    Comparison(SCRIPT, _sounds, _another_script),
+    Comparison(SOUNDS, _spelled),
+    Comparison(COMMON, _core),
+    Comparison(INITIALS, _initials, lambda a, b: (len(a.words) == 1) != (len(b.words) == 1), alone=True),
+)
+
+
+def _equal(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+    for comparison in COMPARISONS:
+        like = Like(SURE[comparison.reason], comparison.reason)
+        having: dict[str, list[int]] = defaultdict(list)
+        for index, one in enumerate(names):
+            for what in set(comparison.of(one)):
+                having[what].append(index)
+        for same in having.values():
+            if comparison.alone and len({names[i].letters for i in same}) > 2:
+                continue
+            for place, i in enumerate(same):
+                fitting = (j for j in same[: min(place, _STAR)] if comparison.fit(names[i], names[j]))
+                yield from ((i, j, like) for j in fitting)
+
+
+# What stands in another label.
+
+
+def _halves(name: Name) -> tuple[str, ...]:
+    """The two halves of a name that is written twice, each in a script of its own: "貢茶 Gong Cha"; () if it is not."""
+    if len(name.scripts) != 2:
+        return ()
+    runs = [(one, [*words]) for one, words in groupby(name.words, scripts) if one]
+    if [len(one) for one, _ in runs] != [1, 1]:
+        return ()
+    short = any(len("".join(words)) < (2 if "CJK" in one else 3) for one, words in runs)
+    common = any(_COMMON.issuperset(words) for _, words in runs)
+    return () if short or common else tuple("".join(words) for _, words in runs)
+
+
+def _two_scripts(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+    """Names with their halves, and the halves with each other.
+
+    Not where both scripts are parts of one name, which stands in one of them elsewhere ("Алло MAX", "allo max"), and
+    not where a half goes with this and that ("OTP Bank (Україна)", "Eldorado (Україна)").
+    """
+    elsewhere = {one.sounds for one in names if len(one.scripts) == 1}
+    written = {i: halves for i, one in enumerate(names) if one.sounds not in elsewhere and (halves := _halves(one))}
+    beside: dict[str, set[str]] = defaultdict(set)
+    for one, other in written.values():
+        beside[one].add(other)
+        beside[other].add(one)
+    is_name = {half: _one_name(others) for half, others in beside.items()}
+    index = {one.letters: i for i, one in reversed([*enumerate(names)])}
+    for i, halves in written.items():
+        there = [half for half in halves if is_name[half] and half in index]
+        yield from ((i, index[half], Like(SURE[HALF], HALF)) for half in there)
+        if len(there) == 2:
+            yield index[there[0]], index[there[1]], Like(SURE[TOGETHER], TOGETHER)
+
+
+def _one_name(texts: Collection[str]) -> bool:
+    if len(texts) > _NAMES:
+        return False
+    return all(a in b or b in a or fuzz.ratio(a, b) > 80 for a, b in combinations(map(heard, texts), 2))
+
+
+def _longer(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+    """Names with those that go on after their last word: "popeyes", "popeyes louisiana kitchen"."""
+    like = Like(SURE[LONGER], LONGER)
+    index = {one.words: i for i, one in reversed([*enumerate(names)])}
+    for i, one in enumerate(names):
+        for end in range(1, len(one.words)):
+            first = one.words[:end]
+            if first in index and len("".join(first)) > 4 and not _COMMON.issuperset(first):
+                yield i, index[first], like
+
+
+# What is nearly equal.
+
+
+def _mistyped(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+    for i, j in _near(names, least):
+        if _sound_otherwise(names[i], names[j]) and (score := _typing(names[i], names[j])):
+            yield i, j, Like(min(score, _UNSURE) if _is_asked(names[i], names[j]) else score, TYPING)
+
+
+def _sound_otherwise(one: Name, other: Name) -> bool:
+    """Or are too short for a sound to count, and differ by a doubled letter."""
+    return one.sounds != other.sounds or (one.latin != other.latin and undoubled(one.latin) == undoubled(other.latin))
+
+
+def _is_asked(one: Name, other: Name) -> bool:
+    """Whether they may be two names on purpose: "b2b store", "b2c store"; short ones of one sound, "nike", "nikee"."""
+    return one.sounds == other.sounds or _digits(one) != _digits(other)
+
+
+def _digits(name: Name) -> str:
+    return "".join(filter(str.isdigit, name.letters))
+
+
+def _near(names: Sequence[Name], least: float) -> Iterator[tuple[int, int]]:
+    """Pairs that sound nearly alike: for each name, the nearest of those that are as long or longer."""
+    order = sorted((i for i, one in enumerate(names) if len(one.sounds) > 3), key=lambda i: len(names[i].sounds))
+    texts = [names[i].sounds for i in order]
+    lengths = np.array([len(text) for text in texts])
+    for start in range(0, len(order), _ROWS):
+        rows = texts[start : start + _ROWS]
+        end = int(np.searchsorted(lengths, len(rows[-1]) * (2 - least) / least, side="right"))
+        like = process.cdist(rows, texts[start:end], scorer=fuzz.ratio, score_cutoff=100 * least, dtype=np.uint8)
+        for row, scores in enumerate(like):
+            near = np.flatnonzero(scores[row + 1 :]) + row + 1
+            best = near[np.argsort(-scores[near].astype(int), kind="stable")][:_NEAREST]
+            yield from ((order[start + row], order[start + int(column)]) for column in best)
+
+
+def _typing(one: Name, other: Name) -> float:
+    """The share of letters in common of the words that differ, the worst of them; 0 if some begin differently.
+
+    Less where that may be no error: one word ends where another goes on, words are split otherwise, or a script is
+    written without an alphabet.
+    """
+    left, right = _rest(one, other), _rest(other, one)
+    if not left or not right:
+        return 0
+    same = one.scripts == other.scripts
+    doubtful = len(left) != len(right) or not (same or "CJK" not in one.scripts | other.scripts)
+    if len(left) != len(right):
+        left, right = ["".join(left)], ["".join(right)]
+    if not same:
+        left, right = [*map(heard, left)], [*map(heard, right)]
+    words = [*zip(left, right, strict=True)]
+    if any(a[:1] != b[:1] for a, b in words):
+        return 0
+    doubtful |= any(a.startswith(b) or b.startswith(a) for a, b in words)
+    worst = min(fuzz.ratio(a, b) for a, b in words) / 100
+    if not same:
+        worst = (worst + fuzz.ratio(one.sounds, other.sounds) / 100) / 2
+    return round(SURE[TYPING] * (_LESS if doubtful else 1) * worst, 4)
+
+
+def _rest(one: Name, other: Name) -> list[str]:
+    return [*(Counter(one.words) - Counter(other.words)).elements()]

@@ -1,0 +1,1 @@
+"""What must stay in one split, and what becomes of rare classes."""

@@ -1,0 +1,253 @@
+"""Labelled images in class folders or a CSV file, checked image by image, each picture once, split in three."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from platform.data import images
+from platform.data.arrays import in_threads
+from platform.data.classification import folders as image_folders
+from platform.data.classification import table as image_table
+from platform.data.classification.labels import Kind, Labelled, Labels, folders, visible
+from platform.data.files import absolute, folder_faults, is_file
+from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, told
+from platform.data.splits import SPLITS, complete
+from platform.errors import Fault, InputError, raise_if_any
+
+NEEDS = (
+    "a folder with a folder of images for each class, these in folders train, val and test if it has splits, "
+    "or a CSV file with the columns path, label and, if it has splits, split"
+)
+
+_UNBALANCED = 3  # times the images of the smallest class
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image that decodes.
+
+    Attributes:
+        path: Absolute.
+        label: Index in the data set's classes.
+        split: "train", "val" or "test".
+        pixels: Hash of the decoded pixels, see `images.content_hash`.
+        where: The file below the root, or the row that names it.
+    """
+
+    path: Path
+    label: int
+    split: str
+    pixels: str
+    where: str
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A checked data set.
+
+    Attributes:
+        root: Absolute.
+        layout: "class folders", "split folders of class folders" or "CSV file NAME".
+        classes: Sorted names of the classes that have an image.
+        examples: Ordered by path below the root.
+        splits_given: Whether the data set said itself what is training data.
+        found: What was left out, images of equal pixels in different splits, and warnings.
+    """
+
+    root: Path
+    layout: str
+    classes: tuple[str, ...]
+    examples: tuple[Example, ...]
+    splits_given: bool
+    found: Findings
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, labels, splits and classes in the examples' order, wherever they are stored."""
+        content = [(e.pixels, e.label, e.split) for e in self.examples]
+        return hashlib.sha256(json.dumps([self.classes, content]).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.root.name
+
+    def lines(self) -> dict[str, str]:
+        """The same as `summary`, as lines for people, by title."""
+        lines = {"layout": f"{self.layout}, splits {'given' if self.splits_given else 'made here, stratified'}"}
+        for split, counts in self.summary()["splits"].items():
+            lines[split] = f"{counts['images']} images: {counted(counts['images_per_class'])}"
+        return lines | self.found.lines()
+
+    def findings(self) -> list[str]:
+        """Everything that was left out, and what is suspicious, a line each."""
+        return self.found.listed()
+
+    def summary(self) -> dict[str, Any]:
+        """Returns images per split and class, repairs by kind, leaks and warnings, ready for JSON."""
+        counts = Counter((e.split, e.label) for e in self.examples)
+        return {
+            "layout": self.layout,
+            "classes": list(self.classes),
+            "splits_given": self.splits_given,
+            "splits": {
+                split: {
+                    "images": sum(e.split == split for e in self.examples),
+                    "images_per_class": {name: counts[split, label] for label, name in enumerate(self.classes)},
+                }
+                for split in SPLITS
+            },
+            **self.found.summary(),
+        }
+
+
+def read(source: Path, seed: int) -> ImageDataset:
+    """Reads labelled images, decodes each once, and leaves out what cannot be used.
+
+    Of pictures with the same pixels one is kept in each split, and none if their labels differ. Splits that the data
+    set gives are kept; those it lacks are made, see `splits.complete`.
+
+    Args:
+        source: A folder of class folders, of split folders with class folders, or with a CSV file; or that file.
+        seed: Of the splits made.
+
+    Raises:
+        InputError: No such data, fewer than two classes, or nothing to train, validate or test on.
+    """
+    labels = _read_layout(absolute(source))
+    repairs = list(labels.repairs)
+    kept = _distinct(_decode(labels.images, repairs), repairs)
+    classes = tuple(sorted({image.label for image, _ in kept}))
+    raise_if_any(_faults(labels, kept, classes, repairs))
+    splits, made = complete([i.split for i, _ in kept], [{i.label} for i, _ in kept], [p for _, p in kept], seed)
+    label_of = {name: label for label, name in enumerate(classes)}
+    examples = tuple(
+        Example(image.path, label_of[image.label], split, pixels, image.where)
+        for (image, pixels), split in zip(kept, splits, strict=True)
+    )
+    raise_if_any(_split_faults(examples))
+    given = {image.label for image in labels.images}
+    warnings = lacking(sorted(given - set(classes)), given, "a usable image")
+    return ImageDataset(
+        root=labels.root,
+        layout=labels.layout,
+        classes=classes,
+        examples=examples,
+        splits_given=bool(labels.given),
+        found=Findings(
+            tuple(repairs),
+            leaks((e.pixels, e.split, e.where) for e in examples),
+            (*warnings, *made, *_class_warnings(examples, classes)),
+        ),
+    )
+
+
+def _read_layout(source: Path) -> Labels:
+    if source.suffix.lower() == image_table.SUFFIX and is_file(source):
+        return image_table.read(source)
+    raise_if_any(folder_faults(source, f"the data must be {NEEDS}"))
+    files = [path for path in visible(source) if path.suffix.lower() == image_table.SUFFIX and path.is_file()]
+    tables = [file for file in files if image_table.has_columns(file)]
+    if len(tables) > 1:
+        found = ", ".join(table.name for table in tables)
+        remedy = f"Name one, as --data {tables[0]}, or join them with a column split."
+        raise InputError(Fault("a folder must hold one CSV file with the columns path and label", found, remedy))
+    if not tables and len(files) == 1 and len(folders(source)) < 2:
+        tables = files  # no classes in folders: this file must be meant, and what is wrong with it is told
+    return image_table.read(tables[0]) if tables else image_folders.read(source)
+
+
+def _looks_like_data(folder: Path) -> bool:
+    """Whether a folder could be the data set itself, as when an archive holds its files in one."""
+    holding = [below for below in folders(folder) if image_folders.holds_images(below)]
+    return len(holding) > 1 or any(image_table.has_columns(file) for file in folder.glob("*.csv"))
+
+
+def _decode(found: Sequence[Labelled], repairs: list[Repair]) -> list[tuple[Labelled, str]]:
+    """The images that decode, with the hash of their pixels."""
+    paths = list(dict.fromkeys(image.path for image in found))
+    pixels = dict(zip(paths, in_threads(_pixels, paths), strict=True))
+    decoded = []
+    for image in found:
+        result = pixels[image.path]
+        if isinstance(result, images.ImageFault):
+            repairs.append(Repair(Kind.BROKEN_IMAGE, f"{image.where} ({result})"))
+        else:
+            decoded.append((image, result))
+    return decoded
+
+
+def _pixels(path: Path) -> str | images.ImageFault:
+    try:
+        return images.content_hash(images.load(path))
+    except images.ImageFault as fault:
+        return fault
+
+
+def _distinct(decoded: Iterable[tuple[Labelled, str]], repairs: list[Repair]) -> list[tuple[Labelled, str]]:
+    """Keeps the first of equal pictures in a split, and none of those that are in two classes."""
+    decoded = list(decoded)
+    labels: defaultdict[str, set[str]] = defaultdict(set)
+    for image, pixels in decoded:
+        labels[pixels].add(image.label)
+    kept: dict[tuple[str, str | None], tuple[Labelled, str]] = {}
+    for image, pixels in decoded:
+        if len(labels[pixels]) > 1:
+            repairs.append(Repair(Kind.TWO_CLASSES, f"{image.where}: {image.label}"))
+        elif (pixels, image.split) in kept:
+            repairs.append(Repair(Kind.DUPLICATE, f"{image.where}, as {kept[pixels, image.split][0].where}"))
+        else:
+            kept[pixels, image.split] = image, pixels
+    return list(kept.values())
+
+
+def _faults(
+    labels: Labels, kept: Sequence[tuple[Labelled, str]], classes: Sequence[str], repairs: Sequence[Repair]
+) -> list[Fault]:
+    """Returns what makes training impossible, before any split is made."""
+    if len(classes) < 2:
+        rule = f"there must be images of at least two classes: {NEEDS}"
+        found = f"only {classes[0]} in {labels.root}" if classes else f"no usable image in {labels.root}"
+        wrapped = [folder for folder in folders(labels.root) if _looks_like_data(folder)]
+        remedy = f"Use --data {wrapped[0]}." if wrapped else told(repairs) or "Add images of other classes."
+        return [Fault(rule, found, remedy)]
+    faults = [
+        Fault(f"the {split} split must have a usable image", "none", f"{remedy} {told(repairs)}".strip())
+        for split, remedy in (
+            ("train", "Add labelled images."),
+            ("val", "Add labelled images, or remove it: another is then made."),
+            ("test", "Add labelled images, or remove it: another is then made."),
+        )
+        if split in labels.given and not any(image.split == split for image, _ in kept)
+    ]
+    if "train" in labels.given and not faults:
+        trained = {image.label for image, _ in kept if image.split == "train"}
+        if absent := [name for name in classes if name not in trained]:
+            rule, remedy = "every class must have an image in the training split", "Move images of these classes there."
+            faults.append(Fault(rule, f"none for {named(absent)}", remedy))
+    return faults
+
+
+def _split_faults(examples: Sequence[Example]) -> list[Fault]:
+    """Returns a fault for each split that there were too few images for."""
+    rule, remedy = "each of train, val and test must get an image", "Add images, or give the splits yourself."
+    empty = [split for split in SPLITS if not any(example.split == split for example in examples)]
+    return [Fault(rule, f"{len(examples)} images, none for {' and '.join(empty)}", remedy)] if empty else []
+
+
+def _class_warnings(examples: Sequence[Example], classes: Sequence[str]) -> list[str]:
+    seen = {(example.split, example.label) for example in examples}
+    warnings = []
+    for split in ("val", "test"):
+        absent = [name for label, name in enumerate(classes) if (split, label) not in seen]
+        warnings += lacking(absent, classes, f"an image in {split}")
+    counts = Counter(classes[example.label] for example in examples)
+    largest, smallest = max(classes, key=counts.__getitem__), min(classes, key=counts.__getitem__)
+    if counts[largest] >= _UNBALANCED * counts[smallest]:
+        warnings.append(f"unbalanced classes: {largest} has {counts[largest]} images, {smallest} {counts[smallest]}")
+    return warnings

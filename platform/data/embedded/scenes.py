@@ -1,0 +1,232 @@
+"""The image data that ship inside: handwritten digits on photographs, as scenes of several or with one an image.
+
+`write` makes a detection data set as any COCO one, `write_objects` a classification data set as class folders.
+Everything comes from scikit-learn's wheel, so nothing is fetched: 1,797 digits of 8 x 8 pixels (UCI, Optical
+Recognition of Handwritten Digits) and two photographs, china.jpg and flower.jpg. No digit and no piece of a photograph
+occurs in two splits. The digits' writers are not recorded there, so one writer may well occur in two.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+from platform.data.embedded import ink
+from platform.data.splits import SPLITS
+from platform.errors import Fault, InputError
+
+COUNTS: Mapping[str, int] = {"train": 240, "val": 80, "test": 120}
+OBJECT_COUNTS: Mapping[str, int] = {"train": 500, "val": 200, "test": 400}
+CLASSES = tuple("0123456789")
+DIGITS_PER_SCENE = (2, 6)
+OBJECTS = ".objects.json"  # hidden from readers of images; what was written, beside the splits' folders
+
+_SCENE_INK = (24 / 128, 48 / 128)  # of the longer side of a digit, in canvases
+_OBJECT_INK = (24 / 64, 48 / 64)
+
+
+def write(root: Path, *, seed: int, counts: Mapping[str, int] = COUNTS, size: int = 128) -> Path:
+    """Writes the scenes to `root`, whole or not at all, or takes the same ones that already lie there.
+
+    The same arguments give the same bytes. The layout is images/{split}/*.png and annotations/instances_{split}.json;
+    each annotation's `digit_index` is the digit's place in `sklearn.datasets.load_digits`.
+
+    Args:
+        root: The folder to make; it may exist if it is empty.
+        seed: Decides everything that is drawn.
+        counts: Scenes by split.
+        size: Height and width of a scene in pixels.
+
+    Returns:
+        `root`.
+
+    Raises:
+        InputError: `root` holds something else, a split is unknown or empty, or `size` is below 64.
+    """
+    _check(counts, size, least=64)
+    info = {"description": "Handwritten digits on photographs", "seed": seed, "size": size, "counts": dict(counts)}
+    return _write_whole(root, info, _write_split, _is_written)
+
+
+def write_objects(root: Path, *, seed: int, counts: Mapping[str, int] = OBJECT_COUNTS, size: int = 64) -> Path:
+    """Writes images of one digit each to `root`, whole or not at all, or takes the same ones that already lie there.
+
+    The same arguments give the same bytes. The layout is {split}/{class}/*.png, the classes in equal numbers, and
+    .objects.json, which tells how the images were made and for each its `digit_index` in
+    `sklearn.datasets.load_digits`.
+
+    Args:
+        root: The folder to make; it may exist if it is empty.
+        seed: Decides everything that is drawn.
+        counts: Images by split.
+        size: Height and width of an image in pixels.
+
+    Returns:
+        `root`.
+
+    Raises:
+        InputError: `root` holds something else, a split is unknown or empty, or `size` is below 32.
+    """
+    _check(counts, size, least=32)
+    info = {"description": "A handwritten digit on a photograph", "seed": seed, "size": size, "counts": dict(counts)}
+    return _write_whole(root, info, _write_object_split, _are_objects_written)
+
+
+def _check(counts: Mapping[str, int], size: int, least: int) -> None:
+    faults = []
+    if not counts or not set(counts) <= set(SPLITS) or min(counts.values()) < 1:
+        rule = f"images are counted by split ({', '.join(SPLITS)}), at least one each"
+        faults.append(Fault(rule, str(dict(counts)), f"Give for example {dict(COUNTS)}."))
+    if size < least:
+        faults.append(Fault(f"an image must have {least} pixels a side or more", str(size), f"Use {2 * least}."))
+    if faults:
+        raise InputError(*faults)
+
+
+def _write_whole(
+    root: Path,
+    info: dict,
+    write_split: Callable[[Path, str, list[list[int]], dict], None],
+    is_written: Callable[[Path, dict], bool],
+) -> Path:
+    """Writes all splits beside `root` and then puts them there at once, unless they are there already."""
+    if is_written(root, info):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
+        made = Path(folder) / "made"  # not the temporary folder itself, which only its owner may read
+        pools = _deal_digits(info["seed"], info["counts"])
+        for split in info["counts"]:
+            write_split(made, split, pools[split], info)
+        try:
+            made.rename(root)
+        except OSError as error:
+            if not is_written(root, info):  # else another process was faster, with the same bytes
+                raise InputError(_not_ours(root)) from error
+    return root
+
+
+def _is_absent(root: Path) -> bool:
+    return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+
+
+def _is_written(root: Path, info: dict) -> bool:
+    """Whether `root` holds these scenes; False if there is nothing yet."""
+    if _is_absent(root):
+        return False
+    try:
+        documents = {split: json.loads(_annotations(root, split).read_text()) for split in info["counts"]}
+        same = all(document["info"] == info for document in documents.values())
+        images = [root / "images" / split / e["file_name"] for split in documents for e in documents[split]["images"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(_not_ours(root)) from error
+    if not same or not all(image.is_file() for image in images):
+        raise InputError(_not_ours(root))
+    return True
+
+
+def _are_objects_written(root: Path, info: dict) -> bool:
+    """Whether `root` holds these objects; False if there is nothing yet."""
+    if _is_absent(root):
+        return False
+    try:
+        written = json.loads((root / OBJECTS).read_text())
+        complete = written["info"] == info and set(written["digit_index"]) == set(info["counts"])
+        images = [root / name for split in written["digit_index"].values() for name in split]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(_not_ours(root)) from error
+    if not complete or not all(image.is_file() for image in images):
+        raise InputError(_not_ours(root))
+    return True
+
+
+def _not_ours(root: Path) -> Fault:
+    rule = "the folder of the embedded images must be absent, empty, or hold these images complete"
+    return Fault(rule, f"other content in {root}", "Name another folder, or delete this one.")
+
+
+def _annotations(root: Path, split: str) -> Path:
+    return root / "annotations" / f"instances_{split}.json"
+
+
+def _deal_digits(seed: int, counts: Mapping[str, int]) -> dict[str, list[list[int]]]:
+    """Deals each class's digits out to the splits, nearly in proportion to their counts: split → class → indices."""
+    rng = np.random.default_rng([seed, 0])
+    targets = load_digits().target
+    weights = [count + 0.05 * sum(counts.values()) for count in counts.values()]  # so that a tiny split gets some too
+    shares = np.cumsum([0, *weights]) / sum(weights)
+    pools: dict[str, list[list[int]]] = {split: [] for split in counts}
+    for label in range(len(CLASSES)):
+        indices = rng.permutation(np.flatnonzero(targets == label))
+        edges = np.rint(shares * len(indices)).astype(int)
+        for split, start, end in zip(counts, edges, edges[1:], strict=False):
+            pools[split].append([int(index) for index in indices[start:end]])
+    return pools
+
+
+def _write_split(root: Path, split: str, pool: list[list[int]], info: dict) -> None:
+    folder, count, size = root / "images" / split, info["counts"][split], info["size"]
+    folder.mkdir(parents=True)
+    _annotations(root, split).parent.mkdir(exist_ok=True)
+    rng = np.random.default_rng([info["seed"], 1 + SPLITS.index(split)])
+    digits, photographs = load_digits().images, load_sample_images().images
+    images: list[dict] = []
+    annotations: list[dict] = []
+    numbers = rng.integers(DIGITS_PER_SCENE[0], DIGITS_PER_SCENE[1] + 1, count)
+    for number, indices in enumerate(_deal_scenes(rng, numbers, pool)):
+        name = f"{number:04d}.png"
+        scene, boxes = ink.draw(rng, [digits[index] for index in indices], photographs, split, size, _SCENE_INK)
+        _save(scene, folder / name)
+        images.append({"id": number, "file_name": name, "width": size, "height": size})
+        for index, box in zip(indices, boxes, strict=True):
+            label = next(label for label, members in enumerate(pool) if index in members)
+            annotations.append(
+                {"id": len(annotations), "image_id": number, "category_id": label, "bbox": box, "area": box[2] * box[3],
+                 "iscrowd": 0, "digit_index": index}
+            )  # fmt: skip
+    categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES)]
+    content = {"info": info, "categories": categories, "images": images, "annotations": annotations}
+    _annotations(root, split).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _write_object_split(root: Path, split: str, pool: list[list[int]], info: dict) -> None:
+    """Writes a split's images and adds each one's digit to the record of what was written."""
+    count, size = info["counts"][split], info["size"]
+    rng = np.random.default_rng([info["seed"], 1 + SPLITS.index(split)])
+    digits, photographs = load_digits(), load_sample_images().images
+    drawn: dict[str, int] = {}
+    for number, [index] in enumerate(_deal_scenes(rng, np.ones(count, int), pool)):
+        name = f"{split}/{CLASSES[digits.target[index]]}/{number:04d}.png"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        image, _ = ink.draw(rng, [digits.images[index]], photographs, split, size, _OBJECT_INK)
+        _save(image, root / name)
+        drawn[name] = index
+    record = root / OBJECTS
+    written = json.loads(record.read_text())["digit_index"] if record.exists() else {}
+    content = {"info": info, "digit_index": {**written, split: drawn}}
+    record.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    Image.fromarray(image).save(path, compress_level=3)  # a twentieth larger, in half the time
+
+
+def _deal_scenes(rng: Generator, numbers: np.ndarray, pool: list[list[int]]) -> list[list[int]]:
+    """Digits for each scene: the classes in equal numbers, and no digit twice before its class has been used up.
+
+    Args:
+        numbers: Digits in each scene.
+        pool: The split's digits by class.
+    """
+    labels = rng.permutation(np.arange(numbers.sum()) % len(pool))
+    used = [0] * len(pool)
+    dealt = []
+    for label in labels:
+        dealt.append(pool[label][used[label] % len(pool[label])])
+        used[label] += 1
+    return [part.tolist() for part in np.split(np.array(dealt), np.cumsum(numbers)[:-1])]

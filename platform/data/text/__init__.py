@@ -1,0 +1,1 @@
+"""Texts with labels: tables read into one data set and packed into arrays of tokens."""

@@ -1,0 +1,105 @@
+"""Labelled texts tokenized once for all trials.
+
+tokens.npy    (N, T) int32, padded at the end
+lengths.npy   (N,) int64, tokens of each text
+labels.npy    (N, H) int64, an index of each head's classes, MISSING where there is no label
+index.json    classes by head, splits
+texts.json    the texts themselves; trials need them not
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from platform.data.arrays import numbers_by_split, write_once
+
+if TYPE_CHECKING:
+    from platform.data.text.dataset import TextDataset
+
+MISSING = -1
+
+
+@dataclass(frozen=True)
+class TextArrays:
+    """The opened arrays.
+
+    Attributes:
+        tokens: (N, T) int32, memory-mapped.
+        lengths: (N,) int64.
+        labels: (N, H) int64, a column for each head.
+        index: The contents of index.json.
+        folder: Where they lie.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+    index: dict[str, Any]
+    folder: Path
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """The class names of each head."""
+        return self.index["classes"]
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them, read now."""
+        return json.loads((self.folder / "texts.json").read_text())
+
+    @cached_property
+    def split(self) -> dict[str, np.ndarray]:
+        """The numbers of the texts in each split."""
+        return numbers_by_split(self.index["splits"])
+
+    def batch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens (n, t) and mask (n, t) of some texts, as long as the longest of them."""
+        mask = self.mask(numbers)
+        return self.tokens[numbers, : mask.shape[1]].astype(np.int64), mask
+
+    def mask(self, numbers: np.ndarray) -> np.ndarray:
+        """(n, t) of some texts, as long as the longest of them: 1 for a token and 0 for padding."""
+        lengths = self.lengths[numbers]
+        return (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+
+
+def open_arrays(folder: Path) -> TextArrays:
+    """Opens what `write` wrote; the tokens stay on disk."""
+    return TextArrays(
+        tokens=np.load(folder / "tokens.npy", mmap_mode="r"),
+        lengths=np.load(folder / "lengths.npy", mmap_mode="r"),
+        labels=np.load(folder / "labels.npy", mmap_mode="r"),
+        index=json.loads((folder / "index.json").read_text()),
+        folder=folder,
+    )
+
+
+def write(dataset: "TextDataset", tokens: np.ndarray, mask: np.ndarray, folder: Path) -> None:
+    """Writes a data set, tokenized; one that is there already is left as it is.
+
+    Args:
+        dataset: N texts with their labels.
+        tokens: (N, T), padded at the end.
+        mask: (N, T), 1 for a token and 0 for padding.
+        folder: Where to.
+    """
+    examples = dataset.examples
+    rows = [[MISSING if e.labels.get(h) is None else e.labels[h] for h in dataset.classes] for e in examples]
+    index = {
+        "classes": {head: list(names) for head, names in dataset.classes.items()},
+        "splits": [example.split for example in examples],
+    }
+    texts = [example.text for example in examples]
+
+    def fill(partial: Path) -> None:
+        np.save(partial / "tokens.npy", tokens.astype(np.int32))
+        np.save(partial / "lengths.npy", mask.sum(axis=1).astype(np.int64))
+        np.save(partial / "labels.npy", np.array(rows, np.int64))
+        (partial / "index.json").write_text(json.dumps(index, ensure_ascii=False))
+        (partial / "texts.json").write_text(json.dumps(texts, ensure_ascii=False))
+
+    write_once(folder, fill, 4 * tokens.size, "lower --set max_tokens")

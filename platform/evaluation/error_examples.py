@@ -1,0 +1,69 @@
+"""Which test examples to show to a person: a model's worst mistakes, and what it is sure of and right about."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from platform.evaluation import figures
+
+MOST = 12  # examples
+FOUND_IOU = 0.5  # a box is found by one that overlaps it by this much
+LINE, MOST_TEXT = 100, 400  # characters
+
+
+def surest(shares: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> list[tuple[int, str]]:
+    """The surest mistakes, then the surest right answers.
+
+    Args:
+        shares: (N, C) probabilities.
+        targets: (N,) true classes, as indices.
+        classes: Their names.
+
+    Returns:
+        At most MOST rows of `shares`, each with the answer, its probability, and the true class of a mistake.
+    """
+    answers, sure = shares.argmax(1), shares.max(1)
+    shown = np.lexsort((-sure, answers == targets))[:MOST]
+    return [(int(n), f"{classes[answers[n]]} {sure[n]:.2f}{_truth(answers[n], targets[n], classes)}") for n in shown]
+
+
+def image_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Images over their captions."""
+    captioned = [figures.captioned(image, caption) for image, caption in zip(images, captions, strict=True)]
+    return figures.sheet(captioned, columns=4, cell=260)
+
+
+def in_words(texts: Sequence[str], captions: Sequence[str]) -> str:
+    """Texts below their captions, long ones shortened."""
+    shown = [textwrap.fill(textwrap.shorten(text, MOST_TEXT, placeholder=" …"), LINE) for text in texts]
+    parts = [f"{caption}\n{textwrap.indent(text, '    ')}\n" for caption, text in zip(captions, shown, strict=True)]
+    return "\n".join(parts)
+
+
+def boxes(found: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
+    """The boxes of an image that were missed, and the detections that are wrong.
+
+    A detection finds one box of its class, one that it overlaps by FOUND_IOU; together they find as many as can be.
+
+    Args:
+        found: "boxes" (D, 4) as x1, y1, x2, y2 and "labels" (D,).
+        target: "boxes" (K, 4) and "labels" (K,).
+
+    Returns:
+        Indices into the target, indices into the detections.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from torchvision.ops import box_iou
+
+    fits = (box_iou(found["boxes"], target["boxes"]) >= FOUND_IOU) & (found["labels"][:, None] == target["labels"])
+    pairs = [(d, k) for d, k in zip(*linear_sum_assignment(fits.numpy(), maximize=True), strict=True) if fits[d, k]]
+    right, hit = {int(d) for d, _ in pairs}, {int(k) for _, k in pairs}
+    missed = [k for k in range(len(target["labels"])) if k not in hit]
+    return missed, [d for d in range(len(found["labels"])) if d not in right]
+
+
+def _truth(answer: int, target: int, classes: Sequence[str]) -> str:
+    return "" if answer == target else f", not {classes[target]}"

@@ -1,0 +1,312 @@
+"""Pictures that people look at: learning curves, precision-recall curves, boxes drawn on images, sheets of them."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours, told apart by colour-blind readers too; without black, as photographs hold a lot of it.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+LEGEND = 20  # classes, at most, that a legend names
+DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+
+
+def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> "Figure":
+    """The losses with their parts, and the scores, epoch by epoch; thaws are marked.
+
+    Args:
+        history: The reported metrics of each epoch.
+        metric: The metric that decides.
+    """
+    prefix = metric.split("/")[0] + "/"
+    name = metric.removeprefix(prefix)
+    keys = [key for key in history[0] if key.startswith(prefix) and "/loss" not in key and "_class/" not in key]
+    scored = [key for key in keys if "/" not in key.removeprefix(prefix) or key.endswith(f"/{name}")]
+    panels = 2 if scored else 1
+    figure = _figure(4.5 * panels, 3.6)
+    losses, scores = [*figure.subplots(1, panels, squeeze=False)[0], None][:2]
+    epochs = range(1, len(history) + 1)
+    parts = {key for row in history for key in row if key.startswith(("train/", prefix)) and "/loss" in key}
+    for key in sorted(parts, key=lambda key: (len(key), key)):
+        values = [row.get(key, np.nan) for row in history]
+        main, validation = key.endswith("/loss"), key.startswith(prefix)
+        losses.plot(epochs, values, label=key, linewidth=2 if main else 1, linestyle="--" if validation else "-")
+    losses.set(title="Loss", xlabel="epoch", ylabel="loss")
+    for key in scored:
+        scores.plot(epochs, [row.get(key, np.nan) for row in history], label=key, linewidth=2 if key == metric else 1)
+    if scores:
+        scores.set(title="Validation", xlabel="epoch", ylabel="score")
+    frozen = [row.get("train/frozen_stages") for row in history]
+    for axes in figure.axes:
+        for epoch, (before, after) in enumerate(itertools.pairwise(frozen), start=2):
+            if before != after:
+                axes.axvline(epoch - 0.5, color="grey", linestyle=":", linewidth=1)
+        axes.locator_params("x", integer=True)
+        axes.legend(fontsize=8, frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figure":
+    """What the best configuration is compared with: a dot a row, the best one's as a line through all.
+
+    Args:
+        scores: Test metrics by name; the first is the best configuration's.
+        metric: The one that is drawn; rows without it are left out.
+    """
+    rows = {name: metrics[metric] for name, metrics in scores.items() if metric in metrics}
+    figure = _figure(7, 1.2 + 0.34 * len(rows))
+    axes = figure.subplots()
+    places = range(len(rows))[::-1]
+    axes.axvline(next(iter(rows.values())), color=COLOURS[5], linewidth=1, linestyle=":")
+    axes.scatter(list(rows.values()), places, color=[COLOURS[5], *[COLOURS[4]] * (len(rows) - 1)], zorder=2)
+    for place, score in zip(places, rows.values(), strict=True):
+        axes.annotate(
+            f"{score:.3f}", (score, place), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+    axes.set_yticks(places, list(rows))
+    axes.set(title="On the test split", xlabel=metric, ylim=(-0.6, len(rows) - 0.3))
+    axes.margins(x=0.12)
+    axes.grid(axis="x", linewidth=0.4)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
+def confirmation(table: Mapping[str, Any]) -> "Figure":
+    """What was trained again: a row each, a dot for each seed, the mean with its interval.
+
+    Args:
+        table: As `platform.search.confirmation.table` makes it.
+    """
+    rows, metric = table["rows"], table["test_metric"]
+    figure = _figure(7, 1.3 + 0.4 * len(rows))
+    axes = figure.subplots()
+    places = range(len(rows))[::-1]
+    for place, row in zip(places, rows, strict=True):
+        colour = COLOURS[5] if row["name"] == table["winner"] else COLOURS[4]
+        scores = [run["test_metrics"][metric] for run in row["runs"] if metric in run["test_metrics"]]
+        axes.scatter(scores, [place] * len(scores), color=colour, s=18, alpha=0.5, linewidths=0)
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.5)
+        if row["mean"] is not None:
+            axes.scatter([row["mean"]], [place], color=colour, marker="|", s=160, linewidths=2)
+            axes.annotate(
+                f"{row['mean']:.3f}", (row["mean"], place), xytext=(0, 8), textcoords="offset points", ha="center",
+                fontsize=8,
+            )  # fmt: skip
+    axes.set_yticks(places, [row["name"] for row in rows])
+    title = f"On the test split: {len(table['seeds'])} seeds, mean and 95 % interval"
+    axes.set(title=title, xlabel=metric, ylim=(-0.6, len(rows) - 0.3))
+    axes.margins(x=0.12)
+    axes.grid(axis="x", linewidth=0.4)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
+def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> "Figure":
+    """Vectors in two dimensions, coloured by class.
+
+    Args:
+        points: (N, 2) by the title of the projection.
+        classes: N names; no legend over LEGEND of them.
+        title: What they are of.
+    """
+    figure = _figure(5 * len(points) + 1, 5)
+    figure.suptitle(title)
+    names = sorted(set(classes))
+    for axes, (method, places) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
+        for index, name in enumerate(names):
+            mine = np.array([one == name for one in classes])
+            marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
+            axes.scatter(
+                *places[mine].T, s=14, color=COLOURS[index % len(COLOURS)], marker=marker, label=name, alpha=0.8
+            )
+        axes.set(title=method, xticks=[], yticks=[])
+        axes.spines[["top", "right", "left", "bottom"]].set_color("lightgrey")
+    if len(names) <= LEGEND:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> "Figure":
+    """Counts of (true, predicted) pairs, shaded by the share of the true class.
+
+    Args:
+        counts: (C, C), rows are true classes.
+        classes: C names.
+        title: What it is of.
+    """
+    side = 2.2 + 0.42 * min(len(classes), 30)
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(classes) <= 30:
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
+        for row, column in np.ndindex(*counts.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    axes.set(title=title, xlabel="predicted", ylabel="true")
+    return figure
+
+
+def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
+    """Precision against recall.
+
+    Args:
+        curves: For each class its precision at evenly spaced recalls from 0 to 1.
+        title: What the curves are of.
+    """
+    figure = _figure(5.4, 4.4)
+    axes = figure.subplots()
+    for index, (name, precision) in enumerate(curves.items()):
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        }
+        axes.plot(np.linspace(0, 1, len(precision)), precision, label=name, linewidth=1.5, **style)
+    _finish_recall(axes, title)
+    axes.legend(fontsize=8, frameon=False, ncols=1 + len(curves) // 11)
+    return figure
+
+
+def many_precision_recall(
+    curves: Mapping[str, np.ndarray], groups: Mapping[str, Sequence[str]], title: str, single: int = 3
+) -> "Figure":
+    """Precision against recall of more classes than can be told apart: means, the middle half, the ends.
+
+    Args:
+        curves: For each class its precision at evenly spaced recalls from 0 to 1.
+        groups: Classes by the name of their group; an empty one is left out.
+        title: What the curves are of.
+        single: How many of the best classes are drawn on their own, and of the weakest.
+    """
+    figure = _figure(7.2, 4.4)
+    axes = figure.subplots()
+    every = np.array(list(curves.values()))
+    recall = np.linspace(0, 1, every.shape[1])
+    low, high = np.percentile(every, (25, 75), axis=0)
+    axes.fill_between(recall, low, high, color="#dddddd", linewidth=0, label="middle half of them")
+    axes.plot(recall, every.mean(0), label=f"mean of {len(curves)} classes", color="black", linewidth=2.5)
+    for index, (group, names) in enumerate((group, names) for group, names in groups.items() if names):
+        mean = np.mean([curves[name] for name in names], axis=0)
+        axes.plot(recall, mean, label=f"{len(names)} {group}", linewidth=2, color=COLOURS[(5, 4, 2)[index % 3]])
+    areas = {name: float(curve.mean()) for name, curve in curves.items()}
+    for what, dash, sign in (("best", "--", -1), ("weakest", ":", 1)):
+        ranked = sorted(areas, key=lambda name: sign * areas[name])
+        for index, name in enumerate(ranked[:single]):
+            label = f"{what}: {name} {areas[name]:.2f}"
+            axes.plot(recall, curves[name], label=label, linewidth=1, linestyle=dash, color=COLOURS[index])
+    _finish_recall(axes, title)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _finish_recall(axes: Any, title: str) -> None:
+    axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes: Sequence[Sequence[float]],
+    names: Sequence[str],
+    colours: Sequence[int],
+    scores: Sequence[float] | None = None,
+) -> Image.Image:
+    """A copy of an image with boxes, each with its name and score on a plate of its colour.
+
+    Args:
+        image: RGB.
+        boxes: x1, y1, x2, y2 in pixels.
+        names: Of each box.
+        colours: A number for each box; equal numbers have equal colours.
+        scores: Of each box; None: not shown.
+    """
+    drawn = image.convert("RGB")
+    pen = ImageDraw.Draw(drawn)
+    unit = max(drawn.size)
+    font, line = ImageFont.load_default(max(9, unit // 45)), max(1, unit // 300)
+    # The surest last, so that no other plate hides its own.
+    order = sorted(range(len(boxes)), key=lambda index: 0.0 if scores is None else scores[index])
+    for index in order:
+        box, name, number = boxes[index], names[index], colours[index]
+        colour = COLOURS[number % len(COLOURS)]
+        pen.rectangle(tuple(box), outline=colour, width=line)
+        text = name if scores is None else f"{name}: {scores[index]:.2f}"
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        x = max(0, min(box[0], drawn.width - (right - left) - 3))
+        y = max(0, box[1] - (bottom - top) - 4)
+        pen.rectangle((x, y, x + right - left + 3, y + bottom - top + 3), fill=colour)
+        pen.text((x + 1 - left, y + 1 - top), text, fill="black" if number % len(COLOURS) != 4 else "white", font=font)
+    return drawn
+
+
+def captioned(image: Image.Image, text: str, least: int = 256) -> Image.Image:
+    """An image, enlarged to `least` pixels if it is smaller, over a line of text."""
+    scale = max(1.0, least / max(image.size))
+    image = image.convert("RGB").resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
+    )
+    font = ImageFont.load_default(max(18, image.width // 12))
+    left, top, right, bottom = ImageDraw.Draw(image).textbbox((0, 0), text, font=font)
+    page = Image.new(
+        "RGB", (max(image.width, round(right - left) + 16), image.height + round(bottom - top) + 16), "white"
+    )
+    page.paste(image, ((page.width - image.width) // 2, 0))
+    ImageDraw.Draw(page).text((8 - left, image.height + 8 - top), text, fill="black", font=font)
+    return page
+
+
+def rows(strips: Sequence[Image.Image], names: Sequence[str], height: int = 64) -> Image.Image:
+    """Strips of one size below each other, each enlarged to a height, with its name to the left."""
+    font, margin, gap = ImageFont.load_default(15), 90, 6
+    shown = [strip.resize((strip.width * height // strip.height, height), Image.Resampling.NEAREST) for strip in strips]
+    page = Image.new("RGB", (margin + shown[0].width + gap, len(shown) * (height + gap) + gap), "white")
+    for index, (strip, name) in enumerate(zip(shown, names, strict=True)):
+        y = gap + index * (height + gap)
+        ImageDraw.Draw(page).text((8, y + height // 2), name, fill="black", font=font, anchor="lm")
+        page.paste(strip, (margin, y))
+    return page
+
+
+def sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 320, gap: int = 8) -> Image.Image:
+    """Pictures side by side on white, each enlarged or shrunk to fit a square cell.
+
+    Args:
+        pictures: At least one.
+        columns: Pictures in a row.
+        cell: Side of a cell in pixels.
+        gap: Between cells, in pixels.
+    """
+    rows = -(-len(pictures) // columns)
+    fitted = [picture.resize(_fit(picture.size, cell), Image.Resampling.BICUBIC) for picture in pictures]
+    height = max(picture.height for picture in fitted)
+    page = Image.new("RGB", (columns * (cell + gap) + gap, rows * (height + gap) + gap), "white")
+    for index, picture in enumerate(fitted):
+        row, column = divmod(index, columns)
+        page.paste(picture, (gap + column * (cell + gap), gap + row * (height + gap)))
+    return page
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty one, in inches. The trials' workers draw nothing, and are spared the import."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["text.parse_math"] = False  # "$5 \\off $10" is the name of a class, no formula
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _fit(size: tuple[int, int], cell: int) -> tuple[int, int]:
+    scale = cell / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

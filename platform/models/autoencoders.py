@@ -1,0 +1,179 @@
+"""A convolutional autoencoder for small grey images, its encoder in four named stages, and a head for one yes or no.
+
+    stage        output for an image of H x W           layers
+    stem         width x H x W                          dropout of pixels, convolution
+    layer1       2 width x H/2 x W/2                    convolution of stride 2
+    layer2       4 width x H/4 x W/4                    convolution of stride 2
+    bottleneck   a vector of `bottleneck`               linear
+
+Each with ReLU and, but for the last, dropout. Dropping pixels of the input makes it a denoising autoencoder (Vincent et
+al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders").
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from platform.errors import Fault, InputError
+from platform.models.stages import Stage, State, run_stages
+from platform.storage import checkpoints
+
+STAGES = ("stem", "layer1", "layer2", "bottleneck")
+HEAD_UNITS = 64
+
+
+class Encoder(nn.Sequential):
+    """Images (N, 1, H, W) in [0, 1] → (N, bottleneck). A plain sequence of the stages."""
+
+    def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
+        self.shape = {"height": size[0], "width_of_image": size[1], "width": width, "bottleneck": bottleneck}
+        flat = _flat(size, width)
+        super().__init__(
+            OrderedDict(
+                stem=nn.Sequential(nn.Dropout(dropout), nn.Conv2d(1, width, 3, 1, 1), nn.ReLU()),
+                layer1=_block(width, 2 * width, dropout),
+                layer2=_block(2 * width, 4 * width, dropout),
+                bottleneck=nn.Sequential(nn.Flatten(), nn.Linear(flat, bottleneck), nn.ReLU()),
+            )
+        )
+
+
+class Autoencoder(nn.Module):
+    """Images (N, 1, H, W) in [0, 1] → about the same, through the bottleneck.
+
+    The output is linear: a sigmoid saturates where most of an image is black, and then nothing more is learned.
+    """
+
+    def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
+        super().__init__()
+        half, quarter = _halved(size, 1), _halved(size, 2)
+        self.encoder = Encoder(size, width, bottleneck, dropout)
+        self.decoder = nn.Sequential(
+            nn.Linear(bottleneck, 4 * width * quarter[0] * quarter[1]),
+            nn.ReLU(),
+            nn.Unflatten(1, (4 * width, *quarter)),
+            nn.Upsample(half),
+            nn.Conv2d(4 * width, 2 * width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Upsample(size),
+            nn.Conv2d(2 * width, width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, 1, 3, 1, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decoder(self.encoder(images))
+
+    @staticmethod
+    def stages() -> list[Stage]:
+        """From input to output."""
+        return [*encoder_stages(), Stage("decoder", ("decoder",))]
+
+
+class BinaryClassifier(nn.Module):
+    """{"x"}: images (N, 1, H, W) in [0, 1], or what the first `cut` stages made of them → the logit of "yes", (N,)."""
+
+    cuts = len(STAGES)
+
+    def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = Encoder(size, width, bottleneck, dropout)
+        hidden = (nn.Linear(bottleneck, HEAD_UNITS), nn.ReLU(), nn.Dropout(dropout))
+        self.head = nn.Sequential(*hidden, nn.Linear(HEAD_UNITS, 1))
+
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        return {"x": run_stages(self.encoder, state["x"], start, stop)}
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        return {"encoder": self.encoder.shape}
+
+    def forward(self, state: State, cut: int = 0) -> Tensor:
+        return self.head(self.run(state, cut, self.cuts)["x"]).squeeze(1)
+
+    @staticmethod
+    def stages() -> list[Stage]:
+        """From input to output."""
+        return [*encoder_stages(), Stage("head", ("head",))]
+
+
+def encoder_stages() -> list[Stage]:
+    """The encoder's, from its input to the bottleneck."""
+    return [Stage(name, (f"encoder.{name}",), backbone=True) for name in STAGES]
+
+
+def save_encoder(encoder: Encoder, path: Path) -> None:
+    """Writes an encoder as a file of its own, which says of itself how large it is."""
+    state = {key: value.contiguous() for key, value in encoder.state_dict().items()}
+    save_file(state, path, {key: str(value) for key, value in encoder.shape.items()})
+
+
+def load_encoder(encoder: Encoder, path: Path) -> None:
+    """Loads what `save_encoder` wrote.
+
+    Raises:
+        InputError: It is no such file, or of an encoder of another size.
+    """
+    written, state = _read(path)
+    wanted = {key: str(value) for key, value in encoder.shape.items()}
+    if written.keys() != wanted.keys():
+        raise _refused(path)
+    if written != wanted:
+        found = ", ".join(f"{key}={value}" for key, value in written.items())
+        remedy = (
+            f"Fix what the space asks for: --set width={written['width']} --set bottleneck={written['bottleneck']}."
+        )
+        asked = ", ".join(f"{key}={value}" for key, value in wanted.items())
+        raise InputError(Fault(f"the weights must fit an encoder of {asked}", f"{path} of {found}", remedy))
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:  # it says that it is one, and is not
+        raise _refused(path, error) from error
+
+
+def saved_size(path: Path) -> tuple[int, int]:
+    """Height and width of the images that a saved encoder is for.
+
+    Raises:
+        InputError: It is no such file.
+    """
+    written, state = _read(path)
+    try:
+        size, width = (int(written["height"]), int(written["width_of_image"])), int(written["width"])
+        # What it says must be what it holds: nothing is built from numbers that a file merely claims.
+        if min(size) < 1 or state["bottleneck.1.weight"].shape[1] != _flat(size, width):
+            raise ValueError(f"no encoder of {written}")
+    except (KeyError, ValueError, IndexError) as error:
+        raise _refused(path, error) from error
+    return size
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        return checkpoints.read_told(path)
+    except (OSError, SafetensorError) as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: Exception | None = None) -> InputError:
+    rule = "an encoder's weights must be a safetensors file that an autoencoder study wrote"
+    found = f"{path}: {error}" if error else str(path)
+    return InputError(Fault(rule, found, "Name one of a study's weights/*.safetensors."))
+
+
+def _flat(size: tuple[int, int], width: int) -> int:
+    """The inputs of the bottleneck."""
+    height, width_of_image = _halved(size, 2)
+    return 4 * width * height * width_of_image
+
+
+def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.ReLU(), nn.Dropout(dropout))
+
+
+def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
+    """Height and width after so many convolutions of stride 2, which round up."""
+    return -(-size[0] // 2**times), -(-size[1] // 2**times)

@@ -1,0 +1,205 @@
+"""A pretrained image backbone by name → five named stages, ordered from input to output.
+
+Every backbone is cut where its feature map shrinks, so that a freeze depth means the same for all of them:
+
+    stage    resnet18/50      mobilenet_v2     mobilenet_v3_large   stride of its output
+    stem     conv1…maxpool    features[0:2]    features[0:2]        4 (resnet), 2 (mobilenet)
+    layer1   layer1           features[2:4]    features[2:4]        4
+    layer2   layer2           features[4:7]    features[4:7]        8
+    layer3   layer3           features[7:14]   features[7:13]       16
+    layer4   layer4           features[14:]    features[13:]        32
+
+Weights are a torchvision name ("DEFAULT", "IMAGENET1K_V1", …: fetched and cached by torchvision), a local file
+(safetensors, or a state dict that `torch.load(weights_only=True)` accepts), "starter" (shipped with this project) or
+"none" (random initialisation).
+"""
+
+import itertools
+import os
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from platform import project
+from platform.data.files import is_file, unpacked_limit
+from platform.errors import Fault, InputError
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large")
+USUAL_CROP = 224 / 256
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's weights
+STARTERS = project.ROOT / "starters"
+
+_MOBILENET_CUTS = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
+_SHOWN = 60  # characters of a name
+_CLASSIFIER = ("classifier.", "fc.")  # the parts of a whole torchvision model that a backbone leaves out
+
+
+class Backbone(nn.Sequential):
+    """The stages of a backbone as a plain sequence of named modules.
+
+    Attributes:
+        channels: Channels of each stage's output, by stage name.
+    """
+
+    def __init__(self, stages: "OrderedDict[str, nn.Module]") -> None:
+        super().__init__(stages)
+        self.channels = _measure_channels(stages)
+
+    def torchvision_state(self) -> dict[str, Tensor]:
+        """The tensors under the names of torchvision's whole model, as `load` reads them from a file."""
+        if hasattr(self.stem, "conv1"):  # a resnet: layer1 … layer4 are called so there too
+            return {key.removeprefix("stem."): value for key, value in self.state_dict().items()}
+        blocks = [block for stage in self.children() for block in stage.children()]
+        return {
+            f"features.{number}.{key}": value
+            for number, block in enumerate(blocks)
+            for key, value in block.state_dict().items()
+        }
+
+
+def load(name: str, weights: str) -> Backbone:
+    """A backbone with its weights.
+
+    Args:
+        name: One of NAMES.
+        weights: A torchvision weights name, a path, "starter" or "none".
+
+    Raises:
+        InputError: The backbone is unknown, or its weights cannot be found or do not fit.
+    """
+    if name not in NAMES:
+        raise InputError(Fault(f"a backbone must be one of {', '.join(NAMES)}", repr(name), "Choose one of them."))
+    model = torchvision.models.get_model(name, weights=None)
+    if weights != "none":
+        _load_state(model, name, weights, _read_state(name, weights))
+    return Backbone(_cut(name, model))
+
+
+def crop(name: str, weights: str) -> float:
+    """The share of a picture's shorter side, in its middle, that torchvision shows a backbone with these weights.
+
+    Of weights that are not torchvision's own, what is usual: 224 of 256 pixels.
+    """
+    available = torchvision.models.get_model_weights(name)
+    if weights not in available.__members__:
+        return USUAL_CROP
+    preset = available[weights].transforms()
+    return float(preset.crop_size[0] / preset.resize_size[0])
+
+
+def _cut(name: str, model: nn.Module) -> "OrderedDict[str, nn.Module]":
+    if name in _MOBILENET_CUTS:
+        cuts = _MOBILENET_CUTS[name]
+        blocks = list(model.features)  # type: ignore[arg-type]
+        parts = [nn.Sequential(*blocks[start:end]) for start, end in itertools.pairwise(cuts)]
+        return OrderedDict(zip(STAGES, parts, strict=True))
+    stem = nn.Sequential(OrderedDict((part, getattr(model, part)) for part in ("conv1", "bn1", "relu", "maxpool")))
+    return OrderedDict([("stem", stem)] + [(stage, getattr(model, stage)) for stage in STAGES[1:]])
+
+
+def _measure_channels(stages: "OrderedDict[str, nn.Module]") -> dict[str, int]:
+    """Channels of each output: the last convolution of a stage that the sequence runs through decides them."""
+    channels = {}
+    with torch.no_grad():
+        x = torch.zeros(1, 3, 64, 64)
+        for name, stage in stages.items():
+            x = stage.eval()(x)
+            stage.train()
+            channels[name] = x.shape[1]
+    return channels
+
+
+def _read_state(name: str, weights: str) -> dict[str, Tensor]:
+    if weights == "starter":
+        path = STARTERS / f"{name}.safetensors"
+        if not path.exists():
+            shipped = ", ".join(sorted(file.stem for file in STARTERS.glob("*.safetensors"))) or "none"
+            raise InputError(
+                Fault("a starter is shipped for some backbones only", name, f"Shipped: {shipped}. Or name a file.")
+            )
+        return {key: value.float() for key, value in load_file(path).items()}
+    if file := local_file(weights):
+        return read_file(file)
+    available = torchvision.models.get_model_weights(name)
+    if weights not in available.__members__:
+        names = ", ".join(available.__members__)
+        raise InputError(
+            Fault(
+                "weights must be a file, 'starter', 'none' or a torchvision name", repr(weights), f"{name} has {names}."
+            )
+        )
+    try:
+        return available[weights].get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network; a file that is not what its name says
+        raise InputError(
+            Fault(
+                f"torchvision must be able to fetch {name} {weights} or find it in its cache",
+                str(error),
+                "Connect to the network once, or give a local file: --set weights=FILE.",
+            )
+        ) from error
+
+
+def local_file(text: str) -> Path | None:
+    """The file that a text names, ~ for the user's folder; None if it names none."""
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 (no error on any name)
+    return path if is_file(path) else None
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, without running anything that it brings.
+
+    Raises:
+        InputError: It is neither safetensors nor a state dict that consists of tensors alone.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > unpacked_limit(path):
+                raise ValueError(f"an archive that unpacks to {unpacked >> 20} MiB")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state) if isinstance(state, dict) else state
+        if not isinstance(state, dict):
+            raise TypeError(f"a {type(state).__name__}")
+        if strange := [key for key, value in state.items() if not (isinstance(key, str) and _is_plain(value))]:
+            raise TypeError(f"no tensor is {str(strange[0])[:_SHOWN]!r}")
+    except Exception as error:  # every reader raises its own kind; all mean that the file is not what it should be
+        rule = "a weights file must be safetensors or a state dict without pickled code"
+        found = f"{path}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        remedy = "Save it with safetensors.torch.save_file(model.state_dict(), path)."
+        raise InputError(Fault(rule, found, remedy)) from error
+    return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a tensor with numbers in it that a parameter can take."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+
+
+def _load_state(model: nn.Module, name: str, weights: str, state: dict[str, Tensor]) -> None:
+    """Loads a state dict into a whole torchvision model; only its classifier may be missing or of another size."""
+    wanted = {key: value.shape for key, value in model.state_dict().items() if not key.startswith(_CLASSIFIER)}
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in state if key not in wanted and not key.startswith(_CLASSIFIER)]
+    shapes = [key for key in wanted if key in state and state[key].shape != wanted[key]]
+    if missing or unknown or shapes:
+        found = "; ".join(
+            f"{len(keys)} {what} (first: {keys[0]})"
+            for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+            if keys
+        )
+        raise InputError(
+            Fault(f"the weights must fit torchvision's {name}", f"{weights}: {found}", "Name the matching backbone.")
+        )
+    model.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)

@@ -1,0 +1,253 @@
+"""torchvision's detectors on a staged backbone: FCOS, RetinaNet, Faster R-CNN and SSDlite.
+
+All take a batch of images of one fixed size (the canvas), so that what a frozen stage computes for an image never
+depends on its neighbours in the batch. Labels run from 1; 0 is the background, as in torchvision.
+
+The first stages can be run apart from the rest: the backbone's, then the neck. What is kept of them is all that the
+rest needs, which is the last stage's output and the levels below it that the neck reads; of the neck, its outputs.
+"""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssdlite import SSDLiteHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.transforms.v2.functional import normalize
+
+from platform.models.backbones import IMAGENET_MEAN, IMAGENET_STD, STAGES, Backbone
+from platform.models.stages import Stage, State
+
+ARCHITECTURES = ("fcos", "retinanet", "faster_rcnn", "ssdlite")
+
+# Low: average precision is taken over all scores; what is worth showing is decided at prediction.
+LEAST_SCORE = 0.02
+
+# What each torchvision loss is called here: classification, box, and quality (FCOS's centerness, the RPN's objectness).
+LOSS_PARTS = {
+    "classification": "classification",
+    "loss_classifier": "classification",
+    "bbox_regression": "box",
+    "loss_box_reg": "box",
+    "loss_rpn_box_reg": "box",
+    "bbox_ctrness": "quality",
+    "loss_objectness": "quality",
+}
+
+
+class Trunk(nn.Module):
+    """A backbone and the neck on it: all below the heads, in stages that can be run apart.
+
+    Attributes:
+        body: The backbone.
+        levels: The stages whose outputs the neck reads.
+    """
+
+    def __init__(self, body: Backbone, levels: Sequence[str]) -> None:
+        super().__init__()
+        self.body, self.levels = body, tuple(levels)
+
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        """The stages start … stop - 1 of the backbone and, last, the neck.
+
+        Args:
+            state: {"images": (N, 3, H, W), normalised} where start is 0; else what came out of the stages before.
+            start: The first stage.
+            stop: The one before which to stop.
+        """
+        if start > len(STAGES):  # all is done
+            return dict(state)
+        maps = dict(state)
+        x = maps.pop("images") if start == 0 else maps[STAGES[start - 1]]
+        for name in STAGES[start : min(stop, len(STAGES))]:
+            x = maps[name] = self.body.get_submodule(name)(x)
+        if stop > len(STAGES):
+            return self.top(OrderedDict((level, maps[level]) for level in self.levels))
+        return {name: x for name, x in maps.items() if name in self.levels or name == STAGES[stop - 1]}
+
+    def top(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+        """The neck, on the levels that it reads."""
+        raise NotImplementedError
+
+    def forward(self, batch: "_Images") -> "OrderedDict[str, Tensor]":
+        return OrderedDict(self.run(batch.state, batch.cut, len(STAGES) + 1))
+
+
+class Pyramid(Trunk):
+    """A feature pyramid over the outputs of stride 8, 16 and 32 (Lin et al. 2017)."""
+
+    def __init__(self, body: Backbone, channels: int) -> None:
+        super().__init__(body, STAGES[2:])
+        self.neck = FeaturePyramidNetwork([body.channels[level] for level in self.levels], channels)
+        self.out_channels = channels
+
+    def top(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+        return self.neck(maps)
+
+
+class Cascade(Trunk):
+    """The outputs of stride 16 and 32 and three smaller maps on top of them, as SSDlite reads them."""
+
+    def __init__(self, body: Backbone, channels: int) -> None:
+        super().__init__(body, STAGES[3:])
+        widths = [body.channels["layer4"], channels * 2, channels, channels]
+        self.neck = nn.ModuleList(_halving(a, b) for a, b in itertools.pairwise(widths))
+        self.out_channels = [body.channels[level] for level in self.levels] + widths[1:]
+
+    def top(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+        outputs = list(maps.values())
+        for layer in self.neck:
+            outputs.append(layer(outputs[-1]))
+        return OrderedDict((str(i), output) for i, output in enumerate(outputs))
+
+
+class Detector(nn.Module):
+    """A torchvision detector: {"images": (N, 3, H, W) in [0, 1]}, or what the first `cut` stages made of them.
+
+    With targets, in training, it gives the losses by torchvision's names; else for each image boxes, labels and scores.
+
+    Attributes:
+        net: torchvision's.
+        canvas: Height and width of every image.
+    """
+
+    cuts = len(STAGES) + 1
+
+    def __init__(self, net: nn.Module, canvas: tuple[int, int]) -> None:
+        super().__init__()
+        self.net, self.canvas = net, canvas
+        net.transform = _AsTheyAre()
+
+    @property
+    def trunk(self) -> Trunk:
+        return self.net.backbone  # type: ignore[return-value]
+
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        return self.trunk.run(self._normalised(state) if start == 0 else state, start, stop)
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        neck = type(self.trunk).__name__ if cut > len(STAGES) else ""
+        kept = [name for name in STAGES[:cut] if name in (*self.trunk.levels, STAGES[min(cut, len(STAGES)) - 1])]
+        return {"kept": kept, "neck": neck, "canvas": self.canvas, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+
+    def forward(self, state: State, targets: list[dict[str, Tensor]] | None = None, cut: int = 0) -> Any:
+        return self.net(_Images(self._normalised(state) if cut == 0 else state, cut, self.canvas), targets)
+
+    @staticmethod
+    def _normalised(state: State) -> State:
+        return {"images": normalize(state["images"], list(IMAGENET_MEAN), list(IMAGENET_STD))}
+
+
+class _Images:
+    """A batch of images where torchvision's code asks for their shapes; hands the trunk what there is of them."""
+
+    def __init__(self, state: State, cut: int, canvas: tuple[int, int]) -> None:
+        self.state, self.cut = state, cut
+        self.shape = torch.Size((len(next(iter(state.values()))), 3, *canvas))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.empty(self.shape, device="meta"))
+
+
+class _AsTheyAre(GeneralizedRCNNTransform):
+    """In place of torchvision's resizing: images have the canvas's size, boxes are in its pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, list(IMAGENET_MEAN), list(IMAGENET_STD))
+
+    def forward(self, images: Any, targets: Any = None) -> tuple[ImageList, Any]:
+        return ImageList(images, [tuple(images.shape[2:])] * images.shape[0]), targets  # type: ignore[arg-type]
+
+
+def _halving(inputs: int, outputs: int) -> nn.Sequential:
+    """A depthwise-separable convolution of stride 2, the extra layer of SSDlite (Sandler et al. 2018)."""
+    block = partial(Conv2dNormActivation, activation_layer=nn.ReLU6)
+    return nn.Sequential(block(inputs, inputs, stride=2, groups=inputs), block(inputs, outputs, kernel_size=1))
+
+
+def build(
+    architecture: str, body: Backbone, classes: int, canvas: tuple[int, int], channels: int = 128, convolutions: int = 2
+) -> Detector:
+    """A torchvision detector on a given backbone.
+
+    Args:
+        architecture: One of ARCHITECTURES.
+        body: The staged backbone.
+        classes: Number of classes, the background not counted.
+        canvas: Height and width of every image, in pixels.
+        channels: Width of the pyramid and the heads.
+        convolutions: Depth of FCOS's heads.
+    """
+    if architecture == "ssdlite":
+        return Detector(_ssdlite(Cascade(body, channels), classes, canvas), canvas)
+    return Detector(_on_pyramid(architecture, body, classes, channels, convolutions), canvas)
+
+
+def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, convolutions: int) -> nn.Module:
+    scores = {"score_thresh": LEAST_SCORE, "nms_thresh": 0.6, "detections_per_img": 100}
+    pyramid = Pyramid(body, channels)
+    strides = [8 * 2**i for i in range(len(pyramid.levels))]
+    if architecture == "fcos":
+        anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
+        head = FCOSHead(channels, 1, classes + 1, convolutions)
+        return FCOS(pyramid, classes + 1, anchor_generator=anchors, head=head, **scores)
+    if architecture == "retinanet":
+        sizes = tuple(tuple(3 * stride * 2 ** (i / 3) for i in range(3)) for stride in strides)
+        anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
+        norm = partial(nn.GroupNorm, 32)
+        retina_head = RetinaNetHead(channels, 9, classes + 1, norm_layer=norm)
+        return RetinaNet(pyramid, classes + 1, anchor_generator=anchors, head=retina_head, **scores)
+    anchors = AnchorGenerator(tuple((3 * stride, 5 * stride) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides))
+    return FasterRCNN(
+        pyramid,
+        rpn_anchor_generator=anchors,
+        rpn_pre_nms_top_n_train=500,
+        rpn_pre_nms_top_n_test=500,
+        rpn_post_nms_top_n_train=250,
+        rpn_post_nms_top_n_test=250,
+        box_roi_pool=MultiScaleRoIAlign(list(pyramid.levels), output_size=7, sampling_ratio=2),
+        box_head=TwoMLPHead(channels * 7**2, 4 * channels),
+        box_predictor=FastRCNNPredictor(4 * channels, classes + 1),
+        box_batch_size_per_image=128,
+        box_score_thresh=_least_score(classes),
+    )
+
+
+def _ssdlite(cascade: Cascade, classes: int, canvas: tuple[int, int]) -> nn.Module:
+    height, width = canvas
+    anchors = DefaultBoxGenerator([[2, 3] for _ in cascade.out_channels], min_ratio=0.15, max_ratio=0.95)
+    norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+    head = SSDLiteHead(cascade.out_channels, anchors.num_anchors_per_location(), classes + 1, norm)
+    return SSD(
+        cascade,
+        anchors,
+        size=(width, height),
+        num_classes=classes + 1,
+        head=head,
+        score_thresh=_least_score(classes),
+        nms_thresh=0.55,
+        detections_per_img=100,
+    )
+
+
+def _least_score(classes: int) -> float:
+    """LEAST_SCORE for a softmax, whose scores sum to one: of many classes the rare ones would fall below it unseen."""
+    return min(LEAST_SCORE, 10 * LEAST_SCORE / classes)
+
+
+def stages() -> list[Stage]:
+    """The stages of a detector of `build`, from input to output."""
+    body = [Stage(name, (f"net.backbone.body.{name}",), backbone=True) for name in STAGES]
+    return [*body, Stage("neck", ("net.backbone.neck",)), Stage("head", ("net.head", "net.rpn", "net.roi_heads"))]

@@ -1,0 +1,225 @@
+"""A pretrained image encoder by name: named stages from input to output, the last of which pools.
+
+    name                        weights
+    resnet18, resnet50, …       as `models.backbones` takes them: DEFAULT, starter, none, a torchvision name, a file
+    ViT-B-32, RN50, …           one of open_clip's tags for it (openai, laion2b_s34b_b79k, …), a file, or none
+    hf-hub:ORG/MODEL            DEFAULT, the model's own; a file, or none
+    local-dir:FOLDER            the same; the folder is looked for from here, then from the project's root
+
+"none" is the same architecture with random weights. A file is a checkpoint of the whole model, or what `save` wrote.
+Only open_clip's image tower is built and kept. What is not in the local cache needs the network.
+"""
+
+import contextlib
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from platform.data.files import is_file
+from platform.errors import Fault, InputError
+from platform.models import backbones, clip_towers, open_clip_models
+from platform.models.stages import Stage
+
+USUAL_SIZE = 224  # pixels a side, of encoders that take any
+
+_METADATA = "encoder"  # where a saved file says what it holds
+
+
+class Encoder(nn.Sequential):
+    """Images (N, 3, S, S) in [0, 1] → features (N, channels).
+
+    A plain sequence of stages, each from one tensor to one tensor; the first begins with the normalisation.
+
+    Attributes:
+        channels: Width of the features.
+        image_size: Pixels a side that it was made for.
+        fixed_size: Whether it takes no other size.
+        crop: The share of a picture's shorter side that it is shown, from the middle.
+        mean: Subtracted from each colour channel; it is then divided by `std`.
+        std: See `mean`.
+        config: What `build` needs to make it again, as JSON.
+    """
+
+    def __init__(
+        self, stages: clip_towers.Stages, *, channels: int, image_size: int, fixed_size: bool, config: dict[str, Any]
+    ) -> None:
+        (first, stage), *others = stages.items()
+        normalise = v2.Normalize(config["mean"], config["std"])  # constants, no buffers: they belong to no stage
+        super().__init__(OrderedDict([(first, nn.Sequential(normalise, stage)), *others]))
+        self.mean, self.std, self.crop = tuple(config["mean"]), tuple(config["std"]), float(config.get("crop", 1.0))
+        self.channels, self.image_size, self.fixed_size, self.config = channels, image_size, fixed_size, config
+
+    def stages(self, prefix: str = "") -> list[Stage]:
+        """The stages for platform.training.freezing, from input to output.
+
+        Args:
+            prefix: Where this encoder is in the model, e.g. "encoder".
+        """
+        return [
+            Stage(name, (f"{prefix}.{name}" if prefix else name,), backbone=True) for name, _ in self.named_children()
+        ]
+
+    def pooled(self, images: Tensor) -> dict[str, Tensor]:
+        """The mean over places or tokens of every stage's output, (N, width), by stage; the last gives `forward`'s."""
+        outputs, x = {}, images
+        for name, stage in self.named_children():
+            x = stage(x)
+            outputs[name] = x.mean((2, 3)) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
+        return outputs
+
+
+def load(name: str, weights: str) -> Encoder:
+    """An encoder with its weights, in float32.
+
+    Raises:
+        InputError: The encoder is unknown or of a kind that cannot be staged, or its weights cannot be found, cannot be
+            fetched, or do not fit.
+    """
+    file = backbones.local_file(weights)
+    saved = read_config(file) if file else None
+    with torch.device("meta") if saved else contextlib.nullcontext():  # of what is to be replaced, the shapes alone
+        if name in backbones.NAMES:
+            encoder = _of_torchvision(name, "none" if saved else weights, backbones.crop(name, weights))
+        else:
+            source = open_clip_models.find(name, "none" if saved else weights)
+            encoder = _of_open_clip(open_clip_models.image_config(source), source.file)
+    if saved and file:
+        _check_same(name, encoder.config, file, saved)
+        encoder = load_file(file)
+    return encoder
+
+
+def build(config: dict[str, Any]) -> Encoder:
+    """The encoder that `Encoder.config` described, with random weights; needs no network."""
+    if "torchvision" in config:
+        return _of_torchvision(config["torchvision"], "none", config.get("crop", 1.0))
+    return _of_open_clip(config)
+
+
+def stage_count(name: str) -> int:
+    """How many stages `load` gives, from the configuration alone.
+
+    Raises:
+        InputError: The encoder is unknown or of a kind that cannot be staged.
+    """
+    if name in backbones.NAMES:
+        return len(backbones.STAGES)
+    with torch.device("meta"):  # the shapes alone, no weights
+        return len(_of_open_clip(open_clip_models.image_config(open_clip_models.find(name, "none"))))
+
+
+def save(encoder: Encoder, path: Path) -> None:
+    """Writes one safetensors file that holds the weights, and the configuration as JSON in its metadata."""
+    state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
+    save_file(state, path, metadata={_METADATA: json.dumps(encoder.config)})
+
+
+def load_file(path: Path) -> Encoder:
+    """An encoder that `save` wrote.
+
+    Raises:
+        InputError: The file is something else, or its weights are not those of its configuration.
+    """
+    config = read_config(path)
+    if config is None:
+        raise InputError(
+            Fault("the file must be a saved encoder", str(path), "Give what platform.models.encoders.save wrote.")
+        )
+    state = load_tensors(path)
+    with torch.device("meta"):  # weights that are drawn only to be written over take longer than all the rest
+        encoder = build(config)
+    shapes = {name: value.shape for name, value in encoder.state_dict().items()}
+    wrong = [name for name in {**shapes, **state} if name not in state or state[name].shape != shapes.get(name)]
+    if wrong:  # before room is made for what a configuration may claim
+        rule, found = "a saved encoder's weights must be those of its configuration", f"{path}: another {wrong[0]}"
+        raise InputError(Fault(rule, found, "Give what platform.models.encoders.save wrote."))
+    if state.keys() >= {name for name, _ in (*encoder.named_parameters(), *encoder.named_buffers())}:
+        # Copied: the file's tensors are not aligned as convolutions want them.
+        encoder.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+        return encoder
+    encoder = build(config)  # it has constants that no file holds
+    encoder.load_state_dict(state)
+    return encoder
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """The configuration in a file that `save` wrote; None if it is another file, or none.
+
+    Raises:
+        InputError: It says that it is one, and not how it is built.
+    """
+    if not is_file(path):
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(_METADATA)
+    except (OSError, SafetensorError):
+        return None
+    if text is None:
+        return None
+    try:
+        config = json.loads(text)
+        crop, means, deviations = config.get("crop", 1.0), *(list(map(float, config[k])) for k in ("mean", "std"))
+        if not (0 < crop <= 1 and len(means) == len(deviations) == 3 and all(deviations)):
+            raise ValueError(f"crop {crop}, mean {means}, std {deviations}")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        found = f"{path}: {type(error).__name__}: {error}"
+        rule, remedy = "a saved encoder must say how it is built", "Give what platform.models.encoders.save wrote."
+        raise InputError(Fault(rule, found, remedy)) from error
+    return config
+
+
+def _of_torchvision(name: str, weights: str, crop: float) -> Encoder:
+    body = backbones.load(name, weights)
+    stages = OrderedDict(body.named_children())
+    stages["layer4"] = nn.Sequential(stages["layer4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    config = {
+        "torchvision": name,
+        "mean": list(backbones.IMAGENET_MEAN),
+        "std": list(backbones.IMAGENET_STD),
+        "crop": crop,
+    }
+    channels = body.channels["layer4"]
+    return Encoder(stages, channels=channels, image_size=USUAL_SIZE, fixed_size=False, config=config)
+
+
+def _of_open_clip(config: dict[str, Any], file: Path | None = None) -> Encoder:
+    try:
+        tower = open_clip_models.image_tower(config)
+        stages, size = clip_towers.cut(tower), _side(tower)
+    except Exception as error:  # a configuration may ask for anything
+        found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        rule = f"the image tower must be one of {clip_towers.KINDS}, for square images"
+        raise InputError(Fault(rule, found, "Choose another model, such as ViT-B-32 or RN50.")) from error
+    if file is not None:
+        open_clip_models.load_image_tower(tower, file)
+    fixed_size = clip_towers.has_fixed_size(tower)
+    return Encoder(stages, channels=config["embed_dim"], image_size=size, fixed_size=fixed_size, config=config)
+
+
+def _side(tower: Any) -> int:
+    size = tower.image_size if isinstance(tower.image_size, tuple | list) else (tower.image_size, tower.image_size)
+    if size[0] != size[1]:
+        raise ValueError(f"images of {size[0]} x {size[1]}")
+    return int(size[0])
+
+
+def _check_same(name: str, wanted: dict[str, Any], file: Path, saved: dict[str, Any]) -> None:
+    """
+    Raises:
+        InputError: A saved encoder is of another architecture than the one named.
+    """
+    # Normalisation and activation go with the weights: open_clip's tags differ in them.
+    differing = [key for key in ("torchvision", "embed_dim", "vision_cfg") if wanted.get(key) != saved.get(key)]
+    if differing:
+        found = "; ".join(f"{key} {saved.get(key)} and not {wanted.get(key)}" for key in differing)
+        remedy = "Name the encoder that it was saved from."
+        raise InputError(Fault(f"the weights must be of {name}", f"{file} with {found}", remedy))

@@ -1,0 +1,127 @@
+"""One text encoder under several heads, a label each: the model, and what it minimises."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from platform.data.text.arrays import MISSING
+from platform.models import heads, text_encoders
+from platform.models.stages import Stage, State
+
+DECLARATION = "head_layers_"  # and a label's name: what declares a head in a space
+WEIGHTINGS = ("fixed", "uncertainty")
+_NOT_OF_A_PREFIX = ("num_hidden_layers", "_name_or_path", "architectures")  # of a configuration
+
+
+class MultiHead(nn.Module):
+    """{"tokens", "mask"}, both (N, T), or what the first `cut` stages made of them → logits (N, classes) of each head.
+
+    After some of the encoder's stages that is {"hidden": (N, T, hidden), "mask"}, after all {"pooled": (N, hidden)}.
+
+    Attributes:
+        cuts: How many stages can be run apart from the rest: the encoder's.
+        classes: The class names of each head.
+        layers: Hidden layers of each head.
+        pooling: One of text_encoders.POOLINGS.
+        width: Units of a hidden layer.
+        log_variances: A scalar for each head where the losses are weighted by uncertainty, else None.
+    """
+
+    def __init__(
+        self,
+        encoder: text_encoders.TextEncoder,
+        classes: Mapping[str, Sequence[str]],
+        *,
+        pooling: str,
+        layers: Mapping[str, int],
+        width: int,
+        dropout: float,
+        weighting: str,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.pooling, self.width = encoder, pooling, width
+        self.cuts = len(encoder.stages())
+        self.classes = {head: list(names) for head, names in classes.items()}
+        self.layers = {head: layers[head] for head in classes}
+        shape: dict[str, Any] = {"width": width, "dropout": dropout, "norm": "layer"}
+        self.heads = nn.ModuleDict(
+            {
+                head: heads.mlp(encoder.hidden, len(names), layers=layers[head], **shape)
+                for head, names in classes.items()
+            }
+        )
+        learned = weighting == "uncertainty"
+        zeros = {head: nn.Parameter(torch.zeros(())) for head in classes}
+        self.log_variances = nn.ParameterDict(zeros) if learned else None
+
+    def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
+        hidden = self.encoder.run(state["hidden" if start else "tokens"], state["mask"], start, stop)
+        if stop == self.cuts:
+            return {"pooled": text_encoders.pool(hidden, state["mask"], self.pooling)}
+        return {"hidden": hidden, "mask": state["mask"]}
+
+    def cut_facts(self, cut: int) -> dict[str, Any]:
+        # The layers above do not matter, nor where the files were.
+        config = {key: value for key, value in self.encoder.config().items() if key not in _NOT_OF_A_PREFIX}
+        return {"encoder": config, "pooling": self.pooling if cut == self.cuts else ""}
+
+    def forward(self, state: State, cut: int = 0) -> dict[str, Tensor]:
+        features = (state if cut == self.cuts else self.run(state, cut, self.cuts))["pooled"]
+        return {head: module(features) for head, module in self.heads.items()}
+
+    def stages(self) -> list[Stage]:
+        """From input to output: the encoder's, then the heads side by side."""
+        stages = [*self.encoder.stages(prefix="encoder"), *(Stage(head, (f"heads.{head}",)) for head in self.heads)]
+        return stages if self.log_variances is None else [*stages, Stage("loss_weights", ("log_variances",))]
+
+    def weights(self, fixed: Mapping[str, float]) -> dict[str, float]:
+        """What each head's loss counts now."""
+        if self.log_variances is None:
+            return {head: fixed[head] for head in self.heads}
+        return {head: float(torch.exp(-value.detach())) for head, value in self.log_variances.items()}
+
+
+def declared_heads(params: Mapping[str, Any]) -> list[str]:
+    """The label columns that a space declares."""
+    return [key.removeprefix(DECLARATION) for key in params if key.startswith(DECLARATION)]
+
+
+def is_head_name(name: str) -> bool:
+    """Whether a label's name can name a module, a stage and settings beside those that are there."""
+    taken = name.lower() in ("depth", "loss", "loss_weights", "embeddings", "text", "split", "note")
+    taken |= any(hasattr(kind, name) for kind in (nn.ModuleDict(), nn.ParameterDict()))
+    return name.isidentifier() and not taken and not re.fullmatch(r"layer\d+", name)
+
+
+def losses(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """Each head's mean cross-entropy over the rows that have its label; a head whose label none has is left out.
+
+    Args:
+        logits: By head (N, classes).
+        labels: (N, heads), MISSING where there is none.
+    """
+    known = {head: labels[:, column] != MISSING for column, head in enumerate(logits)}
+    return {
+        head: F.cross_entropy(outputs[known[head]], labels[known[head], column])
+        for column, (head, outputs) in enumerate(logits.items())
+        if known[head].any()
+    }
+
+
+def weighted(
+    parts: Mapping[str, Tensor], fixed: Mapping[str, float], log_variances: Mapping[str, Tensor] | None
+) -> Tensor:
+    """The sum of the heads' losses: by fixed weights, or by learned uncertainty.
+
+    With s the logarithm of a head's variance, its share is exp(-s) · loss + s / 2 (Kendall et al. 2018, "Multi-Task
+    Learning Using Uncertainty to Weigh Losses"). A head that is left out of the parts is left out altogether: its
+    variance would otherwise be learned from batches that say nothing of it.
+    """
+    if log_variances is None:
+        return torch.stack([fixed[head] * part for head, part in parts.items()]).sum()
+    shares = [torch.exp(-log_variances[head]) * part + log_variances[head] / 2 for head, part in parts.items()]
+    return torch.stack(shares).sum()

@@ -1,0 +1,361 @@
+"""A pretrained text encoder by name → its embeddings and its layers, which can be run one after the other.
+
+    name        what is loaded
+    starter     the small BERT that ships with this project, starters/bert
+    a folder    what transformers' save_pretrained wrote: config.json, model.safetensors, the tokenizer's files; it is
+                looked for from here, then from the project's root
+    any other   a model of the Hugging Face hub, e.g. "bert-base-uncased": from the local cache, or fetched once
+
+BERT, RoBERTa, DistilBERT, ELECTRA and their likes: embeddings, then a list of layers, each of which needs no more than
+hidden states and a mask. That this is so is looked up in the model, and checked against what the model itself computes.
+Weights are safetensors only, and no code that comes with them is run.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi, is_offline_mode
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.utils import logging
+
+from platform import project
+from platform.errors import Fault, InputError
+from platform.models.stages import Stage, assign
+from platform.storage.hashing import state_of
+
+STARTER = project.ROOT / "starters" / "bert"
+POOLINGS = ("mean", "cls", "max")
+
+_LAYERS = ("encoder.layer", "transformer.layer")  # where the families keep them
+_KINDS = "BERT, RoBERTa, DistilBERT, ELECTRA and their likes"
+_CHUNK = 10_000  # texts tokenized at a time
+
+
+class TextEncoder(nn.Module):
+    """The embeddings and the first layers of a transformers encoder.
+
+    Attributes:
+        body: The transformers model, without its pooler and without the layers above the one taken.
+        hidden: Width of the hidden states.
+        max_tokens: How long a text may be, special tokens included.
+    """
+
+    def __init__(self, body: PreTrainedModel) -> None:
+        super().__init__()
+        self.body = body
+        self._path = _layers_path(body)
+        self.hidden: int = body.config.hidden_size
+        padding = getattr(body.get_submodule("embeddings.position_embeddings"), "padding_idx", None)
+        # RoBERTa's positions begin behind the padding's number.
+        self.max_tokens: int = body.config.max_position_embeddings - (0 if padding is None else padding + 1)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.body.get_submodule(self._path)  # type: ignore[return-value]
+
+    def run(self, x: Tensor, mask: Tensor, start: int, stop: int) -> Tensor:
+        """The stages start … stop - 1: the embeddings, then the layers.
+
+        Args:
+            x: Token numbers (N, T), padded at the end, where start is 0; else the hidden states (N, T, hidden) that the
+                stage before gave.
+            mask: (N, T), 1 for a token and 0 for padding.
+            start: The first stage.
+            stop: The one before which to stop.
+
+        Returns:
+            Hidden states (N, T, hidden); x itself where start is stop.
+        """
+        hidden = self._embed(x) if start == 0 < stop else x
+        layers = self.layers[max(0, start - 1) : max(0, stop - 1)]
+        wide = self._widen(hidden, mask) if len(layers) else None
+        for layer in layers:
+            hidden = self._run(layer, hidden, wide)
+        return hidden
+
+    def stages(self, prefix: str = "") -> list[Stage]:
+        """The stages for platform.training.freezing, from input to output.
+
+        Args:
+            prefix: Where this encoder is in the model, e.g. "encoder".
+        """
+        at = f"{prefix}.body" if prefix else "body"
+        embeddings = Stage("embeddings", (f"{at}.embeddings", f"{at}.embeddings_project"), backbone=True)
+        layers = [Stage(f"layer{n}", (f"{at}.{self._path}.{n}",), backbone=True) for n in range(len(self.layers))]
+        return [embeddings, *layers]
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The hidden states of the last layer that is left, (N, T, hidden).
+
+        Args:
+            ids: Token numbers (N, T), padded at the end.
+            mask: (N, T), 1 for a token and 0 for padding.
+        """
+        return self.run(ids, mask, 0, 1 + len(self.layers))
+
+    def forward(self, ids: Tensor, mask: Tensor, pooling: str = "mean") -> Tensor:
+        """One vector a text, (N, hidden): `states`, pooled."""
+        return pool(self.states(ids, mask), mask, pooling)
+
+    def config(self) -> dict[str, Any]:
+        """What `build` needs to make the same architecture again, as JSON."""
+        return json.loads(self.body.config.to_json_string(use_diff=False))
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        hidden = self.body.get_submodule("embeddings")(input_ids=ids)
+        project = getattr(self.body, "embeddings_project", None)  # ELECTRA
+        return hidden if project is None else project(hidden)
+
+    def _widen(self, hidden: Tensor, mask: Tensor) -> Tensor | None:
+        return create_bidirectional_mask(  # type: ignore[return-value]  # no FlexAttention here
+            config=self.body.config, inputs_embeds=hidden, attention_mask=mask
+        )
+
+    def _run(self, layer: nn.Module, hidden: Tensor, wide: Tensor | None) -> Tensor:
+        output = layer(hidden, wide)
+        return output[0] if isinstance(output, tuple) else output
+
+
+def load(name: str, weights: bool = True, layer: int = -1) -> tuple[TextEncoder, PreTrainedTokenizerBase]:
+    """An encoder in float32 and in eval mode, and its tokenizer.
+
+    Args:
+        name: "starter", a folder, or the name of a model on the hub.
+        weights: Whether its weights are loaded; else they are random, of torch's current seed.
+        layer: The layer whose output is taken: -1 the last, -2 the one below it. Those above are left out.
+
+    Raises:
+        InputError: It cannot be found or fetched, is of a kind that cannot be staged, or lacks weights or a tokenizer.
+    """
+    config = _read_config(name)
+    _kept_layers(name, config, layer)
+    tokenizer = load_tokenizer(name)
+    if len(tokenizer) > config.vocab_size:
+        rule = "the encoder must have an embedding for every token of its tokenizer"
+        raise InputError(Fault(rule, f"{config.vocab_size} for {len(tokenizer)} in {name}", "Use files of one model."))
+    body = _read_weights(name, config) if weights else AutoModel.from_config(config, trust_remote_code=False)
+    return _staged(body, name, layer), tokenizer
+
+
+def build(config: dict[str, Any]) -> TextEncoder:
+    """The architecture that `TextEncoder.config` described, with random weights, in eval mode; needs no network."""
+    options = {key: value for key, value in config.items() if key != "model_type"}
+    known = AutoConfig.for_model(config["model_type"], **options)
+    _refuse_kernel(str(config["model_type"]), known)
+    body = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False)
+    return _staged(body, str(config["model_type"]), -1)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, by the names of `load`.
+
+    Raises:
+        InputError: There is none, or it knows no padding.
+    """
+    tokenizer = _fetch(_read_tokenizer, name, "a tokenizer (tokenizer.json and tokenizer_config.json)")
+    if tokenizer.pad_token_id is None:
+        raise InputError(Fault("the tokenizer must have a padding token", f"none in {name}", f"Use one of {_KINDS}."))
+    return tokenizer
+
+
+def save(folder: Path, encoder: TextEncoder, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes a folder that `load` and transformers' AutoModel and AutoTokenizer read."""
+    logging.disable_progress_bar()  # of the one file that it writes
+    encoder.body.save_pretrained(folder)
+    save_tokenizer(folder, tokenizer)
+
+
+def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes a folder that `load_tokenizer` reads."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # what the last call set is not the tokenizer's own
+        backend.no_truncation()
+        backend.no_padding()
+    tokenizer.save_pretrained(folder)
+
+
+def stage_count(name: str, layer: int = -1) -> int:
+    """How many stages `load` gives, from the configuration alone.
+
+    Raises:
+        InputError: It cannot be found or fetched, or has no such layer.
+    """
+    return 1 + _kept_layers(name, _read_config(name), layer)
+
+
+def tokenizer_state(name: str) -> list[list[Any]]:
+    """What changes when the tokenizer in a folder is written anew; empty for a model of the hub."""
+    folder = _folder(name)
+    states = [] if folder is None else state_of(Path(folder))
+    return [state for state in states if not state[0].endswith((".safetensors", ".bin"))]
+
+
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """One vector a text, (N, hidden), from hidden states (N, T, hidden): their mean or maximum, or the first."""
+    if pooling == "cls":
+        return states[:, 0]
+    present = mask.bool()[..., None]
+    if pooling == "max":
+        return states.masked_fill(~present, -torch.inf).amax(1)
+    if pooling == "mean":
+        return (states * present).sum(1) / present.sum(1)
+    raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}; found {pooling!r}")
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token numbers (N, T), int32, cut at max_tokens and padded to the longest; and the mask (N, T), bool."""
+    rows: list[np.ndarray] = []
+    for first in range(0, len(texts), _CHUNK):  # lists of Python's integers take ten times the room
+        chunk = list(texts[first : first + _CHUNK])
+        encoded = tokenizer(chunk, truncation=True, max_length=max_tokens)["input_ids"]
+        rows += [np.array(ids, np.int32) for ids in encoded]
+    lengths = np.array([len(row) for row in rows], int)
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    ids = np.full(mask.shape, tokenizer.pad_token_id, np.int32)
+    if rows:
+        ids[mask] = np.concatenate(rows)
+    return ids, mask
+
+
+def is_cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[bool]:
+    """Whether `tokenize` leaves out some of a text, for each."""
+    whole = tokenizer(list(texts), verbose=False)["input_ids"]  # it would warn of what is longer than it likes
+    return [len(ids) > max_tokens for ids in whole]
+
+
+def _read_config(name: str) -> PretrainedConfig:
+    """
+    Raises:
+        InputError: There is none, or it is not of an encoder whose layers can be frozen one by one.
+    """
+    config = _fetch(AutoConfig.from_pretrained, name, "a configuration (config.json)")
+    _refuse_kernel(name, config)
+    rule, remedy = "the text encoder must be a stack of layers of its own weights", f"Use one of {_KINDS}."
+    if hasattr(config, "num_hidden_groups"):
+        found = f"{name} ({config.model_type}), whose layers share their weights and cannot be frozen one by one"
+        raise InputError(Fault(rule, found, remedy))
+    try:
+        with torch.device("meta"):  # the shapes alone, no weights
+            _layers_path(AutoModel.from_config(config, trust_remote_code=False))
+    except Exception as error:  # no text model at all, a layer list elsewhere, sizes that do not go together, …
+        found = f"{name} ({config.model_type}: {str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        raise InputError(Fault(rule, found, remedy)) from error
+    return config
+
+
+def _refuse_kernel(name: str, config: PretrainedConfig) -> None:
+    """
+    Raises:
+        InputError: The configuration names a repository whose code transformers would fetch and run for the attention.
+    """
+    asked = str(getattr(config, "_attn_implementation", None))
+    if "/" in asked:
+        rule, remedy = "the text encoder must bring no code", "Remove attn_implementation from config.json."
+        raise InputError(Fault(rule, f"the kernel {asked} for {name}", remedy))
+
+
+def _layers_path(body: nn.Module) -> str:
+    modules = dict(body.named_modules())
+    found = [path for path in _LAYERS if isinstance(modules.get(path), nn.ModuleList)]
+    if "embeddings" not in modules or not found:
+        raise ValueError(f"no embeddings and {' or '.join(_LAYERS)} in it")
+    return found[0]
+
+
+def _kept_layers(name: str, config: PretrainedConfig, layer: int) -> int:
+    layers: int = config.num_hidden_layers
+    if not -layers <= layer <= -1:
+        rule = f"the layer taken must lie in -{layers}..-1 for {name}, counted from the last"
+        raise InputError(Fault(rule, str(layer), "Use -1 for the last, -2 for the one below it."))
+    return layers + 1 + layer
+
+
+def _read_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
+    options = {"config": config, "use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+    body, report = _fetch(AutoModel.from_pretrained, name, "weights (model.safetensors)", **options)
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        rule, found = (
+            "the weights must fill the whole encoder",
+            f"{len(missing)} missing in {name} (first: {missing[0]})",
+        )
+        raise InputError(Fault(rule, found, "Use the weights that belong to this config.json."))
+    return body
+
+
+def _staged(body: PreTrainedModel, name: str, layer: int) -> TextEncoder:
+    """Drops what no text passes through, and checks that the stages compute what the model does."""
+    path, kept = _layers_path(body), _kept_layers(name, body.config, layer)
+    body.set_submodule(path, body.get_submodule(path)[:kept])  # type: ignore[index]
+    body.config.num_hidden_layers = kept
+    if getattr(body, "pooler", None) is not None:
+        body.pooler = None  # type: ignore[assignment]
+    ids = torch.arange(12).reshape(2, 6)
+    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    try:
+        encoder = TextEncoder(body).eval()
+        assign(encoder, encoder.stages())
+        with torch.no_grad():
+            torch.testing.assert_close(encoder.states(ids, mask), body(ids, mask).last_hidden_state)
+    except Exception as error:  # layers that need more, weights beside them, another order: whatever it is, refused
+        rule, found = "the layers must need hidden states and a mask alone", f"{name} ({body.config.model_type})"
+        raise InputError(Fault(rule, found, f"Use one of {_KINDS}.")) from error
+    return encoder
+
+
+def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> Any:
+    """Reads a part of a model by one of transformers' from_pretrained, from the local cache if it is there."""
+    folder = _folder(name)
+    local, place = folder is not None, folder or name
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # it reports every weight that is left out
+    logging.disable_progress_bar()
+    try:
+        try:
+            return read(place, local_files_only=True, trust_remote_code=False, **options)
+        except Exception:
+            if local or is_offline_mode():
+                raise
+            HfApi().model_info(name, timeout=10)  # says at once what from_pretrained would say after many attempts
+            return read(place, trust_remote_code=False, **options)
+    except Exception as error:  # OSError, ValueError, a parser's, the hub's …: all mean that it cannot be had
+        found = f"none for {name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        remedy = "Check the folder's files." if local else (
+            "Name a folder, starter, or a model of the hub; what is not in the local cache yet needs the network."
+        )  # fmt: skip
+        raise InputError(Fault(f"{what} must be found for the text encoder", found, remedy)) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _folder(name: str) -> str | None:
+    """The folder of this name, from here or, as trials work elsewhere, the project's root; None if there is none."""
+    root = STARTER.parent.parent
+    here = os.path.expanduser(name)  # noqa: PTH111 (no error on any name)
+    places = [str(STARTER)] if name == "starter" else [here, os.path.join(root, here)]  # noqa: PTH118
+    return next((place for place in places if name and os.path.isdir(place)), None)  # noqa: PTH112
+
+
+def _read_tokenizer(place: str, **options: Any) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes up where there are no files
+        raise OSError(f"no vocabulary in {place}")
+    return tokenizer

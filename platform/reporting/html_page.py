@@ -1,0 +1,166 @@
+"""A self-contained HTML page: charts, pictures, styles and scripts are in it, and nothing is fetched.
+
+All text that comes from data is escaped, and the browser is told to run no script but the two that are meant. Each
+chart is there as a picture too: for paper, where no script has the time to draw it anew, and for who runs no scripts.
+"""
+
+import base64
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from platform.reporting.charts import FILE_WIDTH, Chart, said, theme
+
+TEMPLATES = Path(__file__).parent / "templates"
+LARGE, WIDEST, QUALITY = 300_000, 1600, 85  # bytes of a picture that is made smaller; pixels and quality of it then
+
+
+def render(template: str, name: str, charts: Sequence[Chart], **told: Any) -> str:
+    """A page.
+
+    Args:
+        template: Its file.
+        name: What files saved from it are called after.
+        charts: By their keys the template places them.
+        **told: What else the template shows.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    bundle, script = _bundle(), (TEMPLATES / "page.js").read_text()
+    data = {
+        "charts": {chart.key: {"spec": chart.spec, "title": chart.title} for chart in charts},
+        "light": theme(dark=False),
+        "dark": theme(dark=True),
+        "width": FILE_WIDTH,
+        "name": name,
+    }
+    return environment.get_template(template).render(
+        charts={chart.key: chart for chart in charts},
+        printed={chart.key: data_uri(chart.svg.encode(), "svg+xml") for chart in charts},
+        told=data,
+        css=Markup((TEMPLATES / "page.css").read_text()),
+        bundle=Markup(bundle),
+        script=Markup(script),
+        script_hashes=Markup(" ".join(f"'sha256-{_hash(text)}'" for text in (bundle, script))),
+        **told,
+    )
+
+
+def put(text: str, out: Path) -> None:
+    """A page as a file, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(out)
+
+
+def save_files(charts: Sequence[Chart], folder: Path) -> None:
+    """Each chart as a PNG and an SVG file."""
+    import vl_convert
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for chart in charts:
+        (folder / f"{chart.key}.svg").write_text(chart.svg, encoding="utf-8")
+        (folder / f"{chart.key}.png").write_bytes(vl_convert.svg_to_png(chart.svg, scale=2))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int = -1, changed: Any = None) -> dict[str, Any]:
+    """A table for the template.
+
+    Args:
+        columns: Their titles.
+        rows: Values; numbers are aligned and sorted as such, None is told as nothing.
+        best: The row that stands out.
+        changed: (row, column) → whether a cell is marked.
+    """
+    cells = [
+        [
+            {"text": said(value), "sort": value if _is_number(value) else None,
+             "changed": bool(changed and changed(row, column))}
+            for column, value in enumerate(values)
+        ]
+        for row, values in enumerate(rows)
+    ]  # fmt: skip
+    numbers = [any(_is_number(v) for v in each) and all(_is_number(v) or v is None for v in each)
+               for each in zip(*rows, strict=True)] or [False] * len(columns)  # fmt: skip
+    return {
+        "columns": [{"name": name, "number": each} for name, each in zip(columns, numbers, strict=True)],
+        "rows": [{"cells": row, "best": place == best} for place, row in enumerate(cells)],
+    }
+
+
+def between(mean: float | None, low: float | None, high: float | None, sign: str = "") -> str:
+    """A mean with its interval."""
+    if mean is None:
+        return "–"
+    told = f"{mean:{sign}.3f}"
+    return told if low is None or high is None else f"{told} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
+def picture(file: Path) -> dict[str, Any]:
+    """A picture as a part of the page; a large one compressed, its file stays as it is."""
+    content, kind = file.read_bytes(), "png"
+    with Image.open(file) as image:
+        width, height = image.size
+        if len(content) > LARGE:
+            small = image.convert("RGB")
+            small.thumbnail((WIDEST, 10 * WIDEST))
+            content, kind, (width, height) = webp(small, QUALITY), "webp", small.size
+    title = file.stem.replace("_", " ")
+    return {
+        "title": title[:1].upper() + title[1:],
+        "source": data_uri(content, kind),
+        "width": width,
+        "height": height,
+        "wide": width >= 1200,
+    }
+
+
+def webp(image: Image.Image, quality: int) -> bytes:
+    """A picture as a small file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file of a picture as the address of one; `kind` as in its media type, e.g. "webp"."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def clock(seconds: float) -> str:
+    """A duration, e.g. "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def pairs(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of names and what they are."""
+    return table(["", ""], [[key, said(value)] for key, value in told.items()])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

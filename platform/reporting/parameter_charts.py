@@ -1,0 +1,154 @@
+"""The charts of a study's parameters: what the score has to do with freezing, thawing and all others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+from ray.tune.search.sample import Categorical
+
+from platform.reporting import charts, parameter_effects, trial_marks
+from platform.reporting.charts import Chart, said, values
+from platform.reporting.parameter_effects import THAW_AT, UNFREEZE
+from platform.reporting.parameter_importance import Importance
+from platform.reporting.study_data import StudyData
+from platform.space import DEPTH
+from platform.study.trials import Trial
+
+AXES = 8  # parameters side by side, at most
+LEAST_WIDTH, WORDS = 480, 90  # pixels that words between the axes need; that each of them gets
+
+
+def by_depth(data: StudyData) -> Chart | None:
+    """The score of each trial against how many stages it freezes at first."""
+    rows = [row | {"depth": row["config"].get(DEPTH)} for row in trial_marks.rows_of(data, data.scored)]
+    order = sorted({row["depth"] for row in rows if row["depth"] is not None})
+    if not order:
+        return None
+    drawn = _strip(rows, data, "depth", "stages frozen at first", order)
+    note = "The bar is the median; marks are spread sideways to be seen."
+    return charts.chart("by_depth", "Score against freeze depth", note, drawn)
+
+
+def by_schedule(data: StudyData) -> Chart | None:
+    """The score of each trial against how it thaws."""
+    frozen = [trial for trial in data.scored if UNFREEZE in trial.config and trial.config.get(DEPTH, 1)]
+    rows = [row | {"schedule": str(row["config"][UNFREEZE])} for row in trial_marks.rows_of(data, frozen)]
+    if not rows:
+        return None
+    tried = {row["schedule"] for row in rows}
+    order = [str(value) for value in data.space.values(UNFREEZE) if str(value) in tried]
+    drawn = _strip(rows, data, "schedule", "unfreezing schedule", order)
+    note = "Only trials that froze anything. The bar is the median."
+    return charts.chart("by_schedule", "Score against unfreezing schedule", note, drawn)
+
+
+def by_thaw(data: StudyData) -> Chart | None:
+    """The score of each thawing trial against when its first stage thaws."""
+    thawing = [trial for trial in data.scored if trial.thaw is not None and THAW_AT in trial.config]
+    rows = [row | {"thaw": row["config"][THAW_AT]} for row in trial_marks.rows_of(data, thawing)]
+    if not rows:
+        return None
+    scale = alt.Scale(zero=False, padding=8)
+    x = alt.X("thaw:Q", title="thaw point, as a share of the budget", axis=alt.Axis(format="%"), scale=scale)
+    note = "Only trials that thaw. A trial that was cut before its thaw was never seen thawed."
+    return charts.chart("by_thaw", "Score against thaw point", note, trial_marks.points(rows, data, x))
+
+
+def importance(found: Sequence[Importance]) -> Chart | None:
+    """What made the difference between trials."""
+    if not found:
+        return None
+    rows = [{"parameter": each.key, "share": each.share} for each in found]
+    bars = alt.Chart(values(rows)).mark_bar(size=12, cornerRadiusEnd=2)
+    drawn = bars.encode(
+        y=alt.Y("parameter:N", sort=None, title=None, axis=alt.Axis(labelLimit=170)),
+        x=alt.X("share:Q", title="share of the variance between trials", axis=alt.Axis(format="%")),
+        tooltip=[charts.tip("parameter"), charts.tip("share")],
+    )
+    note = f"fANOVA over {found[0].trials} trials. Only right of the dotted line it is more than chance alone shows."
+    drawn = alt.layer(drawn, charts.rule(found[0].chance))
+    return charts.chart("importance", "Parameter importances", note, drawn, 20 * len(rows) + 10)
+
+
+def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None:
+    """Each trial as a line through its parameters, the most important ones first, to its score."""
+    trials, keys = data.scored, [each.key for each in importances] or list(data.space.searched)
+    keys = [key for key in keys if len({repr(trial.config[key]) for trial in trials}) > 1][:AXES]
+    if len(trials) < 2 or not keys:
+        return None
+    heights, words = dict[str, list[float]](), list[dict[str, Any]]()
+    for key in [*keys, data.metric]:
+        heights[key], beside = _axis(data, trials, key)
+        words += [{"axis": key, "height": height, "text": text} for height, text in beside]
+    rows = [
+        {
+            "trial": trial.name,
+            "axis": key,
+            "height": heights[key][place],
+            "score": data.score(trial),
+            "is": said(data.score(trial) if key == data.metric else trial.config[key]),
+            "kind": trial_marks.kind_of(data, trial),
+        }
+        for place, trial in enumerate(trials)
+        for key in heights
+    ]
+    hover = alt.selection_point(fields=["trial"], on="pointerover", empty=False)
+    axis = alt.Axis(labelAngle=-35, labelLimit=110, domain=False, ticks=False, grid=True)
+    x = alt.X("axis:N", sort=list(heights), title=None, axis=axis, scale=alt.Scale(padding=0.3))
+    y = alt.Y("height:Q", axis=None, scale=alt.Scale(domain=[0, 1]))
+    tips = [charts.tip("trial"), charts.tip("score", data.metric), charts.tip("axis", "parameter"), charts.tip("is")]
+    ramp = alt.Scale(range="ramp", reverse=data.space.mode == "min")
+    faint = max(0.15, min(0.8, 20 / len(trials)))
+    lines = alt.Chart(values(rows)).mark_line()
+    every = lines.encode(
+        x=x,
+        y=y,
+        detail="trial:N",
+        tooltip=tips,
+        color=alt.Color("score:Q", scale=ramp, legend=None),
+        strokeWidth=alt.when(hover).then(alt.value(3.5)).otherwise(alt.value(1.5)),
+        strokeOpacity=alt.when(hover).then(alt.value(1)).otherwise(alt.value(faint)),
+    ).add_params(hover)
+    winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
+    colours = trial_marks.kinds(rows, legend=False)["color"]
+    room = alt.expr(f"width < {LEAST_WIDTH} ? 0 : 1")
+    labels = alt.Chart(values(words)).mark_text(
+        fontSize=10, align="left", dx=4, limit=WORDS, tooltip=None, opacity=room
+    )
+    drawn = alt.layer(
+        every, winner.encode(x=x, y=y, color=colours, tooltip=tips), labels.encode(x=x, y=y, text="text:N")
+    ).resolve_scale(color="independent")
+    note = "A line is a trial; the stronger, the better it did; the best one is orange. Logarithmic where searched so."
+    return charts.chart("parallel", "Parameters side by side", note, drawn, charts.HEIGHT + 60)
+
+
+def _strip(rows: list[dict[str, Any]], data: StudyData, key: str, title: str, order: list[Any]) -> Any:
+    """Trials in columns, and the middle one of each column."""
+    x = alt.X(f"{key}:O", title=title, sort=order, axis=alt.Axis(labelAngle=0), scale=alt.Scale(paddingInner=0.2))
+    aside = alt.XOffset("place:Q", scale=alt.Scale(domain=[-0.7, 0.7]))
+    columns = {value: [row["score"] for row in rows if row[key] == value] for value in order}
+    middles = [
+        {key: value, "score": float(np.median(scores)), "trials": len(scores)} for value, scores in columns.items()
+    ]
+    ticks = alt.Chart(values(middles)).mark_tick(thickness=2, size=34)
+    tips = [charts.tip(key, title), charts.tip("score", "median"), charts.tip("trials")]
+    marks = trial_marks.points(rows, data, x).encode(xOffset=aside)
+    return alt.layer(ticks.encode(x=x, y=trial_marks.score(data), tooltip=tips), marks)
+
+
+def _axis(data: StudyData, trials: Sequence[Trial], key: str) -> tuple[list[float], list[tuple[float, str]]]:
+    """Where each trial crosses an axis, in 0..1, and the words beside it."""
+    if key == data.metric:
+        column = shown = np.array([data.score(trial) for trial in trials], dtype=float)
+    else:
+        column = shown = parameter_effects.values(data, trials, key)
+        domain = data.space.searched[key]
+        if isinstance(domain, Categorical):
+            last = max(1, len(domain.categories) - 1)
+            return (column / last).tolist(), [(n / last, said(each)) for n, each in enumerate(domain.categories)]
+        if data.words[key].endswith("(log)"):
+            column = np.log(column)
+    low, spread = column.min(), (column.max() - column.min()) or 1.0
+    kind = int if isinstance(trials[0].config.get(key), int) else float
+    return ((column - low) / spread).tolist(), [(0.0, said(kind(shown.min()))), (1.0, said(kind(shown.max())))]

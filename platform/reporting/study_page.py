@@ -1,0 +1,319 @@
+"""The page that tells of one study."""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from platform.reporting import html_page
+from platform.reporting.advice import advice
+from platform.reporting.charts import Chart, counted, said
+from platform.reporting.parameter_effects import splits
+from platform.reporting.parameter_importance import Importance, importances
+from platform.reporting.study_charts import all_charts
+from platform.reporting.study_data import FIGURES, StudyData
+from platform.search.confirmation import scored
+from platform.study.trials import Trial
+from platform.task import PER_CLASS
+
+DRAWN_ANEW = ("comparison", "confirmation", "learning_curves")  # pictures that the page has as charts
+MOST_PICTURES, MOST_TEXT = 24, 20_000  # pictures; characters of a report
+TIME = "%Y-%m-%d %H:%M"
+
+
+def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -> str:
+    """The page.
+
+    Args:
+        data: The study.
+        charts: Its charts.
+        told: The importances of its parameters.
+    """
+    facts, result = data.facts, data.result
+    best, judged = data.best, result.get("best")
+    files = sorted((data.folder / FIGURES).glob("*.png")) if judged else []
+    pictures = [file for file in files if file.stem not in DRAWN_ANEW]
+    texts = sorted((data.folder / FIGURES).glob("*.txt")) if judged else []
+    return html_page.render(
+        "report.html.j2",
+        data.name,
+        charts,
+        title=data.name,
+        over=f"{facts.task} · {data.state}",
+        under=_under(data),
+        alarms=_alarms(data),
+        sections=_sections(data, bool(pictures or texts)),
+        made=f"Made on {time.strftime(TIME)} from the study's journal.",
+        task=facts.task,
+        figures=_headline(data),
+        nothing=_why_nothing(data),
+        advice=advice(data, splits(data), told),
+        best=_best(data, best) if best else None,
+        has_scores=bool(data.scored),
+        scores=_scores(data) if judged else None,
+        more_scores=_more_scores(judged) if judged else None,
+        left_out=result.get("left_out", []),
+        confirmation=_confirmation(result["confirmation"]) if result.get("confirmation") else None,
+        cost=_cost(data),
+        cost_lines=_cost_lines(data),
+        pictures=[html_page.picture(file) for file in pictures[:MOST_PICTURES]],
+        pictures_left_out=pictures[MOST_PICTURES:],
+        texts=[{"title": file.stem.replace("_", " "), "text": _text(file)} for file in texts],
+        trials=_trials(data),
+        troubles=_troubles(data),
+        data_lines=_data_lines(data),
+        findings=data.findings,
+        origin=_origin(data),
+    )
+
+
+def _sections(data: StudyData, has_pictures: bool) -> list[tuple[str, str]]:
+    every = {"advice": "What the trials tell", "result": "Best configuration", "confirmation": "Is it luck?",
+             "freezing": "Freezing", "parameters": "Parameters", "curves": "Learning curves", "cost": "Cost",
+             "pictures": "Pictures", "trials": "All trials", "data": "Data", "origin": "Origin"}  # fmt: skip
+    absent = {"result", "confirmation"} if not data.best else set()
+    absent |= {"freezing", "parameters", "curves"} if not data.scored else set()
+    absent |= {"pictures"} if not has_pictures else set()
+    return [(key, name) for key, name in every.items() if key not in absent]
+
+
+def _under(data: StudyData) -> str:
+    when = time.strftime(TIME, time.localtime(data.began_ms / 1000))
+    dataset = f" on {data.facts.dataset.name}" if data.facts.dataset else ""
+    again = sum(bool(trial.confirms) for trial in data.trials)
+    first = len(data.trials) - again
+    count = (
+        counted(first, "trial") if data.closed == "FINISHED" else f"{first} of {counted(data.space.trials, 'trial')}"
+    )
+    count += f" and {counted(again, 'confirmation')}" if again else ""
+    text = f"{count}{dataset}, begun {when}; {'largest' if data.space.mode == 'max' else 'smallest'} {data.metric} wins"
+    if not data.closed:
+        last = time.strftime(TIME, time.localtime(data.told_ms / 1000))
+        text += f". It was at work when this page was made, or its process was killed: its journal ends at {last}"
+    return f"{text}."
+
+
+def _alarms(data: StudyData) -> list[str]:
+    found = [str(each) for each in data.result.get("alarms") or []]
+    if stopped := data.result.get("stopped"):
+        found.append(f"The study had to stop: {stopped}")
+    if lost := data.result.get("undelivered"):
+        found.append(f"{lost} records did not reach MLflow: {data.result.get('undelivered_reason', '')}")
+    return found
+
+
+def _why_nothing(data: StudyData) -> str:
+    if any(trial.status == "failed" for trial in data.searched):
+        return "No trial of what was searched has succeeded."
+    if any(trial.epochs for trial in data.searched):
+        return f"No epoch of what is searched has a score: {data.metric} is missing or no number in all of them."
+    return "No epoch of what is searched has ended: there is nothing to show yet."
+
+
+def _headline(data: StudyData) -> list[dict[str, str]]:
+    """The best configuration's scores beside those of baselines and references."""
+    if not (best := data.best):
+        return []
+    validation = {"name": data.metric, "value": said(data.score(best)), "more": f"{best.name}, best epoch"}
+    judged, metric = data.result.get("best"), data.test_metric
+    if not judged:
+        return [{**validation, "more": f"{best.name}, the best so far; not scored on the test split yet"}]
+    test = {"name": metric, "value": said(judged["test_metrics"].get(metric)), "more": best.name}
+    if won := winner(data):
+        interval = html_page.between(won["mean"], won["low"], won["high"])
+        over = f"over {scored(won)} seeds: {interval}"
+        test["more"] += f", {over}" if won["trial_id"] == judged["trial_id"] else f"; {won['name']} {over}"
+    beside = [{"name": name, "value": said(metrics[metric]), "more": metric}
+              for name, metrics in data.compared.items() if metric in metrics]  # fmt: skip
+    return [test, validation, *beside]
+
+
+def winner(data: StudyData) -> dict[str, Any] | None:
+    """The confirmed row of the configuration that won."""
+    told = data.result.get("confirmation")
+    return next((row for row in told["rows"] if row["name"] == told["winner"]), None) if told else None
+
+
+def _best(data: StudyData, best: Trial) -> dict[str, Any]:
+    start = data.searched[0].config if data.searched else {}
+    rows = [[key, value, start.get(key), data.words.get(key)]
+            for key, value in best.config.items()]  # fmt: skip
+    config = html_page.table(
+        ["parameter", "best", "start", "searched in, or fixed to"],
+        rows,
+        changed=lambda row, column: column == 1 and rows[row][1] != rows[row][2],
+    )
+    epoch = best.best_epoch(data.space)
+    text = f"{best.name[:1].upper()}{best.name[1:]} was at its best after epoch {epoch} of {data.space.max_epochs}."
+    return {"text": text, "config": config}
+
+
+def _scores(data: StudyData) -> dict[str, Any]:
+    best = data.result["best"]
+    rows = {f"best ({best['name']})": best["test_metrics"], **data.compared}
+    keys = [key for key in best["test_metrics"] if PER_CLASS not in key]
+    values = [[name, *[metrics.get(key) for key in keys]] for name, metrics in rows.items()]
+    return html_page.table(["", *keys], values, best=0)
+
+
+def _more_scores(best: Mapping[str, Any]) -> dict[str, Any] | None:
+    rest = [[key, value] for key, value in best["test_metrics"].items() if PER_CLASS in key]
+    return html_page.table(["", "test split"], rest) if rest else None
+
+
+def _confirmation(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What was repeated with several seeds."""
+    metric, rows = told["test_metric"], told["rows"]
+    against = list(dict.fromkeys(itertools.chain.from_iterable(row.get("against") or {} for row in rows)))
+    seeds = told["seeds"]
+    values = []
+    for row in rows:
+        runs = {run["seed"]: run for run in row["runs"]}
+        single = [_run(runs.get(seed), metric) for seed in seeds]
+        beside = [_lead((row.get("against") or {}).get(name)) for name in against]
+        values.append([row["name"], html_page.between(row["mean"], row["low"], row["high"]), *single, *beside])
+    columns = [
+        "",
+        f"{metric}, mean and 95 %",
+        *[f"seed {seed}" for seed in seeds],
+        *[f"against {name}" for name in against],
+    ]
+    best = next((place for place, row in enumerate(rows) if row["name"] == told["winner"]), -1)
+    return {"verdict": told["verdict"], "note": told["note"], "table": html_page.table(columns, values, best=best)}
+
+
+def _run(run: Mapping[str, Any] | None, metric: str) -> Any:
+    if not run:
+        return None
+    score = (run.get("test_metrics") or {}).get(metric)
+    return run["status"] if score is None else score
+
+
+def _lead(told: Mapping[str, Any] | None) -> str:
+    if not told:
+        return "–"
+    if told.get("same"):  # not in studies of before it was told
+        return "the same configuration"
+    p = "" if told.get("p") is None else f", p {told['p']:.2g}"
+    return html_page.between(told["mean"], told["low"], told["high"], "+") + p
+
+
+def _cost(data: StudyData) -> list[dict[str, str]]:
+    worked = data.scores_over_time[-1][0] if data.scores_over_time else 0.0
+    device, reuse, spent = sum(data.device_seconds.values()), data.reuse(), data.result.get("spent")
+    told = [{"name": "time", "value": html_page.clock(worked), "more": "to its last epoch, without pauses"},
+            {"name": f"{data.device}-time of all trials", "value": html_page.clock(device), "more": ""}]  # fmt: skip
+    if spent and spent["total"]:
+        told.append({"name": "paid for nodes", "value": f"{spent['total']:.2f} USD", "more": ""})
+    pruned = [trial for trial in data.searched if trial.status == "pruned"]
+    spared = sum(data.space.max_epochs - trial.epochs for trial in pruned)
+    if spared:
+        more = f"{len(pruned)} of {len(data.searched)} trials were cut"
+        told.append({"name": "epochs spared by cutting", "value": str(spared), "more": more})
+    if reuse:
+        more = (
+            f"{reuse['loaded']:,.0f} examples came out of frozen stages ready, {reuse['computed']:,.0f} were computed"
+        )
+        told.append(
+            {"name": "saved by reuse, of a core", "value": html_page.clock(max(0.0, reuse["saved"])), "more": more}
+        )
+    return told
+
+
+def _cost_lines(data: StudyData) -> list[str]:
+    lines = []
+    if spent := data.result.get("spent"):
+        lines += [f"Nodes: {', '.join(f'{hours:.2f} h of {kind}' for kind, hours in spent['hours'].items())}."]
+    without = (data.result.get("reuse") or {}).get("without", {})
+    lines += [f"{name}: {note}" for name, note in list(without.items())[:5]]
+    lines += [f"And {len(without) - 5} more trials without the store."] if len(without) > 5 else []
+    return lines
+
+
+def _text(file: Path) -> str:
+    """A report of the task's; of a long one the beginning."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    rest = f"\n… {len(text) - MOST_TEXT:,} more characters are in {file.name}"
+    return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + rest
+
+
+def _trials(data: StudyData) -> dict[str, Any]:
+    varied = [key for key in data.space.params if len({repr(trial.config.get(key)) for trial in data.trials}) > 1]
+    tested = {b["trial_id"]: b["test_metrics"] for b in data.result.get("baselines", [])}
+    if judged := data.result.get("best"):
+        tested[judged["trial_id"]] = judged["test_metrics"]
+    rows = []
+    for trial in data.trials:
+        what = trial.baseline or (f"repeats {trial.confirms}, seed {trial.seed}" if trial.confirms else "")
+        rows.append(
+            [
+                trial.name + (f" ({what})" if what else ""),
+                trial.status,
+                data.score(trial),
+                tested.get(trial.id, {}).get(data.test_metric),
+                trial.epochs,
+                trial.best_epoch(data.space),
+                round(data.device_seconds.get(trial.id, 0.0)),
+                *[trial.config.get(key) for key in varied],
+            ]
+        )
+    columns = [
+        "trial",
+        "status",
+        data.metric,
+        data.test_metric,
+        "epochs",
+        "best epoch",
+        f"{data.device}-seconds",
+        *varied,
+    ]
+    best = next((place for place, trial in enumerate(data.trials) if trial is data.best), -1)
+    return html_page.table(columns, rows, best=best) if rows else {"columns": [], "rows": []}
+
+
+def _troubles(data: StudyData) -> list[str]:
+    """Why trials failed, were tried again or moved."""
+    found = []
+    for trial in data.trials:
+        told = [("failed", [trial.error] if trial.status == "failed" else []), ("was tried again", trial.retried),
+                ("moved to another node", trial.moved)]  # fmt: skip
+        for what, errors in told:
+            reasons = [(error.strip().splitlines() or ["no reason was told"])[-1] for error in errors]
+            for reason in dict.fromkeys(reasons):
+                times = f", {reasons.count(reason)} times" if reasons.count(reason) > 1 else ""
+                found.append(f"{trial.name} {what}{times}: {reason}")
+    return found
+
+
+def _data_lines(data: StudyData) -> list[str]:
+    dataset = data.facts.dataset
+    if dataset is None:
+        return ["Nothing is recorded of it."]
+    source = "the embedded data" if dataset.source == "embedded" else f"read from {dataset.source}"
+    lines = [f"{dataset.name}, {source}; fingerprint {dataset.digest[:16]}."]
+    for split, counts in (dataset.profile.get("splits") or {}).items():
+        plain = [f"{count:,} {what}" for what, count in counts.items() if isinstance(count, int) and count]
+        lines += [f"{split}: {', '.join(plain)}."] if plain else []
+    return lines
+
+
+def _origin(data: StudyData) -> dict[str, Any]:
+    request, facts = data.request, data.facts
+    told = {
+        "folder": str(data.folder),
+        "task": facts.task,
+        "data": " ".join(request.get("data") or []) or "embedded",
+        "settings": " ".join(request.get("settings") or []) or "none",
+        "MLflow": f"{facts.tracking_uri}, experiment {facts.experiment}",
+        **facts.tags,
+    }
+    return html_page.pairs(told)
+
+
+def write(data: StudyData, out: Path) -> None:
+    """The page as a file, and its charts as files beside the study's pictures."""
+    told = importances(data)
+    charts = all_charts(data, told)
+    html_page.save_files(charts, data.folder / FIGURES / "report")
+    html_page.put(html(data, charts, told), out)

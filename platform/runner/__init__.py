@@ -1,0 +1,4 @@
+"""One study from its request to its result.
+
+Imports search, serving and what lies below them.
+"""

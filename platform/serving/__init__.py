@@ -1,0 +1,4 @@
+"""Saved models in use: found, run on new inputs, exported, shown in a demo.
+
+Imports evaluation, cluster and what lies below them.
+"""

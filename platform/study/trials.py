@@ -1,0 +1,193 @@
+"""What is known of a study's trials: all of it follows from the journal, event by event.
+
+Events:
+    study: What was asked for; the first of all.
+    open: A process began to work on it.
+    confirm: The search's best and the plain baselines are to be trained again, over several seeds.
+    trial: A configuration was proposed, or one is to be trained again.
+    trial_start: An attempt at it began.
+    epoch: A trial finished an epoch.
+    attempt_failed: An attempt ended in an error; another one follows. With "moved", the node was at fault.
+    spent: What the process's nodes have cost so far.
+    trial_end: A trial is over: finished, pruned or failed; or interrupted, to be gone on with.
+    best: What came of the study.
+    close: A process ended its work on it.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from platform.space import Space
+from platform.study.event_log import Event, Journal
+
+DONE = ("finished", "pruned", "failed")  # of a trial's status; the others: waiting, running, interrupted
+
+
+@dataclass
+class Trial:
+    """A trial as far as it has come.
+
+    Attributes:
+        id: Its running number in the study, e.g. "007".
+        config: The point that is tried.
+        baseline: The name of the baseline that it is, "" for none.
+        confirms: The name of what it trains again, "" for what is tried the first time.
+        seed: Of its training; None: the study's.
+        gpus: The share of a GPU that it gets, None for what all get.
+        status: waiting, running, finished (nothing was left to do), pruned (cut as one of the worse), failed, or
+            interrupted (by the user or the time budget).
+        metrics: Of each epoch so far.
+        notes: What is to be said of it, by subject.
+        thaw: How many epochs it trains before its first thaw, None if it has none.
+        last: Whether it has said that nothing is left to do.
+        error: Why it failed.
+        retried: Why attempts failed after which it was tried again.
+        moved: Why it had to go on on another node: the one before was taken away, or would not do. No failure of its.
+        attempts: How often it was begun.
+        failures: How many attempts in a row have failed without an epoch in between.
+        moves: How often in a row it moved without an epoch in between.
+        seconds: What all its attempts took.
+        since_ms: Up to when that is counted, 0 while nothing runs; ms since 1970.
+    """
+
+    id: str
+    config: dict[str, Any]
+    baseline: str = ""
+    confirms: str = ""
+    seed: int | None = None
+    gpus: float | None = None
+    status: str = "waiting"
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    thaw: int | None = None
+    last: bool = False
+    error: str = ""
+    retried: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    attempts: int = 0
+    failures: int = 0
+    moves: int = 0
+    seconds: float = 0.0
+    since_ms: int = 0
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        return f"{self.confirms}, seed {self.seed}" if self.confirms else f"trial {self.id}"
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the sampler proposed it; the others are trained to their full budget, whatever ASHA says."""
+        return not self.baseline and not self.confirms
+
+    @property
+    def epochs(self) -> int:
+        """Finished ones."""
+        return len(self.metrics)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing will be added to it."""
+        return self.status in DONE
+
+    def scores(self, metric: str) -> list[float]:
+        """A metric of each epoch, NaN where an epoch lacks it."""
+        return [metrics.get(metric, math.nan) for metrics in self.metrics]
+
+    def best_epoch(self, space: Space) -> int | None:
+        """The epoch with the best score, from 1; of equal ones the last, whose weights saw the most."""
+        known = [(n, s) for n, s in enumerate(self.scores(space.metric), start=1) if not math.isnan(s)]
+        return max(known, key=lambda each: (space.goodness(each[1]), each[0]), default=(None, 0.0))[0]
+
+    def best_score(self, space: Space) -> float | None:
+        """The best epoch's."""
+        epoch = self.best_epoch(space)
+        return None if epoch is None else self.metrics[epoch - 1][space.metric]
+
+
+class Ledger:
+    """The trials of a study, and the journal that they follow from.
+
+    Attributes:
+        trials: By id, in the order in which they were proposed.
+        listeners: Called with each new event, once it is written and the trials are up to date.
+    """
+
+    def __init__(self, journal: Journal, listeners: Iterable[Callable[[Event], None]] = ()) -> None:
+        self.journal = journal
+        self.listeners = list(listeners)
+        self.trials = trials_of(journal.events)
+
+    @property
+    def confirm(self) -> str:
+        """What was asked for last of `platform.search.confirmation`, "" for nothing."""
+        return next((event.data["asked"] for event in reversed(self.events) if event.kind == "confirm"), "")
+
+    @property
+    def events(self) -> list[Event]:
+        """All so far; grows."""
+        return self.journal.events
+
+    def tell(self, kind: str, **data: Any) -> None:
+        """Writes down what happened.
+
+        Raises:
+            OSError: The disk did not take it: it has not happened.
+        """
+        event = self.journal.append(kind, data)
+        _apply(self.trials, event)
+        for listener in self.listeners:
+            listener(event)
+
+
+def trials_of(events: Iterable[Event]) -> dict[str, Trial]:
+    """The trials that follow from events, by id, in the order in which they were proposed."""
+    trials = dict[str, Trial]()
+    for event in events:
+        _apply(trials, event)
+    return trials
+
+
+def _apply(trials: dict[str, Trial], event: Event) -> None:
+    if event.kind == "open":
+        for trial in trials.values():
+            if not trial.is_done:  # the process that ran it is gone
+                trial.status = "waiting"
+    elif event.kind == "trial":
+        trials[event.data["trial_id"]] = proposed(event.data)
+    elif event.kind in OF_A_TRIAL:
+        _of_a_trial(trials[event.data["trial_id"]], event.kind, event.time_ms, event.data)
+
+
+def proposed(data: Mapping[str, Any]) -> Trial:
+    """What an event "trial" tells of."""
+    again = {"confirms": data.get("confirms", ""), "seed": data.get("seed")}  # journals of earlier versions lack them
+    return Trial(data["trial_id"], data["config"], data["baseline"], **again)
+
+
+OF_A_TRIAL = ("trial_start", "epoch", "attempt_failed", "trial_end")
+
+
+def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) -> None:
+    if kind == "trial_start":
+        trial.status, trial.attempts, trial.since_ms = "running", trial.attempts + 1, time_ms
+        return
+    if trial.since_ms:
+        trial.seconds += (time_ms - trial.since_ms) / 1000
+    trial.since_ms = time_ms
+    if kind == "epoch":
+        trial.metrics.append(data["metrics"])
+        trial.notes |= data["notes"]
+        trial.last, trial.thaw, trial.failures, trial.moves = data["last"], data.get("thaw"), 0, 0
+        return
+    trial.since_ms = 0
+    if kind == "attempt_failed" and data.get("moved"):
+        trial.moved.append(data["error"])
+        trial.status, trial.moves = "waiting", trial.moves + 1
+    elif kind == "attempt_failed":
+        trial.retried.append(data["error"])
+        trial.status, trial.failures, trial.gpus = "waiting", trial.failures + 1, data["gpus"]
+    else:
+        trial.status, trial.error = data["status"], data["error"]

@@ -1,0 +1,130 @@
+"""A study's best model in MLflow: logged with its run, and registered if it is a champion.
+
+The registry has a name for each task and data set, and a version of it for each champion. The name's alias "champion"
+is what `platform.predict --model champion` and `mlflow models serve -m models:/NAME@champion` use. It moves to a new
+version unless the one that has it did better on the same data.
+"""
+
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from platform.project import ROOT
+from platform.study.metadata import StudyFacts
+
+ALIAS = "champion"
+# Of any model.
+REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision", "xxhash")
+
+
+def model_of(client: Any, experiment_id: str, run_id: str) -> Any:
+    """The model of a run, None if no earlier process logged it whole."""
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    return next((model for model in found if model.status == "READY"), None)
+
+
+def log(client: Any, study: StudyFacts, experiment_id: str, run_id: str, model_dir: Path) -> None:
+    """Logs the folder as an MLflow model of the best run.
+
+    `mlflow.pyfunc.log_model` knows only the active run, and a model given just a run lands in the default
+    experiment. So the model's entry is created first, where it belongs, and then filled.
+    """
+    from mlflow.models import Model
+
+    from platform.tracking.model_signature import NotRun, example_of, signature_of
+
+    signature = signature_of(study.task, study.input, model_dir)
+    params = client.get_run(run_id).data.params
+    entry = client.create_logged_model(
+        experiment_id, name="model", source_run_id=run_id, params=params, tags={"task": study.task}
+    )
+    Model.log(
+        artifact_path=None,
+        name="model",
+        flavor=NotRun,
+        run_id=run_id,
+        model_id=entry.model_id,
+        python_model=str(ROOT / "platform" / "pyfunc.py"),
+        artifacts={"model": str(model_dir)},
+        code_paths=[str(path) for path in study.code_paths],
+        signature=signature,
+        input_example=example_of(study.input),
+        validate_serving_input=False,
+        # Given, for else MLflow loads the model to infer them.
+        pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *study.requirements})],
+    )
+
+
+def name_of(task: str, data: str) -> str:
+    """The registered model of a task and a data set."""
+    return re.sub(r"[^\w\-.]+", "_", f"{task}-{data}")
+
+
+def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) -> str:
+    """Makes a logged model a version of its name, and gives it the alias unless a better one has it.
+
+    What was registered by an earlier process is found again.
+
+    Args:
+        client: An MlflowClient.
+        task: The task's name.
+        model: The LoggedModel.
+        champion: "data": the data set's name; "tags": of the version, with "mean", "mode", "metric", "task" and
+            "data_fingerprint"; "note": its description.
+
+    Returns:
+        What came of it, in a sentence.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, tags = name_of(task, champion["data"]), champion["tags"]
+    try:
+        client.create_registered_model(name, {"task": task, "data": champion["data"]})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    versions = client.search_model_versions(f"name = '{name}'")
+    version = next((each for each in versions if each.tags.get("model_id") == model.model_id), None)
+    if version is None:
+        version = client.create_model_version(
+            name,
+            f"models:/{model.model_id}",
+            run_id=model.source_run_id,
+            tags={**tags, "model_id": model.model_id},
+            description=champion["note"],
+            model_id=model.model_id,
+        )
+    holder = _champion(client, name)
+    if holder is not None and str(holder.version) != str(version.version) and _is_better(holder.tags, tags):
+        told = f"{tags['metric']} {float(holder.tags['mean']):.3f} against {float(tags['mean']):.3f} on the same data"
+        return f"{name} version {version.version}; version {holder.version} stays the champion, {told}"
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return f"{name} version {version.version}"
+
+
+def _champion(client: Any, name: str) -> Any:
+    """The version with the alias, None where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, ALIAS)
+    except MlflowException as error:
+        if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            raise  # a server that is away says nothing of a champion
+        return None
+
+
+def _is_better(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether one version did better than another; False where they cannot be compared."""
+    same = ("data_fingerprint", "metric", "mode")
+    if any(one.get(key) != other.get(key) for key in same) or "mean" not in one:
+        return False
+    lead = float(one["mean"]) - float(other["mean"])
+    return lead > 0 if one["mode"] == "max" else lead < 0
+
+
+def _pinned(package: str) -> str:
+    """Pins a package to what is installed, without the "+cu130" of a build that no registry lists."""
+    return f"{package}=={importlib.metadata.version(package).split('+')[0]}"

@@ -1,0 +1,204 @@
+"""Hands examples to the training loop as they come out of a model's frozen stages: from the prefix store where that is
+quicker, from their inputs where it is not, or where the store fails.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from platform.training.acceleration import Speed
+from platform.training.devices import device
+from platform.training.examples import Batch, Examples
+from platform.training.feature_store import Entry, Store, StoreError, layout_of
+from platform.training.freezing import Freezer
+from platform.training.frozen_prefix import Prefix, chunks, longest, stack
+from platform.training.reuse_cost import Costs, decide, measure
+
+WITHOUT = "without the store"  # in a note: it failed
+
+
+@dataclass
+class Kept:
+    """What the store spared a trial, in all.
+
+    Attributes:
+        computed: Examples that the trial put through the frozen stages for the store.
+        loaded: Examples that it had from the store.
+        saved: Seconds that the loaded ones would have taken to compute, less what loading and filling took.
+    """
+
+    computed: int = 0
+    loaded: int = 0
+    saved: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The open entry of a split."""
+
+    entry: Entry
+    cut: int
+    view: int | None
+    costs: Costs
+    row_of: np.ndarray  # by example
+
+
+class Feed:
+    """The examples of one trial.
+
+    Attributes:
+        notes: By split, what was decided last, and why.
+        seconds: What readying the current epoch took.
+        kept: What the store spared so far.
+    """
+
+    def __init__(
+        self, model: nn.Module, freezer: Freezer, examples: Examples, store: Store | None, speed: Speed | None = None
+    ) -> None:
+        self.model, self.freezer, self.examples, self.store = model, freezer, examples, store
+        self.speed = speed or Speed()
+        self.notes: dict[str, str] = {}
+        self.seconds, self.kept = 0.0, Kept()
+        self.view: int | None = None
+        self._parts: dict[str, _Part] = {}
+
+    def prepare(self, epoch: int, lasting: int) -> None:
+        """Readies an epoch: what the stages that are frozen in it make of the examples.
+
+        Args:
+            epoch: The epoch about to start, from 0.
+            lasting: For how many epochs, with this one, these stages stay frozen.
+
+        Raises:
+            NotFrozenError: A frozen stage is in training mode.
+        """
+        started, views = time.monotonic(), self.examples.views
+        self.view = None if not views else epoch % views if self.freezer.frozen else epoch
+        if self.freezer.learns():
+            self._prepare("train", self.view, -(-lasting // max(1, views)))
+        self._prepare("val", None, lasting)
+        self.seconds = time.monotonic() - started
+
+    def batch(self, split: str, numbers: np.ndarray) -> Batch:
+        """Examples of a split, those of "train" in the epoch's view."""
+        view = self.view if split == "train" else None
+        part = self._parts.get(split)
+        if part is None:
+            return Batch(numbers, self.examples.inputs(numbers, view), 0, view)
+        read = part.entry.read(part.row_of[numbers], longest(self.examples, numbers))
+        state = {name: tensor.to(device(), non_blocking=True) for name, tensor in read.items()}
+        self.kept.loaded += len(numbers)
+        self.kept.saved += len(numbers) * (part.costs.compute - part.costs.load)
+        return Batch(numbers, {**state, **self.examples.beside(numbers)}, part.cut, view)
+
+    @property
+    def not_run(self) -> int:
+        """How many stages from the input were not run in this epoch."""
+        asked = ("train", "val") if self.freezer.learns() else ("val",)
+        return min((self._parts[split].cut if split in self._parts else 0) for split in asked)
+
+    def metrics(self) -> dict[str, float]:
+        """What the store spared, as metrics of an epoch."""
+        told = {f"reuse/{name}": float(value) for name, value in asdict(self.kept).items()}
+        return {**told, "reuse/cut": float(self.not_run), "time/fill_seconds": self.seconds} if self.store else {}
+
+    def close(self) -> None:
+        """Gives all entries free."""
+        for split in list(self._parts):
+            self._drop(split)
+
+    def note(self) -> str:
+        """What was decided, and why, in a line."""
+        if len(set(self.notes.values())) == 1:
+            return next(iter(self.notes.values()))
+        return "; ".join(f"{split}: {text}" for split, text in self.notes.items())
+
+    def _prepare(self, split: str, view: int | None, uses: int) -> None:
+        cut = min(self.freezer.frozen, getattr(self.model, "cuts", 0))
+        before = self._parts.get(split)
+        if before and (before.cut, before.view) == (cut, view):
+            return
+        self._drop(split)
+        if self.store is None or not cut or not len(self.examples.numbers(split)):
+            self.notes[split] = "off" if self.store is None else "nothing is frozen"
+            return
+        prefix = Prefix(self.model, self.freezer, self.examples, cut, split, view, self.speed)
+        try:
+            self.notes[split] = self._keep(prefix, split, uses, self.store)
+        except StoreError as error:
+            self._drop(split)
+            self.notes[split] = f"computed at cut {cut}, {WITHOUT}: {error}"
+
+    def _keep(self, prefix: Prefix, split: str, uses: int, store: Store) -> str:
+        """Opens and fills the entry of a split, if that pays; says why."""
+        facts = prefix.facts()
+        entry = store.find(facts)
+        if entry is None and uses <= 1:
+            return f"computed at cut {prefix.cut}: seen once"
+        costs = store.remember(prefix.cost_facts(), lambda: measure(prefix, store, uses))
+        if "refused" in costs:
+            return f"computed at cut {prefix.cut}: {costs['refused']}"
+        try:
+            known = Costs(**costs)
+        except TypeError as error:
+            raise StoreError(f"what was measured is damaged; delete {store.root / 'measured'}") from error
+        decision = decide(known, len(prefix.numbers), uses, is_there=entry is not None)
+        if not decision.keep:
+            if entry:
+                entry.close()
+            return f"computed at cut {prefix.cut}: {decision.reason}"
+        numbers = prefix.numbers
+        row_of = np.zeros(numbers.max() + 1, np.int64)
+        row_of[numbers] = np.arange(len(numbers))
+        if entry is None:
+            layout = layout_of(prefix.compute(numbers[:1]), prefix.longest)
+            entry = store.open(facts, len(numbers), layout, known.compute)
+        self._parts[split] = _Part(entry, prefix.cut, prefix.view, known, row_of)
+        if entry.missing():
+            self._fill(prefix, entry, known, store)
+        altered = f"; {len(entry.altered)} altered blocks were computed again" if entry.altered else ""
+        return f"kept at cut {prefix.cut}: {decision.reason}{altered}"
+
+    def _fill(self, prefix: Prefix, entry: Entry, costs: Costs, store: Store) -> None:
+        with _Shallower(prefix, store) as source:
+            rows = entry.fill(source.compute)
+        self.kept.computed += rows
+        self.kept.loaded -= rows  # they are loaded once more, and had to be computed once
+        self.kept.saved -= rows * (costs.compute + costs.write)
+
+    def _drop(self, split: str) -> None:
+        if part := self._parts.pop(split, None):
+            part.entry.close()
+
+
+class _Shallower:
+    """Computes what an entry holds: from the deepest entry of fewer stages that is there, else from the inputs."""
+
+    def __init__(self, prefix: Prefix, store: Store) -> None:
+        self.prefix = prefix
+        self.start, self.entry = 0, None  # type: int, Entry | None
+        for cut in range(prefix.cut - 1, 0, -1):
+            if entry := store.find(prefix.facts(cut)):
+                self.start, self.entry = cut, entry
+                break
+
+    def compute(self, rows: slice) -> dict[str, Tensor]:
+        parts = []
+        for where in chunks(rows):
+            numbers, given = self.prefix.numbers[where], None
+            if self.entry:
+                read = self.entry.read(where, longest(self.prefix.examples, numbers))
+                given = {name: tensor.to(device()) for name, tensor in read.items()}
+            parts.append(self.prefix.compute(numbers, given, self.start))
+        return stack(parts)
+
+    def __enter__(self) -> _Shallower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.entry:
+            self.entry.close()

@@ -1,0 +1,258 @@
+"""Which part of a pretrained model stays as it was, until when, and the proof that it did.
+
+A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The
+first `depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not
+move, dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed, and checked after each epoch
+in which they were run, at each thaw and in the end.
+
+Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import xxhash
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from platform.models.stages import Stage, _tensors, assign
+from platform.storage import hashing
+
+UNFREEZE = ("never", "at_once", "gradual", "on_plateau")
+BATCH_NORM = ("frozen", "updated")
+PLATEAU_PATIENCE = 2  # epochs without a new best score before on_plateau thaws a stage
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What is frozen at first and how it thaws.
+
+    Attributes:
+        depth: Stages frozen from the input. 0: fine-tune everything; all but the last: a linear probe.
+        unfreeze: "never"; "at_once": all at the thaw point; "gradual": from the thaw point on a stage an epoch,
+            top-down; "on_plateau": from there on a stage each time the score stood still for PLATEAU_PATIENCE epochs.
+        thaw_at: The thaw point as a fraction of the budget, so that it scales with it.
+        batch_norm: Whether BatchNorm in thawed backbone stages keeps its pretrained statistics ("frozen", what small
+            batches want) or goes on averaging ("updated").
+        always: Names of stages that are frozen besides, and never thaw.
+    """
+
+    depth: int
+    unfreeze: str = "never"
+    thaw_at: float = 0.5
+    batch_norm: str = "frozen"
+    always: tuple[str, ...] = ()
+
+    def frozen_at(self, epoch: int, epochs: int, frozen: int, last_thaw: int, scores: Sequence[float]) -> int:
+        """How many stages are frozen in an epoch.
+
+        Args:
+            epoch: The epoch about to start, from 0.
+            epochs: The budget of the trial.
+            frozen: Stages frozen in the epoch before.
+            last_thaw: The epoch of the last thaw, -1 if none.
+            scores: The score after each finished epoch; greater is better.
+        """
+        thaw_epoch = math.ceil(self.thaw_at * epochs)
+        if self.unfreeze == "never" or epoch < thaw_epoch:
+            return self.depth
+        if self.unfreeze == "at_once":
+            return 0
+        if self.unfreeze == "gradual":
+            return max(0, self.depth - (epoch - thaw_epoch) - 1)
+        since = scores[max(0, last_thaw) :]
+        stands_still = len(since) > PLATEAU_PATIENCE and max(since[-PLATEAU_PATIENCE:]) <= max(
+            since[:-PLATEAU_PATIENCE]
+        )
+        return max(0, frozen - 1) if stands_still else frozen
+
+    def first_thaw(self, epochs: int) -> int | None:
+        """How many of a budget's epochs are trained before anything thaws, at the least; None if nothing ever does."""
+        if self.unfreeze == "never" or not self.depth:
+            return None
+        first = math.ceil(self.thaw_at * epochs) + (PLATEAU_PATIENCE if self.unfreeze == "on_plateau" else 0)
+        return first if first < epochs else None
+
+    def lasting(self, epoch: int, epochs: int, frozen: int) -> int:
+        """For how many epochs, with this one, as many stages stay frozen; on_plateau may end it earlier.
+
+        Args:
+            epoch: The epoch about to start, from 0.
+            epochs: The budget of the trial.
+            frozen: Stages frozen in it.
+        """
+        later = range(epoch + 1, epochs)
+        thaw = next((other for other in later if self.frozen_at(other, epochs, frozen, -1, ()) < frozen), epochs)
+        return thaw - epoch
+
+
+class FrozenChangedError(RuntimeError):
+    """A tensor that should have been frozen is not what it was."""
+
+
+class Freezer:
+    """Keeps a model's first stages frozen, thaws them as told, and checks that frozen meant frozen.
+
+    Attributes:
+        frozen: Stages frozen now.
+        thaws: Epoch of each thaw and the number of stages frozen from then on, in order.
+        checks: How often frozen tensors were checked.
+        checked: How many, at the most.
+    """
+
+    def __init__(self, model: nn.Module, stages: Sequence[Stage], freezing: Freezing, epochs: int) -> None:
+        """
+        Raises:
+            ValueError: The depth leaves nothing to train, or an option is unknown.
+        """
+        if not 0 <= freezing.depth < len(stages):
+            names = ", ".join(stage.name for stage in stages)
+            raise ValueError(f"freeze_depth must lie in 0..{len(stages) - 1} ({names}); found {freezing.depth}")
+        if freezing.unfreeze not in UNFREEZE or freezing.batch_norm not in BATCH_NORM:
+            raise ValueError(f"unknown option in {freezing}; unfreeze: {UNFREEZE}, batch_norm: {BATCH_NORM}")
+        unknown = set(freezing.always) - {stage.name for stage in stages}
+        if unknown:
+            raise ValueError(f"only stages of the model can be frozen; there is no {', '.join(sorted(unknown))}")
+        self.model, self.stages, self.freezing, self.epochs = model, list(stages), freezing, epochs
+        self.stage_of = assign(model, stages)
+        modules = dict(model.named_modules())
+        self._modules = {s.name: {p: modules[p] for p in s.prefixes if p in modules} for s in self.stages}
+        self.thaws: list[tuple[int, int]] = []
+        self.checks, self.checked = 0, 0
+        self._freeze(freezing.depth)
+        self._hashes = self._hash()
+
+    def advance(self, epoch: int, scores: Sequence[float]) -> list[str]:
+        """Moves to an epoch about to start: thaws what is due.
+
+        Returns:
+            The names of the stages thawed now.
+
+        Raises:
+            FrozenChangedError: A frozen tensor changed since the last check.
+        """
+        last_thaw = self.thaws[-1][0] if self.thaws else -1
+        due = self.freezing.frozen_at(epoch, self.epochs, self.frozen, last_thaw, scores)
+        if due >= self.frozen:
+            return []
+        self.verify()
+        thawed = [stage.name for stage in self.stages[due : self.frozen]]
+        self._freeze(due)
+        self._hashes = self._hash()
+        self.thaws.append((epoch, due))
+        return thawed
+
+    def train(self) -> None:
+        """Puts the model into training mode, but what is frozen into eval mode."""
+        self.model.train()
+        frozen = self.frozen_names()
+        for stage in self.stages:
+            for module in self._modules[stage.name].values():
+                if stage.name in frozen:
+                    module.eval()
+                elif stage.backbone and self.freezing.batch_norm == "frozen":
+                    for child in module.modules():
+                        if isinstance(child, _BatchNorm):
+                            child.eval()
+
+    def lasting(self, epoch: int) -> int:
+        """For how many epochs, with this one, the stages that are frozen now stay so."""
+        return self.freezing.lasting(epoch, self.epochs, self.frozen)
+
+    def digest(self, count: int) -> str:
+        """Of all tensors of the first `count` stages, which must be frozen."""
+        names = {stage.name for stage in self.stages[:count]}
+        return hashing.key_of({name: value for name, value in self._hashes.items() if self.stage_of[name] in names})
+
+    def digest_of_all(self) -> str:
+        """Of all tensors of the model."""
+        tensors = _tensors(self.model)
+        return hashing.key_of({n: self._hashes.get(n) or _digest(value) for n, value in tensors.items()})
+
+    def frozen_names(self) -> set[str]:
+        """The stages that are frozen now."""
+        return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
+
+    def frozen_stages(self) -> dict[str, list[str]]:
+        """By a hash of its tensors, their names, of each stage that is frozen now."""
+        own: dict[str, dict[str, str]] = {}
+        for name, value in self._hashes.items():
+            own.setdefault(self.stage_of[name], {})[name] = value
+        return {hashing.key_of(hashes): list(hashes) for hashes in own.values()}
+
+    def in_training(self, count: int) -> list[str]:
+        """The modules of the first `count` stages that are in training mode."""
+        return [
+            ".".join(filter(None, (prefix, name)))
+            for stage in self.stages[:count]
+            for prefix, module in self._modules[stage.name].items()
+            for name, child in module.named_modules()
+            if child.training
+        ]
+
+    def verify(self, beyond: int = 0) -> None:
+        """Checks frozen tensors against their hashes.
+
+        Args:
+            beyond: How many stages from the input are left out: they were not run since the last check.
+
+        Raises:
+            FrozenChangedError: One differs; its name is told.
+        """
+        now = self._hash({stage.name for stage in self.stages[:beyond]})
+        changed = [name for name, value in now.items() if self._hashes[name] != value]
+        if changed:
+            raise FrozenChangedError(
+                f"frozen tensors must not change; {changed[0]} did ({len(changed)} of {len(self._hashes)} in all)"
+            )
+        if now:
+            self.checks, self.checked = self.checks + 1, max(self.checked, len(now))
+
+    @property
+    def first_thaw(self) -> int | None:
+        """How many epochs are trained before anything thaws, at the least; None if nothing ever does."""
+        return self.freezing.first_thaw(self.epochs)
+
+    def learns(self) -> bool:
+        """Whether anything is trained now."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
+    def will_learn(self) -> bool:
+        """Whether anything is trained now, or can still be thawed."""
+        thaws = self.frozen > 0 and self.freezing.unfreeze != "never"
+        return thaws or self.learns()
+
+    def state(self) -> dict:
+        """What resuming needs, as JSON."""
+        checks = {"checks": self.checks, "checked": self.checked}
+        return {"frozen": self.frozen, "thaws": self.thaws, "hashes": self._hashes, **checks}
+
+    def restore(self, state: dict) -> None:
+        """Takes up `state` again, once the model's tensors have been loaded.
+
+        Raises:
+            FrozenChangedError: The loaded tensors are not those that were saved.
+        """
+        self.thaws = [(epoch, frozen) for epoch, frozen in state["thaws"]]
+        self._freeze(state["frozen"])
+        self._hashes = state["hashes"]
+        self.checks, self.checked = state.get("checks", 0), state.get("checked", 0)
+        self.verify()
+
+    def _freeze(self, count: int) -> None:
+        self.frozen = count
+        frozen = self.frozen_names()
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self.stage_of[name] not in frozen)
+
+    def _hash(self, left_out: Iterable[str] = ()) -> dict[str, str]:
+        frozen = self.frozen_names() - set(left_out)
+        tensors = _tensors(self.model)
+        return {name: _digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}
+
+
+def _digest(tensor: Tensor) -> str:
+    """Of the bytes; against accidents, not against an attacker: xxhash reads as fast as memory does."""
+    return xxhash.xxh3_128_hexdigest(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -1,0 +1,138 @@
+"""What the frozen stages of a model make of examples, and all that it follows from.
+
+The facts are the key under which the prefix store keeps it: the frozen tensors, the model's shape, the data, the view,
+the libraries and the project's own code. Whatever of them changes, nothing that was kept before is found again.
+"""
+
+import functools
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xxhash
+from torch import Tensor, nn
+
+from platform.models.stages import State
+from platform.project import code_digest
+from platform.training.acceleration import Speed
+from platform.training.devices import device_name
+from platform.training.examples import Examples
+from platform.training.feature_store import BATCH, FORMAT
+from platform.training.freezing import Freezer
+
+LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "numpy", "pillow")
+
+
+class NotFrozenError(RuntimeError):
+    """A module of a frozen stage is in training mode: what it computes is not for keeping."""
+
+
+class Prefix:
+    """The first stages of a model, applied to one split of the examples in one view.
+
+    Attributes:
+        cut: How many stages.
+        numbers: (n,) the examples of the split, the short ones first, so that batches are padded little.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        freezer: Freezer,
+        examples: Examples,
+        cut: int,
+        split: str,
+        view: int | None,
+        speed: Speed,
+    ) -> None:
+        """
+        Raises:
+            NotFrozenError: A module of these stages is in training mode.
+        """
+        if trained := freezer.in_training(cut):
+            rule = "only stages in eval mode can be kept: BatchNorm and dropout change what they compute"
+            raise NotFrozenError(f"{rule}; {trained[0]} is in training mode")
+        self.model: Any = model  # a Cuttable
+        self.freezer, self.examples, self.cut, self.view, self.speed = freezer, examples, cut, view, speed
+        numbers = examples.numbers(split)
+        lengths = examples.lengths(numbers)
+        self.numbers = numbers if lengths is None else numbers[np.argsort(lengths, kind="stable")]
+        self.longest = longest(examples, numbers)
+
+    def facts(self, cut: int | None = None) -> dict[str, Any]:
+        """All that the output of the first stages follows from, as JSON.
+
+        Args:
+            cut: How many of them; None: those of this prefix.
+        """
+        rows = {"rows": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.numbers).data)}
+        return {**self._model_facts(self.cut if cut is None else cut), **rows, "data": self.examples.facts(self.view)}
+
+    def cost_facts(self) -> dict[str, Any]:
+        """What the time that an example takes follows from: one view of the data is like the other."""
+        view = None if self.view is None else 0
+        return {
+            **self._model_facts(self.cut),
+            "data": self.examples.facts(view),
+            "longest": self.longest,
+            "threads": torch.get_num_threads(),
+        }
+
+    def compute(self, numbers: np.ndarray, given: State | None = None, start: int = 0) -> dict[str, Tensor]:
+        """What the stages make of examples, without what passes through them.
+
+        Args:
+            numbers: (n,) which examples.
+            given: What the first `start` stages made of them, without what passes through; None: begin with the inputs.
+            start: How many stages that was.
+        """
+        beside = self.examples.beside(numbers)
+        state = self.examples.inputs(numbers, self.view) if given is None else {**given, **beside}
+        with torch.inference_mode(), torch.random.fork_rng(), self.speed.autocast():
+            result = self.model.run(state, start, self.cut)
+        made = {name: value for name, value in result.items() if name not in beside}
+        # NumPy, and so the store, knows no bfloat16; float32 holds all its values.
+        return {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in made.items()}
+
+    def _model_facts(self, cut: int) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "mode": "eval",
+            "speed": self.speed.options,
+            "cut": cut,
+            "weights": self.freezer.digest(cut),
+            "model": self.model.cut_facts(cut),
+            "device": device_name(),
+            "libraries": _versions(),
+            "code": code_digest(),
+        }
+
+
+def chunks(rows: slice) -> list[np.ndarray]:
+    """The rows of a slice, so many at a time as go through the stages at once."""
+    return [np.arange(first, min(first + BATCH, rows.stop)) for first in range(rows.start, rows.stop, BATCH)]
+
+
+def longest(examples: Examples, numbers: np.ndarray) -> int | None:
+    """How long a batch of these examples is, None if all have one shape."""
+    lengths = examples.lengths(numbers)
+    return None if lengths is None else int(lengths.max())
+
+
+def stack(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Batches one after the other, on the CPU; padded at the end of their second axis if it differs."""
+    stacked = {}
+    for name in parts[0]:
+        tensors = [part[name].cpu() for part in parts]
+        most = max(tensor.shape[1] for tensor in tensors)
+        padded = [F.pad(t, (0, 0, 0, most - t.shape[1])) if t.shape[1] < most else t for t in tensors]
+        stacked[name] = torch.cat(padded)
+    return stacked
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}

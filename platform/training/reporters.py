@@ -1,0 +1,100 @@
+"""Where an epoch's metrics and checkpoint go: to Ray Tune, or to a folder where a stage is trained ahead of a trial."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+
+from platform.storage import checkpoints
+from platform.storage.checkpoints import Checkpoints
+
+BEST, HISTORY = "best", "history.json"
+# Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it; its first thaw.
+EPOCH, LAST, NOTES, THAW = "epoch", "last", "notes", "thaw"
+RESUMED = "resumed"  # a subject of notes
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is to be told of an epoch.
+
+    Attributes:
+        number: From 1.
+        metrics: By name.
+        best: Whether no epoch before was better.
+        last: Whether the trial has nothing left to do.
+        thaw: How many epochs the trial trains before its first thaw, None if it has none.
+        notes: In words, by subject.
+    """
+
+    number: int
+    metrics: dict[str, float]
+    best: bool
+    last: bool
+    thaw: int | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reporter(Protocol):
+    """What the training loop tells after each epoch, and where it goes on from."""
+
+    def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
+        """Hands the newest checkpoint to `load` and returns what that returns, or None if there is no checkpoint."""
+
+    def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
+        """Takes what is to be told of an epoch, and its checkpoint, which `save` writes into a folder."""
+
+
+class ToRay:
+    """Keeps a trial's checkpoints in its folder and reports its metrics to its Ray Tune session."""
+
+    def __init__(self, folder: Path, known: int, remote: str = "") -> None:
+        """
+        Args:
+            folder: The trial's.
+            known: How many epochs of the trial the study knows.
+            remote: Where its checkpoints are sent, for other nodes; "" where all nodes see the folder.
+        """
+        self.checkpoints, self.known = Checkpoints(folder, remote), known
+        self.note = ""
+
+    def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
+        newest = self.checkpoints.newest(self.known)
+        if self.checkpoints.notes:
+            where = f"went on from {newest.name}" if newest else "began anew"
+            self.note = f"{'; '.join(self.checkpoints.notes)}; {where}"
+        return load(newest) if newest else None
+
+    def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
+        self.checkpoints.add(epoch.number, epoch.best, save)
+        notes = {**epoch.notes, **({RESUMED: self.note} if self.note else {})}
+        tune.report({**epoch.metrics, EPOCH: epoch.number, LAST: epoch.last, THAW: epoch.thaw, NOTES: notes})
+
+
+class ToFolder:
+    """Keeps the newest checkpoints (epoch-N), the best epoch's model (best) and the metrics so far (history.json)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
+        newest = self.checkpoints.newest(len(self.history()))
+        return load(newest) if newest else None
+
+    def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
+        written = self.checkpoints.add(epoch.number, epoch.best, save)
+        if epoch.best:
+            checkpoints.export(written, self.folder / BEST)
+        history = [*self.history()[: epoch.number - 1], epoch.metrics]
+        (self.folder / f".{HISTORY}").write_text(json.dumps(history))
+        (self.folder / f".{HISTORY}").replace(self.folder / HISTORY)
+
+    def history(self) -> list[dict[str, float]]:
+        """The metrics of each epoch so far."""
+        path = self.folder / HISTORY
+        return json.loads(path.read_text()) if path.exists() else []

@@ -1,0 +1,113 @@
+"""Whether keeping what frozen stages compute pays: measured, then decided.
+
+An example is timed through the stages, onto the disk and back, once for each model, cut and kind of data on a node.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from platform.training.feature_store import BATCH, PROBE, Store, layout_of
+from platform.training.frozen_prefix import Prefix
+
+PROBE_SECONDS, PROBE_SHARE = 0.5, 0.01  # the most that measuring takes, about; and of all that there is to compute
+PROBE_ROUNDS = 3  # of which the median is taken
+OPENING = 0.02  # seconds to make, check and open an entry, however small
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an example takes, in seconds and bytes."""
+
+    compute: float
+    write: float
+    load: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to keep, and why."""
+
+    keep: bool
+    reason: str
+
+
+def decide(costs: Costs, examples: int, uses: int, is_there: bool = False) -> Decision:
+    """Whether keeping is quicker than computing the examples at each use.
+
+    Args:
+        costs: Of an example.
+        examples: How many there are.
+        uses: How often the trial is going to see each of them at this cut.
+        is_there: Whether they are kept already.
+    """
+    each = uses * costs.load if is_there else costs.compute + costs.write + (uses - 1) * costs.load
+    told = f"{_ms(costs.compute)} to compute, {_ms(costs.load)} to load, {costs.bytes / 1024:.1f} KiB an example"
+    if OPENING + examples * each <= examples * uses * costs.compute:
+        return Decision(True, told)
+    times = "once" if uses == 1 else f"{uses} times"
+    return Decision(False, f"{examples} examples seen {times} ({told}, {_ms(costs.write)} to write)")
+
+
+def measure(prefix: Prefix, store: Store, uses: int) -> dict[str, Any]:
+    """The fields of `Costs`; or {"refused": why what the stages give cannot be kept}.
+
+    Args:
+        prefix: The stages, and the examples.
+        store: Where they would be kept.
+        uses: How often the trial is going to see each example: no more is measured than is in keeping with that.
+
+    Raises:
+        StoreError, OSError: The disk does not let us.
+    """
+    few = prefix.numbers[:2]
+    prefix.compute(few)  # the first is always slow
+    once = _seconds(lambda: prefix.compute(few)) / len(few)
+    budget = min(PROBE_SECONDS, PROBE_SHARE * once * len(prefix.numbers) * uses)
+    most = min(BATCH, len(prefix.numbers))
+    count = int(np.clip(budget / once / (PROBE_ROUNDS + 1), len(few), most))
+    some = prefix.numbers[-count:]  # the longest, if they differ
+    results: list[dict[str, torch.Tensor]] = []
+    compute = []
+    with torch.random.fork_rng():
+        for seed in range(PROBE_ROUNDS):
+            torch.manual_seed(seed)  # what draws from it gives another result each time, and is found out
+            compute.append(_seconds(lambda: results.append(prefix.compute(some))))
+    alone = prefix.compute(some[:1])
+    for name, value in results[0].items():
+        if not torch.equal(value, results[1][name]):
+            return {"refused": f"the frozen stages do not give the same {name} twice"}
+        own = value[:1] if value.ndim < 3 else value[:1, : alone[name].shape[1]]  # the rest is padding
+        if not torch.allclose(own, alone[name], rtol=1e-3, atol=1e-4):
+            return {"refused": f"the frozen stages' {name} depends on what else is in the batch"}
+    store.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store.root, prefix=PROBE) as scratch:
+        entry = Store(Path(scratch), store.capacity).open({}, count, layout_of(results[0], prefix.longest))
+        try:
+            write = _seconds(lambda: entry.fill(lambda rows: {name: v[rows] for name, v in results[0].items()}))
+            order = np.random.default_rng(0).permutation(count)
+            load = [_seconds(lambda: entry.read(order, prefix.longest)) for _ in range(PROBE_ROUNDS)]
+            size = entry.bytes
+        finally:
+            entry.close()
+    compute_each, load_each = (float(np.median(times)) / count for times in (compute, load))
+    return asdict(Costs(compute_each, write / count, load_each, size // count))
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"

@@ -1,0 +1,56 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from platform.curation.cleaning.box_rules import HUGE, MOSTLY_OUTSIDE, TINY, Drawn, Limits, judged
+from platform.data.detection.annotations import Kind, RawBox
+from platform.data.detection.boxes import mend
+
+WIDTH, HEIGHT, LIMITS = 100, 80, Limits(side=4, share=0.98)
+EDGES = st.one_of(st.floats(-150, 250), st.floats(), st.sampled_from([0, 50, WIDTH, HEIGHT, -0.4, 100.4, 1e308]))
+
+
+@pytest.mark.parametrize(
+    ("box", "kept", "kinds"),
+    [
+        ((10, 10, 30, 40), (10, 10, 30, 40), []),
+        ((math.nan, 10, 30, 40), None, [Kind.NOT_FINITE]),
+        ((10, 10, math.inf, 40), None, [Kind.NOT_FINITE]),
+        ((10, 10, 10, 40), None, [Kind.NO_AREA]),
+        ((120, 10, 150, 40), None, [Kind.OUTSIDE]),
+        ((0, 0, 100, 80), None, [HUGE]),
+        ((-500, -500, 600, 600), None, [HUGE]),
+        ((0, 0, 100, 78), (0, 0, 100, 78), []),
+        ((90, 10, 111, 40), None, [MOSTLY_OUTSIDE]),
+        ((90, 10, 110, 40), (90, 10, 100, 40), [Kind.PARTLY_OUTSIDE]),
+        ((90, 10, 100.4, 40), (90, 10, 100, 40), []),
+        ((10, 10, 13.9, 40), None, [TINY]),
+        ((10, 10, 14, 40), (10, 10, 14, 40), []),
+        ((97, 10, 102, 40), None, [TINY]),  # after it is clipped
+        ((30, 10, 10, 40), (10, 10, 30, 40), [Kind.INVERTED]),
+        ((110, 40, 90, 10), (90, 10, 100, 40), [Kind.INVERTED, Kind.PARTLY_OUTSIDE]),
+    ],
+)
+def test_each_rule_holds_where_it_should_and_nowhere_else(box, kept, kinds):
+    clipped, rules = judged(Drawn(box, WIDTH, HEIGHT, LIMITS))
+    assert clipped == kept
+    assert [rule.kind for rule in rules] == kinds
+
+
+@given(st.tuples(EDGES, EDGES, EDGES, EDGES))
+def test_a_box_is_set_aside_for_one_reason_or_can_be_used_as_it_is_then(box):
+    clipped, rules = judged(Drawn(box, WIDTH, HEIGHT, LIMITS))
+    assert len({rule.action for rule in rules}) <= 1
+    if clipped is None:
+        assert len(rules) == 1
+        return
+    repairs = []
+    assert [each.box for each in mend([RawBox(clipped, "cat", "")], WIDTH, HEIGHT, repairs)] == [clipped]
+    assert repairs == []
+    x1, y1, x2, y2 = clipped
+    assert 0 <= x1 <= x2 - LIMITS.side + 1e-9
+    assert x2 <= WIDTH
+    assert 0 <= y1 <= y2 - LIMITS.side + 1e-9
+    assert y2 <= HEIGHT

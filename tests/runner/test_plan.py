@@ -1,0 +1,127 @@
+"""What is wrong with a request is told before anything starts."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from platform.errors import InputError
+from platform.runner.plan import make_plan
+from platform.study.event_log import Journal
+from platform.study.request import DELIVERED, JOURNAL, Request, lock, read_request
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    asked = Request("classifier", "mine", str(tmp_path), "e", "uri", settings=("freeze_depth=99", "lr_head=1e-3"))
+    return lambda **changes: replace(asked, **changes)
+
+
+def journal(folder, *events: tuple[str, dict]) -> None:
+    folder.mkdir(exist_ok=True)
+    journal = Journal(folder / JOURNAL)
+    for kind, data in events:
+        journal.append(kind, data)
+    journal.close()
+
+
+def faults_of(request, resume: bool = True) -> str:
+    with pytest.raises(InputError) as refused:
+        make_plan(request, resume)
+    return str(refused.value)
+
+
+def test_a_name_is_new_or_gone_on_with(request_of, tmp_path):
+    taken, done, go_on = "a study's name must be new", "needs a study that was interrupted", "Or go on with it"
+    assert taken not in faults_of(request_of(), resume=False)
+    journal(tmp_path / "mine", ("study", {}), ("close", {"status": "KILLED"}))
+    told = faults_of(request_of(), resume=False)
+    assert taken in told
+    assert go_on in told
+    assert done not in faults_of(request_of())
+    journal(tmp_path / "mine", ("close", {"status": "FINISHED"}))
+    assert go_on in faults_of(request_of(), resume=False), "it has no result yet"
+    (tmp_path / "mine" / "result.json").write_text("{}")
+    told = faults_of(request_of(), resume=False)
+    assert taken in told
+    assert go_on not in told
+    assert done in faults_of(request_of())
+    assert done not in faults_of(request_of(confirm="1x2"))
+    limits = {"out_of_time": {"time_budget": 60.0}, "out_of_money": {"max_cost": 1.5}}
+    for ended, remedy in {"out_of_time": "--time-budget 120", "out_of_money": "--max-cost 3"}.items():
+        (tmp_path / "mine" / "result.json").write_text(json.dumps({ended: True}))
+        told = faults_of(request_of(confirm="1x2", **limits[ended]))
+        assert f"--warm-start mine {remedy}." in told
+
+
+def begun(request, space: dict[str, str] | None = None) -> None:
+    from platform.runner.plan import describe
+    from platform.task import load, space_of
+
+    now = describe(space_of(load("classifier"), "classifier", request.settings)[0])
+    told = {"request": {**vars(request)}, "space": {**now, **(space or {})}}
+    journal(request.folder, ("study", told))
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "postgresql://h/db?user=me&password=secret"])
+def test_a_password_is_neither_kept_nor_shown(request_of, uri):
+    with pytest.raises(InputError) as refused:
+        make_plan(request_of(tracking_uri=uri, settings=("image_size=32",)))
+    assert "must hold no password" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_study_goes_on_only_with_what_it_was_begun_with(request_of, tmp_path):
+    request = request_of(settings=("image_size=32",))
+    begun(request, {"lr_head": "1..2", "gone": "x"})
+    told = faults_of(replace(request, fingerprint="other data"))
+    assert "lr_head: 1..2 then, " in told
+    assert "gone: x then, None now" in told
+    assert "--resume needs the data that the study began with" in told
+    assert read_request(request.folder) == request
+
+
+def test_one_process_at_a_time(request_of):
+    request = request_of(settings=("image_size=32",))
+    begun(request)
+    with lock(request):
+        assert "mine is being worked on" in faults_of(request)
+
+
+def test_a_damaged_journal_is_refused(request_of):
+    request = request_of()
+    begun(request)
+    file = request.folder / JOURNAL
+    file.write_bytes(file.read_bytes().replace(b"mine", b"yours"))
+    with pytest.raises(InputError, match="line 1"):
+        read_request(request.folder)
+    file.write_bytes(b"")
+    with pytest.raises(InputError, match="start anew"):
+        read_request(request.folder)
+
+
+def test_a_journal_that_ends_before_what_mlflow_was_told_is_refused(request_of):
+    request = request_of()
+    begun(request)
+    sent = {"events": 1, "to": "http://host:5000"}
+    (request.folder / DELIVERED).write_text(json.dumps(sent))
+    assert read_request(request.folder) == request
+    (request.folder / DELIVERED).write_text(json.dumps(sent | {"events": 2}))
+    with pytest.raises(InputError, match="holds 1 events, of which 2 were sent to http://host:5000"):
+        read_request(request.folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_the_folder_of_another_user_is_refused(request_of):
+    request = request_of()
+    begun(request)
+    os.chown(request.folder / JOURNAL, 12345, -1)
+    with pytest.raises(InputError, match="one's own"):
+        read_request(request.folder)
+
+
+def test_a_seed_out_of_range_is_told_with_the_other_faults(tmp_path):
+    told = faults_of(Request("autoencoder", "mine", str(tmp_path), "e", "uri", seed=-5, trials=0), resume=False)
+    assert "--seed must lie in 0..4294967295" in told
+    assert "at least one trial" in told

@@ -1,0 +1,288 @@
+"""What a search takes over from earlier studies, and that it goes on with that whatever becomes of them."""
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray import tune
+
+from platform.errors import InputError
+from platform.search.controller import Search
+from platform.search.warm_start import FIRST_POINTS, first_points, gather
+from platform.space import Space
+from platform.study import metadata, past_studies
+from platform.study.event_log import Journal, read
+from platform.study.metadata import StudyFacts
+from platform.study.request import JOURNAL, Request
+from platform.study.trials import OF_A_TRIAL, Ledger
+from platform.tracking import past_runs
+from platform.tracking.mlflow_recorder import OF_THE_STUDY, Recorder
+
+SPACE = Space(
+    {"lr": tune.loguniform(1e-4, 1e-1), "depth": tune.randint(0, 4), "head": tune.choice(["a", "b"]), "weights": "w"},
+    metric="val/error",
+    mode="min",
+    max_epochs=3,
+    grace_epochs=1,
+    trials=30,
+    start={"lr": 1e-2, "depth": 3, "head": "a"},
+)
+ONE = {"lr": 1e-3, "depth": 1, "head": "b", "weights": "w"}
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    asked = Request("toy", "new", str(tmp_path), "e", uri, fingerprint="mine")
+    return lambda *names, **changes: replace(asked, id=uuid.uuid4().hex, warm_start=names, **changes)
+
+
+@pytest.fixture
+def begin(request_of):
+    """Writes an earlier study's journal: (configuration, scores, status) of each trial."""
+
+    def write(name: str, *trials: tuple[dict, list[float], str], fingerprint: str = "other", **changes) -> Ledger:
+        request = request_of(name=name, fingerprint=fingerprint)
+        request.folder.mkdir()
+        ledger = Ledger(Journal(request.folder / JOURNAL))
+        known = {"task": "toy", "metric": "val/error", "mode": "min", "max_epochs": 3, **changes}
+        told = StudyFacts(request.tracking_uri, "e", name, request.id, tags={"data_fingerprint": fingerprint}, **known)
+        ledger.tell("study", request=asdict(request), space={}, facts=metadata.as_json(told))
+        ledger.tell("open")
+        for number, (config, scores, status) in enumerate(trials, start=1):
+            trial_id = f"{number:03d}"
+            ledger.tell("trial", trial_id=trial_id, config=config, baseline="")
+            ledger.tell("trial_start", trial_id=trial_id)
+            for step, score in enumerate(scores, start=1):
+                epoch = {"metrics": {"val/error": score}, "notes": {}, "last": False}
+                ledger.tell("epoch", trial_id=trial_id, step=step, **epoch)
+            if status != "running":
+                ledger.tell("trial_end", trial_id=trial_id, status=status, error="")
+        ledger.tell("close", status="FINISHED")
+        ledger.journal.close()
+        return ledger
+
+    return write
+
+
+def refused(request, space: Space = SPACE) -> str:
+    with pytest.raises(InputError) as error:
+        gather(request, space, "mine")
+    return str(error.value)
+
+
+def tried(warm) -> list[tuple[str, str]]:
+    return [(point["study"], point["trial"]) for point in warm.points]
+
+
+def test_the_best_come_first_and_what_does_not_fit_is_counted(begin, request_of):
+    begin(
+        "old",
+        ({**ONE, "lr": 2e-3}, [0.9, 0.5, 0.6], "finished"),
+        (ONE, [0.4], "pruned"),
+        ({**ONE, "lr": 3e-3}, [0.01], "failed"),
+        ({**ONE, "lr": 4e-3}, [0.01], "running"),
+        ({**ONE, "lr": 0.5}, [0.01], "finished"),
+        ({**ONE, "depth": 4}, [0.01], "finished"),
+        ({**ONE, "head": "c"}, [0.01], "finished"),
+        ({**ONE, "weights": "v"}, [0.01], "finished"),
+        ({key: ONE[key] for key in ("lr", "head", "weights")}, [0.01], "finished"),
+        ({**ONE, "gone": 1}, [0.01], "finished"),
+        (ONE, [float("nan")], "finished"),
+        (ONE, [0.8], "finished"),
+    )
+    warm = gather(request_of("old"), SPACE, "mine")
+    assert tried(warm) == [("old", "trial 002"), ("old", "trial 001")], "the same configuration counts once"
+    assert warm.points[0]["values"] == {"lr": 1e-3, "depth": 1, "head": "b"}
+    assert warm.studies == ["old (a study, other data): 3 of 12 trials fit"]
+    assert warm.left_out == {
+        "the trial failed, or is not over": 3,
+        "lr was not in 0.0001..0.1 (log)": 1,
+        "depth was not in 0..3": 1,
+        "head was not in one of a, b": 1,
+        "weights was not w": 1,
+        "depth was not known": 1,
+        "gone is not known": 1,
+    }
+    assert "3: the trial failed" in warm.lines()["left out"]
+
+
+def test_studies_take_turns_and_the_same_data_come_first(begin, request_of):
+    def trials(low: float) -> list:
+        return [({**ONE, "lr": low * (1 + number)}, [number / 10], "finished") for number in range(9)]
+
+    begin("far", *trials(1e-3))
+    begin("near", *trials(1.5e-4), fingerprint="mine")
+    warm = gather(request_of("far", "near", "far"), SPACE, "mine")
+    assert len(warm.points) == FIRST_POINTS
+    assert [study for study, _ in tried(warm)] == ["near", "far", "near", "far", "near"]
+    assert warm.studies[0] == "near (a study, the same data): 9 of 9 trials fit"
+    assert tried(gather(request_of("far"), replace(SPACE, trials=6), "mine")) == [
+        ("far", "trial 001"),
+        ("far", "trial 002"),
+    ], "at most a third of the trials"
+    assert len(gather(request_of("far"), replace(SPACE, trials=1), "mine").points) == 1
+    begin("again", (ONE, [0.05], "finished"), ({**ONE, "lr": 2e-3}, [0.25], "finished"))
+    warm = gather(request_of("far", "again"), replace(SPACE, trials=12), "mine")
+    assert tried(warm)[:3] == [("far", "trial 001"), ("far", "trial 002"), ("far", "trial 003")], "of one data set"
+    warm = gather(request_of("again", "near"), replace(SPACE, trials=12), "mine")
+    assert tried(warm) == [("near", "trial 001"), ("again", "trial 001"), ("near", "trial 002"), ("again", "trial 002")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"task": "fish"}, "the task was fish"), ({"metric": "val/loss"}, "the metric was val/loss (min)"),
+     ({"mode": "max"}, "the metric was val/error (max)")],
+)  # fmt: skip
+def test_where_nothing_fits_nothing_is_started(begin, request_of, changes, why):
+    begin("old", (ONE, [0.4], "finished"), **changes)
+    told = refused(request_of("old"))
+    assert "--warm-start needs trials that this study could try" in told
+    assert f"0 of 1 trials fit (1: {why})" in told
+
+
+def test_what_is_not_there_is_told_with_what_is(begin, request_of, tmp_path):
+    begin("old", (ONE, [0.4], "finished"))
+    told = refused(request_of("odl", "../old"))
+    assert told.count("--warm-start needs a study in --storage, or an MLflow experiment") == 2
+    assert "Studies there: old" in told
+    assert not (tmp_path / "mlflow.db").exists(), "asking made it"
+
+
+def test_a_damaged_journal_is_refused(begin, request_of):
+    begin("old", (ONE, [0.4], "finished"))
+    file = request_of(name="old").folder / JOURNAL
+    file.write_bytes(file.read_bytes().replace(b"0.4", b"0.1"))
+    assert "a study's journal must be as it was written" in refused(request_of("old"))
+
+
+def test_an_experiment_tells_what_the_journals_told(begin, request_of):
+    trials = [({**ONE, "lr": 0.1 / (3 + number)}, [0.5, number / 7], "finished") for number in range(4)]
+    ledger = begin("old", *trials, (ONE, [0.2], "pruned"), ({**ONE, "lr": 5e-3}, [], "failed"))
+    other = begin("fish", (ONE, [0.1], "finished"), task="fish")
+    recorder_of = {}
+    for name, each in (("old", ledger), ("fish", other)):
+        recorder = recorder_of[name] = Recorder(metadata.from_json(each.events[0].data["facts"]))
+        recorder.learn(each.events)
+        for event in each.events:
+            if event.kind in (*OF_A_TRIAL, *OF_THE_STUDY):
+                recorder.deliver([event])
+    of_journal = past_studies.of_journal(request_of(name="old").folder)
+    [of_mlflow] = past_runs.of_experiment(request_of().tracking_uri, "e", "toy", SPACE)
+    assert of_mlflow.found == "a study in experiment e"
+    for trial, same in zip(of_journal.trials, of_mlflow.trials, strict=True):
+        assert (trial.id, trial.config, trial.status) == (same.id, same.config, same.status)
+        assert trial.scores("val/error") == same.scores("val/error")
+    for key in ("name", "id", "task", "metric", "mode", "fingerprint"):
+        assert getattr(of_journal, key) == getattr(of_mlflow, key)
+    by_name, by_experiment = (gather(request_of(name), SPACE, "mine") for name in ("old", "e"))
+    assert by_name.points == by_experiment.points
+    assert len(gather(request_of("old", "e"), SPACE, "mine").studies) == 1, "one study, found twice"
+    assert past_runs.of_experiment(request_of().tracking_uri, "none", "toy", SPACE) is None
+    client = mlflow.MlflowClient(request_of().tracking_uri)
+    client.delete_run(recorder_of["old"].parent_id)
+    assert "0 of 6 trials fit (6: the metric was not told (not told))" in refused(request_of("e"))
+
+
+PLAIN = st.one_of(st.booleans(), st.integers(), st.text(max_size=9), st.floats(allow_nan=False, allow_infinity=False))
+DOMAINS = st.one_of(
+    st.lists(PLAIN, min_size=1, max_size=4, unique_by=str).map(tune.choice),
+    st.tuples(st.integers(-9, 9), st.integers(1, 99)).map(lambda at: tune.randint(at[0], at[0] + at[1])),
+    st.tuples(st.floats(-9, 9), st.floats(0.1, 9)).map(lambda at: tune.uniform(at[0], at[0] + at[1])),
+    st.tuples(st.floats(1e-9, 1), st.floats(1.5, 99)).map(lambda at: tune.loguniform(at[0], at[0] * at[1])),
+    PLAIN,
+)
+
+
+@given(params=st.dictionaries(st.text(min_size=1, max_size=5), DOMAINS, max_size=5), texts=st.text(max_size=9))
+def test_a_configuration_comes_back_from_its_texts(params, texts):
+    searched = {key: domain.sample() for key, domain in params.items() if isinstance(domain, tune.search.sample.Domain)}
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in searched.items()}
+    budget = {"metric": "m", "mode": "max", "max_epochs": 1, "grace_epochs": 1, "trials": 1}
+    space = Space(params, start=plain, **budget)
+    config = {**space.fixed, **plain}
+    back = past_runs.parsed(space, {key: str(value) for key, value in config.items()})
+    assert back == config
+    assert {key: type(value) for key, value in back.items()} == {key: type(value) for key, value in config.items()}
+    assert space.misfit(back) == ""
+    for key in params:  # whatever a text is, it is taken for no value that it is not
+        other = past_runs.parsed(space, {**{key: str(value) for key, value in config.items()}, key: texts})
+        assert space.misfit(other) or str(other[key]) == texts or float(texts) == other[key]
+
+
+def simulate(file: Path, warm: dict, stops: set[int]) -> list[tuple]:
+    """A study that stops after some of its events and goes on; what was proposed."""
+    space = replace(SPACE, trials=12, baselines={"scratch": {"weights": "none"}})
+    while True:
+        ledger = Ledger(Journal(file))
+        if not ledger.events:
+            ledger.tell("study", warm_start=warm)
+        ledger.tell("open")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            search = Search(space, 0, ledger)
+        while trial := search.next():
+            search.started(trial)
+            while search.epoch(trial, trial.epochs + 1, {"val/error": trial.config["lr"] + 1 / (1 + trial.epochs)}, {}):
+                if stops and len(ledger.events) > min(stops):
+                    break
+            else:
+                search.ended(trial)
+            if stops and len(ledger.events) > min(stops):
+                stops.remove(min(stops))
+                break
+        else:
+            return [(trial.id, trial.config, trial.status) for trial in ledger.trials.values()]
+
+
+@pytest.mark.parametrize("stops", [{4}, {6, 9}, {11, 13, 30}])
+def test_a_study_that_goes_on_proposes_what_it_would_have(begin, request_of, tmp_path, stops):
+    begin("old", *[({**ONE, "lr": 1e-3 + number / 1000}, [number], "finished") for number in range(4)])
+    warm = gather(request_of("old"), SPACE, "mine").as_json()
+    shutil.rmtree(tmp_path / "old")
+    whole = simulate(tmp_path / "whole", warm, set())
+    lrs = [config["lr"] for _, config, _ in whole if config["weights"] == "w"]
+    assert lrs[:5] == [1e-3, 2e-3, 3e-3, 4e-3, SPACE.start["lr"]]
+    assert simulate(tmp_path / "stopped", warm, set(stops)) == whole
+
+
+def test_without_a_warm_start_a_search_begins_where_its_space_does(tmp_path):
+    assert first_points([], SPACE) == [SPACE.start]
+
+
+def command(project: Path, *arguments: str) -> subprocess.CompletedProcess:
+    asked = [sys.executable, "-m", "platform.tune", "toy", *arguments]
+    return subprocess.run(asked, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_begins_with_what_did_best(toy_project):
+    first = command(toy_project, "--name", "first", "--trials", "4")
+    assert first.returncode == 0, first.stdout + first.stderr
+    result = json.loads((toy_project / "studies" / "first" / "result.json").read_text())
+    told = command(toy_project, "--warm-start", "first", "--dry-run").stdout
+    assert "first (a study, the same data): 4 of 4 trials fit" in told
+    best = min(result["trials"], key=lambda trial: trial["metrics"]["val/error"])
+    assert f"first {best['name']}" in told
+    shutil.rmtree(toy_project / "studies" / "first")
+    second = command(toy_project, "--name", "second", "--warm-start", "toy", "--set", "lr_head=2e-2..8e-2")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "--warm-start toy" in second.stdout, "the command to search longer"
+    events = read(toy_project / "studies" / "second" / JOURNAL)
+    trials = [event.data["config"] for event in events if event.kind == "trial"]
+    fits = [trial for trial in result["trials"] if 2e-2 <= trial["config"]["lr_head"] <= 8e-2]
+    best = min(fits, key=lambda trial: trial["metrics"]["val/error"])
+    assert trials[0] == best["config"]
+    client = mlflow.MlflowClient(f"sqlite:///{toy_project / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id], "tags.study = 'second'")
+    tags = {run.data.tags["kind"]: run.data.tags.get("warm_start", "") for run in runs}
+    assert tags["study"].startswith("first (a study in experiment toy, the same data)")
+    assert tags["trial"] == ""

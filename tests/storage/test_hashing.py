@@ -1,0 +1,23 @@
+"""Names of what is kept change with what it depends on."""
+
+import os
+
+from platform.storage.hashing import key_of, state_of
+
+
+def test_a_key_tells_configurations_apart():
+    assert key_of({"a": 1, "b": 2.0}) == key_of({"b": 2.0, "a": 1})
+    assert key_of({"a": 1}) != key_of({"a": 2})
+    assert key_of({"a": 1}) != key_of({"a": "1"})
+
+
+def test_a_file_written_anew_has_another_state(tmp_path):
+    file = tmp_path / "folder" / "weights.bin"
+    file.parent.mkdir()
+    assert state_of(file) == []
+    file.write_bytes(b"one")
+    before = state_of(file)
+    assert before == state_of(file.parent)
+    os.utime(file, ns=(1, 1))
+    assert state_of(file) != before
+    assert state_of(file.parent) != before

@@ -1,0 +1,35 @@
+"""Asking MLflow: what it does not answer is told as such, and nothing else is."""
+
+import pytest
+
+from platform.errors import InputError
+from platform.tracking import mlflow_store
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    """A store with nothing in it."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'm.db'}"
+    MlflowClient(uri).search_experiments()
+    return uri
+
+
+def test_what_mlflow_does_not_know_is_told(uri):
+    with pytest.raises(InputError, match=r"know what it is asked for; found .*none"), mlflow_store.asked(uri) as client:
+        client.get_run("none")
+
+
+def test_a_store_that_cannot_be_opened_is_told(tmp_path):
+    with pytest.raises(InputError, match="no file"), mlflow_store.asked(f"sqlite:///{tmp_path / 'none.db'}"):
+        pass
+    (tmp_path / "m.db.lock").mkdir()
+    (tmp_path / "m.db").touch()
+    with pytest.raises(InputError, match="MLflow must answer"), mlflow_store.asked(f"sqlite:///{tmp_path / 'm.db'}"):
+        pass
+
+
+def test_faults_of_the_callers_own_files_are_not_mlflows(uri):
+    with pytest.raises(FileNotFoundError, match="mine"), mlflow_store.asked(uri):
+        raise FileNotFoundError("mine")

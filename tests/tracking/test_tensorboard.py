@@ -1,0 +1,153 @@
+"""A study's curves as TensorBoard itself reads them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.plugins.hparams import metadata
+from told_study import EPOCHS, Told
+
+from platform.runner.run_study import GROWING
+from platform.study.event_log import Reading
+from platform.study.trials import Ledger, Trial
+from platform.tracking.tensorboard import FOLDER, TensorBoardLog, run_name
+
+START, END = metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG
+
+
+def curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a study, by run."""
+    runs = EventMultiplexer(size_guidance={"scalars": 0}).AddRunsFromDirectory(str(folder)).Reload()
+    found = {}
+    for run in runs.Runs():
+        shown = runs.GetAccumulator(run)
+        if metric in shown.Tags()["scalars"]:
+            found[Path(run).name] = [(e.step, pytest.approx(e.value, rel=1e-6)) for e in shown.Scalars(metric)]
+    return found
+
+
+def journal_says(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
+    """The same as the journal has it."""
+    trials = Ledger(Reading(folder / "journal.log")).trials.values()
+    return {run_name(t): list(enumerate(t.scores(metric), start=1)) for t in trials if t.metrics}
+
+
+def follow(told: Told) -> TensorBoardLog:
+    log = TensorBoardLog(told.folder, told.ledger)
+    told.ledger.listeners.append(log.told)
+    return log
+
+
+def files(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in (folder / FOLDER).rglob("*") if file.is_file()}
+
+
+def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
+    told = Told(tmp_path / "study")
+    follow(told)
+    told.trial("001", [0.1 * n for n in range(1, EPOCHS + 1)], "finished", thaw=3, batch_size=16, unfreeze="gradual")
+    told.trial("002", [0.1], "pruned", baseline="from scratch", weights="none")
+    told.trial("003", [0.2, 0.3], "failed", error="ValueError: no")
+    told.trial("004", [0.4])
+    told.ledger.tell("best", trial_id="001", metrics={"test/score": 0.75})
+    told.ledger.tell("best", trial_id="001", metrics={"test/score": 0.75})  # once more, by a process after a killed one
+    folder = told.close()
+    assert set(curves(folder)) == {"001", "002 from scratch", "003", "004"}
+    assert journal_says(folder) == curves(folder)
+    assert curves(folder, "train/frozen_stages")["001"] == [(n, 2.0 if n <= 3 else 0.0) for n in range(1, EPOCHS + 1)]
+    assert curves(folder, "test/score") == {"001": [(EPOCHS, 0.75)]}
+    for name, status in {"001": 1, "002 from scratch": 1, "003": 2, "004": None}.items():
+        run = EventAccumulator(str(folder / FOLDER / name)).Reload()
+        told_of = {
+            tag: run.SummaryMetadata(tag).plugin_data.content for tag in (START, END) if tag in run.summary_metadata
+        }
+        start = metadata.parse_session_start_info_plugin_data(told_of[START])
+        assert start.hparams["lr_head"].number_value == 1e-3
+        assert start.hparams["weights"].string_value == ("none" if name.startswith("002") else "starter")
+        assert (metadata.parse_session_end_info_plugin_data(told_of[END]).status if END in told_of else None) == status
+
+
+def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
+    """The file has less than the journal, or more after a power failure, or half a record: it is written anew."""
+    folder = tmp_path / "study"
+    told = Told(folder)
+    follow(told)
+    told.trial("001", [0.1, 0.2, 0.3], "finished")
+    told.trial("002", [0.2, 0.3])
+    before = files(folder)
+    for name in before:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-5] if "001" in name else content * 2)
+    (folder / FOLDER / "999").mkdir()
+    (folder / FOLDER / "999" / "events.out.tfevents.1.study").write_bytes(content)
+    told.ledger.journal.close()
+    again = Told(folder)
+    follow(again)
+    again.ledger.tell("trial_start", trial_id="002")
+    told_of = {"trial_id": "002", "metrics": {"val/score": 0.4}, "notes": {}, "last": False}
+    again.ledger.tell("epoch", step=3, **told_of)
+    again.ledger.tell("trial_end", trial_id="002", status="interrupted", error="")
+    again.close("KILLED")
+    assert curves(folder) == journal_says(folder)
+    assert curves(folder)["002"] == [(1, 0.2), (2, 0.3), (3, 0.4)]
+    assert files(folder) == before, "a bucket holds no second file of a run"
+    assert not any(name.startswith(FOLDER) for name in GROWING), "it is sent whole, at the end"
+
+
+def test_what_the_disk_does_not_take_is_told_once_and_ends_nothing(tmp_path):
+    told, said = Told(tmp_path / "study"), list[str]()
+    (tmp_path / "study" / FOLDER).write_text("in the way")
+    log = TensorBoardLog(told.folder, told.ledger, said.append)
+    told.ledger.listeners.append(log.told)
+    told.trial("001", [0.1, 0.2], "finished")
+    told.close()
+    assert said == [log.given_up]
+    assert said[0].startswith("No more is written for TensorBoard: ")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "repeats", "expected"),
+    [
+        ("pretrained, 10 % of labels", "", "007 pretrained, 10 % of labels"),
+        ("", "003", "007"),
+        ("../../etc\\<b>\n", "", "007 .._.._etc__b__"),
+        ("x" * 300, "", "007 " + "x" * 76),
+    ],
+)
+def test_runs_are_called_so_that_people_know_them_and_stay_in_their_folder(baseline, repeats, expected):
+    trial = Trial("007", {}, baseline)
+    trial.confirms = repeats
+    assert run_name(trial) == expected
+
+
+def test_a_real_study_that_was_interrupted_shows_unbroken_curves(toy_project):
+    folder = toy_project / "studies" / "killed"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{toy_project}/mlflow.db"}
+    command = [sys.executable, "-m", "platform.tune", "toy", "--name", "killed"]
+    quiet = {
+        "cwd": toy_project,
+        "env": environment,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+    process = subprocess.Popen([*command, "--trials", "4", "--concurrent", "1", "--set", "pause=0.3"], **quiet)
+    deadline = time.monotonic() + 120
+    while sum(map(len, curves(folder, "val/error").values())) < 4:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = subprocess.run([*command, "--resume"], **quiet, check=False)
+    assert done.returncode == 0, done.stdout
+    shown = curves(folder, "val/error")
+    assert shown == journal_says(folder, "val/error")
+    assert "002 frozen" in shown
+    assert len(shown) == 4

@@ -1,0 +1,193 @@
+"""A training that is another than its configuration asks for is told, by name."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toys import Numbers
+
+from platform.models.stages import Stage
+from platform.runner import alarms
+from platform.study.trials import Trial
+from platform.training.config_audit import TRAINED, UNUSED, NotAsAskedError, Point
+from platform.training.context import Context
+from platform.training.examples import shuffled
+from platform.training.fit import fit
+from platform.training.freezing import Freezing, FrozenChangedError
+from platform.training.optimization import Optimization
+from platform.training.reporters import ToFolder
+
+ASKED = {
+    "lr_head": 1e-2,
+    "backbone_ratio": 0.1,
+    "layer_decay": 0.5,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "weight_decay": 0.01,
+    "freeze_depth": 2,
+    "unfreeze": "gradual",
+    "thaw_at": 0.5,
+    "batch_size": 8,
+    "loss_weight_error": 2.0,
+    "idle": 1,
+}
+
+
+class Notes(ToFolder):
+    """A reporter that keeps what is said of a trial."""
+
+    def report(self, epoch, save):
+        self.notes = epoch.notes
+        super().report(epoch, save)
+
+
+def train(folder, asked=None, used=None, spoil=None, scale=1.0, factors=None) -> Notes:
+    """Four epochs with what is used in place of what is asked for; `spoil` changes model and groups on the way."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)),
+        nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
+        nn.Linear(4, 1),
+    )
+    asked = Point(ASKED | (asked or {}))
+    point = Point({key: asked[key] for key in asked if key != "idle"} | (used or {}))
+    examples, reporter = Numbers(), Notes(folder)
+
+    def loss(model, batch):
+        error = (model(batch.state["x"]).squeeze() - batch.state["x"].sum(1)).square().mean()
+        if spoil:
+            spoil(model)
+        return {"loss": scale * point["loss_weight_error"] * error, "error": error}
+
+    fit(
+        model,
+        [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
+        examples=examples,
+        loss=loss,
+        batches=lambda generator: shuffled(examples.numbers("train"), point["batch_size"], generator, factors),
+        steps_per_epoch=-(-len(examples.numbers("train")) // point["batch_size"]),
+        evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean())},
+        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"]),
+        optimization=Optimization.of(point),
+        context=Context("toy", "data-1", 3, 4, "val/score", "max", asked=asked),
+        card={"task": "toy"},
+        reporter=reporter,
+    )
+    return reporter
+
+
+def test_what_was_used_is_recorded(tmp_path):
+    told = train(tmp_path)
+    used = json.loads(told.notes["used"])
+    assert used["lr_head"] == 1e-2
+    assert (used["frozen stages"], used["unfreeze"], used["thaw_at"]) == (2, "gradual", 0.5)
+    assert (used["batch size"], used["loss weight of error"], used["seed"], used["data"]) == (8, 2.0, 3, "data-1")
+    assert len(used["code"]) == 32
+    assert told.notes[UNUSED] == "idle"
+    assert "checked" in told.notes["frozen"]
+    rates = [{key: row[key] for key in row if key.startswith("lr/")} for row in told.history()]
+    assert [sorted(key for key, rate in row.items() if rate) for row in rates] == [
+        ["lr/head"], ["lr/head"], ["lr/body", "lr/head"], ["lr/body", "lr/head", "lr/stem"],
+    ]  # fmt: skip
+    assert rates[3]["lr/body"] == pytest.approx(0.1 * rates[3]["lr/head"])
+    assert rates[3]["lr/stem"] == pytest.approx(0.05 * rates[3]["lr/head"])
+    assert [row["train/parameters"] for row in told.history()] == [5, 5, 25, 53]
+
+
+@pytest.mark.parametrize(
+    ("used", "told"),
+    [
+        ({"lr_head": 1e-3}, "lr_head must be as asked for, 0.01; the trial uses 0.001"),
+        ({"layer_decay": 0.9}, "layer_decay must be as asked for"),
+        ({"schedule": "constant"}, "schedule must be as asked for, 'cosine'"),
+        ({"unfreeze": "never"}, "unfreeze must be as asked for, 'gradual'"),
+        ({"thaw_at": 0.25}, "thaw_at must be as asked for"),
+        ({"freeze_depth": 1}, "freeze_depth must be as asked for, 2; 1 of 2 stages are frozen"),
+        ({"batch_size": 4}, "batch_size must be as asked for, 8; 16 examples came in 4 batches of up to 4"),
+        ({"batch_size": 16}, "batch_size must be as asked for, 8; 16 examples came in 1 batches of up to 16"),
+        ({"loss_weight_error": 3.0}, "the loss must be 2 × "),
+    ],
+)
+def test_something_else_than_was_asked_for_ends_the_trial(tmp_path, used, told):
+    with pytest.raises(NotAsAskedError, match=told):
+        train(tmp_path, used=used)
+
+
+def test_a_deeper_freeze_than_the_model_has_stages_freezes_all_of_them(tmp_path):
+    assert train(tmp_path, asked={"freeze_depth": 7}, used={"freeze_depth": 2}).history()
+
+
+def test_what_is_trained_is_what_is_not_frozen(tmp_path):
+    def thaw(model):
+        model[0][0].weight.requires_grad_(True)
+
+    def freeze(model):
+        model[2].bias.requires_grad_(False)
+
+    with pytest.raises(FrozenChangedError, match=r"0\.0\.weight did"):
+        train(tmp_path / "a", spoil=thaw)
+    with pytest.raises(NotAsAskedError, match=r"2\.bias, of head, is not trained"):
+        train(tmp_path / "b", spoil=freeze)
+
+
+def test_a_learning_rate_that_is_changed_behind_the_loop_is_found(tmp_path, monkeypatch):
+    import platform.training.fit as loop
+
+    set_rates = loop._set_rates
+
+    def other(optimizer, *more):
+        set_rates(optimizer, *more)
+        for group in optimizer.param_groups:
+            group["lr"] *= 1.01
+
+    monkeypatch.setattr(loop, "_set_rates", other)
+    with pytest.raises(NotAsAskedError, match=r"stem must learn at .*; it learned at"):
+        train(tmp_path)
+
+
+def test_what_is_drawn_more_often_is_told_and_only_where_that_was_asked_for(tmp_path):
+    factors = np.array([9.0] + [1.0] * 15)
+    asked = {"oversample": 0.5}
+    told = [json.loads(train(tmp_path / str(number), asked, factors=each).notes["used"]).get("drawn")
+            for number, each in enumerate((None, factors))]  # fmt: skip
+    assert told[0] == "16 examples: each once"
+    assert re.fullmatch(r"16 examples: (9|10|11) different ones, one of them [67] times", told[1])
+    with pytest.raises(NotAsAskedError, match=r"oversample must be as asked for, 0\.0; drawn were "):
+        train(tmp_path / "off", {"oversample": 0.0}, factors=factors)
+
+
+def test_a_worker_with_other_code_does_not_train():
+    from platform.training.context import begin
+
+    with pytest.raises(NotAsAskedError, match="all trials must run the study's code, 0000"):
+        begin({"context": vars(replace(Context("toy", "", 0, 1, "val/score", "max"), code="0000"))})
+
+
+def trial(number: int, weights: str, seed: int | None = None, unused: str = "", **config) -> Trial:
+    notes = {TRAINED: weights, **({UNUSED: unused} if unused else {})}
+    return Trial(f"{number:03d}", {"a": 1, **config}, seed=seed, metrics=[{"val/score": 1.0}], notes=notes)
+
+
+def test_equal_weights_of_unequal_trials_raise_an_alarm():
+    assert not alarms.raised([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=1)])
+    [told] = alarms.raised([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=2)])
+    assert told == "trial 001 and trial 003 ended with equal weights, though they differ in b: that had no effect."
+    [told] = alarms.raised([trial(1, "x", seed=1), trial(2, "x", seed=2)])
+    assert "differ in the seed" in told
+
+
+def test_a_parameter_that_no_trial_used_raises_an_alarm():
+    [told] = alarms.raised([trial(1, "x", unused="b, c", b=1, c=1), trial(2, "y", unused="b", b=2, c=1)])
+    assert told == "b was searched, and no trial used it."
+    assert not alarms.raised([trial(1, "x", unused="b", b=1), trial(2, "y", b=2)])
+
+
+def test_reading_is_noted_however_a_point_is_copied():
+    point = Point({"a": 1, "b": 2})
+    assert (dict(point), json.dumps(point), point.read) == ({"a": 1, "b": 2}, '{"a": 1, "b": 2}', set())
+    assert (point["a"], point.get("b"), point.read) == (1, 2, {"a", "b"})
+    assert np.array_equal(sorted(point), ["a", "b"])
