@@ -141,7 +141,7 @@ def _what_fit_is_asked(module: Any, config: Mapping[str, Any]) -> dict[str, Any]
 
 def _plain(asked: Mapping[str, Any], cut: int) -> tuple[float, float]:
     """The mean loss and the seconds of the last epoch of a loop over what is not frozen."""
-    model, examples, numbers = asked["model"], asked["examples"], asked["examples"].numbers("train")
+    model, examples, indices = asked["model"], asked["examples"], asked["examples"].indices("train")
     model.to(memory_format=torch.channels_last)
     frozen = [prefix for stage in asked["stages"][:cut] for prefix in stage.prefixes]
     learns = [p for name, p in model.named_parameters() if not name.startswith(tuple(f"{f}." for f in frozen))]
@@ -149,7 +149,7 @@ def _plain(asked: Mapping[str, Any], cut: int) -> tuple[float, float]:
     model.eval()
     with torch.inference_mode():
         parts = [
-            model.run(examples.inputs(some, None), 0, cut) for some in np.array_split(numbers, -(-len(numbers) // 8))
+            model.run(examples.inputs(some, None), 0, cut) for some in np.array_split(indices, -(-len(indices) // 8))
         ]
     features = {name: value.clone() for name, value in stack(parts).items()}
     model.train()
@@ -160,7 +160,7 @@ def _plain(asked: Mapping[str, Any], cut: int) -> tuple[float, float]:
     for parameter in learns:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(learns, lr=1e-5, weight_decay=0.0)
-    row_of = {number: row for row, number in enumerate(numbers)}
+    row_of = {number: row for row, number in enumerate(indices)}
     losses: list[float] = []
     for epoch in range(EPOCHS):
         started, losses = time.perf_counter(), []

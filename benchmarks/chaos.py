@@ -86,7 +86,7 @@ class Study:
 
     def __init__(self, folder: Path, options: argparse.Namespace, generator: random.Random) -> None:
         self.folder, self.options, self.generator = folder, options, generator
-        self.journal = folder / "chaos" / "journal.log"
+        self.event_log = folder / "chaos" / "journal.log"
         self.nodes: list[Any] = []
         self.driver: subprocess.Popen | None = None
         self.server: subprocess.Popen | None = None
@@ -178,7 +178,7 @@ class Study:
         """Whether there was something to strike."""
         assert self.driver is not None
         assert self.server is not None
-        if not self.journal.exists() or not any(event.kind == "epoch" for event in read(self.journal)):
+        if not self.event_log.exists() or not any(event.kind == "epoch" for event in read(self.event_log)):
             return False
         now = int(time.time() * 1000)
         if name.startswith("driver") or name == "Ctrl-C":
@@ -220,7 +220,7 @@ class Study:
     def _count(self, seconds: float) -> dict[str, Any]:
         from mlflow import MlflowClient
 
-        events = read(self.journal)
+        events = read(self.event_log)
         result = json.loads((self.folder / "chaos" / "result.json").read_text())
         client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
         experiment = client.get_experiment_by_name(self.options.task)

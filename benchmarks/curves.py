@@ -60,10 +60,10 @@ class Recorded:
         space = Space(told["fixed"] | domains, start=start, trials=len(configs), depth=told["depth"], **budget)
         return cls(file.name.split(".")[0], space, configs, np.array([each["scores"] for each in told["curves"]]))
 
-    def thaw(self, config: dict[str, Any]) -> int | None:
-        """How many epochs a configuration trains before its first thaw, None if it has none."""
-        freezing = Freezing(config["freeze_depth"], config["unfreeze"], config["thaw_at"])
-        return freezing.first_thaw(self.space.max_epochs)
+    def first_unfreeze(self, config: dict[str, Any]) -> int | None:
+        """How many epochs a configuration trains before its first unfreeze, None if it has none."""
+        freezing = Freezing(config["freeze_depth"], config["unfreeze"], config["unfreeze_at"])
+        return freezing.first_unfreeze(self.space.max_epochs)
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def main() -> None:
     ray_runtime.connect(plan.resources)
     found = run_study.search(plan, prepared, Console(width=160))
     found.close("FINISHED")
-    space, trials = plan.space, list(found.ledger.trials.values())
+    space, trials = plan.space, list(found.trial_table.trials.values())
     if left := [trial.id for trial in trials if trial.status not in ("finished", "failed")]:
         raise SystemExit(f"it was stopped; not recorded: {', '.join(left)}")
     keys = list(space.searched)

@@ -173,8 +173,8 @@ def _plain(folder: Path, options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     parts = []
     with torch.inference_mode():
-        for numbers in np.array_split(np.arange(len(data.labels)), steps(len(data.labels), 64)):
-            parts.append(encoder(torch.from_numpy(data.images[numbers]).float() / 255))
+        for indices in np.array_split(np.arange(len(data.labels)), steps(len(data.labels), 64)):
+            parts.append(encoder(torch.from_numpy(data.images[indices]).float() / 255))
     features, labels = torch.cat(parts).clone(), torch.from_numpy(data.labels)
     extracted = time.perf_counter()
     train, val, metrics = data.split["train"], data.split["val"], []
@@ -191,13 +191,13 @@ def _plain(folder: Path, options: argparse.Namespace) -> None:
             head.train()
             losses = []
             torch.manual_seed(epoch)
-            for numbers in shuffled(train, 32, np.random.default_rng((0, epoch))):
+            for indices in shuffled(train, 32, np.random.default_rng((0, epoch))):
                 step += 1
                 rate = schedules.factor(config["schedule"], step / (count * options.epochs), config["warmup"])
                 for group in optimizer.param_groups:
                     group["lr"] = config["lr_head"] * rate
                 smoothing = config["label_smoothing"]
-                loss = F.cross_entropy(head(features[numbers]), labels[numbers], label_smoothing=smoothing)
+                loss = F.cross_entropy(head(features[indices]), labels[indices], label_smoothing=smoothing)
                 losses.append(float(loss.detach()))
                 optimizer.zero_grad()
                 loss.backward()

@@ -125,14 +125,14 @@ def write(
     made = []
     for split, count in counts.items():
         (root / "images" / split).mkdir(parents=True)
-        numbers = rng.integers(PER_IMAGE[0], PER_IMAGE[1] + 1, count)
+        indices = rng.integers(PER_IMAGE[0], PER_IMAGE[1] + 1, count)
         each = np.arange(len(classes))
         labels = rng.permutation(
-            np.repeat(each, zipf(len(classes), numbers.sum(), exponent))
+            np.repeat(each, zipf(len(classes), indices.sum(), exponent))
             if split in ("", "train")
-            else np.resize(each, numbers.sum())
+            else np.resize(each, indices.sum())
         )
-        for number, drawn in enumerate(np.split(labels, np.cumsum(numbers)[:-1])):
+        for number, drawn in enumerate(np.split(labels, np.cumsum(indices)[:-1])):
             path = root / "images" / split / f"{number:05d}.jpg"
             made.append(_image(rng, grounds, [classes[label] for label in drawn], size, path, split or None))
     csv_boxes.write(root / csv_boxes.OWN, root, made)

@@ -27,7 +27,7 @@ from platform.training.reporters import ToFolder
 CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "a stem alone, of an autoencoder": ("autoencoder", 10, ("freeze_depth=1", "pretrain_epochs=0", "unfreeze=never")),
     "a stem alone, of a detector": ("detector", 3, ("freeze_depth=1", "unfreeze=never")),
-    "a stage thawed each epoch": ("classifier", 6, ("freeze_depth=6", "unfreeze=gradual", "thaw_at=0.1")),
+    "a stage unfrozen each epoch": ("classifier", 6, ("freeze_depth=6", "unfreeze=gradual", "unfreeze_at=0.1")),
     "as many views as epochs": ("classifier", 4, ("freeze_depth=3", "unfreeze=never", "augment=1.0", "views=4")),
     "embeddings of words alone": ("sentences", 3, ("freeze_depth=1", "unfreeze=never")),
     "nothing frozen": ("classifier", 4, ("freeze_depth=0", "augment=0.0")),

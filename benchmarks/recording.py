@@ -141,7 +141,7 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
 
 
 def _switch_off() -> None:
-    """The journal is written, and goes nowhere."""
+    """The event log is written, and goes nowhere."""
     from platform.tracking.delivery import Delivery
 
     Delivery.start = lambda self: None  # type: ignore[method-assign, assignment]

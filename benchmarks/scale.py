@@ -131,7 +131,7 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     from platform.space import Space
     from platform.study.event_log import Event
     from platform.study.request import Request
-    from platform.study.trials import Ledger
+    from platform.study.trials import TrialTable
     from platform.task import Task
 
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -151,9 +151,9 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     if plan.resources.concurrent != SLOTS * nodes:
         raise SystemExit(f"{plan.resources.concurrent} slots, {SLOTS * nodes} expected")
     windows, ended, looked = list[tuple[float, float]](), 0, (time.perf_counter(), time.process_time())
-    tell = Ledger.tell
+    tell = TrialTable.tell
 
-    def counted(self: Ledger, kind: str, **told: Any) -> Event | None:
+    def counted(self: TrialTable, kind: str, **told: Any) -> Event | None:
         """Looks at the clocks after each so many trials."""
         nonlocal ended, looked
         event = tell(self, kind, **told)
@@ -164,7 +164,7 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
             looked = now
         return event
 
-    Ledger.tell = counted  # type: ignore[method-assign,assignment]
+    TrialTable.tell = counted  # type: ignore[method-assign,assignment]
     began = (time.perf_counter(), time.process_time())
     looked = began
     with (folder / "log.txt").open("w") as log:

@@ -35,16 +35,16 @@ from benchmarks.surrogate import Surrogate, random_point
 from platform.search.controller import Search
 from platform.search.warm_start import choose
 from platform.space import Space
-from platform.study.event_log import Journal
+from platform.study.event_log import EventLog
 from platform.study.past_studies import PastStudy
-from platform.study.trials import Ledger
+from platform.study.trials import TrialTable
 
 TOP = (0.01, 0.05)
 WORKERS = 2
 EARLIER_TRIALS = 30
 PAIRS = {"classifier": "objects", "objects": "classifier", "autoencoder": "digits", "digits": "autoencoder"}
 
-Thaw = Callable[[dict[str, Any]], int | None]
+Unfreeze = Callable[[dict[str, Any]], int | None]
 
 
 class Method(Protocol):
@@ -103,15 +103,15 @@ class Stock:
 
 
 class Ours:
-    """The search of this project, with its journal in a folder that goes when it does."""
+    """The search of this project, with its event log in a folder that goes when it does."""
 
-    def __init__(self, space: Space, seed: int, thaw: Thaw, earlier: Any = None) -> None:
-        self.space, self.thaw = space, thaw
+    def __init__(self, space: Space, seed: int, first_unfreeze: Unfreeze, earlier: Any = None) -> None:
+        self.space, self.first_unfreeze = space, first_unfreeze
         self.folder = tempfile.TemporaryDirectory()
-        self.ledger = Ledger(Journal(Path(self.folder.name) / "journal"))
+        self.trial_table = TrialTable(EventLog(Path(self.folder.name) / "event log"))
         if earlier:
-            self.ledger.tell("study", warm_start=earlier)
-        self.search = Search(replace(space, trials=10**6, baselines={}), seed, self.ledger)
+            self.trial_table.tell("study", warm_start=earlier)
+        self.search = Search(replace(space, trials=10**6, baselines={}), seed, self.trial_table)
 
     def propose(self, trial_id: str) -> dict[str, Any]:
         trial = self.search.next()
@@ -120,9 +120,14 @@ class Ours:
         return trial.config
 
     def goes_on(self, trial_id: str, epoch: int, score: float) -> bool:
-        trial = self.ledger.trials[trial_id]
+        trial = self.trial_table.trials[trial_id]
         going = self.search.epoch(
-            trial, epoch, {self.space.metric: score}, {}, epoch == self.space.max_epochs, self.thaw(trial.config)
+            trial,
+            epoch,
+            {self.space.metric: score},
+            {},
+            epoch == self.space.max_epochs,
+            self.first_unfreeze(trial.config),
         )
         if not going:
             self.search.ended(trial)
@@ -220,13 +225,13 @@ def _ratio(slower: np.ndarray, faster: np.ndarray) -> str:
 
 
 def _earlier(surrogate: Surrogate, seed: int) -> dict[str, Any]:
-    """What a study of `EARLIER_TRIALS` trials on a table tells another, as a journal has it."""
-    space, thaw = surrogate.recorded.space, surrogate.recorded.thaw
+    """What a study of `EARLIER_TRIALS` trials on a table tells another, as an event log has it."""
+    space, first_unfreeze = surrogate.recorded.space, surrogate.recorded.first_unfreeze
     start = random_point(space, np.random.default_rng((seed, 0)))
     space = replace(space, start={key: start[key] for key in space.searched}, baselines={})
-    method = Ours(space, seed, thaw)
+    method = Ours(space, seed, first_unfreeze)
     for _ in simulate(method, surrogate.curve):
-        trials = [trial for trial in method.ledger.trials.values() if trial.is_done]
+        trials = [trial for trial in method.trial_table.trials.values() if trial.is_done]
         if len(trials) >= EARLIER_TRIALS:
             break
     study = PastStudy("earlier", "earlier", "a study", "task", space.metric, space.mode, "", trials)
@@ -247,7 +252,7 @@ def _keep(*surrogates: Surrogate) -> None:
 def _run(method: str, seed: int, targets: list[float], most: int) -> list[float]:
     """One search of a method, after an earlier study if it is warm."""
     surrogate, other = _surrogates
-    space, thaw = surrogate.recorded.space, surrogate.recorded.thaw
+    space, first_unfreeze = surrogate.recorded.space, surrogate.recorded.first_unfreeze
     start = random_point(space, np.random.default_rng((seed, 0)))
     space = replace(space, start={key: start[key] for key in space.searched}, baselines={})
     if method == "random":
@@ -256,7 +261,7 @@ def _run(method: str, seed: int, targets: list[float], most: int) -> list[float]
         return reached(Stock(space, seed), surrogate, targets, most)
     same = method.endswith("same data")
     earlier = _earlier(surrogate if same else other, seed + 1000) if "warm" in method else None
-    return reached(Ours(space, seed, thaw, earlier), surrogate, targets, most)
+    return reached(Ours(space, seed, first_unfreeze, earlier), surrogate, targets, most)
 
 
 if __name__ == "__main__":

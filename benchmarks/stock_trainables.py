@@ -51,13 +51,13 @@ def classifier(point: Mapping[str, Any], epochs: int, budget: int, data: Path, m
 
     class Files(Dataset):
         def __init__(self, split: str, transform: v2.Transform) -> None:
-            self.numbers, self.transform = index.split[split], transform
+            self.indices, self.transform = index.split[split], transform
 
         def __len__(self) -> int:
-            return len(self.numbers)
+            return len(self.indices)
 
         def __getitem__(self, row: int) -> tuple[Tensor, int]:
-            number = self.numbers[row]
+            number = self.indices[row]
             image = Image.open(index.index["paths"][number]).convert("RGB")
             return self.transform(image), int(index.labels[number])
 
@@ -88,21 +88,21 @@ def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, met
 
     torch.manual_seed(0)
     index = open_arrays(data / str(point["image_size"]))
-    card = {"classes": index.classes, "canvas": index.canvas, "config": point}
-    model = _build(card, point["weights"])
+    metadata = {"classes": index.classes, "input_size": index.input_size, "config": point}
+    model = _build(metadata, point["weights"])
 
     class Files(Dataset):
         def __init__(self, split: str, transform: v2.Transform | None) -> None:
-            self.numbers, self.transform = index.split[split], transform
+            self.indices, self.transform = index.split[split], transform
 
         def __len__(self) -> int:
-            return len(self.numbers)
+            return len(self.indices)
 
         def __getitem__(self, row: int) -> tuple[Tensor, dict[str, Tensor]]:
-            number = int(self.numbers[row])
-            array, _ = images.letterbox(Image.open(index.index["paths"][number]).convert("RGB"), *index.canvas)
+            number = int(self.indices[row])
+            array, _ = images.letterbox(Image.open(index.index["paths"][number]).convert("RGB"), *index.input_size)
             target = index.target(number)
-            boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=index.canvas)  # type: ignore[call-overload]
+            boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=index.input_size)  # type: ignore[call-overload]
             seen = {"image": tv_tensors.Image(torch.from_numpy(array)), "boxes": boxes}
             if self.transform:
                 seen = self.transform(seen)
@@ -141,14 +141,14 @@ def autoencoder(point: Mapping[str, Any], epochs: int, budget: int, data: Path, 
     digits = _open(data, torch.device("cpu"))
     images = torch.from_numpy(np.array(digits.images)).unsqueeze(1).float() / 255
     odd = torch.from_numpy(np.array(digits.labels) % 2).float()
-    numbers, val = digits.split["train"], digits.split["val"]
+    indices, val = digits.split["train"], digits.split["val"]
     model = _build(digits.size, point["width"], point["bottleneck"], point["dropout"], point["weights"])
     if point["pretrain_epochs"]:
         whole = Autoencoder(digits.size, point["width"], point["bottleneck"], point["dropout"])
         optimizer, best, since = torch.optim.AdamW(whole.parameters(), lr=point["lr_pretrain"]), float("inf"), 0
         for _ in range(point["pretrain_epochs"]):
             whole.train()
-            for (batch,) in DataLoader(TensorDataset(images[numbers]), 64, shuffle=True):
+            for (batch,) in DataLoader(TensorDataset(images[indices]), 64, shuffle=True):
                 value = F.mse_loss(whole(batch), batch)
                 optimizer.zero_grad()
                 value.backward()
@@ -160,8 +160,8 @@ def autoencoder(point: Mapping[str, Any], epochs: int, budget: int, data: Path, 
             if since >= point["patience"]:
                 break
         model.encoder.load_state_dict(whole.encoder.state_dict())
-    labelled = first_labelled(digits.labels, numbers, point["label_fraction"], 0)
-    seen = np.resize(labelled, len(numbers))  # as many steps, whatever the labels
+    labelled = first_labelled(digits.labels, indices, point["label_fraction"], 0)
+    seen = np.resize(labelled, len(indices))  # as many steps, whatever the labels
     training = DataLoader(TensorDataset(images[seen], odd[seen]), point["batch_size"], shuffle=True)
 
     def loss(batch: Any) -> Tensor:
@@ -191,11 +191,11 @@ def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, me
     model: Any = _build(encoder, point, index.classes)
     fixed = {head: point[f"loss_weight_{head}"] for head in index.classes}
 
-    def collate(numbers: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        longest = int(lengths[numbers].max())
-        arrays = {"tokens": tokens[numbers, :longest], "mask": mask[numbers, :longest]}
+    def collate(indices: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        longest = int(lengths[indices].max())
+        arrays = {"tokens": tokens[indices, :longest], "mask": mask[indices, :longest]}
         state = {name: torch.from_numpy(array).long() for name, array in arrays.items()}
-        return state, labels[numbers]
+        return state, labels[indices]
 
     training = DataLoader(index.split["train"].tolist(), point["batch_size"], shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
     validation = DataLoader(index.split["val"].tolist(), 64, collate_fn=collate)  # type: ignore[arg-type]
@@ -241,11 +241,11 @@ def _loop(
         model, stages, weight_decay=point["weight_decay"], layer_decay=point["layer_decay"], **rates
     )
     optimizer = torch.optim.AdamW(groups)
-    freezing = Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"])
-    frozen, last_thaw, scores, step = freezing.depth, -1, list[float](), 0
+    freezing = Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"])
+    frozen, last_unfreeze, scores, step = freezing.depth, -1, list[float](), 0
     for epoch in range(epochs):
-        due = freezing.frozen_at(epoch, budget, frozen, last_thaw, scores)
-        frozen, last_thaw = due, epoch if due < frozen else last_thaw
+        due = freezing.frozen_at(epoch, budget, frozen, last_unfreeze, scores)
+        frozen, last_unfreeze = due, epoch if due < frozen else last_unfreeze
         _set_modes(model, stages, frozen, always, point.get("batch_norm", "frozen"))
         for batch in batches:
             step += 1

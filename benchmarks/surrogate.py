@@ -123,15 +123,23 @@ def _scaled(space: Space, config: dict[str, Any]) -> list[float]:
 def _features(recorded: Recorded, config: dict[str, Any]) -> list[float]:
     """A point, and what follows from it for the stages."""
     epochs, depth = recorded.space.max_epochs, config["freeze_depth"]
-    thaw = recorded.thaw(config)
+    first_unfreeze = recorded.first_unfreeze(config)
     pace = {"at_once": epochs, "gradual": 1.0, "on_plateau": 1 / 3}.get(config["unfreeze"], 0.0)
-    frozen = [depth if thaw is None or e < thaw else max(0.0, depth - pace * (e - thaw + 1)) for e in range(epochs)]
+    frozen = [
+        depth if first_unfreeze is None or e < first_unfreeze else max(0.0, depth - pace * (e - first_unfreeze + 1))
+        for e in range(epochs)
+    ]
     head, middle = math.log(config["lr_head"]), math.log(config["lr_head"] * config["backbone_ratio"])
     lowest = middle + recorded.space.depth * math.log(config["layer_decay"])
     steps = -math.log(config["batch_size"])
     return [
         *_scaled(recorded.space, config),
-        *(epochs if thaw is None else thaw, min(frozen), sum(frozen) / epochs, sum(f < depth or not f for f in frozen)),
+        *(
+            epochs if first_unfreeze is None else first_unfreeze,
+            min(frozen),
+            sum(frozen) / epochs,
+            sum(f < depth or not f for f in frozen),
+        ),
         *(middle, lowest, head + steps, middle + steps),
     ]
 

@@ -122,7 +122,7 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
     with (folder / "log.txt").open("w") as log:
         found = run_study.search(plan, data, Console(file=log, width=160))
     found.close("FINISHED")
-    epochs = [event for event in found.ledger.events if event.kind == "epoch"]
+    epochs = [event for event in found.trial_table.events if event.kind == "epoch"]
     told = [(event.time_ms / 1000, event.data["trial_id"]) for event in epochs]
     first = next(n for n in range(len(told)) if len({trial for _, trial in told[: n + 1]}) == concurrent)
     rate = (len(told) - 1 - first) / (told[-1][0] - told[first][0])

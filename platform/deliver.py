@@ -1,4 +1,4 @@
-"""Bring to MLflow what has not arrived there while a study ran: its journal holds all of it.
+"""Bring to MLflow what has not arrived there while a study ran: its event log holds all of it.
 
 python -m platform.deliver STUDY                                  to where the study was to be recorded
 python -m platform.deliver STUDY --tracking-uri http://host:5000  to another MLflow
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from platform.errors import InputError, print_error, raise_if_any
     from platform.study import event_log, metadata
-    from platform.study.request import JOURNAL, busy, lock, read_request, studies_in
+    from platform.study.request import EVENT_LOG, busy, lock, read_request, studies_in
     from platform.tracking.delivery import Delivery
     from platform.tracking.mlflow_store import address_faults
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise_if_any(address_faults(options.tracking_uri or ""))
         request = read_request(folder)
         with lock(request).acquire(blocking=False):
-            events = event_log.read(folder / JOURNAL)
+            events = event_log.read(folder / EVENT_LOG)
             study = metadata.from_json(events[0].data["facts"])
             delivery = Delivery(replace(study, tracking_uri=options.tracking_uri or study.tracking_uri), events, folder)
             delivery.start()

@@ -153,20 +153,20 @@ def _map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]
 
 def _name(folder: Path, asked: str) -> str:
     """The study's name; of a model that lies in none, in MLflow say, what was asked for."""
-    from platform.study.request import JOURNAL
+    from platform.study.request import EVENT_LOG
 
     folder = folder.resolve()
-    return folder.parent.name if (folder.parent / JOURNAL).exists() else Path(asked).name or folder.name
+    return folder.parent.name if (folder.parent / EVENT_LOG).exists() else Path(asked).name or folder.name
 
 
 def _facts(folder: Path) -> str:
     """What a model is, and how it did on the test split, in a line."""
-    from platform.storage.checkpoints import read_card
+    from platform.storage.checkpoints import read_metadata
     from platform.study.request import RESULT
 
-    card = read_card(folder)
-    config = card.get("config", {})
-    told = [str(card["task"])]
+    metadata = read_metadata(folder)
+    config = metadata.get("config", {})
+    told = [str(metadata["task"])]
     told += [f"{key} {config[key]}" for key in ("architecture", "backbone") if key in config]
     file = folder.parent / RESULT
     result = json.loads(file.read_text()) if folder.name == "best" and file.exists() else {}

@@ -3,7 +3,7 @@
 python -m platform.down cluster.yaml                  results to ./from-cluster/TIME, then `ray down`
 python -m platform.down cluster.yaml --keep           the same without `ray down`
 
-Brought are the folders of studies that are kept in buckets (journals, results, best models, pictures) and MLflow's
+Brought are the folders of studies that are kept in buckets (event logs, results, best models, pictures) and MLflow's
 database with all that lies beside it. Studies in a shared folder stay there.
 """
 
@@ -87,16 +87,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _unfinished(folder: Path, yaml: str) -> list[Fault]:
     """What of the studies that were brought is not as it must be before its machine goes away."""
     from platform.study import event_log
-    from platform.study.request import JOURNAL, RESULT
+    from platform.study.request import EVENT_LOG, RESULT
 
     faults = []
-    for file in sorted(folder.rglob(JOURNAL)):
+    for file in sorted(folder.rglob(EVENT_LOG)):
         name, result = file.parent.name, file.parent / RESULT
         try:
             events = event_log.read(file)
             first, last = events[0], events[-1]
         except (InputError, IndexError) as error:
-            faults.append(Fault("a study's journal must arrive whole", f"{name}: {error}", "Try again."))
+            faults.append(Fault("a study's event log must arrive whole", f"{name}: {error}", "Try again."))
             continue
         told = json.loads(result.read_text()) if result.exists() else {}
         if last.kind != "close" or last.data["status"] == "KILLED":

@@ -6,7 +6,7 @@ python -m platform.export TASK --out model.onnx --check photos/         # compar
 What onnxruntime computes is compared with what the model does, on embedded examples if there are no others; a detector
 must find something in them. A file that computes something else is not written.
 
-The file says itself what it takes and gives, as JSON under the name card. A classifier in a program with onnxruntime
+The file says itself what it takes and gives, as JSON under the name metadata. A classifier in a program with onnxruntime
 alone:
 
     import json
@@ -15,14 +15,14 @@ alone:
     from PIL import Image
 
     session = onnxruntime.InferenceSession("model.onnx")
-    card = json.loads(session.get_modelmeta().custom_metadata_map["card"])
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map["metadata"])
     image = Image.open("photo.jpg").convert("RGB")
-    short, (height, width) = min(image.size), card["size"]
-    image = image.resize([side * card["resize"] // short for side in image.size], Image.Resampling.BICUBIC)
+    short, (height, width) = min(image.size), metadata["size"]
+    image = image.resize([side * metadata["resize"] // short for side in image.size], Image.Resampling.BICUBIC)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.float32) / 255
     [probabilities] = session.run(None, {"images": pixels.transpose(2, 0, 1)[None]})
-    print(card["classes"][probabilities[0].argmax()], probabilities[0].max())
+    print(metadata["classes"][probabilities[0].argmax()], probabilities[0].max())
 """
 
 import argparse

@@ -71,14 +71,14 @@ def _run(options: argparse.Namespace) -> int:
         _spare(options.inputs if is_text else asked, options.to)
         with saved_models.found(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
-            card, model = checkpoints.read_card(folder), module.load(folder)
+            metadata, model = checkpoints.read_metadata(folder), module.load(folder)
     except InputError as error:
         print_error(console, error)
         return EXIT_BAD_INPUT
     drawn = not is_text and not options.no_pictures
     done, started, stopped = _Done(), time.monotonic(), ""
     try:
-        _predict_all(module, model, card, asked, drawn, options, console, done)
+        _predict_all(module, model, metadata, asked, drawn, options, console, done)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that may not be written, …
@@ -106,7 +106,7 @@ class _Done:
 def _predict_all(
     module: Any,
     model: Any,
-    card: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     asked: Sequence[Any],
     drawn: bool,
     options: argparse.Namespace,
@@ -117,7 +117,7 @@ def _predict_all(
     is_text = module.INPUT == "text"
     key = "text" if is_text else "path"
     pictures = _Pictures(module.draw, Path(options.out)) if drawn else None
-    example = {key: "", **module.answer(card)} | ({"picture": ""} if pictures else {})
+    example = {key: "", **module.answer(metadata)} | ({"picture": ""} if pictures else {})
     with _stream(options) as stream, _progress(console, len(asked), options) as advance:
         write = writer(_kind(options), stream, example)
         for batch, faults in _batches(asked, is_text):

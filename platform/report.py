@@ -36,7 +36,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
         The page.
 
     Raises:
-        InputError: There is no study, or its journal or its result is not as it was written.
+        InputError: There is no study, or its event log or its result is not as it was written.
         OSError: The disk did not take it.
     """
     from platform.reporting import study_data, study_page
@@ -57,14 +57,14 @@ def record(folder: Path, page: Path) -> str:
     """
     from platform.study import metadata
     from platform.study.event_log import first
-    from platform.study.request import JOURNAL
+    from platform.study.request import EVENT_LOG
     from platform.tracking import mlflow_recorder
 
-    event = first(folder / JOURNAL)
+    event = first(folder / EVENT_LOG)
     return (
         mlflow_recorder.record_page(metadata.from_json(event.data["facts"]), page)
         if event
-        else "Not in MLflow: no journal"
+        else "Not in MLflow: no event log"
     )
 
 

@@ -132,8 +132,8 @@ class Task(Protocol):
         shown all.
         """
 
-    def answer(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        """An example of a prediction of the model that has this card: which names it holds, and of which types."""
+    def answer(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """An example of a prediction of the model that has this metadata: which names it holds, and of which types."""
 
     def draw(self, image: "Image", prediction: Mapping[str, Any]) -> "Image":
         """A picture of a prediction; only where the input is one."""

@@ -129,13 +129,13 @@ def _tell(console, request, result) -> int:
 
     from platform.runner.console import print_result
     from platform.runner.plan import deliver_command, resume_command
-    from platform.study.request import JOURNAL
+    from platform.study.request import EVENT_LOG
 
     if result.get("stopped"):
         console.print(f"[red]Stopped:[/] {escape(result['stopped'])}", soft_wrap=True)
         console.print(f"To go on, once that is mended: [bold]{resume_command(request)}[/]", soft_wrap=True)
         return EXIT_INCOMPLETE
-    if result["interrupted"] and not (request.folder / JOURNAL).exists():
+    if result["interrupted"] and not (request.folder / EVENT_LOG).exists():
         console.print(NOTHING_STARTED)
         return EXIT_INTERRUPTED
     if result["interrupted"]:
@@ -161,9 +161,9 @@ def _compared(console, request, recorded, tolerance: float) -> int:
     """Tells whether a replay came to the same; returns the exit code."""
     from platform.runner import replay
     from platform.study import event_log
-    from platform.study.request import JOURNAL
+    from platform.study.request import EVENT_LOG
 
-    same, lines = replay.verdict(recorded, event_log.read(request.folder / JOURNAL), tolerance)
+    same, lines = replay.verdict(recorded, event_log.read(request.folder / EVENT_LOG), tolerance)
     console.print(f"\n[bold]Replay of {recorded.run_id}[/]")
     console.print("\n".join(lines), style="green" if same else "red", markup=False, soft_wrap=True)
     return 0 if same else EXIT_INCOMPLETE

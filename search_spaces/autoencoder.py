@@ -34,10 +34,10 @@ SPACE = Space(
         "pretrain_epochs": tune.choice([0, 5, 10, 20, 40, 80]),
         "lr_pretrain": tune.choice([1e-3, 3e-3]),
         "patience": 5,
-        # stage two: what is frozen, and when it thaws
+        # stage two: what is frozen, and when it unfreezes
         "freeze_depth": tune.randint(0, 5),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
-        "thaw_at": tune.uniform(0.1, 0.7),
+        "unfreeze_at": tune.uniform(0.1, 0.7),
         "label_fraction": 1.0,
         # how it learns
         "lr_head": tune.loguniform(5e-4, 1e-2),
@@ -58,7 +58,7 @@ SPACE = Space(
         "lr_pretrain": 3e-3,
         "freeze_depth": 0,
         "unfreeze": "never",
-        "thaw_at": 0.3,
+        "unfreeze_at": 0.3,
         "lr_head": 3e-3,
         "backbone_ratio": 1.0,
         "layer_decay": 1.0,

@@ -22,10 +22,10 @@ SPACE = Space(
         "head_width": tune.choice([64, 128, 256]),
         "head_dropout": tune.uniform(0.0, 0.5),
         "head_norm": tune.choice(["none", "batch", "layer"]),
-        # what is frozen, and when it thaws
+        # what is frozen, and when it unfreezes
         "freeze_depth": tune.randint(0, 7),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
-        "thaw_at": tune.uniform(0.1, 0.7),
+        "unfreeze_at": tune.uniform(0.1, 0.7),
         "batch_norm": tune.choice(["frozen", "updated"]),
         # how it learns
         "lr_head": tune.loguniform(3e-4, 1e-2),
@@ -50,7 +50,7 @@ SPACE = Space(
         "head_norm": "batch",
         "freeze_depth": 6,  # all of it: only the head learns
         "unfreeze": "never",
-        "thaw_at": 0.3,
+        "unfreeze_at": 0.3,
         "batch_norm": "frozen",
         "lr_head": 3e-3,
         "backbone_ratio": 0.1,

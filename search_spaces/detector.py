@@ -19,10 +19,10 @@ SPACE = Space(
         "weights": "starter",
         "image_size": 128,
         "channels": 128,
-        # what is frozen, and when it thaws
+        # what is frozen, and when it unfreezes
         "freeze_depth": tune.randint(0, 6),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
-        "thaw_at": tune.uniform(0.1, 0.7),
+        "unfreeze_at": tune.uniform(0.1, 0.7),
         "batch_norm": tune.choice(["frozen", "updated"]),
         # how it learns
         "lr_head": tune.loguniform(5e-4, 1e-2),
@@ -45,7 +45,7 @@ SPACE = Space(
     start={
         "freeze_depth": 2,  # torchvision's detectors, too, train the last three of five stages by default
         "unfreeze": "never",
-        "thaw_at": 0.4,
+        "unfreeze_at": 0.4,
         "batch_norm": "frozen",
         "lr_head": 5e-3,
         "backbone_ratio": 0.1,

@@ -32,10 +32,10 @@ SPACE = Space(
         "head_layers_sentiment": 1,
         "head_width": tune.choice([64, 128, 256]),
         "head_dropout": tune.uniform(0.0, 0.5),
-        # what is frozen, and when it thaws; a depth beyond the layer that is taken freezes all below it
+        # what is frozen, and when it unfreezes; a depth beyond the layer that is taken freezes all below it
         "freeze_depth": tune.randint(0, 6),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
-        "thaw_at": tune.uniform(0.1, 0.7),
+        "unfreeze_at": tune.uniform(0.1, 0.7),
         "freeze_genre": False,
         "freeze_sentiment": False,
         # how it learns
@@ -58,7 +58,7 @@ SPACE = Space(
         "head_dropout": 0.1,
         "freeze_depth": 0,
         "unfreeze": "never",
-        "thaw_at": 0.2,
+        "unfreeze_at": 0.2,
         "lr_head": 2e-3,
         "backbone_ratio": 0.2,
         "layer_decay": 0.9,

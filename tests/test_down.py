@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 from platform import down
-from platform.study.event_log import Journal
-from platform.study.request import JOURNAL, RESULT
+from platform.study.event_log import EventLog
+from platform.study.request import EVENT_LOG, RESULT
 
 
 def study(folder: Path, status: str = "FINISHED", **result) -> Path:
     """A study as it arrives."""
     folder.mkdir(parents=True)
-    journal = Journal(folder / JOURNAL)
-    journal.append("study", {"request": {"storage": "s3://b"}})
+    event_log = EventLog(folder / EVENT_LOG)
+    event_log.append("study", {"request": {"storage": "s3://b"}})
     if status:
-        journal.append("close", {"status": status})
-    journal.close()
+        event_log.append("close", {"status": status})
+    event_log.close()
     (folder / RESULT).write_text(json.dumps({"undelivered": 0, "not_copied": "", **result}))
     return folder
 
@@ -45,10 +45,10 @@ def test_what_is_not_keeps_the_cluster_up(tmp_path, status, result, told):
 
 
 def test_a_journal_that_did_not_arrive_whole_keeps_the_cluster_up(tmp_path):
-    file = study(tmp_path / "one") / JOURNAL
+    file = study(tmp_path / "one") / EVENT_LOG
     file.write_bytes(file.read_bytes().replace(b"close", b"clone"))
     [fault] = down._unfinished(tmp_path, "c.yaml")
-    assert "a study's journal must arrive whole" in str(fault)
+    assert "a study's event log must arrive whole" in str(fault)
 
 
 def test_a_yaml_is_needed(capsys, monkeypatch, tmp_path):

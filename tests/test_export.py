@@ -39,16 +39,16 @@ def exported(models, tmp_path_factory) -> dict[str, Path]:
 
 
 def card_of(file: Path) -> dict:
-    return json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map[onnx_export.CARD])
+    return json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map[onnx_export.METADATA])
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_exported_whole_and_says_what_it_takes(exported, name):
-    card = card_of(exported[name])
-    assert card["task"] == name
-    assert card["classes"] == tiny_models.CLASSES[name]
+    metadata = card_of(exported[name])
+    assert metadata["task"] == name
+    assert metadata["classes"] == tiny_models.CLASSES[name]
     session = onnxruntime.InferenceSession(exported[name])
-    assert all(given.name in card for given in session.get_inputs()), "each input is explained"
+    assert all(given.name in metadata for given in session.get_inputs()), "each input is explained"
     left = {path.name for path in exported[name].parent.iterdir() if path.name.startswith(".")}
     assert not left, "nothing partial stays"
 
@@ -84,9 +84,12 @@ def test_a_tokenizer_beside_the_file_and_the_card_are_enough_for_sentences(expor
     from tokenizers import Tokenizer
 
     file, texts = exported["sentences"], ["A dull book.", "A wonderful train, and a murder on it."]
-    card, tokenizer = card_of(file), Tokenizer.from_file(str(file.with_name("sentences.tokenizer") / "tokenizer.json"))
-    tokenizer.enable_truncation(card["max_tokens"])
-    tokenizer.enable_padding(pad_id=card["padding"]["id"], pad_token=card["padding"]["token"])
+    metadata, tokenizer = (
+        card_of(file),
+        Tokenizer.from_file(str(file.with_name("sentences.tokenizer") / "tokenizer.json")),
+    )
+    tokenizer.enable_truncation(metadata["max_tokens"])
+    tokenizer.enable_padding(pad_id=metadata["padding"]["id"], pad_token=metadata["padding"]["token"])
     encoded = tokenizer.encode_batch(texts)
     given = {"tokens": np.array([e.ids for e in encoded]), "mask": np.array([e.attention_mask for e in encoded])}
     session = onnxruntime.InferenceSession(file)
@@ -94,7 +97,7 @@ def test_a_tokenizer_beside_the_file_and_the_card_are_enough_for_sentences(expor
     module = task.load("sentences")
     for row, told in enumerate(module.predict(module.load(models["sentences"]), texts)):
         for head, shares in answers.items():
-            assert card["classes"][head][shares[row].argmax()] == told[head]["class"]
+            assert metadata["classes"][head][shares[row].argmax()] == told[head]["class"]
             assert shares[row].max() == pytest.approx(told[head]["probability"], abs=1e-4)
 
 

@@ -48,7 +48,7 @@ def whole(folder: Path) -> Path:
     """A study with everything: a confirmed best, baselines, references, alarms, troubles, names that mean harm."""
     told = Told(folder, 12, facts={"tags": {"commit": HOSTILE}})
     for number in range(1, 9):
-        told.trial(f"{number:03d}", [0.1 * n + 0.01 * number for n in range(1, 7)], "finished", thaw=number % 4 or None,
+        told.trial(f"{number:03d}", [0.1 * n + 0.01 * number for n in range(1, 7)], "finished", first_unfreeze=number % 4 or None,
                    freeze_depth=number % 4, lr_head=10 ** -(1 + number / 3), unfreeze="gradual")  # fmt: skip
     told.trial("009", [0.1], "failed", error=f"Traceback\nValueError: {HOSTILE}")
     told.trial("010", [0.2] * 6, "finished", baseline=HOSTILE, weights="none")
@@ -95,7 +95,7 @@ def test_charts_are_files_as_well(tmp_path):
     folder = whole(tmp_path / "study")
     report.write(folder)
     pictures = {file.name for file in (folder / "figures" / "report").iterdir()}
-    keys = {"comparison", "confirmation", "over_time", "by_cost", "by_depth", "by_schedule", "by_thaw", "importance",
+    keys = {"comparison", "confirmation", "over_time", "by_cost", "by_depth", "by_schedule", "by_unfreeze_at", "importance",
             "parallel", "curves", "losses", "statuses"}  # fmt: skip
     assert pictures == {f"{key}.{kind}" for key in keys for kind in ("png", "svg")}
     for file in (folder / "figures" / "report").glob("*.svg"):
@@ -175,9 +175,9 @@ def running(folder: Path) -> Path:
     told = Told(folder)
     told.trial("001", [0.1, 0.2], "pruned")
     told.trial("002", [0.3])
-    told.ledger.tell("close", status="KILLED")
+    told.trial_table.tell("close", status="KILLED")
     (folder / "result.json").write_text(json.dumps({"best": None, "stopped": "of before"}))
-    told.ledger.tell("open", cpus=1, gpus=0.0)
+    told.trial_table.tell("open", cpus=1, gpus=0.0)
     return folder
 
 
@@ -259,11 +259,11 @@ def test_a_broken_picture_is_named(tmp_path, capsys):
     assert str(broken) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["gone", "journal", "result"])
+@pytest.mark.parametrize("damage", ["gone", "event log", "result"])
 def test_what_is_damaged_is_told(tmp_path, capsys, damage):
     folder = one(tmp_path / "study")
-    file = folder / ("journal.log" if damage == "journal" else "result.json")
-    file.write_bytes(file.read_bytes().replace(b"0.3", b"0.4") if damage == "journal" else b"{")
+    file = folder / ("journal.log" if damage == "event log" else "result.json")
+    file.write_bytes(file.read_bytes().replace(b"0.3", b"0.4") if damage == "event log" else b"{")
     name = "other" if damage == "gone" else "study"
     assert report.main([name, "--storage", str(tmp_path)]) == report.EXIT_BAD_INPUT
     assert "must be" in capsys.readouterr().err
@@ -344,11 +344,11 @@ def test_the_best_so_far_begins_with_the_first_score(tmp_path, mode, best):
 def test_a_trial_between_two_attempts_is_interrupted_only_where_nobody_is_at_work(tmp_path):
     told = Told(tmp_path / "study")
     told.trial("001", [0.1])
-    told.ledger.tell("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
+    told.trial_table.tell("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
     data = study_data.read(tmp_path / "study")
-    assert trial_marks.kind_of(data, told.ledger.trials["001"]) == "running"
+    assert trial_marks.kind_of(data, told.trial_table.trials["001"]) == "running"
     data = study_data.read(told.close("KILLED"))
-    assert trial_marks.kind_of(data, told.ledger.trials["001"]) == "interrupted"
+    assert trial_marks.kind_of(data, told.trial_table.trials["001"]) == "interrupted"
 
 
 def test_a_planted_effect_is_found_with_its_size(tmp_path):
@@ -366,7 +366,7 @@ def test_a_planted_effect_is_found_with_its_size(tmp_path):
     assert found[0].is_clear
     told = advice.advice(data, splits, found)
     assert any(each.kind == advice.TOLD and each.lead.startswith("Choose lr_head ") for each in told)
-    assert any(each.kind == advice.OPEN and each.lead.startswith("How to thaw") for each in told)
+    assert any(each.kind == advice.OPEN and each.lead.startswith("How to unfreeze") for each in told)
 
 
 def test_where_nothing_matters_nothing_is_told(tmp_path):
@@ -379,14 +379,14 @@ def test_where_nothing_matters_nothing_is_told(tmp_path):
 
 
 def test_late_thaws_are_not_judged_by_what_was_cut_before(tmp_path):
-    """Those that thaw late win against those that were cut early, or lose to them, only while frozen: not told."""
+    """Those that unfreeze late win against those that were cut early, or lose to them, only while frozen: not told."""
     told = Told(tmp_path / "study")
     for number in range(1, 13):
         late = number % 2
         scores = [0.2 * late + 0.1 + 0.001 * number] * (2 if late else EPOCHS)
-        told.trial(f"{number:03d}", scores, "finished", thaw=6 if not late else 1, unfreeze="at_once",
-                   thaw_at=0.2 if late else 0.6)  # fmt: skip
-    split = parameter_effects.splits(study_data.read(told.close()))["thaw_at"]
+        told.trial(f"{number:03d}", scores, "finished", first_unfreeze=6 if not late else 1, unfreeze="at_once",
+                   unfreeze_at=0.2 if late else 0.6)  # fmt: skip
+    split = parameter_effects.splits(study_data.read(told.close()))["unfreeze_at"]
     assert split is not None
     assert split.difference == pytest.approx(0.2, abs=0.02)
     assert split.p == 1.0
@@ -444,21 +444,21 @@ def test_what_is_open_is_told_as_far_as_it_goes(tmp_path, given, says):
 
 
 @pytest.mark.parametrize(
-    ("config", "thaw", "says"),
+    ("config", "unfreeze", "says"),
     [
         ({"freeze_depth": 0}, None, "It froze nothing."),
-        ({"freeze_depth": 2}, None, "It froze 2 of 5 stages at first and thawed nothing."),
-        ({"unfreeze": "on_plateau"}, None, "It froze 2 of 5 stages at first, and ended before it thawed any."),
+        ({"freeze_depth": 2}, None, "It froze 2 of 5 stages at first and unfrozen nothing."),
+        ({"unfreeze": "on_plateau"}, None, "It froze 2 of 5 stages at first, and ended before it unfrozen any."),
         (
             {"unfreeze": "gradual"},
             2,
-            "2 of 5 stages at first and thawed one after the other, from 40% of the budget on.",
+            "2 of 5 stages at first and unfrozen one after the other, from 40% of the budget on.",
         ),
     ],
 )
-def test_what_the_best_froze(tmp_path, config, thaw, says):
+def test_what_the_best_froze(tmp_path, config, first_unfreeze, says):
     told = Told(tmp_path / "study")
-    told.trial("001", [0.1, 0.2, 0.3], "finished", thaw=thaw, **config)
+    told.trial("001", [0.1, 0.2, 0.3], "finished", first_unfreeze=first_unfreeze, **config)
     assert says in advice.advice(study_data.read(told.close()), {}, [])[0].text
 
 
@@ -484,8 +484,8 @@ def test_trials_are_compared_at_the_last_epoch_of_both(tmp_path_factory, curves,
 
 def test_gpu_seconds_follow_the_share_that_a_trial_got(tmp_path):
     told = Told(tmp_path / "study")
-    told.ledger.tell("open", cpus=4, gpus=0.25)
-    told.ledger.tell("trial", trial_id="001", config={"freeze_depth": 1}, baseline="")
+    told.trial_table.tell("open", cpus=4, gpus=0.25)
+    told.trial_table.tell("trial", trial_id="001", config={"freeze_depth": 1}, baseline="")
     told.close()
     lines, clock = [], 0
     for kind, data in (

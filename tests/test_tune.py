@@ -148,18 +148,18 @@ def test_damaged_state_is_refused(study, tmp_path, capsys):
     """No study goes on from what was altered, and none is silently begun anew in its place."""
     folder, _, _ = study
     shutil.copytree(folder / "tiny", tmp_path / "tiny")
-    journal = tmp_path / "tiny" / "journal.log"
-    whole = journal.read_bytes()
+    event_log = tmp_path / "tiny" / "journal.log"
+    whole = event_log.read_bytes()
     for damaged in (
         whole.replace(b'"step": 2', b'"step": 3', 1),
         whole[40:],
         b"x" + whole,
         whole[:1000] + whole[1400:],
     ):
-        journal.write_bytes(damaged)
+        event_log.write_bytes(damaged)
         told = refused(capsys, "detector", "--storage", str(tmp_path), "--name", "tiny", "--resume")
-        assert "a study's journal must be as it was written" in told
-        assert journal.read_bytes() == damaged
+        assert "a study's event log must be as it was written" in told
+        assert event_log.read_bytes() == damaged
 
 
 def test_resume_refuses_what_it_would_ignore(study, capsys):

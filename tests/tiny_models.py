@@ -36,27 +36,27 @@ def save(name: str, folder: Path, settings: list[str] | None = None) -> Path:
     """Writes a model of a task into a folder, the same one each time."""
     module: Any = task.load(name)
     space = task.space(name).override([*SETTINGS[name], *(settings or [])])
-    card = {"task": name, "classes": CLASSES[name], "config": {**space.fixed, **space.start}}
-    point, assets = card["config"], None
+    metadata = {"task": name, "classes": CLASSES[name], "config": {**space.fixed, **space.start}}
+    point, assets = metadata["config"], None
     torch.manual_seed(0)
     if name == "classifier":
         encoder = encoders.load(point["backbone"], point["weights"])
-        card |= {"size": 64, "encoder": encoder.config}
+        metadata |= {"size": 64, "encoder": encoder.config}
         model = module.Network(encoder, point, 3)
     elif name == "autoencoder":
-        card |= {"size": [8, 8], "pretrained": ""}
+        metadata |= {"size": [8, 8], "pretrained": ""}
         model = module._build((8, 8), point["width"], point["bottleneck"], 0.0, "none")
     elif name == "detector":
-        card |= {"canvas": [64, 64]}
-        model = module._build(card, "none")
+        metadata |= {"input_size": [64, 64]}
+        model = module._build(metadata, "none")
         sure_of_much(model)
     else:
         encoder, tokenizer = text_encoders.load("starter")
-        card |= {"encoder": encoder.config()}
+        metadata |= {"encoder": encoder.config()}
         assets = folder.parent / "tokenizer"
         text_encoders.save_tokenizer(assets, tokenizer)
         model = module._build(encoder, point, CLASSES[name])
-    checkpoints.save(folder, model, card, torch.optim.AdamW(model.parameters()), {}, assets)
+    checkpoints.save(folder, model, metadata, torch.optim.AdamW(model.parameters()), {}, assets)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Studies that nobody ran: journals written as a study writes them, for what a real one rarely comes to."""
+"""Studies that nobody ran: event logs written as a study writes them, for what a real one rarely comes to."""
 
 import json
 import math
@@ -11,9 +11,9 @@ from PIL import Image
 
 from platform.reporting.study_data import space_in_words
 from platform.search.scheduler import Asha
-from platform.study.event_log import Journal
+from platform.study.event_log import EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts, as_json
-from platform.study.trials import Ledger
+from platform.study.trials import TrialTable
 
 EPOCHS = 9
 WORDS = {
@@ -23,7 +23,7 @@ WORDS = {
     "mode": "max",
     "freeze_depth": "0..5",
     "unfreeze": "one of never, at_once, gradual",
-    "thaw_at": "0.1..0.7",
+    "unfreeze_at": "0.1..0.7",
     "lr_head": "0.0001..0.1 (log)",
     "batch_size": "one of 4, 8, 16",
     "weights": "starter",
@@ -31,12 +31,12 @@ WORDS = {
 
 
 class Told:
-    """A study's journal, told step by step."""
+    """A study's event log, told step by step."""
 
     def __init__(self, folder: Path, trials: int = 10, facts: Mapping[str, Any] | None = None, **words: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.words = folder, {"trials": str(trials), **WORDS, **words}
-        self.ledger = Ledger(Journal(folder / "journal.log"))
+        self.trial_table = TrialTable(EventLog(folder / "journal.log"))
         dataset = DatasetFacts("bricks", "d" * 64, "embedded", {"splits": {"train": {"images": 8}}})
         study = StudyFacts(
             **{
@@ -55,31 +55,31 @@ class Told:
         )
         request = {"task": "toy", "name": folder.name, "storage": str(folder.parent), "experiment": "toys"}
         request |= {"tracking_uri": study.tracking_uri, "data": [], "settings": [], "seed": 0, "id": study.id}
-        if not self.ledger.events:
-            self.ledger.tell("study", request=request, space=self.words, facts=as_json(study))
-        self.ledger.tell("open", cpus=1, gpus=0.0)
+        if not self.trial_table.events:
+            self.trial_table.tell("study", request=request, space=self.words, facts=as_json(study))
+        self.trial_table.tell("open", cpus=1, gpus=0.0)
 
     def trial(
         self, trial_id: str, scores: list[float], status: str = "", baseline: str = "", error: str = "",
-        thaw: int | None = None, losses: float = 1.0, **config: Any,
+        first_unfreeze: int | None = None, losses: float = 1.0, **config: Any,
     ) -> None:  # fmt: skip
         """A trial with an epoch for each score, and its end if it has one."""
-        point = {"freeze_depth": 2, "unfreeze": "never", "thaw_at": 0.4, "lr_head": 1e-3, "batch_size": 8}
+        point = {"freeze_depth": 2, "unfreeze": "never", "unfreeze_at": 0.4, "lr_head": 1e-3, "batch_size": 8}
         point |= {"weights": "starter", **config}
-        self.ledger.tell("trial", trial_id=trial_id, config=point, baseline=baseline)
-        self.ledger.tell("trial_start", trial_id=trial_id)
+        self.trial_table.tell("trial", trial_id=trial_id, config=point, baseline=baseline)
+        self.trial_table.tell("trial_start", trial_id=trial_id)
         for step, score in enumerate(scores, start=1):
-            frozen = float(point["freeze_depth"] if thaw is None or step <= thaw else 0)
+            frozen = float(point["freeze_depth"] if first_unfreeze is None or step <= first_unfreeze else 0)
             metrics = {"val/score": score, "train/loss": losses / step, "train/frozen_stages": frozen}
-            told = {"metrics": metrics, "notes": {}, "last": step == EPOCHS, "thaw": thaw}
-            self.ledger.tell("epoch", trial_id=trial_id, step=step, **told)
+            told = {"metrics": metrics, "notes": {}, "last": step == EPOCHS, "unfreeze": first_unfreeze}
+            self.trial_table.tell("epoch", trial_id=trial_id, step=step, **told)
         if status:
-            self.ledger.tell("trial_end", trial_id=trial_id, status=status, error=error)
+            self.trial_table.tell("trial_end", trial_id=trial_id, status=status, error=error)
 
     def close(self, status: str = "FINISHED", **result: Any) -> Path:
         """The end of the work on it; with a result if there is one."""
-        self.ledger.tell("close", status=status)
-        self.ledger.journal.close()
+        self.trial_table.tell("close", status=status)
+        self.trial_table.event_log.close()
         if result:
             usual: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": [], "reuse": {}}
             (self.folder / "result.json").write_text(json.dumps(usual | result))
@@ -92,7 +92,7 @@ class Told:
         noise = np.random.default_rng(0).integers(0, 255, (400, 700, 3), dtype=np.uint8)
         Image.fromarray(noise).save(figures / "test_images.png")
         (figures / "classification_report.txt").write_text("precision <b>recall</b>")
-        trial = self.ledger.trials[trial_id]
+        trial = self.trial_table.trials[trial_id]
         scores = {"test/score": 0.6, "test/score_class/a": 0.5, **metrics}
         return {"trial_id": trial_id, "name": trial.name, "config": trial.config, "metrics": trial.metrics[-1],
                 "test_metrics": scores, "model": ""}  # fmt: skip
@@ -104,16 +104,22 @@ def searched(folder: Path, trials: int, effect: float = 1.0, seed: int = 0) -> P
     asha = Asha(space_in_words(told.words, []))
     for number in range(1, trials + 1):
         depth, schedule = int(generator.integers(0, 6)), str(generator.choice(["never", "at_once", "gradual"]))
-        thaw_at, rate = float(generator.uniform(0.1, 0.7)), float(10 ** generator.uniform(-4, -1))
+        unfreeze_at, rate = float(generator.uniform(0.1, 0.7)), float(10 ** generator.uniform(-4, -1))
         size = int(generator.choice([4, 8, 16]))
-        thaw = math.ceil(thaw_at * EPOCHS) if schedule != "never" and depth else None
+        first_unfreeze = math.ceil(unfreeze_at * EPOCHS) if schedule != "never" and depth else None
         worth = 0.5 - effect * (0.04 * abs(depth - 3) + 0.1 * (math.log10(rate) + 2.5) ** 2) + 0.03 * generator.normal()
         scores, status = list[float](), "finished"
         for epoch in range(1, EPOCHS + 1):
             scores.append(worth * (1 - math.exp(-epoch / 3)) + 0.01 * generator.normal())
-            if epoch < EPOCHS and asha.cuts(str(number), epoch, scores[-1], thaw):
+            if epoch < EPOCHS and asha.cuts(str(number), epoch, scores[-1], first_unfreeze):
                 status = "pruned"
                 break
-        config = {"freeze_depth": depth, "unfreeze": schedule, "thaw_at": thaw_at, "lr_head": rate, "batch_size": size}
-        told.trial(f"{number:03d}", scores, status, thaw=thaw, **config)
+        config = {
+            "freeze_depth": depth,
+            "unfreeze": schedule,
+            "unfreeze_at": unfreeze_at,
+            "lr_head": rate,
+            "batch_size": size,
+        }
+        told.trial(f"{number:03d}", scores, status, first_unfreeze=first_unfreeze, **config)
     return told.close()

@@ -1,4 +1,4 @@
-"""A trainable of a few numbers that goes wrong in the ways it is told. In a file of its own: workers import it."""
+"""A trainable of a few indices that goes wrong in the ways it is told. In a file of its own: workers import it."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ EPOCHS = 4
 
 
 def train(config):
-    """Four epochs of two steps of a model of a few numbers, and what goes wrong in the third."""
+    """Four epochs of two steps of a model of a few indices, and what goes wrong in the third."""
     context, point = begin(config)
     torch.manual_seed(0)
     wide = point.get("wide", 4)
@@ -35,7 +35,7 @@ def train(config):
     epochs = iter(range(EPOCHS))
 
     def batches(generator):
-        return shuffled(examples.numbers("train"), 8, generator)
+        return shuffled(examples.indices("train"), 8, generator)
 
     def loss(model, batch):
         value = (model(batch.state["x"]).squeeze() - batch.state["x"].sum(1)).square().mean()
@@ -72,8 +72,8 @@ def train(config):
         batches=batches,
         steps_per_epoch=2,
         evaluate=evaluate,
-        freezing=Freezing(2, "gradual", thaw_at=0.5, batch_norm="updated"),
+        freezing=Freezing(2, "gradual", unfreeze_at=0.5, batch_norm="updated"),
         optimization=Optimization(lr_head=1e-2, schedule="cosine", warmup=0.1),
         context=context,
-        card={"task": "toy"},
+        metadata={"task": "toy"},
     )

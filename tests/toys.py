@@ -1,4 +1,4 @@
-"""Data for models of a few numbers."""
+"""Data for models of a few indices."""
 
 from dataclasses import dataclass, field
 
@@ -11,9 +11,9 @@ from platform.training.examples import Examples
 
 @dataclass(frozen=True)
 class Numbers(Examples):
-    """Rows of normally distributed numbers as "x": the same for the same size and seed.
+    """Rows of normally distributed indices as "x": the same for the same size and seed.
 
-    With views, a row is seen with other numbers added to it in each.
+    With views, a row is seen with other indices added to it in each.
     """
 
     size: int = 4
@@ -23,15 +23,15 @@ class Numbers(Examples):
     views: int = 0
     asked: list[int] = field(default_factory=list)  # how many rows were asked for, each time
 
-    def numbers(self, split: str) -> np.ndarray:
+    def indices(self, split: str) -> np.ndarray:
         return np.arange(self.train) if split == "train" else np.arange(self.train, self.train + self.val)
 
-    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
-        self.asked.append(len(numbers))
+    def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
+        self.asked.append(len(indices))
         rows = np.random.default_rng(self.seed).normal(size=(self.train + self.val, self.size))
         if view is not None:
             rows = rows + np.random.default_rng((self.seed, view)).normal(size=rows.shape)
-        return {"x": torch.from_numpy(rows[numbers]).float()}
+        return {"x": torch.from_numpy(rows[indices]).float()}
 
     def facts(self, view: int | None) -> dict:
         return {"size": self.size, "seed": self.seed, "view": view}

@@ -49,7 +49,7 @@ class EvenOdd:
     """A saved classifier, loaded."""
 
     module: BinaryClassifier
-    card: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Digits(Examples):
     Attributes:
         images: (N, H, W) uint8, memory-mapped.
         labels: (N,) int64, the digits.
-        split: The numbers of the images in each split.
+        split: The indices of the images in each split.
         folder: Where they lie, named after their content.
         where: The trial's device.
         views: In how many views an image is seen while stages are frozen; 0: as it is.
@@ -76,7 +76,7 @@ class Digits(Examples):
     strength: float = 0.0
     seed: int = 0
 
-    def numbers(self, split: str) -> np.ndarray:
+    def indices(self, split: str) -> np.ndarray:
         return self.split[split]
 
     @property
@@ -89,14 +89,14 @@ class Digits(Examples):
         """How each image is changed in each view."""
         return augment.Draws(len(self.labels), 4, self.seed)
 
-    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+    def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
         """Images (n, 1, H, W) in [0, 1], as "x"."""
-        pixels = torch.from_numpy(self.images[numbers]).unsqueeze(1).to(self.where).float() / 255
-        return {"x": pixels if view is None else augment.affine(pixels, self.strength, self.draws(numbers, view))}
+        pixels = torch.from_numpy(self.images[indices]).unsqueeze(1).to(self.where).float() / 255
+        return {"x": pixels if view is None else augment.affine(pixels, self.strength, self.draws(indices, view))}
 
-    def odd(self, numbers: np.ndarray) -> Tensor:
+    def odd(self, indices: np.ndarray) -> Tensor:
         """(n,) 1.0 for each odd digit."""
-        return torch.from_numpy(self.labels[numbers] % 2).float().to(self.where)
+        return torch.from_numpy(self.labels[indices] % 2).float().to(self.where)
 
     def facts(self, view: int | None) -> dict[str, Any]:
         drawn = {} if view is None else {"view": view, "seed": self.seed, "augment": self.strength}
@@ -182,7 +182,7 @@ def train(config: dict[str, Any]) -> None:
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.state, batch.cut)
-        return {"loss": F.binary_cross_entropy_with_logits(logits, examples.odd(batch.numbers))}
+        return {"loss": F.binary_cross_entropy_with_logits(logits, examples.odd(batch.indices))}
 
     fit(
         model,
@@ -192,10 +192,10 @@ def train(config: dict[str, Any]) -> None:
         batches=batches,
         steps_per_epoch=steps(count, point["batch_size"]),
         evaluate=lambda model, look: _score(_logits(model, look, data, "val"), data, "val"),
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"]),
+        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"]),
         optimization=Optimization.of(point),
         context=context,
-        card={
+        metadata={
             "task": "autoencoder",
             "classes": CLASSES,
             "size": data.size,
@@ -207,11 +207,13 @@ def train(config: dict[str, Any]) -> None:
 
 def load(folder: Path) -> EvenOdd:
     """A saved classifier, on the GPU if there is one."""
-    card = checkpoints.read_card(folder)
-    point = card["config"]
-    module = _build((card["size"][0], card["size"][1]), point["width"], point["bottleneck"], point["dropout"], "none")
+    metadata = checkpoints.read_metadata(folder)
+    point = metadata["config"]
+    module = _build(
+        (metadata["size"][0], metadata["size"][1]), point["width"], point["bottleneck"], point["dropout"], "none"
+    )
     checkpoints.load_model(folder, module)
-    return EvenOdd(module.to(device()).eval(), card)
+    return EvenOdd(module.to(device()).eval(), metadata)
 
 
 @torch.inference_mode()
@@ -232,8 +234,8 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
         ),
         "test_images.png": _sheet(arrays, logits, targets),
     }
-    if model.card["pretrained"]:
-        folder = _pretrained(data, model.card["pretrained"])
+    if model.metadata["pretrained"]:
+        folder = _pretrained(data, model.metadata["pretrained"])
         figures |= {name: Image.open(folder / name) for name in (RECONSTRUCTIONS, CURVES)}
     return Evaluation(
         metrics, figures, {"classification_report.txt": classification_metrics.report(targets, predicted, CLASSES)}
@@ -251,8 +253,10 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
 def export(model: EvenOdd, data: Path, folder: Path) -> None:
     """Writes the encoder as stage one left it, and as it is after stage two."""
     save_encoder(model.module.encoder, folder / "encoder_finetuned.safetensors")
-    if model.card["pretrained"]:
-        shutil.copy(_pretrained(data, model.card["pretrained"]) / ENCODER, folder / "encoder_pretrained.safetensors")
+    if model.metadata["pretrained"]:
+        shutil.copy(
+            _pretrained(data, model.metadata["pretrained"]) / ENCODER, folder / "encoder_pretrained.safetensors"
+        )
 
 
 @torch.inference_mode()
@@ -265,7 +269,7 @@ def predict(model: EvenOdd, inputs: Sequence[Image.Image]) -> Iterator[dict[str,
             yield {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": turned}
 
 
-def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """An example of a prediction."""
     return {"class": CLASSES[0], "probability": 0.5, "inverted": False}
 
@@ -277,7 +281,7 @@ def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
 
 def onnx(model: EvenOdd) -> Graph:
     """The encoder and the head: images → the probability of "odd"."""
-    height, width = model.card["size"]
+    height, width = model.metadata["size"]
     return Graph(
         module=model.module,
         forward=lambda x: (model.module({"x": x}).sigmoid(),),
@@ -327,21 +331,21 @@ def embed(model: EvenOdd, inputs: Sequence[Path | np.ndarray], stage: str) -> np
     return np.concatenate(vectors)
 
 
-def first_labelled(labels: np.ndarray, numbers: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def first_labelled(labels: np.ndarray, indices: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """The images whose labels may be used: as many of each digit, and a smaller share within each larger one.
 
     Args:
         labels: (N,) of all images.
-        numbers: Of the training images.
+        indices: Of the training images.
         fraction: In (0, 1]; at least one image of each digit is taken.
         seed: Of the choice.
     """
-    shuffled = np.random.default_rng(seed).permutation(numbers)
+    shuffled = np.random.default_rng(seed).permutation(indices)
     rank = np.zeros(len(shuffled), int)
     for digit in np.unique(labels):
         mine = labels[shuffled] == digit
         rank[mine] = np.arange(mine.sum())
-    wanted = max(len(np.unique(labels)), round(fraction * len(numbers)))
+    wanted = max(len(np.unique(labels)), round(fraction * len(indices)))
     return shuffled[np.argsort(rank, kind="stable")][:wanted]
 
 
@@ -368,7 +372,7 @@ def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", 
     from platform.training.freezing import Freezing
     from platform.training.optimization import Optimization
 
-    numbers = data.split["train"]
+    indices = data.split["train"]
     torch.manual_seed(context.seed)
     model = Autoencoder(data.size, point["width"], point["bottleneck"], point["dropout"])
     if point["weights"] != "none":
@@ -387,13 +391,13 @@ def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", 
         Autoencoder.stages(),
         examples=data,
         loss=loss,
-        batches=lambda generator: shuffled(numbers, PRETRAIN_BATCH, generator),
-        steps_per_epoch=steps(len(numbers), PRETRAIN_BATCH),
+        batches=lambda generator: shuffled(indices, PRETRAIN_BATCH, generator),
+        steps_per_epoch=steps(len(indices), PRETRAIN_BATCH),
         evaluate=error,
         freezing=Freezing(0),
         optimization=Optimization(point["lr_pretrain"], backbone_ratio=1.0, schedule="constant", warmup=0.02),
         context=replace(context, epochs=point["pretrain_epochs"], metric="val/loss", mode="min", asked={}),
-        card={"task": "autoencoder", "config": point, "context": asdict(context)},
+        metadata={"task": "autoencoder", "config": point, "context": asdict(context)},
         patience=point["patience"],
         reporter=reporter,
     )
@@ -428,9 +432,9 @@ def _pretrained(data: Path, key: str) -> Path:
 
 
 def _open(folder: Path, where: torch.device) -> Digits:
-    from platform.data.arrays import numbers_by_split
+    from platform.data.arrays import indices_by_split
 
-    splits = numbers_by_split(np.load(folder / "splits.npy"))
+    splits = indices_by_split(np.load(folder / "splits.npy"))
     images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
     return Digits(images, labels, splits, folder, where)
 
@@ -450,7 +454,7 @@ def _seen(model: EvenOdd, loaded: Sequence[Image.Image], turned: bool = True) ->
         loaded: The images.
         turned: Whether dark on light is turned: not where images are of the data that it learned from.
     """
-    height, width = model.card["size"]
+    height, width = model.metadata["size"]
     grey = [image.convert("L").resize((width, height), Image.Resampling.BILINEAR) for image in loaded]
     pixels = np.stack([np.asarray(image, np.float32) / 255 for image in grey])
     edges = (pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1])
@@ -472,8 +476,8 @@ def _sheet(data: Digits, logits: np.ndarray, targets: np.ndarray) -> Image.Image
     return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])
 
 
-def _chunks(numbers: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(numbers, steps(len(numbers), EVAL_BATCH))
+def _chunks(indices: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(indices, steps(len(indices), EVAL_BATCH))
 
 
 def _score(logits: np.ndarray, data: Digits, split: str) -> dict[str, float]:

@@ -78,12 +78,12 @@ class Classifier:
     """A saved classifier, loaded."""
 
     module: Network
-    card: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Images(Examples):
-    """Images by their numbers, augmented as a configuration says.
+    """Images by their indices, augmented as a configuration says.
 
     Attributes:
         data: The decoded images.
@@ -104,25 +104,25 @@ class Images(Examples):
     flip: bool = False
     seed: int = 0
 
-    def numbers(self, split: str) -> np.ndarray:
+    def indices(self, split: str) -> np.ndarray:
         return self.data.split[split]
 
     @functools.cached_property
     def draws(self) -> augment.Draws:
         return augment.Draws(len(self.data.labels), 8, self.seed)
 
-    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
-        pixels = torch.from_numpy(self.data.images[numbers]).to(self.where).float() / 255
+    def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
+        pixels = torch.from_numpy(self.data.images[indices]).to(self.where).float() / 255
         if view is None:
             return {"x": pixels}
-        draws = self.draws(numbers, view)
+        draws = self.draws(indices, view)
         pixels = augment.mirror(pixels, draws[:, 0]) if self.flip else pixels
         pixels = augment.affine(pixels, self.strength, draws[:, 1:5])
         return {"x": augment.colour(pixels, self.strength, draws[:, 5:8])}
 
-    def labels(self, numbers: np.ndarray) -> Tensor:
+    def labels(self, indices: np.ndarray) -> Tensor:
         """(n,) int64, indices of the classes."""
-        return torch.from_numpy(self.data.labels[numbers]).to(self.where)
+        return torch.from_numpy(self.data.labels[indices]).to(self.where)
 
     def facts(self, view: int | None) -> dict[str, Any]:
         drawn = {} if view is None else {"view": view, "seed": self.seed, "augment": self.strength, "flip": self.flip}
@@ -192,12 +192,12 @@ def train(config: dict[str, Any]) -> None:
     changes = {"strength": point["augment"], "flip": point["flip"]}
     views = point["views"] if any(changes.values()) else 0
     examples = Images(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
-    data, numbers = examples.data, examples.numbers("train")
+    data, indices = examples.data, examples.indices("train")
     model = Network(encoder, point, len(data.classes))
-    weight = class_weights(data.labels[numbers], len(data.classes), point["class_weights"]).to(examples.where)
+    weight = class_weights(data.labels[indices], len(data.classes), point["class_weights"]).to(examples.where)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits, labels = model(batch.state, batch.cut), examples.labels(batch.numbers)
+        logits, labels = model(batch.state, batch.cut), examples.labels(batch.indices)
         return {"loss": F.cross_entropy(logits, labels, weight, label_smoothing=point["label_smoothing"])}
 
     fit(
@@ -205,13 +205,13 @@ def train(config: dict[str, Any]) -> None:
         model.stages(),
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(numbers, point["batch_size"], generator),
-        steps_per_epoch=steps(len(numbers), point["batch_size"]),
+        batches=lambda generator: shuffled(indices, point["batch_size"], generator),
+        steps_per_epoch=steps(len(indices), point["batch_size"]),
         evaluate=lambda model, look: _score(_logits(model, look, data, "val"), data, "val"),
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"], point["batch_norm"]),
+        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"], point["batch_norm"]),
         optimization=Optimization.of(point),
         context=context,
-        card={
+        metadata={
             "task": "classifier",
             "classes": data.classes,
             "size": point["image_size"] or encoder.image_size,
@@ -223,10 +223,10 @@ def train(config: dict[str, Any]) -> None:
 
 def load(folder: Path) -> Classifier:
     """A saved classifier, on the GPU if there is one."""
-    card = checkpoints.read_card(folder)
-    module = Network(encoders.build(card["encoder"]), card["config"], len(card["classes"]))
+    metadata = checkpoints.read_metadata(folder)
+    module = Network(encoders.build(metadata["encoder"]), metadata["config"], len(metadata["classes"]))
     checkpoints.load_model(folder, module)
-    return Classifier(module.to(device()).eval(), card)
+    return Classifier(module.to(device()).eval(), metadata)
 
 
 @torch.inference_mode()
@@ -234,18 +234,18 @@ def test(model: Classifier, data: Path) -> Evaluation:
     """Scores on the test split; report, confusion matrix and a sheet of images, mistakes first."""
     from platform.evaluation import classification_metrics
 
-    folder = _pixels_folder(data, model.module.encoder, model.card["size"])
+    folder = _pixels_folder(data, model.module.encoder, model.metadata["size"])
     examples = Images(open_arrays(folder), folder, device_of(model.module))
     arrays = examples.data
     logits = _logits(model.module, functools.partial(whole, examples), arrays, "test")
     metrics = _score(logits, arrays, "test")
-    numbers = arrays.split["test"]
-    targets, predicted = arrays.labels[numbers], logits.argmax(1)
+    indices = arrays.split["test"]
+    targets, predicted = arrays.labels[indices], logits.argmax(1)
     counts = classification_metrics.confusion(targets, predicted, arrays.classes)
     title = f"Test split: accuracy {metrics['test/accuracy']:.3f}"
     figures: dict[str, Any] = {
         "confusion_matrix.png": pictures.confusion_matrix(counts, arrays.classes, title),
-        "test_images.png": _sheet(arrays, numbers, logits),
+        "test_images.png": _sheet(arrays, indices, logits),
     }
     return Evaluation(
         metrics,
@@ -266,12 +266,12 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
         if not pixels.exists():
             continue
         arrays = open_arrays(pixels)
-        numbers = arrays.split["test"]
-        predicted = zero_shot_baseline.classify(name, weights, arrays.classes, arrays.images[numbers])
+        indices = arrays.split["test"]
+        predicted = zero_shot_baseline.classify(name, weights, arrays.classes, arrays.images[indices])
         if predicted is not None:
             title = "zero-shot" if len(pretrained) == 1 else f"zero-shot {name} {weights}"
             found[title] = classification_metrics.classification(
-                arrays.labels[numbers], predicted, arrays.classes, "test"
+                arrays.labels[indices], predicted, arrays.classes, "test"
             )
     return found
 
@@ -287,12 +287,12 @@ def predict(model: Classifier, inputs: Sequence[Image.Image]) -> Iterator[dict[s
     for first in range(0, len(inputs), EVAL_BATCH):
         pixels = _seen(model, inputs[first : first + EVAL_BATCH])
         for shares in model.module({"x": pixels}).softmax(1).tolist():
-            yield _named(model.card["classes"], shares)
+            yield _named(model.metadata["classes"], shares)
 
 
-def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """An example of a prediction."""
-    return _named(card["classes"], [1 / len(card["classes"])] * len(card["classes"]))
+    return _named(metadata["classes"], [1 / len(metadata["classes"])] * len(metadata["classes"]))
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
@@ -302,7 +302,7 @@ def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
 
 def onnx(model: Classifier) -> Graph:
     """All of it: images → probabilities."""
-    encoder, size = model.module.encoder, model.card["size"]
+    encoder, size = model.module.encoder, model.metadata["size"]
     return Graph(
         module=model.module,
         forward=lambda x: (model.module({"x": x}).softmax(1),),
@@ -310,7 +310,7 @@ def onnx(model: Classifier) -> Graph:
         outputs={"probabilities": {0: "batch"}},
         tensors=lambda loaded: {"images": _seen(model, loaded)},
         about={
-            "classes": model.card["classes"],
+            "classes": model.metadata["classes"],
             "images": f"(batch, 3, {size}, {size}) float32, RGB, 0 … 1",
             "preprocessing": "resize the shorter side, bicubic, antialiased; crop the middle to size; divide by 255",
             "resize": round(size / encoder.crop),
@@ -323,8 +323,8 @@ def onnx(model: Classifier) -> Graph:
 def pretrained(config: Mapping[str, Any]) -> Classifier:
     """The encoder of a configuration as it comes, under a head that has learned nothing."""
     encoder = encoders.load(config["backbone"], config["weights"])
-    card = {"classes": ["none"], "size": config["image_size"] or encoder.image_size, "config": dict(config)}
-    return Classifier(Network(encoder, config, 1).to(device()).eval(), card)
+    metadata = {"classes": ["none"], "size": config["image_size"] or encoder.image_size, "config": dict(config)}
+    return Classifier(Network(encoder, config, 1).to(device()).eval(), metadata)
 
 
 def stage_names(model: Classifier) -> list[str]:
@@ -384,14 +384,14 @@ def _named(classes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
 
 def _seen(model: Classifier, loaded: Sequence[Image.Image]) -> Tensor:
     """Images as the model takes them, (N, 3, S, S) in [0, 1]."""
-    squares = [square(image, model.card["size"], model.module.encoder.crop) for image in loaded]
+    squares = [square(image, model.metadata["size"], model.module.encoder.crop) for image in loaded]
     return torch.from_numpy(np.stack(squares)).to(device_of(model.module)).float() / 255
 
 
 def _logits(model: nn.Module, look: Look, data: ImageArrays, split: str) -> np.ndarray:
     """(N, classes) of a split's images."""
-    numbers = data.split[split]
-    batches = (look(part) for part in np.array_split(numbers, steps(len(numbers), EVAL_BATCH)))
+    indices = data.split[split]
+    batches = (look(part) for part in np.array_split(indices, steps(len(indices), EVAL_BATCH)))
     return np.concatenate([model(batch.state, batch.cut).cpu().numpy() for batch in batches])
 
 
@@ -406,9 +406,9 @@ def _score(logits: np.ndarray, data: ImageArrays, split: str) -> dict[str, float
     }
 
 
-def _sheet(data: ImageArrays, numbers: np.ndarray, logits: np.ndarray) -> Image.Image:
+def _sheet(data: ImageArrays, indices: np.ndarray, logits: np.ndarray) -> Image.Image:
     """Images with what was answered: the surest mistakes first, then the surest right answers."""
     shares = torch.from_numpy(logits).softmax(1).numpy()
-    shown = error_examples.surest(shares, data.labels[numbers], data.classes)
-    pixels = [np.ascontiguousarray(data.images[numbers[row]].transpose(1, 2, 0)) for row, _ in shown]
+    shown = error_examples.surest(shares, data.labels[indices], data.classes)
+    pixels = [np.ascontiguousarray(data.images[indices[row]].transpose(1, 2, 0)) for row, _ in shown]
     return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])

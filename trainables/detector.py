@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import sanitize_bounding_boxes
 
 from platform.data import images, long_tail
-from platform.data.detection.arrays import DetectionArrays, canvas_of, open_arrays, write_arrays
+from platform.data.detection.arrays import DetectionArrays, input_size_of, open_arrays, write_arrays
 from platform.errors import Fault, InputError
 from platform.evaluation import detection_metrics, error_examples
 from platform.evaluation import figures as pictures
@@ -56,12 +56,12 @@ class Detector:
     """A saved detector, loaded."""
 
     module: detectors.Detector
-    card: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Scenes(Examples):
-    """Images with their boxes by their numbers, augmented as a configuration says.
+    """Images with their boxes by their indices, augmented as a configuration says.
 
     Attributes:
         data: The decoded images.
@@ -81,25 +81,25 @@ class Scenes(Examples):
     flip: bool = False
     seed: int = 0
 
-    def numbers(self, split: str) -> np.ndarray:
+    def indices(self, split: str) -> np.ndarray:
         return self.data.split[split]
 
     @functools.cached_property
     def change(self) -> v2.Transform:
         return _augmentation(self.strength, self.flip)
 
-    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+    def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
         """Images (n, 3, H, W) in [0, 1]."""
         if view is None:
-            return {"images": torch.from_numpy(self.data.images[numbers]).to(self.where).float() / 255}
-        changed = [self._seen(number, view, with_image=True)["image"] for number in numbers]
+            return {"images": torch.from_numpy(self.data.images[indices]).to(self.where).float() / 255}
+        changed = [self._seen(number, view, with_image=True)["image"] for number in indices]
         return {"images": torch.stack(changed).to(self.where).float() / 255}
 
-    def targets(self, numbers: np.ndarray, view: int | None) -> list[Target]:
+    def targets(self, indices: np.ndarray, view: int | None) -> list[Target]:
         """The boxes as they lie in a view."""
         seen = [
             self.data.target(number) if view is None else self._seen(number, view, with_image=False)
-            for number in numbers
+            for number in indices
         ]
         return [{key: target[key].to(self.where) for key in ("boxes", "labels")} for target in seen]
 
@@ -110,7 +110,7 @@ class Scenes(Examples):
     def _seen(self, number: int, view: int, with_image: bool) -> dict[str, Tensor]:
         """An image and its boxes in a view; the boxes come out the same without the image."""
         target = self.data.target(number)
-        seen = {"boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=self.data.canvas)}  # type: ignore[call-overload]
+        seen = {"boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=self.data.input_size)}  # type: ignore[call-overload]
         if with_image:
             seen["image"] = tv_tensors.Image(self.data.image(number))
         with torch.random.fork_rng(devices=[]):
@@ -192,14 +192,14 @@ def train(config: dict[str, Any]) -> None:
     changes = {"strength": point["augment"], "flip": point["flip"]}
     views = point["views"] if any(changes.values()) else 0
     examples = Scenes(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
-    data, numbers = examples.data, examples.numbers("train")
-    card = {"task": "detector", "classes": data.classes, "canvas": data.canvas, "config": point}
+    data, indices = examples.data, examples.indices("train")
+    metadata = {"task": "detector", "classes": data.classes, "input_size": data.input_size, "config": point}
     factors = long_tail.repeat_factors(data.training_labels, point["oversample"])
-    model = _build(card, point["weights"])
+    model = _build(metadata, point["weights"])
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
-        targets = examples.targets(batch.numbers, batch.view)
+        targets = examples.targets(batch.indices, batch.view)
         for name, value in model(batch.state, targets, batch.cut).items():
             part = detectors.LOSS_PARTS[name]
             parts[part] = parts[part] + value if part in parts else value
@@ -211,22 +211,22 @@ def train(config: dict[str, Any]) -> None:
         detectors.stages(),
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(numbers, point["batch_size"], generator, factors),
-        steps_per_epoch=steps(len(numbers), point["batch_size"]),
+        batches=lambda generator: shuffled(indices, point["batch_size"], generator, factors),
+        steps_per_epoch=steps(len(indices), point["batch_size"]),
         evaluate=lambda model, look: _validate(model, look, data),
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"], point["batch_norm"]),
+        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"], point["batch_norm"]),
         optimization=Optimization.of(point),
         context=context,
-        card=card,
+        metadata=metadata,
     )
 
 
 def load(folder: Path) -> Detector:
     """A saved detector, on the GPU if there is one."""
-    card = checkpoints.read_card(folder)
-    module = _build(card, "none")
+    metadata = checkpoints.read_metadata(folder)
+    module = _build(metadata, "none")
     checkpoints.load_model(folder, module)
-    return Detector(module.to(device()).eval(), card)
+    return Detector(module.to(device()).eval(), metadata)
 
 
 @torch.inference_mode()
@@ -234,18 +234,18 @@ def test(model: Detector, data: Path) -> Evaluation:
     """Mean average precision on the test split, its precision-recall curve, and sheets of test images: the first ones,
     and those with the most mistakes.
     """
-    folder = data / str(model.card["config"]["image_size"])
+    folder = data / str(model.metadata["config"]["image_size"])
     examples = Scenes(open_arrays(folder), folder, device_of(model.module))
     arrays = examples.data
     detections = _detect(model.module, functools.partial(whole, examples), arrays, "test")
     precision = _precision(detections, arrays, "test")
     metrics = detection_metrics.scores(precision, arrays.classes, arrays.training_images, "test", each=True)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
-    numbers, shown = arrays.split["test"], [_shown(each) for each in detections]
-    made = [error_examples.boxes(found, arrays.target(number)) for number, found in zip(numbers, shown, strict=True)]
-    worst = sorted(range(len(numbers)), key=lambda row: sum(map(len, made[row])), reverse=True)
-    drawn = [_draw_test(arrays, numbers[row], shown[row]) for row in range(len(numbers))[: error_examples.MOST]]
-    marked = [_draw_mistakes(arrays, numbers[row], shown[row], *made[row]) for row in worst[: error_examples.MOST]]
+    indices, shown = arrays.split["test"], [_shown(each) for each in detections]
+    made = [error_examples.boxes(found, arrays.target(number)) for number, found in zip(indices, shown, strict=True)]
+    worst = sorted(range(len(indices)), key=lambda row: sum(map(len, made[row])), reverse=True)
+    drawn = [_draw_test(arrays, indices[row], shown[row]) for row in range(len(indices))[: error_examples.MOST]]
+    marked = [_draw_mistakes(arrays, indices[row], shown[row], *made[row]) for row in worst[: error_examples.MOST]]
     figures: dict[str, Figure | Image.Image] = {
         "precision_recall.png": _draw_curves(precision, arrays, title),
         "test_images.png": pictures.sheet(drawn, columns=4),
@@ -272,12 +272,12 @@ def predict(model: Detector, inputs: Sequence[Image.Image]) -> Iterator[dict[str
         some = inputs[first : first + EVAL_BATCH]
         pixels, scales = _seen(model, some)
         for image, scale, found in zip(some, scales, model.module({"images": pixels}), strict=True):
-            yield {"detections": _told(_shown(found), model.card["classes"], image.size, scale)}
+            yield {"detections": _told(_shown(found), model.metadata["classes"], image.size, scale)}
 
 
-def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """An example of a prediction."""
-    return {"detections": [{"class": card["classes"][0], "score": 0.5, "box": [0.0, 0.0, 1.0, 1.0]}]}
+    return {"detections": [{"class": metadata["classes"][0], "score": 0.5, "box": [0.0, 0.0, 1.0, 1.0]}]}
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
@@ -296,8 +296,8 @@ def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
 def pretrained(config: Mapping[str, Any]) -> Detector:
     """The backbone of a configuration as it comes, for square images, under a neck and heads that learned nothing."""
     side = config["image_size"]
-    card = {"classes": ["none"], "canvas": canvas_of([(side, side)], side), "config": dict(config)}
-    return Detector(_build(card, config["weights"]).to(device()).eval(), card)
+    metadata = {"classes": ["none"], "input_size": input_size_of([(side, side)], side), "config": dict(config)}
+    return Detector(_build(metadata, config["weights"]).to(device()).eval(), metadata)
 
 
 def stage_names(model: Detector) -> list[str]:
@@ -318,20 +318,20 @@ def embed(model: Detector, inputs: Sequence[Path], stage: str) -> np.ndarray:
     vectors = []
     for first in range(0, len(inputs), EVAL_BATCH):
         loaded = [images.load(path) for path in inputs[first : first + EVAL_BATCH]]
-        fitted = [images.letterbox(picture, *model.card["canvas"]) for picture in loaded]
+        fitted = [images.letterbox(picture, *model.metadata["input_size"]) for picture in loaded]
         pixels = torch.from_numpy(np.stack([array for array, _ in fitted])).to(device_of(model.module)).float() / 255
         maps = model.module.run({"images": pixels}, 0, backbones.STAGES.index(stage) + 1)[stage]
         # Not the black beside it: images of one shape would lie together whatever they show.
         for one, picture, (_, scale) in zip(maps, loaded, fitted, strict=True):
-            sides = zip(one.shape[1:], (picture.height, picture.width), model.card["canvas"], strict=True)
-            height, width = (max(1, math.ceil(cells * side * scale / canvas)) for cells, side, canvas in sides)
+            sides = zip(one.shape[1:], (picture.height, picture.width), model.metadata["input_size"], strict=True)
+            height, width = (max(1, math.ceil(cells * side * scale / input_size)) for cells, side, input_size in sides)
             vectors.append(one[:, :height, :width].mean((1, 2)).cpu().numpy())
     return np.stack(vectors)
 
 
 def onnx(model: Detector) -> Graph:
     """All of it, an image at a time: boxes, labels and scores, as `predict` tells them."""
-    height, width = model.card["canvas"]
+    height, width = model.metadata["input_size"]
 
     def forward(pixels: Tensor) -> tuple[Tensor, ...]:
         [found] = model.module({"images": pixels})
@@ -345,13 +345,13 @@ def onnx(model: Detector) -> Graph:
         outputs={key: {0: "found"} for key in ("boxes", "labels", "scores")},
         tensors=lambda loaded: {"images": _seen(model, loaded)[0]},
         about={
-            "classes": model.card["classes"],
+            "classes": model.metadata["classes"],
             "images": f"(1, 3, {height}, {width}) float32, RGB, 0 … 1",
             "preprocessing": "scale until it fits into size, bilinear, antialiased; fill up to the right or below with "
             "black; divide by 255",
             "size": [height, width],
             "within the model": {"subtract the mean": IMAGENET_MEAN, "divide by std": IMAGENET_STD},
-            "boxes": "(found, 4), x1 y1 x2 y2 in pixels of the canvas: divide by the scale",
+            "boxes": "(found, 4), x1 y1 x2 y2 in pixels of the input size: divide by the scale",
             "labels": "(found,), from 1: classes[label - 1]",
             "scores": f"(found,), from {SHOWN_SCORE} on, the surest first; overlapping boxes are one",
         },
@@ -359,11 +359,11 @@ def onnx(model: Detector) -> Graph:
     )
 
 
-def _build(card: Mapping[str, Any], weights: str) -> detectors.Detector:
-    point = card["config"]
+def _build(metadata: Mapping[str, Any], weights: str) -> detectors.Detector:
+    point = metadata["config"]
     body = backbones.load(point["backbone"], weights)
-    canvas = (card["canvas"][0], card["canvas"][1])
-    return detectors.build(point["architecture"], body, len(card["classes"]), canvas, point["channels"])
+    input_size = (metadata["input_size"][0], metadata["input_size"][1])
+    return detectors.build(point["architecture"], body, len(metadata["classes"]), input_size, point["channels"])
 
 
 def _augmentation(strength: float, flip: bool) -> v2.Transform:
@@ -379,10 +379,10 @@ def _augmentation(strength: float, flip: bool) -> v2.Transform:
 
 
 def _detect(model: nn.Module, look: Look, data: DetectionArrays, split: str) -> list[dict[str, Tensor]]:
-    """Detections on each image of a split, in pixels of the canvas."""
-    numbers, found = data.split[split], []
-    for first in range(0, len(numbers), EVAL_BATCH):
-        batch = look(numbers[first : first + EVAL_BATCH])
+    """Detections on each image of a split, in pixels of the input size."""
+    indices, found = data.split[split], []
+    for first in range(0, len(indices), EVAL_BATCH):
+        batch = look(indices[first : first + EVAL_BATCH])
         detections = model(batch.state, None, batch.cut)
         found += [{key: value.cpu() for key, value in detection.items()} for detection in detections]
     return found
@@ -458,7 +458,7 @@ def _enlarged(data: DetectionArrays, number: int) -> Image.Image:
 
 def _seen(model: Detector, loaded: Sequence[Image.Image]) -> tuple[Tensor, list[float]]:
     """Images as the model takes them, (N, 3, H, W) in [0, 1], and the scale of each."""
-    fitted = [images.letterbox(image, *model.card["canvas"]) for image in loaded]
+    fitted = [images.letterbox(image, *model.metadata["input_size"]) for image in loaded]
     pixels = torch.from_numpy(np.stack([array for array, _ in fitted]))
     return pixels.to(device_of(model.module)).float() / 255, [scale for _, scale in fitted]
 

@@ -54,12 +54,12 @@ class Sentences:
 
     module: MultiHead
     tokenizer: Any
-    card: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Texts(Examples):
-    """Texts by their numbers.
+    """Texts by their indices.
 
     Attributes:
         data: The tokenized texts.
@@ -71,23 +71,23 @@ class Texts(Examples):
     folder: Path
     where: torch.device
 
-    def numbers(self, split: str) -> np.ndarray:
+    def indices(self, split: str) -> np.ndarray:
         return self.data.split[split]
 
-    def lengths(self, numbers: np.ndarray) -> np.ndarray:
-        return self.data.lengths[numbers]
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        return self.data.lengths[indices]
 
-    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+    def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
         """Tokens and mask, both (n, T)."""
-        tokens, mask = self.data.batch(numbers)
+        tokens, mask = self.data.batch(indices)
         return {"tokens": torch.from_numpy(tokens).to(self.where), "mask": torch.from_numpy(mask).to(self.where)}
 
-    def labels(self, numbers: np.ndarray) -> Tensor:
+    def labels(self, indices: np.ndarray) -> Tensor:
         """(n, heads)."""
-        return torch.from_numpy(self.data.labels[numbers]).to(self.where)
+        return torch.from_numpy(self.data.labels[indices]).to(self.where)
 
-    def beside(self, numbers: np.ndarray) -> dict[str, Tensor]:
-        return {"mask": torch.from_numpy(self.data.mask(numbers)).to(self.where)}
+    def beside(self, indices: np.ndarray) -> dict[str, Tensor]:
+        return {"mask": torch.from_numpy(self.data.mask(indices)).to(self.where)}
 
     def facts(self, view: int | None) -> dict[str, Any]:
         return {"texts": f"{self.folder.parent.name}/{self.folder.name}"}
@@ -176,14 +176,14 @@ def train(config: dict[str, Any]) -> None:
     encoder, _ = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
     folder = _tokens_folder(Path(context.data), point["backbone"], point["max_tokens"])
     examples = Texts(open_arrays(folder), folder, device())
-    data, numbers = examples.data, examples.numbers("train")
+    data, indices = examples.data, examples.indices("train")
     model = _build(encoder, point, data.classes)
     if point["heads"] != "new":
         saved_heads.load(model, Path(point["heads"]))
     fixed = {} if model.log_variances is not None else {head: point[f"loss_weight_{head}"] for head in data.classes}
 
     def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-        parts = losses(model(batch.state, batch.cut), examples.labels(batch.numbers))
+        parts = losses(model(batch.state, batch.cut), examples.labels(batch.indices))
         return {"loss": weighted(parts, fixed, model.log_variances), **parts}
 
     def evaluate(model: Any, look: Look) -> dict[str, float]:
@@ -195,29 +195,29 @@ def train(config: dict[str, Any]) -> None:
         model.stages(),
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(numbers, point["batch_size"], generator),
-        steps_per_epoch=steps(len(numbers), point["batch_size"]),
+        batches=lambda generator: shuffled(indices, point["batch_size"], generator),
+        steps_per_epoch=steps(len(indices), point["batch_size"]),
         evaluate=evaluate,
         freezing=Freezing(
             min(point["freeze_depth"], len(encoder.stages())),
             point["unfreeze"],
-            point["thaw_at"],
+            point["unfreeze_at"],
             always=_frozen_heads(model, point),
         ),
         optimization=Optimization.of(point),
         context=context,
-        card={"task": "sentences", "classes": data.classes, "encoder": encoder.config(), "config": point},
+        metadata={"task": "sentences", "classes": data.classes, "encoder": encoder.config(), "config": point},
         assets=_tokens_folder(Path(context.data), point["backbone"], 0) / TOKENIZER,
     )
 
 
 def load(folder: Path) -> Sentences:
     """A saved network, on the GPU if there is one."""
-    card = checkpoints.read_card(folder)
-    module = _build(text_encoders.build(card["encoder"]), card["config"], card["classes"])
+    metadata = checkpoints.read_metadata(folder)
+    module = _build(text_encoders.build(metadata["encoder"]), metadata["config"], metadata["classes"])
     checkpoints.load_model(folder, module)
     module.to(device()).eval()
-    return Sentences(module, text_encoders.load_tokenizer(str(folder / checkpoints.ASSETS)), card)
+    return Sentences(module, text_encoders.load_tokenizer(str(folder / checkpoints.ASSETS)), metadata)
 
 
 @torch.inference_mode()
@@ -227,7 +227,7 @@ def test(model: Sentences, data: Path) -> Evaluation:
     """
     from platform.evaluation import classification_metrics
 
-    folder = _tokens_folder(data, model.card["config"]["backbone"], model.card["config"]["max_tokens"])
+    folder = _tokens_folder(data, model.metadata["config"]["backbone"], model.metadata["config"]["max_tokens"])
     examples = Texts(open_arrays(folder), folder, device_of(model.module))
     arrays = examples.data
     logits = _logits(model.module, functools.partial(whole, examples), arrays, "test")
@@ -252,8 +252,8 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     every = arrays.texts
     for column, head in enumerate(arrays.classes):
         rows = {split: arrays.split[split] for split in ("train", "test")}
-        rows = {split: numbers[arrays.labels[numbers, column] != MISSING] for split, numbers in rows.items()}
-        texts = {split: [every[number] for number in numbers] for split, numbers in rows.items()}
+        rows = {split: indices[arrays.labels[indices, column] != MISSING] for split, indices in rows.items()}
+        texts = {split: [every[number] for number in indices] for split, indices in rows.items()}
         predicted = tfidf_baseline.classify(texts["train"], arrays.labels[rows["train"], column], texts["test"])
         targets = arrays.labels[rows["test"], column]
         metrics |= classification_metrics.classification(targets, predicted, arrays.classes[head], f"test/{head}")
@@ -269,7 +269,7 @@ def export(model: Sentences, data: Path, folder: Path) -> None:
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
     """For each sentence by head {"class", "probability", "probabilities": of each class}, and "note" if it was cut."""
-    most = model.card["config"]["max_tokens"]
+    most = model.metadata["config"]["max_tokens"]
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
         cut = text_encoders.is_cut(model.tokenizer, some, most)
@@ -279,25 +279,25 @@ def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]
         for row in range(len(some)):
             answers: dict[str, Any] = {}
             for head, share in shares.items():
-                names = model.card["classes"][head]
+                names = model.metadata["classes"][head]
                 named = dict(zip(names, [round(float(value), 4) for value in share[row]], strict=True))
                 best = names[int(share[row].argmax())]
                 answers[head] = {"class": best, "probability": named[best], "probabilities": named}
             yield answers | {"note": f"cut at {most} tokens, the most that the model reads" if cut[row] else ""}
 
 
-def answer(card: Mapping[str, Any]) -> dict[str, Any]:
+def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """An example of a prediction."""
     heads = {
         head: {"class": names[0], "probability": 0.5, "probabilities": dict.fromkeys(names, 0.5)}
-        for head, names in card["classes"].items()
+        for head, names in metadata["classes"].items()
     }
     return {**heads, "note": ""}
 
 
 def onnx(model: Sentences) -> Graph:
     """All of it but the tokenizer, which is written beside it: tokens → each head's probabilities."""
-    varying, most = {0: "batch", 1: "length"}, model.card["config"]["max_tokens"]
+    varying, most = {0: "batch", 1: "length"}, model.metadata["config"]["max_tokens"]
 
     def forward(tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         logits = model.module({"tokens": tokens, "mask": mask})
@@ -310,7 +310,7 @@ def onnx(model: Sentences) -> Graph:
         outputs={head: {0: "batch"} for head in model.module.classes},
         tensors=lambda texts: dict(zip(("tokens", "mask"), _tokenize(model, list(texts)), strict=True)),
         about={
-            "classes": model.card["classes"],
+            "classes": model.metadata["classes"],
             "tokens": f"(batch, length) int64, the tokenizer's, special ones included, cut at {most}",
             "mask": "(batch, length) int64, 1 for a token, 0 for padding at the end",
             "padding": {"token": model.tokenizer.pad_token, "id": model.tokenizer.pad_token_id},
@@ -384,16 +384,16 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def _tokenize(model: Sentences, texts: list[str]) -> tuple[Tensor, Tensor]:
-    tokens, mask = text_encoders.tokenize(model.tokenizer, texts, model.card["config"]["max_tokens"])
+    tokens, mask = text_encoders.tokenize(model.tokenizer, texts, model.metadata["config"]["max_tokens"])
     return tuple(torch.from_numpy(array).long().to(device_of(model.module)) for array in (tokens, mask))  # type: ignore[return-value]
 
 
 def _logits(model: nn.Module, look: Look, data: TextArrays, split: str) -> dict[str, np.ndarray]:
     """(N, classes) of a split's texts by head."""
-    numbers = data.split[split]
+    indices = data.split[split]
     # Sorted by length, so that a batch holds little padding.
-    order = np.argsort(data.lengths[numbers], kind="stable")
-    batches = (look(part) for part in np.array_split(numbers[order], steps(len(numbers), EVAL_BATCH)))
+    order = np.argsort(data.lengths[indices], kind="stable")
+    batches = (look(part) for part in np.array_split(indices[order], steps(len(indices), EVAL_BATCH)))
     outputs = [model(batch.state, batch.cut) for batch in batches]
     back = np.argsort(order)
     return {head: np.concatenate([output[head].cpu().numpy() for output in outputs])[back] for head in data.classes}
@@ -414,13 +414,13 @@ def _answers(
 
 def _told(data: TextArrays, head: str, logits: np.ndarray) -> str:
     """Test texts with what was answered: the surest mistakes first, then the surest right answers."""
-    numbers = data.split["test"]
-    targets = data.labels[numbers, list(data.classes).index(head)]
+    indices = data.split["test"]
+    targets = data.labels[indices, list(data.classes).index(head)]
     known = targets != MISSING
     shares = torch.from_numpy(logits[known]).softmax(1).numpy()
     shown = error_examples.surest(shares, targets[known], data.classes[head])
     every = data.texts
-    return error_examples.in_words([every[numbers[known][row]] for row, _ in shown], [caption for _, caption in shown])
+    return error_examples.in_words([every[indices[known][row]] for row, _ in shown], [caption for _, caption in shown])
 
 
 def _score(logits: Mapping[str, np.ndarray], data: TextArrays, split: str) -> dict[str, float]:

@@ -68,7 +68,7 @@ class Meter:
         return self.most is not None and self.total >= self.most
 
     def as_event(self) -> dict[str, Any]:
-        """For the journal."""
+        """For the event log."""
         hours = {kind: round(hours, 4) for kind, hours in self.hours.items()}
         return {"hours": hours, "dollars": round(self.dollars, 4), "total": round(self.total, 4)}
 

@@ -29,12 +29,12 @@ def share(peak_gib: float, total_gib: float, cpus_a_gpu: int) -> float:
 
 
 def hungriest(space: Space) -> dict[str, Any]:
-    """The start with nothing frozen, and each choice among numbers (batch size, image size, width) at its largest."""
+    """The start with nothing frozen, and each choice among indices (batch size, image size, width) at its largest."""
     point = {**space.fixed, **space.start}
     for key, domain in space.searched.items():
-        numbers = [value for value in getattr(domain, "categories", ()) if type(value) in (int, float)]
-        if numbers:
-            point[key] = max(numbers)
+        indices = [value for value in getattr(domain, "categories", ()) if type(value) in (int, float)]
+        if indices:
+            point[key] = max(indices)
     return point | ({DEPTH: 0} if DEPTH in point else {})
 
 

@@ -220,7 +220,7 @@ def quiet() -> None:
     for key, value in {
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # what Ray keeps of a study is not gone back to: its journal is
+        "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # what Ray keeps of a study is not gone back to: its event log is
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of no GPU sees none

@@ -55,8 +55,8 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
         return list(pool.map(function, items))
 
 
-def numbers_by_split(splits: Sequence[str]) -> dict[str, np.ndarray]:
-    """The numbers of the items in each split, ascending."""
+def indices_by_split(splits: Sequence[str]) -> dict[str, np.ndarray]:
+    """The indices of the items in each split, ascending."""
     return {name: np.flatnonzero(np.array(splits, dtype=str) == name) for name in SPLITS}
 
 

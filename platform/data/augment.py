@@ -17,15 +17,15 @@ TURN, SCALE, SHIFT, LIGHT = math.radians(20), 0.2, 0.1, 0.4  # the most at stren
 
 
 class Draws:
-    """Random numbers for the views of examples: a function of seed, example and view."""
+    """Random indices for the views of examples: a function of seed, example and view."""
 
     def __init__(self, examples: int, numbers_each: int, seed: int) -> None:
         self.shape, self.seed = (examples, numbers_each), seed
         self._of_view = functools.lru_cache(maxsize=1)(self._draw)
 
-    def __call__(self, numbers: np.ndarray, view: int) -> Tensor:
-        """(n, numbers_each) float32, uniform in [-1, 1), for the examples of these numbers."""
-        return torch.from_numpy(self._of_view(view)[numbers])
+    def __call__(self, indices: np.ndarray, view: int) -> Tensor:
+        """(n, numbers_each) float32, uniform in [-1, 1), for the examples of these indices."""
+        return torch.from_numpy(self._of_view(view)[indices])
 
     def _draw(self, view: int) -> np.ndarray:
         return np.random.default_rng((self.seed, view)).random(self.shape, np.float32) * 2 - 1

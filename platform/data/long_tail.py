@@ -59,19 +59,19 @@ def repeat_factors(labels: Sequence[Collection[int]], oversample: float) -> np.n
     return np.array([max((factors[label] for label in each), default=1.0) for each in labels])
 
 
-def draw(numbers: np.ndarray, factors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """As many numbers as there are, in random order, each as often as its factor asks for.
+def draw(indices: np.ndarray, factors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As many indices as there are, in random order, each as often as its factor asks for.
 
     That is n × factor / sum of factors times on average, and never off by one or more: systematic resampling
-    (Carpenter et al. 1999) goes through the numbers in random order with equal steps and one random start.
+    (Carpenter et al. 1999) goes through the indices in random order with equal steps and one random start.
 
     Args:
-        numbers: (n,) of the examples.
+        indices: (n,) of the examples.
         factors: (n,) positive.
         generator: Decides what is drawn.
     """
-    order = generator.permutation(len(numbers))
+    order = generator.permutation(len(indices))
     ends = np.cumsum(factors[order])
-    steps = (generator.random() + np.arange(len(numbers))) * (ends[-1] / len(numbers))
-    places = np.minimum(np.searchsorted(ends, steps, side="right"), len(numbers) - 1)  # rounding may lead beyond
-    return generator.permutation(numbers[order[places]])
+    steps = (generator.random() + np.arange(len(indices))) * (ends[-1] / len(indices))
+    places = np.minimum(np.searchsorted(ends, steps, side="right"), len(indices) - 1)  # rounding may lead beyond
+    return generator.permutation(indices[order[places]])

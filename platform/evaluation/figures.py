@@ -18,7 +18,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> "Figure":
-    """The losses with their parts, and the scores, epoch by epoch; thaws are marked.
+    """The losses with their parts, and the scores, epoch by epoch; unfreezings are marked.
 
     Args:
         history: The reported metrics of each epoch.

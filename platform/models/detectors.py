@@ -1,6 +1,6 @@
 """torchvision's detectors on a staged backbone: FCOS, RetinaNet, Faster R-CNN and SSDlite.
 
-All take a batch of images of one fixed size (the canvas), so that what a frozen stage computes for an image never
+All take a batch of images of one fixed size (the input size), so that what a frozen stage computes for an image never
 depends on its neighbours in the batch. Labels run from 1; 0 is the background, as in torchvision.
 
 The first stages can be run apart from the rest: the backbone's, then the neck. What is kept of them is all that the
@@ -120,14 +120,14 @@ class Detector(nn.Module):
 
     Attributes:
         net: torchvision's.
-        canvas: Height and width of every image.
+        input size: Height and width of every image.
     """
 
     cuts = len(STAGES) + 1
 
-    def __init__(self, net: nn.Module, canvas: tuple[int, int]) -> None:
+    def __init__(self, net: nn.Module, input_size: tuple[int, int]) -> None:
         super().__init__()
-        self.net, self.canvas = net, canvas
+        self.net, self.input_size = net, input_size
         net.transform = _AsTheyAre()
 
     @property
@@ -140,10 +140,10 @@ class Detector(nn.Module):
     def cut_facts(self, cut: int) -> dict[str, Any]:
         neck = type(self.trunk).__name__ if cut > len(STAGES) else ""
         kept = [name for name in STAGES[:cut] if name in (*self.trunk.levels, STAGES[min(cut, len(STAGES)) - 1])]
-        return {"kept": kept, "neck": neck, "canvas": self.canvas, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        return {"kept": kept, "neck": neck, "input_size": self.input_size, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
     def forward(self, state: State, targets: list[dict[str, Tensor]] | None = None, cut: int = 0) -> Any:
-        return self.net(_Images(self._normalised(state) if cut == 0 else state, cut, self.canvas), targets)
+        return self.net(_Images(self._normalised(state) if cut == 0 else state, cut, self.input_size), targets)
 
     @staticmethod
     def _normalised(state: State) -> State:
@@ -153,16 +153,16 @@ class Detector(nn.Module):
 class _Images:
     """A batch of images where torchvision's code asks for their shapes; hands the trunk what there is of them."""
 
-    def __init__(self, state: State, cut: int, canvas: tuple[int, int]) -> None:
+    def __init__(self, state: State, cut: int, input_size: tuple[int, int]) -> None:
         self.state, self.cut = state, cut
-        self.shape = torch.Size((len(next(iter(state.values()))), 3, *canvas))
+        self.shape = torch.Size((len(next(iter(state.values()))), 3, *input_size))
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(torch.empty(self.shape, device="meta"))
 
 
 class _AsTheyAre(GeneralizedRCNNTransform):
-    """In place of torchvision's resizing: images have the canvas's size, boxes are in its pixels."""
+    """In place of torchvision's resizing: images have the input size's size, boxes are in its pixels."""
 
     def __init__(self) -> None:
         super().__init__(1, 1, list(IMAGENET_MEAN), list(IMAGENET_STD))
@@ -178,7 +178,12 @@ def _halving(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def build(
-    architecture: str, body: Backbone, classes: int, canvas: tuple[int, int], channels: int = 128, convolutions: int = 2
+    architecture: str,
+    body: Backbone,
+    classes: int,
+    input_size: tuple[int, int],
+    channels: int = 128,
+    convolutions: int = 2,
 ) -> Detector:
     """A torchvision detector on a given backbone.
 
@@ -186,13 +191,13 @@ def build(
         architecture: One of ARCHITECTURES.
         body: The staged backbone.
         classes: Number of classes, the background not counted.
-        canvas: Height and width of every image, in pixels.
+        input size: Height and width of every image, in pixels.
         channels: Width of the pyramid and the heads.
         convolutions: Depth of FCOS's heads.
     """
     if architecture == "ssdlite":
-        return Detector(_ssdlite(Cascade(body, channels), classes, canvas), canvas)
-    return Detector(_on_pyramid(architecture, body, classes, channels, convolutions), canvas)
+        return Detector(_ssdlite(Cascade(body, channels), classes, input_size), input_size)
+    return Detector(_on_pyramid(architecture, body, classes, channels, convolutions), input_size)
 
 
 def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, convolutions: int) -> nn.Module:
@@ -225,8 +230,8 @@ def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, 
     )
 
 
-def _ssdlite(cascade: Cascade, classes: int, canvas: tuple[int, int]) -> nn.Module:
-    height, width = canvas
+def _ssdlite(cascade: Cascade, classes: int, input_size: tuple[int, int]) -> nn.Module:
+    height, width = input_size
     anchors = DefaultBoxGenerator([[2, 3] for _ in cascade.out_channels], min_ratio=0.15, max_ratio=0.95)
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
     head = SSDLiteHead(cascade.out_channels, anchors.num_anchors_per_location(), classes + 1, norm)

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from ray.tune.search.sample import Integer
 
 from platform.reporting.charts import counted, number
-from platform.reporting.parameter_effects import LEAST_SIDE, LEAST_TRIALS, NEVER, THAW_AT, UNFREEZE, Split
+from platform.reporting.parameter_effects import LEAST_SIDE, LEAST_TRIALS, NEVER, UNFREEZE, UNFREEZE_AT, Split
 from platform.reporting.parameter_importance import Importance
-from platform.reporting.study_data import FROZEN_STAGES, StudyData, thaws
+from platform.reporting.study_data import FROZEN_STAGES, StudyData, unfreezings
 from platform.space import DEPTH
 from platform.study.trials import Trial
 
 TOLD, OPEN, CAUTION = "told", "open", "caution"  # kinds of sentences
 MOST = 3  # parameters besides freezing that are spoken of
-QUESTIONS = {DEPTH: "How many stages to freeze", UNFREEZE: "How to thaw", THAW_AT: "When to thaw"}
-SCHEDULES = {"never": "Thaw nothing", "at_once": "Thaw all at once", "gradual": "Thaw gradually"}
-SCHEDULES |= {"on_plateau": "Thaw a stage whenever the score stands still"}
+QUESTIONS = {DEPTH: "How many stages to freeze", UNFREEZE: "How to unfreeze", UNFREEZE_AT: "When to unfreeze"}
+SCHEDULES = {"never": "Unfreeze nothing", "at_once": "Unfreeze all at once", "gradual": "Unfreeze gradually"}
+SCHEDULES |= {"on_plateau": "Unfreeze a stage whenever the score stands still"}
 
-ENDED = {"never": "thawed nothing", "at_once": "thawed all at once", "gradual": "thawed one after the other"}
-ENDED |= {"on_plateau": "thawed one whenever the score stood still"}
+ENDED = {"never": "unfrozen nothing", "at_once": "unfrozen all at once", "gradual": "unfrozen one after the other"}
+ENDED |= {"on_plateau": "unfrozen one whenever the score stood still"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sentence:
 
 
 def advice(data: StudyData, splits: Mapping[str, Split | None], importances: Sequence[Importance]) -> list[Sentence]:
-    """What the trials of a study tell: of freezing and thawing always, of other parameters what is clear."""
+    """What the trials of a study tell: of freezing and unfreezing always, of other parameters what is clear."""
     if not data.scored:
         return [Sentence(OPEN, "Nothing can be said yet", "No trial of what was searched has a score.")]
     asked = [key for key in QUESTIONS if key in data.space.searched]
@@ -71,15 +71,15 @@ def _what_it_froze(data: StudyData, trial: Trial) -> str:
     if not depth:
         return "It froze nothing."
     frozen = f"It froze {_stages(data, depth)} at first"
-    if how != NEVER and trial.metrics and FROZEN_STAGES in trial.metrics[-1] and not thaws(trial):
-        return f"{frozen}, and ended before it thawed any."
-    thawed = f" and {ENDED[how]}" if how in ENDED else ""
+    if how != NEVER and trial.metrics and FROZEN_STAGES in trial.metrics[-1] and not unfreezings(trial):
+        return f"{frozen}, and ended before it unfrozen any."
+    unfrozen = f" and {ENDED[how]}" if how in ENDED else ""
     at = (
-        f", from {trial.config[THAW_AT]:.0%} of the budget on"
-        if trial.thaw is not None and THAW_AT in trial.config
+        f", from {trial.config[UNFREEZE_AT]:.0%} of the budget on"
+        if trial.first_unfreeze is not None and UNFREEZE_AT in trial.config
         else ""
     )
-    return f"{frozen}{thawed}{at}."
+    return f"{frozen}{unfrozen}{at}."
 
 
 def _on_freezing(data: StudyData, split: Split) -> Sentence:
@@ -119,10 +119,10 @@ def _do(data: StudyData, split: Split) -> str:
         ways = {"=": "the first ", "≠": "more or fewer than ", "≥": "at least ", "<": "fewer than "}
         return f"Freeze {ways[relation]}{_stages(data, value)}"
     if key == UNFREEZE:
-        known = SCHEDULES.get(str(value), f"Thaw as {value}")
+        known = SCHEDULES.get(str(value), f"Unfreeze as {value}")
         return known if relation == "=" else f"Use another unfreezing schedule than {value}"
-    if key == THAW_AT and isinstance(value, float):
-        return f"Thaw {'after' if relation == '≥' else 'before'} {value:.0%} of the budget"
+    if key == UNFREEZE_AT and isinstance(value, float):
+        return f"Unfreeze {'after' if relation == '≥' else 'before'} {value:.0%} of the budget"
     words = {"=": "", "≠": "other than ", "≥": "of at least ", "<": "below "}
     return f"Choose {key} {words[relation]}{_value(value)}"
 

@@ -44,7 +44,7 @@ def write(studies: Sequence[StudyData], out: Path) -> None:
             ("parameters", "Parameters"),
             ("cost", "Cost"),
         ],
-        made=f"Made on {time.strftime(TIME)} from the studies' journals.",
+        made=f"Made on {time.strftime(TIME)} from the studies' event logs.",
         scores=_scores(titles, studies),
         confirmed=_confirmed(titles, studies),
         configurations=_configurations(titles, studies),

@@ -1,4 +1,4 @@
-"""The charts of a study's parameters: what the score has to do with freezing, thawing and all others."""
+"""The charts of a study's parameters: what the score has to do with freezing, unfreezing and all others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from ray.tune.search.sample import Categorical
 
 from platform.reporting import charts, parameter_effects, trial_marks
 from platform.reporting.charts import Chart, said, values
-from platform.reporting.parameter_effects import THAW_AT, UNFREEZE
+from platform.reporting.parameter_effects import UNFREEZE, UNFREEZE_AT
 from platform.reporting.parameter_importance import Importance
 from platform.reporting.study_data import StudyData
 from platform.space import DEPTH
@@ -31,7 +31,7 @@ def by_depth(data: StudyData) -> Chart | None:
 
 
 def by_schedule(data: StudyData) -> Chart | None:
-    """The score of each trial against how it thaws."""
+    """The score of each trial against how it unfreezes."""
     frozen = [trial for trial in data.scored if UNFREEZE in trial.config and trial.config.get(DEPTH, 1)]
     rows = [row | {"schedule": str(row["config"][UNFREEZE])} for row in trial_marks.rows_of(data, frozen)]
     if not rows:
@@ -43,16 +43,16 @@ def by_schedule(data: StudyData) -> Chart | None:
     return charts.chart("by_schedule", "Score against unfreezing schedule", note, drawn)
 
 
-def by_thaw(data: StudyData) -> Chart | None:
-    """The score of each thawing trial against when its first stage thaws."""
-    thawing = [trial for trial in data.scored if trial.thaw is not None and THAW_AT in trial.config]
-    rows = [row | {"thaw": row["config"][THAW_AT]} for row in trial_marks.rows_of(data, thawing)]
+def by_unfreeze_at(data: StudyData) -> Chart | None:
+    """The score of each unfreezing trial against when its first stage unfreezes."""
+    unfreezing = [trial for trial in data.scored if trial.first_unfreeze is not None and UNFREEZE_AT in trial.config]
+    rows = [row | {"unfreeze": row["config"][UNFREEZE_AT]} for row in trial_marks.rows_of(data, unfreezing)]
     if not rows:
         return None
     scale = alt.Scale(zero=False, padding=8)
-    x = alt.X("thaw:Q", title="thaw point, as a share of the budget", axis=alt.Axis(format="%"), scale=scale)
-    note = "Only trials that thaw. A trial that was cut before its thaw was never seen thawed."
-    return charts.chart("by_thaw", "Score against thaw point", note, trial_marks.points(rows, data, x))
+    x = alt.X("unfreeze:Q", title="unfreeze point, as a share of the budget", axis=alt.Axis(format="%"), scale=scale)
+    note = "Only trials that unfreeze. A trial that was cut before its unfreeze was never seen unfrozen."
+    return charts.chart("by_unfreeze_at", "Score against unfreeze point", note, trial_marks.points(rows, data, x))
 
 
 def importance(found: Sequence[Importance]) -> Chart | None:

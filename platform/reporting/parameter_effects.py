@@ -8,9 +8,9 @@ A search leaves no fair sample: trials are cut at different epochs, and the samp
   Wilcoxon test for comparing arbitrarily singly-censored samples", 1965) for each way to split the trials by the
   parameter in two, the largest of them taken. Its p-value is from permutations of the trials, in each of which the
   largest is taken as well: looking at many splits makes nothing significant. P-values are corrected by Holm's method,
-  those of freezing and thawing, which were asked for before, among themselves, and those of all other parameters.
-- a trial that was cut early meets a late-thawing one that was still frozen then. What that tells nobody knows. So of
-  freezing and thawing only that is told which holds three times: with such wins and losses as they are, with the frozen
+  those of freezing and unfreezing, which were asked for before, among themselves, and those of all other parameters.
+- a trial that was cut early meets a late-unfreezing one that was still frozen then. What that tells nobody knows. So of
+  freezing and unfreezing only that is told which holds three times: with such wins and losses as they are, with the frozen
   one's losses as draws, and with its wins as draws. The largest p-value counts.
 - by how much is the median difference over the pairs (Hodges and Lehmann, 1963), with a 95 % percentile interval from
   scipy's bootstrap of the trials. The split was chosen by the same trials, so it is rather too large than too small.
@@ -31,8 +31,8 @@ from platform.reporting.study_data import StudyData
 from platform.space import DEPTH
 from platform.study.trials import Trial
 
-UNFREEZE, THAW_AT, NEVER = "unfreeze", "thaw_at", "never"  # as spaces call what platform.training.freezing does
-FREEZING = (DEPTH, UNFREEZE, THAW_AT)
+UNFREEZE, UNFREEZE_AT, NEVER = "unfreeze", "unfreeze_at", "never"  # as spaces call what platform.training.freezing does
+FREEZING = (DEPTH, UNFREEZE, UNFREEZE_AT)
 LEAST_TRIALS, LEAST_SIDE = 8, 3  # in all, and on each side of a split
 LEAST_FOR_INTERVAL = 5  # trials on each side: of fewer, a bootstrap interval is too narrow
 PERMUTATIONS, RESAMPLES = 1999, 500
@@ -83,7 +83,7 @@ def compared(data: StudyData, trials: Sequence[Trial]) -> tuple[np.ndarray, np.n
         trials: N of them, each with at least one epoch.
 
     Returns:
-        (N, N) leads, greater is better, antisymmetric; (N, N) whether the trial of the row was yet to thaw then.
+        (N, N) leads, greater is better, antisymmetric; (N, N) whether the trial of the row was yet to unfreeze then.
     """
     most = max((trial.epochs for trial in trials), default=0)
     best = np.full((len(trials), most), np.nan)  # up to each epoch
@@ -94,7 +94,7 @@ def compared(data: StudyData, trials: Sequence[Trial]) -> tuple[np.ndarray, np.n
     common = np.minimum(epochs[:, None], epochs[None, :])
     mine = best[np.arange(len(trials))[:, None], common - 1]
     lead = np.nan_to_num(mine - mine.T)
-    return lead, common <= np.array([trial.thaw or 0 for trial in trials])[:, None]
+    return lead, common <= np.array([trial.first_unfreeze or 0 for trial in trials])[:, None]
 
 
 def standing(data: StudyData, trials: Sequence[Trial]) -> np.ndarray:
@@ -173,11 +173,11 @@ def _chance(won: np.ndarray, sides: np.ndarray, shuffled: Sequence[np.ndarray], 
 
 
 def _concerns(key: str, data: StudyData, trial: Trial) -> bool:
-    """Whether a parameter makes a difference in a trial: when to thaw does only where something thaws."""
+    """Whether a parameter makes a difference in a trial: when to unfreeze does only where something unfreezes."""
     frozen = trial.config.get(DEPTH, 1)
     if key == UNFREEZE:
         return bool(frozen)
-    return key != THAW_AT or bool(frozen and trial.config.get(UNFREEZE) != NEVER)
+    return key != UNFREEZE_AT or bool(frozen and trial.config.get(UNFREEZE) != NEVER)
 
 
 def _masks(key: str, data: StudyData, trials: Sequence[Trial]) -> list[tuple[str, object, np.ndarray]]:

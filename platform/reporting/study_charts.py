@@ -8,9 +8,9 @@ import altair as alt
 
 from platform.reporting import charts, trial_marks
 from platform.reporting.charts import Chart, values
-from platform.reporting.parameter_charts import by_depth, by_schedule, by_thaw, importance, parallel
+from platform.reporting.parameter_charts import by_depth, by_schedule, by_unfreeze_at, importance, parallel
 from platform.reporting.parameter_importance import Importance
-from platform.reporting.study_data import StudyData, thaws
+from platform.reporting.study_data import StudyData, unfreezings
 from platform.study.trials import Trial
 
 CURVES, BEST_CURVES = 150, 40  # that are drawn of a large study, and how many of them are its best
@@ -27,7 +27,7 @@ def all_charts(data: StudyData, importances: Sequence[Importance]) -> list[Chart
         by_cost(data),
         by_depth(data),
         by_schedule(data),
-        by_thaw(data),
+        by_unfreeze_at(data),
         importance(importances),
         parallel(data, importances),
         curves(data),
@@ -128,14 +128,14 @@ def by_cost(data: StudyData) -> Chart | None:
 
 
 def curves(data: StudyData) -> Chart | None:
-    """The score of each epoch of the trials, with their thaws."""
+    """The score of each epoch of the trials, with their unfreezings."""
     order = sorted(data.scored, key=lambda trial: -data.space.goodness(data.score(trial) or 0.0))
     rest = order[BEST_CURVES:]
     shown = [*order[:BEST_CURVES], *rest[:: max(1, math.ceil(len(rest) / (CURVES - BEST_CURVES)))], *data.baselines]
-    rows, thawed = list[dict[str, Any]](), list[dict[str, Any]]()
+    rows, unfrozen = list[dict[str, Any]](), list[dict[str, Any]]()
     for trial in shown:
-        points, thaw = _curve(data, trial)
-        rows, thawed = rows + points, thawed + thaw
+        points, first_unfreeze = _curve(data, trial)
+        rows, unfrozen = rows + points, unfrozen + first_unfreeze
     if not rows:
         return None
     hover = alt.selection_point(fields=["trial"], on="pointerover", empty=False)
@@ -152,22 +152,22 @@ def curves(data: StudyData) -> Chart | None:
         strokeOpacity=alt.when(hover).then(alt.value(1)).when(kept).then(alt.value(1)).otherwise(alt.value(faint)),
     ).add_params(hover)
     winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
-    marks = alt.Chart(values(thawed)).mark_point(shape="triangle-up", size=90).encode(**axes, tooltip=tips)
-    drawn = alt.layer(every, winner.encode(**axes, tooltip=tips), *[marks] * bool(thawed))
-    note = "A triangle is an epoch in which stages thawed." if thawed else "Each line is a trial."
+    marks = alt.Chart(values(unfrozen)).mark_point(shape="triangle-up", size=90).encode(**axes, tooltip=tips)
+    drawn = alt.layer(every, winner.encode(**axes, tooltip=tips), *[marks] * bool(unfrozen))
+    note = "A triangle is an epoch in which stages unfrozen." if unfrozen else "Each line is a trial."
     if left_out := len(order) + len(data.baselines) - len(shown):
         note += f" The best {BEST_CURVES} and an even choice of the others: {left_out} are not drawn."
     return charts.chart("curves", "Score of each epoch", note, drawn, charts.HEIGHT + 80)
 
 
 def _curve(data: StudyData, trial: Trial) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A trial's curve, thinned if it is long, and the points of it at which it thawed."""
+    """A trial's curve, thinned if it is long, and the points of it at which it unfrozen."""
     name, kind = trial_marks.name_of(trial), trial_marks.kind_of(data, trial)
-    scores, thaw = trial.scores(data.metric), thaws(trial)
+    scores, first_unfreeze = trial.scores(data.metric), unfreezings(trial)
     every = max(1, math.ceil(len(scores) / CURVE_POINTS))
-    epochs = [e for e in range(1, len(scores) + 1) if (e - 1) % every == 0 or e in (len(scores), *thaw)]
+    epochs = [e for e in range(1, len(scores) + 1) if (e - 1) % every == 0 or e in (len(scores), *first_unfreeze)]
     rows = [{"trial": name, "epoch": e, "score": scores[e - 1], "kind": kind} for e in epochs]
-    return rows, [row for row in rows if row["epoch"] in thaw]
+    return rows, [row for row in rows if row["epoch"] in first_unfreeze]
 
 
 def losses(data: StudyData) -> Chart | None:
@@ -190,11 +190,11 @@ def losses(data: StudyData) -> Chart | None:
         color=alt.Color("loss:N", sort=keys, legend=alt.Legend(columns=2)),
         tooltip=[charts.tip("loss"), charts.tip("epoch"), charts.tip("value")],
     )
-    thaw = thaws(best)
-    note = "Dotted lines are thaws." if thaw else "Its training, epoch by epoch."
+    first_unfreeze = unfreezings(best)
+    note = "Dotted lines are unfreezings." if first_unfreeze else "Its training, epoch by epoch."
     if left_out := len(every) - len(keys):
         note += f" {left_out} more parts are not drawn."
-    return charts.chart("losses", f"Losses of {best.name}", note, alt.layer(drawn, *map(charts.rule, thaw)))
+    return charts.chart("losses", f"Losses of {best.name}", note, alt.layer(drawn, *map(charts.rule, first_unfreeze)))
 
 
 def statuses(data: StudyData) -> Chart | None:

@@ -1,4 +1,4 @@
-"""What a report knows of a study: its journal, its result, its pictures, put together for people to look at.
+"""What a report knows of a study: its event log, its result, its pictures, put together for people to look at.
 
 Everything follows from the study's folder. It may be finished, interrupted, or still at work.
 """
@@ -17,10 +17,10 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer
 from platform.errors import Fault, InputError
 from platform.space import Space
 from platform.study import metadata
-from platform.study.event_log import Event, Reading
+from platform.study.event_log import Event, ReadOnlyEventLog
 from platform.study.metadata import StudyFacts
-from platform.study.request import JOURNAL, RESULT
-from platform.study.trials import Ledger, Trial
+from platform.study.request import EVENT_LOG, RESULT
+from platform.study.trials import Trial, TrialTable
 
 FIGURES, FINDINGS = "figures", "data_findings.txt"  # of a study's folder
 FROZEN_STAGES = "train/frozen_stages"
@@ -44,7 +44,7 @@ class StudyData:
         result: Of result.json; {} where the study has not come to one, or goes on since.
         findings: What was noticed in the data.
         began_ms: When its first process began, ms since 1970.
-        told_ms: When its journal was last written.
+        told_ms: When its event log was last written.
         closed: How its last process ended its work: FINISHED, FAILED or KILLED; "" where none has said so.
         device_seconds: What each trial took, by id: GPU-seconds by its share of a GPU, core-seconds without a GPU.
         on_gpus: Whether those are GPU-seconds.
@@ -135,7 +135,7 @@ class StudyData:
         return {key: sum(metrics.get(f"reuse/{key}", 0.0) for metrics in told) for key in REUSE} if told else {}
 
 
-def thaws(trial: Trial) -> list[int]:
+def unfreezings(trial: Trial) -> list[int]:
     """The epochs, from 1, in which stages were trained that were frozen in the epoch before."""
     frozen = [metrics.get(FROZEN_STAGES, math.nan) for metrics in trial.metrics]
     return [epoch for epoch in range(2, len(frozen) + 1) if frozen[epoch - 1] < frozen[epoch - 2]]
@@ -145,13 +145,13 @@ def read(folder: Path) -> StudyData:
     """What a study's folder tells.
 
     Raises:
-        InputError: There is no study, or its journal or its result is not as it was written.
+        InputError: There is no study, or its event log or its result is not as it was written.
     """
-    ledger = Ledger(Reading(folder / JOURNAL))
-    events, trials = ledger.events, list(ledger.trials.values())
+    trial_table = TrialTable(ReadOnlyEventLog(folder / EVENT_LOG))
+    events, trials = trial_table.events, list(trial_table.trials.values())
     if not events:
         raise InputError(
-            Fault("a study's journal must say what was asked for", f"{folder / JOURNAL}: nothing", "Wait.")
+            Fault("a study's event log must say what was asked for", f"{folder / EVENT_LOG}: nothing", "Wait.")
         )
     told = events[0].data
     study = metadata.from_json(told["facts"])
@@ -179,7 +179,7 @@ def read(folder: Path) -> StudyData:
 
 
 def space_in_words(words: Mapping[str, str], configs: Sequence[Mapping[str, Any]]) -> Space:
-    """The space that a journal tells in words (`plan.describe`), with values of the kind that the trials have.
+    """The space that an event log tells in words (`plan.describe`), with values of the kind that the trials have.
 
     Args:
         words: Each parameter as `space.show` writes it, and the budget.
@@ -250,7 +250,7 @@ def _result(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text()) if file.exists() else {}
     except ValueError as error:
-        remedy = "Restore it from a copy, or delete it: the page is then made of the journal alone."
+        remedy = "Restore it from a copy, or delete it: the page is then made of the event log alone."
         raise InputError(
             Fault("a study's result.json must be as it was written", f"{file}: {error}", remedy)
         ) from error

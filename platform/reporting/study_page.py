@@ -44,7 +44,7 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
         under=_under(data),
         alarms=_alarms(data),
         sections=_sections(data, bool(pictures or texts)),
-        made=f"Made on {time.strftime(TIME)} from the study's journal.",
+        made=f"Made on {time.strftime(TIME)} from the study's event log.",
         task=facts.task,
         figures=_headline(data),
         nothing=_why_nothing(data),
@@ -90,7 +90,7 @@ def _under(data: StudyData) -> str:
     text = f"{count}{dataset}, begun {when}; {'largest' if data.space.mode == 'max' else 'smallest'} {data.metric} wins"
     if not data.closed:
         last = time.strftime(TIME, time.localtime(data.told_ms / 1000))
-        text += f". It was at work when this page was made, or its process was killed: its journal ends at {last}"
+        text += f". It was at work when this page was made, or its process was killed: its event log ends at {last}"
     return f"{text}."
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from platform.space import Space
 from platform.storage.checkpoints import Checkpoints
 from platform.study.event_log import Event
-from platform.study.trials import Ledger, Trial
+from platform.study.trials import Trial, TrialTable
 
 
 class Janitor:
@@ -15,29 +15,29 @@ class Janitor:
         left: Trials whose checkpoints could not be deleted, and why.
     """
 
-    def __init__(self, space: Space, ledger: Ledger, checkpoints_of: Callable[[str], Checkpoints]) -> None:
+    def __init__(self, space: Space, trial_table: TrialTable, checkpoints_of: Callable[[str], Checkpoints]) -> None:
         """
         Args:
             space: What is searched.
-            ledger: What happened so far.
+            trial_table: What happened so far.
             checkpoints_of: Those of a trial, by its id.
         """
-        self.space, self.ledger, self.checkpoints_of = space, ledger, checkpoints_of
+        self.space, self.trial_table, self.checkpoints_of = space, trial_table, checkpoints_of
         self.left: dict[str, str] = {}
         self.leader: Trial | None = None  # the best of those that are done
-        for trial in list(ledger.trials.values()):
+        for trial in list(trial_table.trials.values()):
             if trial.is_done:
                 self._settle(trial)
 
     def told(self, event: Event) -> None:
         """Something happened."""
-        if event.kind == "trial_end" and (trial := self.ledger.trials[event.data["trial_id"]]).is_done:
+        if event.kind == "trial_end" and (trial := self.trial_table.trials[event.data["trial_id"]]).is_done:
             self._settle(trial)
 
     def forget_all_but(self, best: str) -> None:
         """Deletes what is left once all is scored: checkpoints of baselines and confirmations, and those of trials out
         of time."""
-        for trial_id in self.ledger.trials:
+        for trial_id in self.trial_table.trials:
             if trial_id != best:
                 self._forget(trial_id)
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from platform.search import confirmation
 from platform.space import Space, show
 from platform.study.event_log import Event
-from platform.study.trials import Ledger, Trial
+from platform.study.trials import Trial, TrialTable
 from platform.task import PER_CLASS
 from platform.training.reporters import RESUMED
 
@@ -72,13 +72,13 @@ class LiveView:
     one a minute.
     """
 
-    def __init__(self, space: Space, ledger: Ledger, console: Console, time_budget: float | None) -> None:
-        self.space, self.ledger, self.console, self.time_budget = space, ledger, console, time_budget
+    def __init__(self, space: Space, trial_table: TrialTable, console: Console, time_budget: float | None) -> None:
+        self.space, self.trial_table, self.console, self.time_budget = space, trial_table, console, time_budget
         self.started = self.last_line = time.monotonic()
-        asked = confirmation.parse(ledger.confirm)
+        asked = confirmation.parse(trial_table.confirm)
         self.again = asked.most if asked else 0  # trainings after the search, at the most
-        self.ended = sum(trial.is_done for trial in ledger.trials.values())
-        self.before = sum(trial.epochs for trial in ledger.trials.values())  # of a process before
+        self.ended = sum(trial.is_done for trial in trial_table.trials.values())
+        self.before = sum(trial.epochs for trial in trial_table.trials.values())  # of a process before
         self.best = self._best()
         self.live: Live | None = None
 
@@ -92,7 +92,7 @@ class LiveView:
         """Something happened."""
         if event.kind not in ("epoch", "trial_end", "attempt_failed"):
             return
-        trial = self.ledger.trials[event.data["trial_id"]]
+        trial = self.trial_table.trials[event.data["trial_id"]]
         if event.kind == "attempt_failed":
             reason = (event.data["error"].strip().splitlines() or [""])[-1]
             what = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
@@ -106,7 +106,7 @@ class LiveView:
         """Time has passed."""
         if self.live or time.monotonic() - self.last_line < LINE_EVERY:
             return
-        trials = self.ledger.trials.values()
+        trials = self.trial_table.trials.values()
         running = [f"{trial.name} {self._progress(trial)}" for trial in trials if trial.status == "running"]
         elapsed = time.monotonic() - self.started
         self._line(f"running: {', '.join(running) or 'none'}  {_clock(elapsed)} so far, {self._left(elapsed)}")
@@ -143,7 +143,7 @@ class LiveView:
 
     def _counted(self) -> str:
         """How many trials are over, and how many trainings after them."""
-        again = sum(trial.is_done for trial in self.ledger.trials.values() if trial.confirms)
+        again = sum(trial.is_done for trial in self.trial_table.trials.values() if trial.confirms)
         confirmed = f", {again}/{self.again} confirmations" if self.again else ""
         return f"{self.ended - again}/{self.space.trials} trials{confirmed}"
 
@@ -151,12 +151,12 @@ class LiveView:
         return not trial.confirms and trial.status != "failed" and self.space.may_win(trial.config, trial.baseline)
 
     def _best(self) -> float | None:
-        scores = [trial.best_score(self.space) for trial in self.ledger.trials.values() if self._may_win(trial)]
+        scores = [trial.best_score(self.space) for trial in self.trial_table.trials.values() if self._may_win(trial)]
         known = [score for score in scores if score is not None]
         return max(known, key=self.space.goodness, default=None)
 
     def _render(self) -> Group:
-        trials, best = list(self.ledger.trials.values()), self.best
+        trials, best = list(self.trial_table.trials.values()), self.best
         elapsed = time.monotonic() - self.started
         counts = ", ".join(
             f"{sum(trial.status == status for trial in trials)} {status}"
@@ -185,7 +185,7 @@ class LiveView:
         return Group(head, table)
 
     def _left(self, elapsed: float) -> str:
-        trials = list(self.ledger.trials.values())
+        trials = list(self.trial_table.trials.values())
         epochs = sum(trial.epochs for trial in trials)
         if (now := epochs - self.before) <= 0:
             return "time left: after the first epoch"

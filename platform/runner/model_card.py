@@ -228,17 +228,17 @@ def _freezing(folder: Path, plan: Plan, best: Mapping[str, Any]) -> Iterator[str
     if not depth:
         yield "Freezing: no stage of the backbone was frozen."
         return
-    freezing = Freezing(depth, config.get("unfreeze", "never"), config.get("thaw_at", 0.5))
-    first = freezing.first_thaw(epochs)
+    freezing = Freezing(depth, config.get("unfreeze", "never"), config.get("unfreeze_at", 0.5))
+    first = freezing.first_unfreeze(epochs)
     how = {"at_once": "all at once", "gradual": "one an epoch from the top down",
            "on_plateau": "one each time the score stood still"}.get(freezing.unfreeze, "")  # fmt: skip
-    until = "to the end" if first is None else f"for at least {first} of {epochs} epochs, then thawed {how}"
+    until = "to the end" if first is None else f"for at least {first} of {epochs} epochs, then unfrozen {how}"
     count = min(depth, len(names) or depth)
     yield f"Freezing: the first {count}{of} stages of the backbone{named} were frozen, {until}."
     frozen = best["metrics"].get("train/frozen_stages")
     kept = f"In the epoch that was kept, {frozen:.0f} were. " if frozen is not None else ""
     yield (
-        f"{kept}Frozen tensors were hashed at the start, and compared after each epoch that ran them, at each thaw and "
+        f"{kept}Frozen tensors were hashed at the start, and compared after each epoch that ran them, at each unfreeze and "
         "in the end; a change would have failed the trial."
     )
 

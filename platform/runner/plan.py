@@ -19,7 +19,7 @@ from platform.search import confirmation, warm_start
 from platform.search.warm_start import WarmStart
 from platform.space import Space, show
 from platform.storage import filesystem
-from platform.study.request import JOURNAL, RESULT, Request, _events, busy, lock
+from platform.study.request import EVENT_LOG, RESULT, Request, _events, busy, lock
 from platform.task import Dataset, Task, space_of
 from platform.tracking.mlflow_store import address_faults
 
@@ -62,7 +62,7 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
         faults += _done_faults(request, space)
     if resume and not space_faults:
         faults += _other_space(space, _events(request.folder)[0].data["space"])
-    if (request.folder / JOURNAL).exists() and not resume:
+    if (request.folder / EVENT_LOG).exists() and not resume:
         go_on = "" if _is_done(request.folder) else f" Or go on with it: {resume_command(request)}"
         remedy = f"Choose another --name.{go_on}"
         faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
@@ -89,7 +89,7 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
         except InputError as error:
             faults += error.faults
     warm = WarmStart()
-    if request.warm_start and not resume and dataset is not None and not space_faults:  # else the journal has it
+    if request.warm_start and not resume and dataset is not None and not space_faults:  # else the event log has it
         try:
             warm = warm_start.gather(request, space, dataset.fingerprint)
         except InputError as error:
@@ -152,7 +152,7 @@ def _taken_faults(request: Request) -> list[Fault]:
     """A study of that name in the bucket, begun on another machine."""
     try:
         with filesystem.told("--storage must be reached and written", "Check the address, and the credentials for it."):
-            if filesystem.read(f"{request.remote}/{JOURNAL}") is None:
+            if filesystem.read(f"{request.remote}/{EVENT_LOG}") is None:
                 return []
     except InputError as error:
         return list(error.faults)

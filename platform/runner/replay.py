@@ -126,7 +126,7 @@ def verdict(recorded: Recorded, events: Sequence[Event], tolerance: float) -> tu
 
     Args:
         recorded: The run.
-        events: Of the replay's journal.
+        events: Of the replay's event log.
         tolerance: How far the score after the last recorded epoch may be off.
     """
     scores = {e.data["step"]: e.data["metrics"].get(recorded.metric, math.nan) for e in events if e.kind == "epoch"}

@@ -17,7 +17,7 @@ from platform.storage import checkpoints
 from platform.storage.checkpoints import Checkpoints
 from platform.storage.manifest import DamagedError
 from platform.study.request import Request
-from platform.study.trials import Ledger, Trial
+from platform.study.trials import Trial, TrialTable
 from platform.task import PER_CLASS, Evaluation
 from platform.training.example_feed import WITHOUT
 
@@ -126,7 +126,7 @@ def judge(
     plan: Plan,
     trials: list[dict[str, Any]],
     best: dict[str, Any],
-    ledger: Ledger,
+    trial_table: TrialTable,
     data: Path,
     before: Mapping[str, Any],
 ) -> Judgement:
@@ -137,22 +137,22 @@ def judge(
         plan: The study's.
         trials: Their records.
         best: The best one's.
-        ledger: What is known of them.
+        trial_table: What is known of them.
         data: The prepared data.
         before: The study's result, if it had come to one before; its checkpoints are gone.
     """
     folder, metric = plan.request.folder / BEST, plan.space.metric
     tested = _tested(before)
-    again = [trial for trial in ledger.trials.values() if trial.confirms]
-    compared_with = [ledger.trials[trial["trial_id"]] for trial in trials if trial["baseline"]]
+    again = [trial for trial in trial_table.trials.values() if trial.confirms]
+    compared_with = [trial_table.trials[trial["trial_id"]] for trial in trials if trial["baseline"]]
     for trial in [*compared_with, *again]:
         if trial.status == "finished" and trial.id not in tested:
             with tempfile.TemporaryDirectory() as scratch:
                 tested[trial.id] = dict(_score(plan, trial, Path(scratch), data)[1].metrics)
-    table = _confirmed(plan, ledger, tested)
-    winner = ledger.trials[best["trial_id"]]
+    table = _confirmed(plan, trial_table, tested)
+    winner = trial_table.trials[best["trial_id"]]
     if table and table["winner"]:
-        best, winner = _confirmed_best(plan, trials, ledger, table)
+        best, winner = _confirmed_best(plan, trials, trial_table, table)
     model, evaluation = _score(plan, winner, folder, data)
     crowned: dict[str, Any] = {
         **{key: best[key] for key in ("trial_id", "name", "config")},
@@ -226,25 +226,25 @@ def _tested(before: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {each["trial_id"]: each["test_metrics"] for each in known if each["test_metrics"]}
 
 
-def _confirmed(plan: Plan, ledger: Ledger, tested: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+def _confirmed(plan: Plan, trial_table: TrialTable, tested: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
     """What came of training the best again; None where that was not asked for."""
-    asked = confirmation.parse(ledger.confirm)
+    asked = confirmation.parse(trial_table.confirm)
     if asked is None:
         return None
-    rows = confirmation.rows_of(ledger.trials, asked, plan.space, is_searched=True)
-    runs = confirmation.runs_of(rows, ledger.trials.values())
+    rows = confirmation.rows_of(trial_table.trials, asked, plan.space, is_searched=True)
+    runs = confirmation.runs_of(rows, trial_table.trials.values())
     seeds = confirmation.seeds_of(asked, plan.request.seed)
-    return confirmation.table(rows, ledger.confirm, seeds, runs, tested, plan.space)
+    return confirmation.table(rows, trial_table.confirm, seeds, runs, tested, plan.space)
 
 
 def _confirmed_best(
-    plan: Plan, trials: Sequence[dict[str, Any]], ledger: Ledger, table: Mapping[str, Any]
+    plan: Plan, trials: Sequence[dict[str, Any]], trial_table: TrialTable, table: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Trial]:
     """The record of the configuration that won, and of its trainings the one that validates best and is still there."""
     row = next(row for row in table["rows"] if row["name"] == table["winner"])
     best = next(trial for trial in trials if trial["trial_id"] == row["trial_id"])
-    runs = [ledger.trials[run["trial_id"]] for run in row["runs"] if run["test_metrics"]]
-    there = [run for run in runs if _has_checkpoint(plan, run)] or [ledger.trials[best["trial_id"]]]
+    runs = [trial_table.trials[run["trial_id"]] for run in row["runs"] if run["test_metrics"]]
+    there = [run for run in runs if _has_checkpoint(plan, run)] or [trial_table.trials[best["trial_id"]]]
     return best, max(there, key=lambda run: plan.space.goodness(run.best_score(plan.space) or 0.0))
 
 

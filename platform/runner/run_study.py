@@ -1,4 +1,4 @@
-"""One study: space + trainable → journal, Ray Tune, MLflow → result."""
+"""One study: space + trainable → event log, Ray Tune, MLflow → result."""
 
 import contextlib
 import gc
@@ -38,17 +38,17 @@ from platform.storage import filesystem
 from platform.storage.checkpoints import Checkpoints
 from platform.storage.study_mirror import BucketCopy
 from platform.study import metadata
-from platform.study.event_log import Event, Journal
+from platform.study.event_log import Event, EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts
-from platform.study.request import DELIVERED, FINDINGS, FROZEN, JOURNAL, LOCK, RESULT, TRIALS, Request, busy, lock
-from platform.study.trials import Ledger, Trial
+from platform.study.request import DELIVERED, EVENT_LOG, FINDINGS, FROZEN, LOCK, RESULT, TRIALS, Request, busy, lock
+from platform.study.trials import Trial, TrialTable
 from platform.tracking.delivery import Delivery
 from platform.tracking.tensorboard import TensorBoardLog
 from platform.training.context import Context
 from platform.training.feature_store import capacity
 
-# Files of a study that a bucket is sent all the time; the journal last: it knows all that MLflow has been told.
-GROWING = (DELIVERED, JOURNAL)
+# Files of a study that a bucket is sent all the time; the event log last: it knows all that MLflow has been told.
+GROWING = (DELIVERED, EVENT_LOG)
 NOT_COPIED = (
     TRIALS,
     FROZEN,
@@ -99,8 +99,8 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
 
 def _is_there(request: Request) -> bool:
     """Whether a study of that name was begun."""
-    in_bucket = bool(request.remote) and filesystem.read(f"{request.remote}/{JOURNAL}") is not None
-    return in_bucket or (request.folder / JOURNAL).exists()
+    in_bucket = bool(request.remote) and filesystem.read(f"{request.remote}/{EVENT_LOG}") is not None
+    return in_bucket or (request.folder / EVENT_LOG).exists()
 
 
 @contextlib.contextmanager
@@ -127,7 +127,7 @@ class Found:
     """What a search has come to.
 
     Attributes:
-        ledger: Its trials.
+        trial_table: Its trials.
         records: Each trial's, as in result.json.
         delivery: Its records are still being delivered.
         janitor: What it left to delete.
@@ -137,7 +137,7 @@ class Found:
         is_over: Whether nothing is left to train.
     """
 
-    ledger: Ledger
+    trial_table: TrialTable
     records: list[dict[str, Any]]
     delivery: Delivery
     janitor: Janitor
@@ -155,22 +155,22 @@ class Found:
         """
         if self.meter and self.meter.look(kinds, now):
             with contextlib.suppress(OSError):
-                self.ledger.tell("spent", **self.meter.as_event())
+                self.trial_table.tell("spent", **self.meter.as_event())
 
     def close(self, status: str) -> int:
         """Ends the work on the study; returns how many events did not reach MLflow."""
         with contextlib.suppress(OSError):  # where it cannot be written, there is something left to do
-            self.ledger.tell("close", status=status)
+            self.trial_table.tell("close", status=status)
         undelivered = self.delivery.close()
         with contextlib.suppress(OSError):
-            self.ledger.journal.close()
+            self.trial_table.event_log.close()
         return undelivered
 
 
 def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: float) -> dict[str, Any]:
     """Scores the best trial on the test split, and writes down what came of the study."""
     request, space = plan.request, plan.space
-    trials, ledger = found.records, found.ledger
+    trials, trial_table = found.records, found.trial_table
     best = results.best_of(trials, space)
     spent = found.seconds + time.monotonic() - started
     out_of_time = request.time_budget is not None and spent >= request.time_budget and not found.stopped
@@ -183,10 +183,10 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
         ended = {"trials": trials, "out_of_time": left and out_of_time, "out_of_money": left and out_of_money}
         try:
             console.print("Scoring on the test split …")
-            judgement = results.judge(plan, trials, best, ledger, data, _result_before(request.folder))
+            judgement = results.judge(plan, trials, best, trial_table, data, _result_before(request.folder))
             judged = {key: getattr(judgement, key) for key in judged}
             model_card.write(request.folder / BEST, plan, judged | ended)
-            _tell_best(ledger, judgement, request.folder / BEST)
+            _tell_best(trial_table, judgement, request.folder / BEST)
         except BaseException:  # Ctrl-C, or a checkpoint that is damaged: there is something left to do
             found.close("KILLED")
             raise
@@ -200,7 +200,7 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
         **judged,
         "pareto": results.pareto_front(trials, space) if space.objectives else [],
         "trials": trials,
-        "alarms": alarms.raised(list(ledger.trials.values())),
+        "alarms": alarms.raised(list(trial_table.trials.values())),
         "reuse": results.reuse_of(trials),
         "interrupted": interrupted,
         "stopped": found.stopped,
@@ -220,8 +220,8 @@ def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: f
     return result
 
 
-def _tell_best(ledger: Ledger, judgement: Judgement, model: Path) -> None:
-    ledger.tell(
+def _tell_best(trial_table: TrialTable, judgement: Judgement, model: Path) -> None:
+    trial_table.tell(
         "best",
         trial_id=judgement.best["weights_of"],
         metrics=our_metrics(judgement.best["test_metrics"]),
@@ -251,34 +251,34 @@ def search(
         copy: Of the study in its bucket; None where it is kept in a folder.
 
     Raises:
-        InputError: Its journal is damaged.
+        InputError: Its event log is damaged.
     """
     request, space = plan.request, plan.space
-    ledger = Ledger(Journal(request.folder / JOURNAL))
-    before = _seconds(ledger.events)
-    if not ledger.events:
+    trial_table = TrialTable(EventLog(request.folder / EVENT_LOG))
+    before = _seconds(trial_table.events)
+    if not trial_table.events:
         told = metadata.as_json(_facts(plan))
         warm = plan.warm_start.as_json()
-        ledger.tell("study", request=asdict(request), space=describe(space), facts=told, warm_start=warm)
-    for line in _lost(ledger, request):
+        trial_table.tell("study", request=asdict(request), space=describe(space), facts=told, warm_start=warm)
+    for line in _lost(trial_table, request):
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
-    if (asked := plan.confirm or confirmation.NONE) != (ledger.confirm or confirmation.NONE):
-        ledger.tell("confirm", asked=asked)
-    ledger.tell("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
-    known = metadata.from_json(ledger.events[0].data["facts"])
-    delivery = Delivery(known, ledger.events, request.folder, ledger.journal.sync)
-    view = LiveView(space, ledger, console, request.time_budget)
-    janitor = Janitor(space, ledger, partial(results.checkpoints_of, request))
-    tensorboard = TensorBoardLog(request.folder, ledger, console.print)
-    ledger.listeners += [delivery.told, view.told, janitor.told, tensorboard.told]
-    decides = Search(space, request.seed, ledger, plan.resources.gpus_per_trial)
+    if (asked := plan.confirm or confirmation.NONE) != (trial_table.confirm or confirmation.NONE):
+        trial_table.tell("confirm", asked=asked)
+    trial_table.tell("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
+    known = metadata.from_json(trial_table.events[0].data["facts"])
+    delivery = Delivery(known, trial_table.events, request.folder, trial_table.event_log.sync)
+    view = LiveView(space, trial_table, console, request.time_budget)
+    janitor = Janitor(space, trial_table, partial(results.checkpoints_of, request))
+    tensorboard = TensorBoardLog(request.folder, trial_table, console.print)
+    trial_table.listeners += [delivery.told, view.told, janitor.told, tensorboard.told]
+    decides = Search(space, request.seed, trial_table, plan.resources.gpus_per_trial)
     delivery.start()
     meter = rolled.meter if rolled else None
     if meter:
-        meter.before = costs.before(ledger.events)
+        meter.before = costs.before(trial_table.events)
         meter.look(nodes.kinds, now=True)
         decides.enough = meter.is_over
-    found = Found(ledger, [], delivery, janitor, "", meter, before)
+    found = Found(trial_table, [], delivery, janitor, "", meter, before)
 
     def tick() -> None:
         view.tick()
@@ -304,7 +304,7 @@ def search(
         signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
     decides.interrupted()
     found.spent(now=True)
-    records = [results.trial_record(trial, space) for trial in ledger.trials.values() if not trial.confirms]
+    records = [results.trial_record(trial, space) for trial in trial_table.trials.values() if not trial.confirms]
     return replace(found, records=records, stopped=decides.stopped, is_over=decides.is_over)
 
 
@@ -332,15 +332,17 @@ def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> di
     return asdict(context) | ({"site": asdict(rolled.site)} if rolled else {"remote": request.remote_of(trial.id)})
 
 
-def _lost(ledger: Ledger, request: Request) -> list[str]:
-    """What was done that the journal does not know of, after a power failure, say; it will be done again."""
-    lost = ["The last line of the journal was torn; what it told is done again."] if ledger.journal.torn else []
+def _lost(trial_table: TrialTable, request: Request) -> list[str]:
+    """What was done that the event log does not know of, after a power failure, say; it will be done again."""
+    lost = (
+        ["The last line of the event log was torn; what it told is done again."] if trial_table.event_log.torn else []
+    )
     for folder in sorted((request.folder / TRIALS).glob("*")):
-        known = ledger.trials[folder.name].epochs if folder.name in ledger.trials else -1
+        known = trial_table.trials[folder.name].epochs if folder.name in trial_table.trials else -1
         newest = max(Checkpoints(folder).epochs(), default=0)
         if newest > known + 1:  # one more: the process was killed before it heard of it
             what = f"trial {folder.name} has a checkpoint of epoch {newest}, of which it knows {max(0, known)}"
-            lost.append(f"The journal has lost its end: {what}. What it does not know is done again.")
+            lost.append(f"The event log has lost its end: {what}. What it does not know is done again.")
     return lost
 
 

@@ -3,7 +3,7 @@
 The first point comes first, then the baselines: they are trained to their full budget and kept from the sampler, since
 few are points of the space. Where it was asked for, the best are trained again over seeds once all trials are done, and
 beside them the plain baselines, as soon as there is room (`platform.search.confirmation`). Everything is decided from
-the ledger, so that a study which was killed goes on as if it had not been.
+the trial_table, so that a study which was killed goes on as if it had not been.
 """
 
 import re
@@ -16,7 +16,7 @@ from platform.search.sampler import Sampler
 from platform.search.scheduler import Asha
 from platform.search.warm_start import first_points
 from platform.space import Space
-from platform.study.trials import Ledger, Trial
+from platform.study.trials import Trial, TrialTable
 
 ATTEMPTS = 3  # in a row without a finished epoch, then a trial has failed
 MOVES = 20  # likewise of nodes that went away: it may be the trial that takes them down
@@ -33,29 +33,29 @@ class Search:
         enough: Whether what the study may cost is spent: what runs is ended, and no more is begun.
     """
 
-    def __init__(self, space: Space, seed: int, ledger: Ledger, gpus: float = 0.0) -> None:
+    def __init__(self, space: Space, seed: int, trial_table: TrialTable, gpus: float = 0.0) -> None:
         """
         Args:
             space: What is searched.
             seed: Of what is proposed.
-            ledger: What happened so far.
+            trial_table: What happened so far.
             gpus: The share of a GPU that a trial gets.
         """
-        self.space, self.ledger, self.gpus = space, ledger, gpus
+        self.space, self.trial_table, self.gpus = space, trial_table, gpus
         self.stopped, self.enough = "", False
         self.baselines = dict(space.baseline_configs())
         self.asha, self._cut = Asha(space), set[str]()
         epochs: dict[str, int] = {}
-        for event in ledger.events:
+        for event in trial_table.events:
             if event.kind == "epoch":
                 trial_id = event.data["trial_id"]
                 epochs[trial_id] = epochs.get(trial_id, 0) + 1
-                self._judge(ledger.trials[trial_id], epochs[trial_id])
-        self.confirms = confirmation.parse(ledger.confirm)
-        known = list(ledger.trials.values())
+                self._judge(trial_table.trials[trial_id], epochs[trial_id])
+        self.confirms = confirmation.parse(trial_table.confirm)
+        known = list(trial_table.trials.values())
         for trial in known:
             self.baselines.pop(trial.baseline, None)
-        first, proposed = first_points(ledger.events, space), [trial for trial in known if trial.is_searched]
+        first, proposed = first_points(trial_table.events, space), [trial for trial in known if trial.is_searched]
         self.seed, self.sampler = seed, Sampler(space, seed, proposed, first)
         self._queue = deque(trial for trial in known if not trial.is_done)
         for trial in list(self._queue):  # killed between its last epoch and the word of it
@@ -66,7 +66,9 @@ class Search:
     @property
     def is_over(self) -> bool:
         """Whether all trials are done, and trained again what was asked for."""
-        return self._is_searched() and self._again() is None and all(t.is_done for t in self.ledger.trials.values())
+        return (
+            self._is_searched() and self._again() is None and all(t.is_done for t in self.trial_table.trials.values())
+        )
 
     def next(self) -> Trial | None:
         """The trial to begin or to go on with; None where there is none now."""
@@ -74,7 +76,7 @@ class Search:
             return self._queue.popleft()
         if self.stopped or self.enough:
             return None
-        number = 1 + sum(not trial.confirms for trial in self.ledger.trials.values())
+        number = 1 + sum(not trial.confirms for trial in self.trial_table.trials.values())
         if number > self.space.trials:
             return self._train_again()
         trial_id, baseline = f"{number:03d}", ""
@@ -84,7 +86,7 @@ class Search:
         else:
             config = {**self.space.fixed, **self.sampler.ask(trial_id)}
         told = self._tell("trial", trial_id=trial_id, config=config, baseline=baseline)
-        return self.ledger.trials[trial_id] if told else None
+        return self.trial_table.trials[trial_id] if told else None
 
     def _train_again(self) -> Trial | None:
         if (left := self._again()) is None:
@@ -93,20 +95,20 @@ class Search:
         trial_id = f"{row.slug}-seed-{seed}"
         again = {"confirms": row.name, "seed": seed}
         told = self._tell("trial", trial_id=trial_id, config=dict(row.config), baseline="", **again)
-        return self.ledger.trials[trial_id] if told else None
+        return self.trial_table.trials[trial_id] if told else None
 
     def _again(self) -> tuple[confirmation.Row, int] | None:
         """What is to be trained again next, as far as it is known; None for nothing."""
         if self.confirms is None:
             return None
-        trials = self.ledger.trials
+        trials = self.trial_table.trials
         rows = confirmation.rows_of(trials, self.confirms, self.space, self._is_searched())
         seeds = confirmation.seeds_of(self.confirms, self.seed)
         return next(iter(confirmation.missing(rows, seeds, trials.values())), None)
 
     def _is_searched(self) -> bool:
         """Whether all that is not trained again is done."""
-        first = [trial for trial in self.ledger.trials.values() if not trial.confirms]
+        first = [trial for trial in self.trial_table.trials.values() if not trial.confirms]
         return len(first) >= self.space.trials and all(trial.is_done for trial in first)
 
     def started(self, trial: Trial) -> None:
@@ -120,7 +122,7 @@ class Search:
         metrics: Mapping[str, float],
         notes: Mapping[str, str],
         last: bool = False,
-        thaw: int | None = None,
+        first_unfreeze: int | None = None,
     ) -> bool:
         """A trial finished an epoch.
 
@@ -130,13 +132,13 @@ class Search:
             metrics: Its metrics.
             notes: What is to be said of the trial.
             last: Whether nothing is left to do.
-            thaw: How many epochs it trains before its first thaw, None if it has none.
+            unfreeze: How many epochs it trains before its first unfreeze, None if it has none.
 
         Returns:
             Whether the trial goes on.
         """
         if step > trial.epochs:
-            told = {"metrics": dict(metrics), "notes": dict(notes), "last": last, "thaw": thaw}
+            told = {"metrics": dict(metrics), "notes": dict(notes), "last": last, "unfreeze": first_unfreeze}
             if not self._tell("epoch", trial_id=trial.id, step=step, **told):
                 return False
             if trial.is_searched:
@@ -180,7 +182,7 @@ class Search:
 
     def interrupted(self) -> None:
         """The process ends: what was running will be gone on with."""
-        for trial in list(self.ledger.trials.values()):
+        for trial in list(self.trial_table.trials.values()):
             if trial.attempts and not trial.is_done:
                 self._tell("trial_end", trial_id=trial.id, status="interrupted", error="")
 
@@ -191,15 +193,15 @@ class Search:
     def _tell(self, kind: str, **data: Any) -> bool:
         """Writes down what happened; where that fails it has not, and the study stops."""
         try:
-            self.ledger.tell(kind, **data)
+            self.trial_table.tell(kind, **data)
             return True
         except OSError as error:
-            self.stopped = self.stopped or f"the journal cannot be written: {error.strerror}"
+            self.stopped = self.stopped or f"the event log cannot be written: {error.strerror}"
             return False
 
     def _judge(self, trial: Trial, epoch: int) -> None:
         score = trial.metrics[epoch - 1][self.space.metric]
-        if trial.is_searched and self.asha.cuts(trial.id, epoch, score, trial.thaw):
+        if trial.is_searched and self.asha.cuts(trial.id, epoch, score, trial.first_unfreeze):
             self._cut.add(trial.id)
 
     def _is_over(self, trial: Trial) -> bool:

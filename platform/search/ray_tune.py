@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from platform.cluster.ray_runtime import elsewhere
 from platform.search.controller import Search
 from platform.study.trials import Trial
-from platform.training.reporters import EPOCH, LAST, NOTES, THAW
+from platform.training.reporters import EPOCH, FIRST_UNFREEZE, LAST, NOTES
 
 ERROR_LINES = 20
 # What Ray tells of in many words.
@@ -69,7 +69,7 @@ class Proposer(_NotKept, Searcher):
         Path(checkpoint_path).touch()  # Ray wants a file
 
     def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a study goes on from its journal")
+        raise NotImplementedError("a study goes on from its event log")
 
 
 class Judge(_NotKept, FIFOScheduler):
@@ -82,8 +82,8 @@ class Judge(_NotKept, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         step = int(result.get(EPOCH, result["training_iteration"]))
         notes = {key.removeprefix(f"{NOTES}/"): text for key, text in result.items() if key.startswith(f"{NOTES}/")}
-        last, thaw = bool(result.get(LAST)), result.get(THAW)
-        goes_on = self.search.epoch(_ours(self.search, trial), step, our_metrics(result), notes, last, thaw)
+        last, first_unfreeze = bool(result.get(LAST)), result.get(FIRST_UNFREEZE)
+        goes_on = self.search.epoch(_ours(self.search, trial), step, our_metrics(result), notes, last, first_unfreeze)
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
@@ -201,7 +201,7 @@ def our_metrics(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _ours(search: Search, trial: Any) -> Trial:
-    return search.ledger.trials[trial.config["context"]["trial"]]
+    return search.trial_table.trials[trial.config["context"]["trial"]]
 
 
 def _error_of(trial: Any) -> str:

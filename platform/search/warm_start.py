@@ -32,7 +32,7 @@ JUDGED = ("finished", "pruned")  # trials whose scores say something
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a study takes over. Plain values only: its journal begins with them.
+    """What a study takes over. Plain values only: its event log begins with them.
 
     Attributes:
         points: {"values": of the searched parameters, "study", "trial": whose they are}, in the order of trying.
@@ -53,12 +53,12 @@ class WarmStart:
         return told | ({"left out": _counted(self.left_out)} if self.left_out else {})
 
     def as_json(self) -> dict[str, Any]:
-        """For the journal."""
+        """For the event log."""
         return asdict(self)
 
 
 def first_points(events: Sequence[Event], space: Space) -> list[dict[str, Any]]:
-    """What a study tries first, by its journal: what it took over, then where its space starts."""
+    """What a study tries first, by its event log: what it took over, then where its space starts."""
     told = events[0].data.get("warm_start") if events else None
     points = [point["values"] for point in told["points"]] if told else []
     return points if space.start in points else [*points, dict(space.start)]
@@ -124,14 +124,14 @@ def choose(studies: Sequence[PastStudy], task: str, space: Space, fingerprint: s
 
 def _named(request: "Request", name: str, space: Space) -> list[PastStudy]:
     """A study of that name, else those of an experiment of that name."""
-    from platform.study.request import JOURNAL, studies_in
+    from platform.study.request import EVENT_LOG, studies_in
 
     storage = studies_in(request.storage, name)
-    if re.fullmatch(r"\w[\w.-]*", name) and (storage / name / JOURNAL).is_file():
-        return [past_studies.of_journal(storage / name)]
+    if re.fullmatch(r"\w[\w.-]*", name) and (storage / name / EVENT_LOG).is_file():
+        return [past_studies.of_event_log(storage / name)]
     studies = past_runs.of_experiment(request.tracking_uri, name, request.task, space)
     if studies is None:
-        known = ", ".join(sorted(file.parent.name for file in storage.glob(f"*/{JOURNAL}"))) or "none"
+        known = ", ".join(sorted(file.parent.name for file in storage.glob(f"*/{EVENT_LOG}"))) or "none"
         rule = "--warm-start needs a study in --storage, or an MLflow experiment"
         raise InputError(Fault(rule, name, f"Studies there: {known}; check --tracking-uri for an experiment."))
     return studies

@@ -1,4 +1,4 @@
-"""What of a model is exported, as an ONNX file: written with its card, and compared with the model itself."""
+"""What of a model is exported, as an ONNX file: written with its metadata, and compared with the model itself."""
 
 import itertools
 import json
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from platform.task import Graph
 
 BATCHES = (1, 2, 7)  # sizes that are compared; from the last on all are of its size
-CARD, DATA = "card", ".data"  # the metadata's name; the suffix of a file of weights
+METADATA, DATA = "metadata", ".data"  # the metadata's name; the suffix of a file of weights
 TOLERANCE = 1e-4  # of a value, or of 1 where it is smaller
 LEAST_AGREEING = 0.9  # of the examples, where a model chooses
 Differences = dict[str, list[tuple[int, float]]]
 _ONE_FILE = 1_800_000_000  # bytes of weights: more than 2 GiB do not fit into one file of that format
 
 
-def write(graph: Graph, card: Mapping[str, Any], examples: Sequence[Any], file: Path) -> None:
-    """Writes the file with its card, and beside it what belongs to it, named after it."""
+def write(graph: Graph, metadata: Mapping[str, Any], examples: Sequence[Any], file: Path) -> None:
+    """Writes the file with its metadata, and beside it what belongs to it, named after it."""
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     whole = _whole(graph)
@@ -44,7 +44,7 @@ def write(graph: Graph, card: Mapping[str, Any], examples: Sequence[Any], file: 
             bytes_of_weights = sum(value.nbytes for value in whole.state_dict().values())
             program.save(str(file), external_data=bytes_of_weights > _ONE_FILE)
     told = onnx.load(str(file), load_external_data=False)
-    onnx.helper.set_model_props(told, {CARD: json.dumps(card, ensure_ascii=False)})
+    onnx.helper.set_model_props(told, {METADATA: json.dumps(metadata, ensure_ascii=False)})
     onnx.save(told, str(file))
     onnx.checker.check_model(str(file))
     for name, write_folder in graph.beside.items():

@@ -6,7 +6,7 @@
     RUN_ID                what was logged with this run of MLflow; of a study's own run, with its best trial's
     champion              the task's registered model with this alias; champion:DATASET where there are several
 
-A model of MLflow is the same folder, packed in what MLflow serves. Only its weights and its card are read: none of the
+A model of MLflow is the same folder, packed in what MLflow serves. Only its weights and its metadata are read: none of the
 code that lies beside them is run here.
 """
 
@@ -84,15 +84,15 @@ def of_study(task: str, model: str, storage: Path) -> Path:
         InputError: There is none, or one that had to be looked at is damaged.
     """
     from platform.errors import Fault, InputError
-    from platform.storage.checkpoints import CARD
+    from platform.storage.checkpoints import METADATA
 
     places = () if model == BEST else (Path(model), storage / model / "best", Path(model) / "best")
     for folder in places:
-        if os.path.isfile(folder / CARD):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
+        if os.path.isfile(folder / METADATA):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
             return folder
-    known = [card.parent for card in storage.glob(f"*/best/{CARD}") if _task_of(card.parent) == task]
+    known = [metadata.parent for metadata in storage.glob(f"*/best/{METADATA}") if _task_of(metadata.parent) == task]
     if model == BEST and known:
-        return max(known, key=lambda folder: (folder / CARD).stat().st_mtime)
+        return max(known, key=lambda folder: (folder / METADATA).stat().st_mtime)
     if model == BEST:
         rule, remedy = "--model best needs a finished study", f"Run python -m platform.tune {task} first."
         raise InputError(Fault(rule, f"none of {task} in {storage.resolve()}", remedy))
@@ -102,16 +102,16 @@ def of_study(task: str, model: str, storage: Path) -> Path:
 
 
 def _task_of(folder: Path) -> str:
-    """The task that a model's card names.
+    """The task that a model's metadata names.
 
     Raises:
-        InputError: The card is damaged.
+        InputError: The metadata is damaged.
     """
     from platform.errors import InputError
-    from platform.storage.checkpoints import read_card
+    from platform.storage.checkpoints import read_metadata
 
     try:
-        return str(read_card(folder)["task"])
+        return str(read_metadata(folder)["task"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(_not_whole(folder, error)) from error
 
@@ -171,7 +171,7 @@ def _packed(model: Any, uri: str, temporary: Path) -> Path:
 
     from platform.data.files import inside
     from platform.errors import Fault, InputError
-    from platform.storage.checkpoints import CARD
+    from platform.storage.checkpoints import METADATA
 
     place = urlparse(model.artifact_location)
     root = Path(unquote(place.path))
@@ -191,6 +191,6 @@ def _packed(model: Any, uri: str, temporary: Path) -> Path:
         raise InputError(
             Fault("a model of MLflow must have been logged by a study", f"{root}: {error!r}", "Name another.")
         ) from error
-    if folder is None or not (folder / CARD).is_file():
+    if folder is None or not (folder / METADATA).is_file():
         raise InputError(Fault("a model of MLflow must hold model.json", f"none in {root}", "Name another."))
     return folder

@@ -8,7 +8,7 @@
     assets/                  files that belong to the model, a tokenizer say; not every task has them
     manifest.json            a hash of each of these files, written last
 
-The model, its card and its assets serve by themselves; the rest is only for going on. A checkpoint is written whole or
+The model, its metadata and its assets serve by themselves; the rest is only for going on. A checkpoint is written whole or
 not at all, and read only as it was written.
 """
 
@@ -37,7 +37,7 @@ from platform.storage.manifest import MANIFEST, DamagedError, file_mark, seal
 if TYPE_CHECKING:
     pass
 
-MODEL, CARD, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.safetensors", "resume.json"
+MODEL, METADATA, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.safetensors", "resume.json"
 ASSETS, FROZEN = "assets", "frozen.json"
 PARTIAL = ".partial-"  # beginning of the name of what is being written
 NEWEST = 2  # checkpoints of a trial that are kept besides the best: should one be damaged, there is one before
@@ -63,7 +63,7 @@ class Shelf:
 def save(
     folder: Path,
     model: nn.Module,
-    card: dict,
+    metadata: dict,
     optimizer: torch.optim.Optimizer,
     resume: dict[str, Any],
     assets: Path | None = None,
@@ -74,7 +74,7 @@ def save(
     Args:
         folder: Where to.
         model: Its parameters and buffers are saved.
-        card: What the model is.
+        metadata: What the model is.
         optimizer: Its state is saved.
         resume: Where training stands.
         assets: Files that belong to the model.
@@ -92,7 +92,7 @@ def save(
     slots = optimizer.state_dict()["state"].items()
     moments = {f"{names[index]}/{key}": value.contiguous() for index, own in slots for key, value in own.items()}
     save_file(moments, folder / OPTIMIZER)
-    (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False))
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False))
     (folder / RESUME).write_text(json.dumps(resume, indent=2))
     if assets is not None:
         shutil.copytree(assets, folder / ASSETS, dirs_exist_ok=True)
@@ -141,9 +141,9 @@ def read_told(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         return opened.metadata() or {}, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
 
 
-def read_card(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """What a saved model says of itself."""
-    return json.loads((folder / CARD).read_text())
+    return json.loads((folder / METADATA).read_text())
 
 
 def export(folder: Path, target: Path) -> None:
@@ -156,8 +156,8 @@ def export(folder: Path, target: Path) -> None:
         verify(folder)
     target.mkdir(parents=True, exist_ok=True)
     save_file(read_state(folder), target / f".{MODEL}.partial")
-    shutil.copyfile(folder / CARD, target / f".{CARD}.partial")
-    for name in (MODEL, CARD):
+    shutil.copyfile(folder / METADATA, target / f".{METADATA}.partial")
+    for name in (MODEL, METADATA):
         (target / f".{name}.partial").replace(target / name)
     if (folder / ASSETS).exists():
         shutil.copytree(folder / ASSETS, target / ASSETS, dirs_exist_ok=True)

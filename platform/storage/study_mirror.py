@@ -1,4 +1,4 @@
-"""The copy of a study's folder in its bucket: journal, result, best model, pictures. A study outlives its machine."""
+"""The copy of a study's folder in its bucket: event log, result, best model, pictures. A study outlives its machine."""
 
 import threading
 import time
@@ -69,7 +69,7 @@ class BucketCopy:
         self.last_error = ""
         files = [path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")) if path.is_file()]
         names = [file.as_posix() for file in files if file.parts[0] not in self.left_out]
-        for name in sorted(names, key=lambda name: name in self.growing):  # the journal's last words come last
+        for name in sorted(names, key=lambda name: name in self.growing):  # the event log's last words come last
             self._send(name)
         return self.last_error
 
@@ -122,42 +122,45 @@ class BucketCopy:
 
 def bring(
     place: str,
-    journal: str,
+    event_log: str,
     result: str,
     left_out: tuple[str, ...],
     only: Callable[[str], bool] = lambda name: True,
 ) -> None:
     """Brings the studies that a bucket holds to this machine, without their checkpoints.
 
-    A journal that has less here than in the bucket is replaced; one that has more stays, and all of its study with it.
+    An event log that has less here than in the bucket is replaced; one that has more stays, and all of its study with it.
 
     Args:
         place: Address of the folder of studies.
-        journal: The name of a study's journal.
+        event log: The name of a study's event log.
         result: The name of the file that is written last of all.
         left_out: Names in a study that are not brought.
         only: Tells by its name whether a study is wanted.
 
     Raises:
-        InputError: The bucket does not answer, or a journal went on here in another way than there.
+        InputError: The bucket does not answer, or an event log went on here in another way than there.
     """
     with filesystem.told("--storage must answer", "Check the address, and the credentials for it."):
         for name in filesystem.names(place):
             if not name.startswith(".") and only(name):
-                _bring(f"{place}/{name}", filesystem.here(place) / name, journal, result, left_out)
+                _bring(f"{place}/{name}", filesystem.here(place) / name, event_log, result, left_out)
 
 
-def _bring(place: str, folder: Path, journal: str, result: str, left_out: tuple[str, ...]) -> None:
-    there = filesystem.read(f"{place}/{journal}")
-    here = (folder / journal).read_bytes() if (folder / journal).exists() else b""
+def _bring(place: str, folder: Path, event_log: str, result: str, left_out: tuple[str, ...]) -> None:
+    there = filesystem.read(f"{place}/{event_log}")
+    here = (folder / event_log).read_bytes() if (folder / event_log).exists() else b""
     if there is None or (here.startswith(there) and len(here) > len(there)):
         return
     if not there.startswith(here):
         remedy = f"Delete the one that is not to be gone on with: {folder}, or the one in the bucket."
         rule = "a study must have gone on in one place"
-        raise InputError(Fault(rule, f"two journals of {place} that differ", remedy))
-    names = [name for name in filesystem.names(place) if name not in (*left_out, MARK, journal)]
+        raise InputError(Fault(rule, f"two event logs of {place} that differ", remedy))
+    names = [name for name in filesystem.names(place) if name not in (*left_out, MARK, event_log)]
     if here == there and (result not in names or (folder / result).exists()):
         return
-    for name in [*sorted(names, key=lambda name: name == result), journal]:  # the one that tells that all is here last
+    for name in [
+        *sorted(names, key=lambda name: name == result),
+        event_log,
+    ]:  # the one that tells that all is here last
         filesystem.bring(f"{place}/{name}", folder / name)

@@ -36,7 +36,7 @@ class Event:
     data: dict[str, Any]
 
 
-class Journal:
+class EventLog:
     """The file, open for writing at its end.
 
     Attributes:
@@ -96,8 +96,8 @@ class Journal:
         os.close(self._file)
 
 
-class Reading(Journal):
-    """A journal as it is now, which another process may be writing: read, never written."""
+class ReadOnlyEventLog(EventLog):
+    """An event log as it is now, which another process may be writing: read, never written."""
 
     def __init__(self, file: Path) -> None:
         """
@@ -111,11 +111,11 @@ class Reading(Journal):
         Raises:
             TypeError: Always.
         """
-        raise TypeError("this journal is only read")
+        raise TypeError("this event log is only read")
 
 
 def first(file: Path) -> Event | None:
-    """The event that a journal begins with, None where that cannot be read."""
+    """The event that an event log begins with, None where that cannot be read."""
     try:
         with file.open("rb") as opened:
             return _read(opened.readline(), file)[0][0]
@@ -124,7 +124,7 @@ def first(file: Path) -> Event | None:
 
 
 def read(file: Path) -> list[Event]:
-    """What a journal holds, without touching it.
+    """What an event log holds, without touching it.
 
     Raises:
         InputError: A line is not what was written, or there is no such file.
@@ -132,7 +132,7 @@ def read(file: Path) -> list[Event]:
     try:
         return _read(file.read_bytes(), file)[0]
     except OSError as error:
-        raise InputError(Fault("a study needs its journal", f"{file}: {error.strerror}", "Start anew.")) from error
+        raise InputError(Fault("a study needs its event log", f"{file}: {error.strerror}", "Start anew.")) from error
 
 
 def _read(text: bytes, file: Path) -> tuple[list[Event], str, int]:
@@ -143,7 +143,7 @@ def _read(text: bytes, file: Path) -> tuple[list[Event], str, int]:
         mark, _, told = line.partition(b" ")
         if mark.decode("ascii", "replace") != (before := _mark(before, told.decode("utf-8", "replace"))):
             remedy = "Restore the file from a copy, or start a new study: going on would falsify what is known."
-            raise InputError(Fault("a study's journal must be as it was written", f"{file}, line {number}", remedy))
+            raise InputError(Fault("a study's event log must be as it was written", f"{file}, line {number}", remedy))
         events.append(Event(*json.loads(told)))
     return events, before, len(text) - len(rest)
 

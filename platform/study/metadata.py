@@ -1,4 +1,4 @@
-"""What is known of a study before its first trial, as its journal begins with it and as MLflow shows it."""
+"""What is known of a study before its first trial, as its event log begins with it and as MLflow shows it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What is known of a study before its first trial. Plain values only: its journal begins with them.
+    """What is known of a study before its first trial. Plain values only: its event log begins with them.
 
     Attributes:
         tracking_uri: MLflow's store, e.g. "sqlite:////abs/mlflow.db" or "http://host:5000".
@@ -68,7 +68,7 @@ class StudyFacts:
 
 
 def as_json(study: StudyFacts) -> dict[str, Any]:
-    """What is known of a study, for its journal."""
+    """What is known of a study, for its event log."""
     return json.loads(json.dumps(asdict(study), default=str))
 
 

@@ -135,7 +135,7 @@ def resumed(options: argparse.Namespace):
     from platform.errors import Fault, InputError
     from platform.storage.filesystem import resolved
     from platform.study.event_log import first
-    from platform.study.request import JOURNAL, read_request, studies_in
+    from platform.study.request import EVENT_LOG, read_request, studies_in
 
     default = vars(parser().parse_args([options.task]))
     again = {"resume", "name", "storage", "json", "dry_run", "confirm"}
@@ -146,7 +146,7 @@ def resumed(options: argparse.Namespace):
         raise InputError(Fault(rule, names, "Leave these out, or start a new study."))
     place = resolved(options.storage or "studies")
     storage = studies_in(place, options.name)
-    begun = {path: first(path) for path in storage.glob(f"*/{JOURNAL}")}
+    begun = {path: first(path) for path in storage.glob(f"*/{EVENT_LOG}")}
     mine = [path for path, study in begun.items() if study and study.data["request"]["task"] == options.task]
     if not options.name and not mine:
         rule = "--resume needs an earlier study of the task"

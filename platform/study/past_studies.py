@@ -1,4 +1,4 @@
-"""Earlier studies, read from their journals or from an MLflow experiment. Nothing of them is changed."""
+"""Earlier studies, read from their event logs or from an MLflow experiment. Nothing of them is changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,16 +33,16 @@ class PastStudy:
     trials: Sequence[Trial]
 
 
-def of_journal(folder: Path) -> PastStudy:
+def of_event_log(folder: Path) -> PastStudy:
     """A study by its folder.
 
     Raises:
-        InputError: It is someone else's, or its journal is damaged.
+        InputError: It is someone else's, or its event log is damaged.
     """
-    from platform.study.request import JOURNAL, read_request
+    from platform.study.request import EVENT_LOG, read_request
 
     request = read_request(folder)
-    events = event_log.read(folder / JOURNAL)
+    events = event_log.read(folder / EVENT_LOG)
     told = events[0].data["facts"]
     facts = {key: told[key] for key in ("task", "metric", "mode")}
     fingerprint = request.fingerprint

@@ -15,12 +15,18 @@ from platform.project import COMMIT
 from platform.storage import filesystem, study_mirror
 from platform.study import event_log
 
-JOURNAL, RESULT, TRIALS, FROZEN, LOCK = "journal.log", "result.json", "trials", "frozen", ".lock"  # in a study's folder
+EVENT_LOG, RESULT, TRIALS, FROZEN, LOCK = (
+    "journal.log",
+    "result.json",
+    "trials",
+    "frozen",
+    ".lock",
+)  # in a study's folder
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; the study's journal begins with it.
+    """What the user asked for; the study's event log begins with it.
 
     Attributes:
         confirm: What of `platform.search.confirmation`, e.g. "3x3" or "none"; "": what the space says.
@@ -92,22 +98,22 @@ def read_request(folder: Path) -> Request:
     """What an earlier study was asked for.
 
     Raises:
-        InputError: There is no such study, or it is someone else's, or its journal is damaged or has lost its end.
+        InputError: There is no such study, or it is someone else's, or its event log is damaged or has lost its end.
     """
-    if not (folder / JOURNAL).is_file():
-        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{JOURNAL}"))
+    if not (folder / EVENT_LOG).is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{EVENT_LOG}"))
         remedy = f"Studies there: {', '.join(known)}." if known else "No study is there: check --storage."
         raise InputError(Fault("a study of that name must be there", str(folder), remedy))
-    for place in (folder, folder / JOURNAL):
+    for place in (folder, folder / EVENT_LOG):
         if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():
             rule, remedy = "a study must be one's own", "Copy the folder, if its owner is to be trusted."
             raise InputError(Fault(rule, f"{place} belongs to user {place.stat().st_uid}", remedy))
     events = _events(folder)
     to, sent = delivered(folder)
     if sent > len(events):
-        found = f"{folder / JOURNAL} holds {len(events)} events, of which {sent} were sent to {to}"
+        found = f"{folder / EVENT_LOG} holds {len(events)} events, of which {sent} were sent to {to}"
         remedy = "Restore the file from a copy, or start a new study: going on would falsify what is known."
-        raise InputError(Fault("a study's journal must have its end", found, remedy))
+        raise InputError(Fault("a study's event log must have its end", found, remedy))
     kept = events[0].data["request"]
     latest = [{"confirm": event.data["asked"]} for event in events if event.kind == "confirm"][-1:]
     lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
@@ -122,7 +128,7 @@ def studies_in(given: str, name: str | None = None) -> Path:
     """
     place = filesystem.resolved(given)
     if filesystem.is_bucket(place):
-        study_mirror.bring(place, JOURNAL, RESULT, (TRIALS, FROZEN), lambda study: name in (None, study))
+        study_mirror.bring(place, EVENT_LOG, RESULT, (TRIALS, FROZEN), lambda study: name in (None, study))
     return filesystem.here(place)
 
 
@@ -138,12 +144,12 @@ def busy(request: Request) -> Fault:
 
 
 def _events(folder: Path) -> list[event_log.Event]:
-    """What a study's journal holds; it is asked for several times, and can be long.
+    """What a study's event log holds; it is asked for several times, and can be long.
 
     Raises:
-        InputError: The journal is damaged, or empty.
+        InputError: The event log is damaged, or empty.
     """
-    return _read(folder / JOURNAL, (folder / JOURNAL).stat().st_mtime_ns)
+    return _read(folder / EVENT_LOG, (folder / EVENT_LOG).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
@@ -151,7 +157,7 @@ def _read(file: Path, changed_ns: int) -> list[event_log.Event]:
     if events := event_log.read(file):
         return events
     remedy = f"It was stopped before anything was done: delete {file.parent} and start anew."
-    raise InputError(Fault("a study's journal must say what was asked for", f"{file}: nothing", remedy))
+    raise InputError(Fault("a study's event log must say what was asked for", f"{file}: nothing", remedy))
 
 
 FINDINGS = "data_findings.txt"
@@ -169,7 +175,7 @@ DELIVERED = "delivered.json"
 
 
 def delivered(folder: Path) -> tuple[str, int]:
-    """Where events of a study's journal have been delivered to, and how many; 0 where that is not known: they then go
+    """Where events of a study's event log have been delivered to, and how many; 0 where that is not known: they then go
     once more.
     """
     try:

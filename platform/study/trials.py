@@ -1,4 +1,4 @@
-"""What is known of a study's trials: all of it follows from the journal, event by event.
+"""What is known of a study's trials: all of it follows from the event log, event by event.
 
 Events:
     study: What was asked for; the first of all.
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from platform.space import Space
-from platform.study.event_log import Event, Journal
+from platform.study.event_log import Event, EventLog
 
 DONE = ("finished", "pruned", "failed")  # of a trial's status; the others: waiting, running, interrupted
 
@@ -40,7 +40,7 @@ class Trial:
             interrupted (by the user or the time budget).
         metrics: Of each epoch so far.
         notes: What is to be said of it, by subject.
-        thaw: How many epochs it trains before its first thaw, None if it has none.
+        unfreeze: How many epochs it trains before its first unfreeze, None if it has none.
         last: Whether it has said that nothing is left to do.
         error: Why it failed.
         retried: Why attempts failed after which it was tried again.
@@ -61,7 +61,7 @@ class Trial:
     status: str = "waiting"
     metrics: list[dict[str, float]] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
-    thaw: int | None = None
+    first_unfreeze: int | None = None
     last: bool = False
     error: str = ""
     retried: list[str] = field(default_factory=list)
@@ -107,18 +107,18 @@ class Trial:
         return None if epoch is None else self.metrics[epoch - 1][space.metric]
 
 
-class Ledger:
-    """The trials of a study, and the journal that they follow from.
+class TrialTable:
+    """The trials of a study, and the event log that they follow from.
 
     Attributes:
         trials: By id, in the order in which they were proposed.
         listeners: Called with each new event, once it is written and the trials are up to date.
     """
 
-    def __init__(self, journal: Journal, listeners: Iterable[Callable[[Event], None]] = ()) -> None:
-        self.journal = journal
+    def __init__(self, event_log: EventLog, listeners: Iterable[Callable[[Event], None]] = ()) -> None:
+        self.event_log = event_log
         self.listeners = list(listeners)
-        self.trials = trials_of(journal.events)
+        self.trials = trials_of(event_log.events)
 
     @property
     def confirm(self) -> str:
@@ -128,7 +128,7 @@ class Ledger:
     @property
     def events(self) -> list[Event]:
         """All so far; grows."""
-        return self.journal.events
+        return self.event_log.events
 
     def tell(self, kind: str, **data: Any) -> None:
         """Writes down what happened.
@@ -136,7 +136,7 @@ class Ledger:
         Raises:
             OSError: The disk did not take it: it has not happened.
         """
-        event = self.journal.append(kind, data)
+        event = self.event_log.append(kind, data)
         _apply(self.trials, event)
         for listener in self.listeners:
             listener(event)
@@ -163,7 +163,7 @@ def _apply(trials: dict[str, Trial], event: Event) -> None:
 
 def proposed(data: Mapping[str, Any]) -> Trial:
     """What an event "trial" tells of."""
-    again = {"confirms": data.get("confirms", ""), "seed": data.get("seed")}  # journals of earlier versions lack them
+    again = {"confirms": data.get("confirms", ""), "seed": data.get("seed")}  # event logs of earlier versions lack them
     return Trial(data["trial_id"], data["config"], data["baseline"], **again)
 
 
@@ -180,7 +180,7 @@ def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) 
     if kind == "epoch":
         trial.metrics.append(data["metrics"])
         trial.notes |= data["notes"]
-        trial.last, trial.thaw, trial.failures, trial.moves = data["last"], data.get("thaw"), 0, 0
+        trial.last, trial.first_unfreeze, trial.failures, trial.moves = data["last"], data.get("unfreeze"), 0, 0
         return
     trial.since_ms = 0
     if kind == "attempt_failed" and data.get("moved"):

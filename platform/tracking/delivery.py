@@ -1,6 +1,6 @@
-"""Brings a study's journal to MLflow, from a background thread, a few seconds' worth at a time.
+"""Brings a study's event log to MLflow, from a background thread, a few seconds' worth at a time.
 
-The search never waits for MLflow, nor dies of it. The journal is on the disk already, so that nothing is lost while
+The search never waits for MLflow, nor dies of it. The event log is on the disk already, so that nothing is lost while
 MLflow is away: a file beside it holds how much of it has arrived, and delivery goes on from there, in this process or
 a later one, in order. What arrives twice is recorded once.
 """
@@ -22,7 +22,7 @@ PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # before what failed is tried again: the f
 
 
 class Delivery:
-    """The thread that follows a journal.
+    """The thread that follows an event log.
 
     Attributes:
         recorder: Talks to MLflow.
@@ -36,10 +36,10 @@ class Delivery:
         """
         Args:
             study: Whose.
-            events: The journal's, a list that grows.
+            events: The event log's, a list that grows.
             folder: Where is kept how much of it has arrived.
             sync: Called before anything is sent: waits until the disk holds it. MLflow must know nothing that a power
-                failure takes from the journal.
+                failure takes from the event log.
         """
         set_environment()  # here already: MLflow reads its log level once, when Ray or we import it first
         self.study, self.events, self.file, self.sync = study, events, folder / DELIVERED, sync

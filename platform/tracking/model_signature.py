@@ -40,9 +40,9 @@ def signature_of(name: str, kind: str, folder: Path) -> ModelSignature:
     Args:
         name: The task's.
         kind: What its input is, "image" or "text".
-        folder: The model's, with its card.
+        folder: The model's, with its metadata.
     """
-    answer: dict[str, Any] = task.load(name).answer(checkpoints.read_card(folder))
+    answer: dict[str, Any] = task.load(name).answer(checkpoints.read_metadata(folder))
     if kind == "text":
         answer = {"text": SENTENCE, **answer}
     return ModelSignature(Schema([ColSpec(TYPES[kind], kind)]), infer_signature(None, [answer]).outputs)

@@ -1,7 +1,7 @@
 """A study's curves for TensorBoard: `tensorboard --logdir studies/NAME`, or the folder of all studies.
 
-A listener of the journal's events. Each trial is a run of its own, with its configuration for the HParams tab. When a
-process begins to work on a study, all is written anew from the journal, into files of the same names: nothing is there
+A listener of the event log's events. Each trial is a run of its own, with its configuration for the HParams tab. When a
+process begins to work on a study, all is written anew from the event log, into files of the same names: nothing is there
 twice and nothing is missing, here or in a bucket. A bucket gets the files with all others when the process ends.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from platform.study.event_log import Event
-from platform.study.trials import OF_A_TRIAL, Ledger, Trial
+from platform.study.trials import OF_A_TRIAL, Trial, TrialTable
 
 FOLDER = "tensorboard"  # of a study
 ENDED = {"finished": "STATUS_SUCCESS", "pruned": "STATUS_SUCCESS", "failed": "STATUS_FAILURE"}
@@ -26,15 +26,15 @@ class TensorBoardLog:
         given_up: Why nothing is written any more, "" if it is.
     """
 
-    def __init__(self, folder: Path, ledger: Ledger, tell: Callable[[str], None] = print) -> None:
+    def __init__(self, folder: Path, trial_table: TrialTable, tell: Callable[[str], None] = print) -> None:
         """Writes what has happened so far.
 
         Args:
             folder: The study's.
-            ledger: Its trials.
+            trial_table: Its trials.
             tell: Told, once, why nothing is written any more.
         """
-        self.folder, self.ledger, self.tell = folder / FOLDER, ledger, tell
+        self.folder, self.trial_table, self.tell = folder / FOLDER, trial_table, tell
         self.given_up = ""
         self._files: dict[str, BinaryIO] = {}
         self._begun: dict[str, float] = {}  # when a trial was proposed
@@ -45,7 +45,7 @@ class TensorBoardLog:
             pass
         except OSError as error:
             self._give_up(error)
-        for event in ledger.events:
+        for event in trial_table.events:
             self.told(event)
 
     def told(self, event: Event) -> None:
@@ -56,15 +56,15 @@ class TensorBoardLog:
             if event.kind == "trial":
                 self._begun[event.data["trial_id"]] = event.time_ms / 1000
             elif event.kind == "best" and event.data["trial_id"] not in self._tested:
-                trial = self.ledger.trials[event.data["trial_id"]]
+                trial = self.trial_table.trials[event.data["trial_id"]]
                 self._tested.add(trial.id)
                 self._scalars(trial, event, event.data["metrics"], trial.epochs)
                 self._close(trial)
             elif event.kind == "close":
                 for trial_id in list(self._files):
-                    self._close(self.ledger.trials[trial_id])
+                    self._close(self.trial_table.trials[trial_id])
             elif event.kind in OF_A_TRIAL:
-                self._of_a_trial(self.ledger.trials[event.data["trial_id"]], event)
+                self._of_a_trial(self.trial_table.trials[event.data["trial_id"]], event)
         except OSError as error:  # the disk is full, say: no reason to end the study
             self._give_up(error)
 

@@ -72,12 +72,12 @@ class Attestation:
         """
         self.asked, self.optimization, self.freezer, self.optimizer = asked, optimization, freezer, optimizer
         self._steps, self._most = 0, 0
-        self._seen: list[np.ndarray] = []  # numbers of the epoch's examples, batch by batch
+        self._seen: list[np.ndarray] = []  # indices of the epoch's examples, batch by batch
         self._oversample = dict(asked).get(OVERSAMPLE)  # not read by this: the task has to
         freezing = freezer.freezing
         backbone = sum(stage.backbone for stage in freezer.stages)
         used = {key: getattr(optimization, key) for key in vars(optimization)}
-        used |= {key: getattr(freezing, key) for key in ("unfreeze", "thaw_at", "batch_norm")}
+        used |= {key: getattr(freezing, key) for key in ("unfreeze", "unfreeze_at", "batch_norm")}
         for key, value in used.items():
             if key in asked and asked[key] != value:
                 raise NotAsAskedError(f"{key} must be as asked for, {asked[key]!r}; the trial uses {value!r}")
@@ -87,20 +87,20 @@ class Attestation:
             raise NotAsAskedError(f"{rule}; {freezing.depth} of {backbone} stages are frozen")
         self.used = {**used, "frozen stages": freezing.depth, **beside}
 
-    def batch(self, numbers: np.ndarray, parts: Mapping[str, float], dtype: torch.dtype) -> None:
+    def batch(self, indices: np.ndarray, parts: Mapping[str, float], dtype: torch.dtype) -> None:
         """Takes note of a batch.
 
         Args:
-            numbers: Of its examples.
+            indices: Of its examples.
             parts: Its loss, and the parts that it is the weighted sum of.
             dtype: Of the loss.
 
         Raises:
             NotAsAskedError: The loss is not the sum of its parts with the weights that were asked for.
         """
-        self._seen.append(numbers)
+        self._seen.append(indices)
         self._steps += 1
-        self._most = max(self._most, len(numbers))
+        self._most = max(self._most, len(indices))
         weights = {part: weight for part in parts if (weight := self._weight(part)) is not None}
         if not weights or set(weights) != set(parts) - {"loss"}:
             return
@@ -120,7 +120,7 @@ class Attestation:
             steps: Those of the whole budget.
 
         Returns:
-            Metrics: each stage's learning rate in that step, 0 where it was frozen, and how many numbers were trained.
+            Metrics: each stage's learning rate in that step, 0 where it was frozen, and how many indices were trained.
 
         Raises:
             NotAsAskedError: Learning rates, what is trained, or the size of the batches are not what was asked for.
@@ -162,7 +162,7 @@ class Attestation:
             stage, rate = group["stage"], group["lr"]
             below = len(backbone) - 1 - backbone.index(stage) if stage in backbone else 0
             share = told.backbone_ratio * told.layer_decay**below if stage in backbone else 1.0
-            # A stage's ramp after its thaw lasts an epoch: in the last step of one there is none.
+            # A stage's ramp after its unfreeze lasts an epoch: in the last step of one there is none.
             expected = told.lr_head * share * factor
             if not math.isclose(rate, expected, rel_tol=1e-6, abs_tol=1e-15):
                 raise NotAsAskedError(f"{stage} must learn at {expected:g}; it learned at {rate:g}")

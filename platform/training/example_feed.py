@@ -83,17 +83,17 @@ class Feed:
         self._prepare("val", None, lasting)
         self.seconds = time.monotonic() - started
 
-    def batch(self, split: str, numbers: np.ndarray) -> Batch:
+    def batch(self, split: str, indices: np.ndarray) -> Batch:
         """Examples of a split, those of "train" in the epoch's view."""
         view = self.view if split == "train" else None
         part = self._parts.get(split)
         if part is None:
-            return Batch(numbers, self.examples.inputs(numbers, view), 0, view)
-        read = part.entry.read(part.row_of[numbers], longest(self.examples, numbers))
+            return Batch(indices, self.examples.inputs(indices, view), 0, view)
+        read = part.entry.read(part.row_of[indices], longest(self.examples, indices))
         state = {name: tensor.to(device(), non_blocking=True) for name, tensor in read.items()}
-        self.kept.loaded += len(numbers)
-        self.kept.saved += len(numbers) * (part.costs.compute - part.costs.load)
-        return Batch(numbers, {**state, **self.examples.beside(numbers)}, part.cut, view)
+        self.kept.loaded += len(indices)
+        self.kept.saved += len(indices) * (part.costs.compute - part.costs.load)
+        return Batch(indices, {**state, **self.examples.beside(indices)}, part.cut, view)
 
     @property
     def not_run(self) -> int:
@@ -123,7 +123,7 @@ class Feed:
         if before and (before.cut, before.view) == (cut, view):
             return
         self._drop(split)
-        if self.store is None or not cut or not len(self.examples.numbers(split)):
+        if self.store is None or not cut or not len(self.examples.indices(split)):
             self.notes[split] = "off" if self.store is None else "nothing is frozen"
             return
         prefix = Prefix(self.model, self.freezer, self.examples, cut, split, view, self.speed)
@@ -146,17 +146,17 @@ class Feed:
             known = Costs(**costs)
         except TypeError as error:
             raise StoreError(f"what was measured is damaged; delete {store.root / 'measured'}") from error
-        decision = decide(known, len(prefix.numbers), uses, is_there=entry is not None)
+        decision = decide(known, len(prefix.indices), uses, is_there=entry is not None)
         if not decision.keep:
             if entry:
                 entry.close()
             return f"computed at cut {prefix.cut}: {decision.reason}"
-        numbers = prefix.numbers
-        row_of = np.zeros(numbers.max() + 1, np.int64)
-        row_of[numbers] = np.arange(len(numbers))
+        indices = prefix.indices
+        row_of = np.zeros(indices.max() + 1, np.int64)
+        row_of[indices] = np.arange(len(indices))
         if entry is None:
-            layout = layout_of(prefix.compute(numbers[:1]), prefix.longest)
-            entry = store.open(facts, len(numbers), layout, known.compute)
+            layout = layout_of(prefix.compute(indices[:1]), prefix.longest)
+            entry = store.open(facts, len(indices), layout, known.compute)
         self._parts[split] = _Part(entry, prefix.cut, prefix.view, known, row_of)
         if entry.missing():
             self._fill(prefix, entry, known, store)
@@ -189,11 +189,11 @@ class _Shallower:
     def compute(self, rows: slice) -> dict[str, Tensor]:
         parts = []
         for where in chunks(rows):
-            numbers, given = self.prefix.numbers[where], None
+            indices, given = self.prefix.indices[where], None
             if self.entry:
-                read = self.entry.read(where, longest(self.prefix.examples, numbers))
+                read = self.entry.read(where, longest(self.prefix.examples, indices))
                 given = {name: tensor.to(device()) for name, tensor in read.items()}
-            parts.append(self.prefix.compute(numbers, given, self.start))
+            parts.append(self.prefix.compute(indices, given, self.start))
         return stack(parts)
 
     def __enter__(self) -> _Shallower:

@@ -1,6 +1,6 @@
 """A task's data as numbered examples, and a model that can be run a few stages at a time.
 
-The training loop asks for examples by their numbers. What it gets may have gone through the model's frozen stages
+The training loop asks for examples by their indices. What it gets may have gone through the model's frozen stages
 already (see reuse.py); a model is given that together with the number of those stages, its cut.
 
 An augmented example has views: what chance makes of it is a function of the study's seed, the example's number and the
@@ -28,19 +28,19 @@ class Batch:
     """Some examples, as far as they have been computed.
 
     Attributes:
-        numbers: (n,) which examples.
+        indices: (n,) which examples.
         state: The inputs, or what the first `cut` stages made of them.
         cut: How many stages that was.
         view: Which view of them; None: as they are.
     """
 
-    numbers: np.ndarray
+    indices: np.ndarray
     state: State
     cut: int = 0
     view: int | None = None
 
 
-Look = Callable[[np.ndarray], Batch]  # numbers → their examples, as far as they have been computed
+Look = Callable[[np.ndarray], Batch]  # indices → their examples, as far as they have been computed
 
 
 class Examples:
@@ -52,23 +52,23 @@ class Examples:
 
     views: int = 0
 
-    def numbers(self, split: str) -> np.ndarray:
+    def indices(self, split: str) -> np.ndarray:
         """Those of "train" and of "val"."""
         raise NotImplementedError
 
-    def inputs(self, numbers: np.ndarray, view: int | None) -> dict[str, Tensor]:
+    def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
         """What the model's first stage takes, (n, …) by name, on the trial's device."""
         raise NotImplementedError
 
     def facts(self, view: int | None) -> dict[str, Any]:
-        """All that the inputs follow from, besides the numbers, as JSON."""
+        """All that the inputs follow from, besides the indices, as JSON."""
         raise NotImplementedError
 
-    def lengths(self, numbers: np.ndarray) -> np.ndarray | None:
+    def lengths(self, indices: np.ndarray) -> np.ndarray | None:
         """(n,) how long each example is, where a batch is padded to its longest; None: all have one shape."""
         return None
 
-    def beside(self, numbers: np.ndarray) -> dict[str, Tensor]:
+    def beside(self, indices: np.ndarray) -> dict[str, Tensor]:
         """What of the inputs passes through all stages as it is, a mask say."""
         return {}
 
@@ -79,28 +79,28 @@ def view_faults(space: "Space") -> list[Fault]:
     return [Fault(rule, str(views), remedy) for views in space.values("views") if views < 1]
 
 
-def whole(examples: Examples, numbers: np.ndarray) -> Batch:
+def whole(examples: Examples, indices: np.ndarray) -> Batch:
     """Examples as they are, of which nothing is computed."""
-    return Batch(numbers, examples.inputs(numbers, None))
+    return Batch(indices, examples.inputs(indices, None))
 
 
 def shuffled(
-    numbers: np.ndarray, batch_size: int, generator: np.random.Generator, factors: np.ndarray | None = None
+    indices: np.ndarray, batch_size: int, generator: np.random.Generator, factors: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
-    """An epoch's batches of numbers, of nearly equal size: a short last one would weigh more in its step, and BatchNorm
+    """An epoch's batches of indices, of nearly equal size: a short last one would weigh more in its step, and BatchNorm
     cannot take a single example.
 
     Args:
-        numbers: (n,) of the examples.
+        indices: (n,) of the examples.
         batch_size: The most of them in a batch.
         generator: Decides their order.
         factors: (n,) how much more often each is drawn, see `platform.data.long_tail`; None, or all equal: each once.
     """
     if factors is None or np.ptp(factors) == 0:
-        drawn = generator.permutation(numbers)
+        drawn = generator.permutation(indices)
     else:
-        drawn = long_tail.draw(numbers, factors, generator)
-    yield from np.array_split(drawn, steps(len(numbers), batch_size))
+        drawn = long_tail.draw(indices, factors, generator)
+    yield from np.array_split(drawn, steps(len(indices), batch_size))
 
 
 def steps(count: int, batch_size: int) -> int:

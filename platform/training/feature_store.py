@@ -246,7 +246,7 @@ class Entry:
         """Some rows, (n, …) by name, copied into memory.
 
         Args:
-            rows: Their numbers.
+            rows: Their indices.
             longest: Where the rows end along their first axis, if they are of varying length.
         """
         read = {}

@@ -1,4 +1,4 @@
-"""The one training loop: restore, thaw, train, validate, report, checkpoint.
+"""The one training loop: restore, unfreeze, train, validate, report, checkpoint.
 
 Every epoch draws its randomness from (seed, epoch) alone, the learning rate is a function of the step, and the
 optimizer's groups never change; so a trial resumed at any epoch goes on exactly as if it had never stopped.
@@ -50,7 +50,7 @@ def fit(
     freezing: Freezing,
     optimization: Optimization,
     context: Context,
-    card: dict[str, Any],
+    metadata: dict[str, Any],
     assets: Path | None = None,
     patience: int | None = None,
     reporter: Reporter | None = None,
@@ -63,15 +63,15 @@ def fit(
         stages: Its stages, from input to output.
         examples: The data.
         loss: (model, batch) → {"loss": what is minimised, parts…}, scalars.
-        batches: generator → the numbers of the examples in each of the epoch's batches; all its randomness must come
+        batches: generator → the indices of the examples in each of the epoch's batches; all its randomness must come
             from the generator.
         steps_per_epoch: Batches in an epoch.
-        evaluate: (model, look) → metrics on the validation split, whose examples `look` gives by their numbers; must
+        evaluate: (model, look) → metrics on the validation split, whose examples `look` gives by their indices; must
             hold the context's metric.
-        freezing: What is frozen and when it thaws.
+        freezing: What is frozen and when it unfreezes.
         optimization: How it learns.
         context: What the study says.
-        card: What the task's `load` needs to use the saved model; JSON.
+        metadata: What the task's `load` needs to use the saved model; JSON.
         assets: A folder of files that `load` needs besides, a tokenizer say; kept with each checkpoint.
         patience: Epochs without a new best score after which to stop early; None: train to the end.
         reporter: Where metrics and checkpoints go; None: where the context says.
@@ -119,19 +119,19 @@ def fit(
             seen: dict[str, list[float]] = defaultdict(list)
             learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
             asked = itertools.islice(batches(generator) if learning else (), context.steps or None)
-            for index, numbers in enumerate(asked):
+            for index, indices in enumerate(asked):
                 step = epoch * steps_per_epoch + index
                 _set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
                 with speed.autocast():
-                    parts = loss(model, feed.batch("train", numbers))
+                    parts = loss(model, feed.batch("train", indices))
                 losses = {name: float(part.detach()) for name, part in parts.items()}
                 for name, value in losses.items():
                     seen[name].append(value)
-                attested.batch(numbers, losses, parts["loss"].dtype)
+                attested.batch(indices, losses, parts["loss"].dtype)
                 try:
                     _step(learning, optimizer, parts["loss"], optimization.clip_norm)
                 except NonFiniteLossError as error:
-                    where = f"epoch {epoch + 1}, step {step + 1}, with {json.dumps(card.get('config', {}))}"
+                    where = f"epoch {epoch + 1}, step {step + 1}, with {json.dumps(metadata.get('config', {}))}"
                     raise NonFiniteLossError(f"{error} at {where}") from None
             if context.steps:
                 return
@@ -141,7 +141,7 @@ def fit(
             with torch.inference_mode(), speed.autocast():
                 metrics = evaluate(model, partial(feed.batch, "val"))
             if not math.isfinite(score := metrics[context.metric]):
-                where = f"after epoch {epoch + 1}, with {json.dumps(card.get('config', {}))}"
+                where = f"after epoch {epoch + 1}, with {json.dumps(metadata.get('config', {}))}"
                 raise NonFiniteLossError(f"the score must be finite; {context.metric} is {score} {where}")
             scores.append(score if context.mode == "max" else -score)
             last = epoch + 1 == context.epochs or not freezer.will_learn()
@@ -164,11 +164,11 @@ def fit(
             notes = {"reuse": feed.note(), **speed.notes(), **attested.notes(), **proof}
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
             reporter.report(
-                Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, freezer.first_thaw, notes),
+                Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, freezer.first_unfreeze, notes),
                 partial(
                     checkpoints.save,
                     model=model,
-                    card=card,
+                    metadata=metadata,
                     optimizer=optimizer,
                     resume=resume,
                     assets=assets,

@@ -2,8 +2,8 @@
 
 A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The
 first `depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not
-move, dropout is off). A schedule thaws them from the top down. Frozen tensors are hashed, and checked after each epoch
-in which they were run, at each thaw and in the end.
+move, dropout is off). A schedule unfreezes them from the top down. Frozen tensors are hashed, and checked after each epoch
+in which they were run, at each unfreeze and in the end.
 
 Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 """
@@ -22,57 +22,57 @@ from platform.storage import hashing
 
 UNFREEZE = ("never", "at_once", "gradual", "on_plateau")
 BATCH_NORM = ("frozen", "updated")
-PLATEAU_PATIENCE = 2  # epochs without a new best score before on_plateau thaws a stage
+PLATEAU_PATIENCE = 2  # epochs without a new best score before on_plateau unfreezes a stage
 
 
 @dataclass(frozen=True)
 class Freezing:
-    """What is frozen at first and how it thaws.
+    """What is frozen at first and how it unfreezes.
 
     Attributes:
         depth: Stages frozen from the input. 0: fine-tune everything; all but the last: a linear probe.
-        unfreeze: "never"; "at_once": all at the thaw point; "gradual": from the thaw point on a stage an epoch,
+        unfreeze: "never"; "at_once": all at the unfreeze point; "gradual": from the unfreeze point on a stage an epoch,
             top-down; "on_plateau": from there on a stage each time the score stood still for PLATEAU_PATIENCE epochs.
-        thaw_at: The thaw point as a fraction of the budget, so that it scales with it.
-        batch_norm: Whether BatchNorm in thawed backbone stages keeps its pretrained statistics ("frozen", what small
+        unfreeze_at: The unfreeze point as a fraction of the budget, so that it scales with it.
+        batch_norm: Whether BatchNorm in unfrozen backbone stages keeps its pretrained statistics ("frozen", what small
             batches want) or goes on averaging ("updated").
-        always: Names of stages that are frozen besides, and never thaw.
+        always: Names of stages that are frozen besides, and never unfreeze.
     """
 
     depth: int
     unfreeze: str = "never"
-    thaw_at: float = 0.5
+    unfreeze_at: float = 0.5
     batch_norm: str = "frozen"
     always: tuple[str, ...] = ()
 
-    def frozen_at(self, epoch: int, epochs: int, frozen: int, last_thaw: int, scores: Sequence[float]) -> int:
+    def frozen_at(self, epoch: int, epochs: int, frozen: int, last_unfreeze: int, scores: Sequence[float]) -> int:
         """How many stages are frozen in an epoch.
 
         Args:
             epoch: The epoch about to start, from 0.
             epochs: The budget of the trial.
             frozen: Stages frozen in the epoch before.
-            last_thaw: The epoch of the last thaw, -1 if none.
+            last_unfreeze: The epoch of the last unfreeze, -1 if none.
             scores: The score after each finished epoch; greater is better.
         """
-        thaw_epoch = math.ceil(self.thaw_at * epochs)
-        if self.unfreeze == "never" or epoch < thaw_epoch:
+        unfreeze_epoch = math.ceil(self.unfreeze_at * epochs)
+        if self.unfreeze == "never" or epoch < unfreeze_epoch:
             return self.depth
         if self.unfreeze == "at_once":
             return 0
         if self.unfreeze == "gradual":
-            return max(0, self.depth - (epoch - thaw_epoch) - 1)
-        since = scores[max(0, last_thaw) :]
+            return max(0, self.depth - (epoch - unfreeze_epoch) - 1)
+        since = scores[max(0, last_unfreeze) :]
         stands_still = len(since) > PLATEAU_PATIENCE and max(since[-PLATEAU_PATIENCE:]) <= max(
             since[:-PLATEAU_PATIENCE]
         )
         return max(0, frozen - 1) if stands_still else frozen
 
-    def first_thaw(self, epochs: int) -> int | None:
-        """How many of a budget's epochs are trained before anything thaws, at the least; None if nothing ever does."""
+    def first_unfreeze(self, epochs: int) -> int | None:
+        """How many of a budget's epochs are trained before anything unfreezes, at the least; None if nothing ever does."""
         if self.unfreeze == "never" or not self.depth:
             return None
-        first = math.ceil(self.thaw_at * epochs) + (PLATEAU_PATIENCE if self.unfreeze == "on_plateau" else 0)
+        first = math.ceil(self.unfreeze_at * epochs) + (PLATEAU_PATIENCE if self.unfreeze == "on_plateau" else 0)
         return first if first < epochs else None
 
     def lasting(self, epoch: int, epochs: int, frozen: int) -> int:
@@ -84,8 +84,10 @@ class Freezing:
             frozen: Stages frozen in it.
         """
         later = range(epoch + 1, epochs)
-        thaw = next((other for other in later if self.frozen_at(other, epochs, frozen, -1, ()) < frozen), epochs)
-        return thaw - epoch
+        first_unfreeze = next(
+            (other for other in later if self.frozen_at(other, epochs, frozen, -1, ()) < frozen), epochs
+        )
+        return first_unfreeze - epoch
 
 
 class FrozenChangedError(RuntimeError):
@@ -93,11 +95,11 @@ class FrozenChangedError(RuntimeError):
 
 
 class Freezer:
-    """Keeps a model's first stages frozen, thaws them as told, and checks that frozen meant frozen.
+    """Keeps a model's first stages frozen, unfreezings them as told, and checks that frozen meant frozen.
 
     Attributes:
         frozen: Stages frozen now.
-        thaws: Epoch of each thaw and the number of stages frozen from then on, in order.
+        unfreezings: Epoch of each unfreeze and the number of stages frozen from then on, in order.
         checks: How often frozen tensors were checked.
         checked: How many, at the most.
     """
@@ -119,30 +121,30 @@ class Freezer:
         self.stage_of = assign(model, stages)
         modules = dict(model.named_modules())
         self._modules = {s.name: {p: modules[p] for p in s.prefixes if p in modules} for s in self.stages}
-        self.thaws: list[tuple[int, int]] = []
+        self.unfreezings: list[tuple[int, int]] = []
         self.checks, self.checked = 0, 0
         self._freeze(freezing.depth)
         self._hashes = self._hash()
 
     def advance(self, epoch: int, scores: Sequence[float]) -> list[str]:
-        """Moves to an epoch about to start: thaws what is due.
+        """Moves to an epoch about to start: unfreezes what is due.
 
         Returns:
-            The names of the stages thawed now.
+            The names of the stages unfrozen now.
 
         Raises:
             FrozenChangedError: A frozen tensor changed since the last check.
         """
-        last_thaw = self.thaws[-1][0] if self.thaws else -1
-        due = self.freezing.frozen_at(epoch, self.epochs, self.frozen, last_thaw, scores)
+        last_unfreeze = self.unfreezings[-1][0] if self.unfreezings else -1
+        due = self.freezing.frozen_at(epoch, self.epochs, self.frozen, last_unfreeze, scores)
         if due >= self.frozen:
             return []
         self.verify()
-        thawed = [stage.name for stage in self.stages[due : self.frozen]]
+        unfrozen = [stage.name for stage in self.stages[due : self.frozen]]
         self._freeze(due)
         self._hashes = self._hash()
-        self.thaws.append((epoch, due))
-        return thawed
+        self.unfreezings.append((epoch, due))
+        return unfrozen
 
     def train(self) -> None:
         """Puts the model into training mode, but what is frozen into eval mode."""
@@ -211,23 +213,23 @@ class Freezer:
             self.checks, self.checked = self.checks + 1, max(self.checked, len(now))
 
     @property
-    def first_thaw(self) -> int | None:
-        """How many epochs are trained before anything thaws, at the least; None if nothing ever does."""
-        return self.freezing.first_thaw(self.epochs)
+    def first_unfreeze(self) -> int | None:
+        """How many epochs are trained before anything unfreezes, at the least; None if nothing ever does."""
+        return self.freezing.first_unfreeze(self.epochs)
 
     def learns(self) -> bool:
         """Whether anything is trained now."""
         return any(parameter.requires_grad for parameter in self.model.parameters())
 
     def will_learn(self) -> bool:
-        """Whether anything is trained now, or can still be thawed."""
-        thaws = self.frozen > 0 and self.freezing.unfreeze != "never"
-        return thaws or self.learns()
+        """Whether anything is trained now, or can still be unfrozen."""
+        unfreezings = self.frozen > 0 and self.freezing.unfreeze != "never"
+        return unfreezings or self.learns()
 
     def state(self) -> dict:
         """What resuming needs, as JSON."""
         checks = {"checks": self.checks, "checked": self.checked}
-        return {"frozen": self.frozen, "thaws": self.thaws, "hashes": self._hashes, **checks}
+        return {"frozen": self.frozen, "unfreezings": self.unfreezings, "hashes": self._hashes, **checks}
 
     def restore(self, state: dict) -> None:
         """Takes up `state` again, once the model's tensors have been loaded.
@@ -235,7 +237,7 @@ class Freezer:
         Raises:
             FrozenChangedError: The loaded tensors are not those that were saved.
         """
-        self.thaws = [(epoch, frozen) for epoch, frozen in state["thaws"]]
+        self.unfreezings = [(epoch, frozen) for epoch, frozen in state["unfreezings"]]
         self._freeze(state["frozen"])
         self._hashes = state["hashes"]
         self.checks, self.checked = state.get("checks", 0), state.get("checked", 0)

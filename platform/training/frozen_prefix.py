@@ -35,7 +35,7 @@ class Prefix:
 
     Attributes:
         cut: How many stages.
-        numbers: (n,) the examples of the split, the short ones first, so that batches are padded little.
+        indices: (n,) the examples of the split, the short ones first, so that batches are padded little.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Prefix:
             raise NotFrozenError(f"{rule}; {trained[0]} is in training mode")
         self.model: Any = model  # a Cuttable
         self.freezer, self.examples, self.cut, self.view, self.speed = freezer, examples, cut, view, speed
-        numbers = examples.numbers(split)
-        lengths = examples.lengths(numbers)
-        self.numbers = numbers if lengths is None else numbers[np.argsort(lengths, kind="stable")]
-        self.longest = longest(examples, numbers)
+        indices = examples.indices(split)
+        lengths = examples.lengths(indices)
+        self.indices = indices if lengths is None else indices[np.argsort(lengths, kind="stable")]
+        self.longest = longest(examples, indices)
 
     def facts(self, cut: int | None = None) -> dict[str, Any]:
         """All that the output of the first stages follows from, as JSON.
@@ -68,7 +68,7 @@ class Prefix:
         Args:
             cut: How many of them; None: those of this prefix.
         """
-        rows = {"rows": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.numbers).data)}
+        rows = {"rows": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.indices).data)}
         return {**self._model_facts(self.cut if cut is None else cut), **rows, "data": self.examples.facts(self.view)}
 
     def cost_facts(self) -> dict[str, Any]:
@@ -81,16 +81,16 @@ class Prefix:
             "threads": torch.get_num_threads(),
         }
 
-    def compute(self, numbers: np.ndarray, given: State | None = None, start: int = 0) -> dict[str, Tensor]:
+    def compute(self, indices: np.ndarray, given: State | None = None, start: int = 0) -> dict[str, Tensor]:
         """What the stages make of examples, without what passes through them.
 
         Args:
-            numbers: (n,) which examples.
+            indices: (n,) which examples.
             given: What the first `start` stages made of them, without what passes through; None: begin with the inputs.
             start: How many stages that was.
         """
-        beside = self.examples.beside(numbers)
-        state = self.examples.inputs(numbers, self.view) if given is None else {**given, **beside}
+        beside = self.examples.beside(indices)
+        state = self.examples.inputs(indices, self.view) if given is None else {**given, **beside}
         with torch.inference_mode(), torch.random.fork_rng(), self.speed.autocast():
             result = self.model.run(state, start, self.cut)
         made = {name: value for name, value in result.items() if name not in beside}
@@ -116,9 +116,9 @@ def chunks(rows: slice) -> list[np.ndarray]:
     return [np.arange(first, min(first + BATCH, rows.stop)) for first in range(rows.start, rows.stop, BATCH)]
 
 
-def longest(examples: Examples, numbers: np.ndarray) -> int | None:
+def longest(examples: Examples, indices: np.ndarray) -> int | None:
     """How long a batch of these examples is, None if all have one shape."""
-    lengths = examples.lengths(numbers)
+    lengths = examples.lengths(indices)
     return None if lengths is None else int(lengths.max())
 
 

@@ -52,11 +52,11 @@ def _set_rates(
     steps_per_epoch: int,
     epochs: int,
 ) -> None:
-    """Sets each group's rate for a step: base × schedule × a ramp over the epoch in which its stage was thawed."""
+    """Sets each group's rate for a step: base × schedule × a ramp over the epoch in which its stage was unfrozen."""
     scheduled = _factor(optimization, step, steps_per_epoch * epochs)
     depth_before = freezer.freezing.depth
     ramp_of: dict[str, float] = {}
-    for epoch, frozen in freezer.thaws:
+    for epoch, frozen in freezer.unfreezings:
         ramp = min(1.0, (step + 1 - epoch * steps_per_epoch) / steps_per_epoch)
         ramp_of |= {stage.name: ramp for stage in freezer.stages[frozen:depth_before]}
         depth_before = frozen

@@ -12,8 +12,8 @@ from platform.storage import checkpoints
 from platform.storage.checkpoints import Checkpoints
 
 BEST, HISTORY = "best", "history.json"
-# Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it; its first thaw.
-EPOCH, LAST, NOTES, THAW = "epoch", "last", "notes", "thaw"
+# Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it; its first unfreeze.
+EPOCH, LAST, NOTES, FIRST_UNFREEZE = "epoch", "last", "notes", "unfreeze"
 RESUMED = "resumed"  # a subject of notes
 
 
@@ -26,7 +26,7 @@ class Epoch:
         metrics: By name.
         best: Whether no epoch before was better.
         last: Whether the trial has nothing left to do.
-        thaw: How many epochs the trial trains before its first thaw, None if it has none.
+        unfreeze: How many epochs the trial trains before its first unfreeze, None if it has none.
         notes: In words, by subject.
     """
 
@@ -34,7 +34,7 @@ class Epoch:
     metrics: dict[str, float]
     best: bool
     last: bool
-    thaw: int | None = None
+    first_unfreeze: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,7 +71,9 @@ class ToRay:
     def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
         self.checkpoints.add(epoch.number, epoch.best, save)
         notes = {**epoch.notes, **({RESUMED: self.note} if self.note else {})}
-        tune.report({**epoch.metrics, EPOCH: epoch.number, LAST: epoch.last, THAW: epoch.thaw, NOTES: notes})
+        tune.report(
+            {**epoch.metrics, EPOCH: epoch.number, LAST: epoch.last, FIRST_UNFREEZE: epoch.first_unfreeze, NOTES: notes}
+        )
 
 
 class ToFolder:

@@ -67,13 +67,13 @@ def measure(prefix: Prefix, store: Store, uses: int) -> dict[str, Any]:
     Raises:
         StoreError, OSError: The disk does not let us.
     """
-    few = prefix.numbers[:2]
+    few = prefix.indices[:2]
     prefix.compute(few)  # the first is always slow
     once = _seconds(lambda: prefix.compute(few)) / len(few)
-    budget = min(PROBE_SECONDS, PROBE_SHARE * once * len(prefix.numbers) * uses)
-    most = min(BATCH, len(prefix.numbers))
+    budget = min(PROBE_SECONDS, PROBE_SHARE * once * len(prefix.indices) * uses)
+    most = min(BATCH, len(prefix.indices))
     count = int(np.clip(budget / once / (PROBE_ROUNDS + 1), len(few), most))
-    some = prefix.numbers[-count:]  # the longest, if they differ
+    some = prefix.indices[-count:]  # the longest, if they differ
     results: list[dict[str, torch.Tensor]] = []
     compute = []
     with torch.random.fork_rng():

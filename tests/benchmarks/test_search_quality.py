@@ -18,7 +18,7 @@ SPACE = Space(
     {
         "freeze_depth": tune.randint(0, 3),
         "unfreeze": tune.choice(["never", "at_once"]),
-        "thaw_at": tune.uniform(0.1, 0.9),
+        "unfreeze_at": tune.uniform(0.1, 0.9),
         "lr_head": tune.loguniform(1e-4, 1e-1),
         "backbone_ratio": 0.1,
         "layer_decay": 1.0,
@@ -30,7 +30,7 @@ SPACE = Space(
     grace_epochs=2,
     trials=9,
     depth=2,
-    start={"freeze_depth": 1, "unfreeze": "never", "thaw_at": 0.5, "lr_head": 1e-3},
+    start={"freeze_depth": 1, "unfreeze": "never", "unfreeze_at": 0.5, "lr_head": 1e-3},
 )
 
 
@@ -70,7 +70,7 @@ def test_a_search_sees_what_it_trains_and_no_more(table, method):
     made = {
         "random": lambda: Random(SPACE, 1),
         "stock": lambda: Stock(SPACE, 1),
-        "ours": lambda: Ours(SPACE, 1, table.thaw),
+        "ours": lambda: Ours(SPACE, 1, table.first_unfreeze),
     }
     asked: list[Hidden] = []
 
@@ -98,10 +98,10 @@ def test_a_search_sees_what_it_trains_and_no_more(table, method):
 
 def test_ours_keeps_its_search_honest(table):
     """Optuna hears of a cut trial as pruned; Ray's tells it as complete."""
-    ours, stock = Ours(SPACE, 1, table.thaw), Stock(SPACE, 1)
+    ours, stock = Ours(SPACE, 1, table.first_unfreeze), Stock(SPACE, 1)
     for method in (ours, stock):
         list(itertools.islice(simulate(method, truth), 120))
-    assert {trial.status for trial in ours.ledger.trials.values() if trial.is_done} == {"finished", "pruned"}
+    assert {trial.status for trial in ours.trial_table.trials.values() if trial.is_done} == {"finished", "pruned"}
     states = {trial.state.name for trial in stock.search._ot_study.trials}
     assert states == {"COMPLETE", "RUNNING"}
 
@@ -113,7 +113,7 @@ def test_the_top_is_the_top(table):
     assert np.mean(bests >= top) == pytest.approx(0.01, abs=0.01)
     assert np.mean(bests >= most) == pytest.approx(0.5, abs=0.05)
     trained = {}
-    for name, method in (("random", Random(SPACE, 3)), ("ours", Ours(SPACE, 3, table.thaw))):
+    for name, method in (("random", Random(SPACE, 3)), ("ours", Ours(SPACE, 3, table.first_unfreeze))):
         trained[name] = reached(method, surrogate, [most, top, 2.0], 1500)
         assert trained[name][0] <= trained[name][1] < trained[name][2] == math.inf
     best = max(
@@ -134,7 +134,7 @@ def test_a_warm_start_begins_with_the_best_of_the_other_table(table):
     earlier = search_quality._earlier(Surrogate(table), 5)
     lrs = [point["values"]["lr_head"] for point in earlier["points"]]
     assert np.mean([abs(math.log10(lr) + 2) for lr in lrs]) < 0.5
-    method = Ours(SPACE, 0, table.thaw, earlier)
+    method = Ours(SPACE, 0, table.first_unfreeze, earlier)
     assert [method.propose("")["lr_head"] for _ in lrs] == lrs
 
 

@@ -125,10 +125,10 @@ def told(process: subprocess.Popen, code: int = 0) -> str:
 
 def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_folder, tmp_path):
     study = ["--storage", str(tmp_path), "--data", str(scenes_folder), *TINY, "--trials", "40"]
-    journal = tmp_path / "one" / "journal.log"
+    event_log = tmp_path / "one" / "journal.log"
     process = start(address, "--name", "one", *study)
     until = time.monotonic() + 120
-    while not (journal.exists() and '["epoch", ' in journal.read_text()):
+    while not (event_log.exists() and '["epoch", ' in event_log.read_text()):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < until
         time.sleep(0.2)
@@ -141,14 +141,14 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
     assert f"--cluster {address} --resume --name one --storage {tmp_path}" in stopped
     assert "Interrupted. To go on: " in told(start(address, "--follow", "one"), code=130)
     assert "--stop needs a study that runs" in told(start(address, "--stop", "one"), code=2)
-    known = journal.read_text().count('["trial", ')
+    known = event_log.read_text().count('["trial", ')
     assert 0 < known < 40
     on = told(start(address, "--resume", "--name", "one", "--storage", str(tmp_path)))
     assert "Going on with one" in on
     result = json.loads((tmp_path / "one" / "result.json").read_text())
     assert len(result["trials"]) == 40
     assert told(start(address, "--follow", "one")).count("Best configuration") == 1
-    facts = json.loads(journal.read_text().splitlines()[0].partition(" ")[2])[2]["facts"]
+    facts = json.loads(event_log.read_text().splitlines()[0].partition(" ")[2])[2]["facts"]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert commit.stdout.strip() in facts["tags"]["commit"]
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from platform.data.arrays import in_threads, numbers_by_split, write_once
+from platform.data.arrays import in_threads, indices_by_split, write_once
 from platform.errors import InputError
 
 
@@ -50,5 +50,5 @@ def test_threads_keep_the_order_and_raise():
 
 
 def test_numbers_by_split():
-    numbers = numbers_by_split(["test", "train", "test"])
+    numbers = indices_by_split(["test", "train", "test"])
     assert {split: found.tolist() for split, found in numbers.items()} == {"train": [1], "val": [], "test": [0, 2]}

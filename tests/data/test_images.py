@@ -92,9 +92,9 @@ def test_damaged_bytes_are_decoded_or_refused_but_never_crash(damage, position, 
 
 @given(*[st.integers(1, 60)] * 4)
 def test_letterbox_fits_keeps_the_aspect_and_pads_with_zeros(width, height, canvas_width, canvas_height):
-    canvas, scale = images.letterbox(Image.new("RGB", (width, height), "white"), canvas_height, canvas_width)
-    assert (canvas.shape, canvas.dtype) == ((3, canvas_height, canvas_width), np.uint8)
-    shown = canvas.max(axis=0) > 0
+    input_size, scale = images.letterbox(Image.new("RGB", (width, height), "white"), canvas_height, canvas_width)
+    assert (input_size.shape, input_size.dtype) == ((3, canvas_height, canvas_width), np.uint8)
+    shown = input_size.max(axis=0) > 0
     rows, columns = shown.any(axis=1).sum(), shown.any(axis=0).sum()
     assert abs(rows - max(1, height * scale)) <= 1
     assert abs(columns - max(1, width * scale)) <= 1
@@ -104,8 +104,8 @@ def test_letterbox_fits_keeps_the_aspect_and_pads_with_zeros(width, height, canv
 
 def test_letterbox_antialiases():
     stripes = Image.fromarray(np.tile(np.array([[0, 255]], np.uint8), (64, 32))).convert("RGB")
-    canvas, _ = images.letterbox(stripes, 8, 8)
-    assert abs(canvas.astype(int) - 128).max() < 20
+    input_size, _ = images.letterbox(stripes, 8, 8)
+    assert abs(input_size.astype(int) - 128).max() < 20
 
 
 def test_hash_is_of_the_pixels_not_of_the_file(tmp_path, save):

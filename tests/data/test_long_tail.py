@@ -19,13 +19,13 @@ def test_a_factor_is_that_of_the_rarest_class():
 
 @given(FACTORS, st.integers(0, 2**32))
 def test_each_is_drawn_as_often_as_its_factor_asks_for(factors, seed):
-    numbers = np.arange(len(factors)) * 3 + 100
-    drawn = draw(numbers, factors, np.random.default_rng(seed))
-    times = np.array([(drawn == number).sum() for number in numbers])
-    assert times.sum() == len(drawn) == len(numbers), "an epoch is as long as before"
-    expected = len(numbers) * factors / factors.sum()
+    indices = np.arange(len(factors)) * 3 + 100
+    drawn = draw(indices, factors, np.random.default_rng(seed))
+    times = np.array([(drawn == number).sum() for number in indices])
+    assert times.sum() == len(drawn) == len(indices), "an epoch is as long as before"
+    expected = len(indices) * factors / factors.sum()
     assert (np.abs(times - expected) < 1 + 1e-6).all()
-    assert np.array_equal(drawn, draw(numbers, factors, np.random.default_rng(seed)))
+    assert np.array_equal(drawn, draw(indices, factors, np.random.default_rng(seed)))
 
 
 def test_over_epochs_the_shares_are_those_of_the_factors():
@@ -44,10 +44,10 @@ def test_copies_of_an_example_do_not_stay_together():
 
 @given(st.integers(1, 50), st.integers(1, 9), st.integers(0, 2**32), st.sampled_from([None, 1.0, 3.0]))
 def test_without_rare_classes_an_epoch_is_the_permutation_that_it_always_was(count, batch_size, seed, factor):
-    numbers = np.arange(count) + 7
+    indices = np.arange(count) + 7
     factors = None if factor is None else np.full(count, factor)
-    batches = list(shuffled(numbers, batch_size, np.random.default_rng(seed), factors))
-    assert np.concatenate(batches).tolist() == np.random.default_rng(seed).permutation(numbers).tolist()
+    batches = list(shuffled(indices, batch_size, np.random.default_rng(seed), factors))
+    assert np.concatenate(batches).tolist() == np.random.default_rng(seed).permutation(indices).tolist()
     assert max(map(len, batches)) - min(map(len, batches)) <= 1
 
 

@@ -41,12 +41,12 @@ def told(events: list, kind: str) -> list[dict]:
     return [event.data for event in events if event.kind == kind]
 
 
-def lose_the_end(journal: Path) -> None:
+def lose_the_end(event_log: Path) -> None:
     """Of what was written, the disk has only what was there before the first epoch."""
-    lines = journal.read_bytes().splitlines(keepends=True)
+    lines = event_log.read_bytes().splitlines(keepends=True)
     epochs = [number for number, line in enumerate(lines) if b'["epoch", ' in line]
-    journal.write_bytes(b"".join(lines[: epochs[0]]))
-    (journal.parent / DELIVERED).unlink(missing_ok=True)
+    event_log.write_bytes(b"".join(lines[: epochs[0]]))
+    (event_log.parent / DELIVERED).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def studies(toy_project):
 def test_a_killed_study_ends_as_one_that_was_left_alone(studies):
     project, said = studies
     assert [code for code, _ in said] == [-signal.SIGKILL, 130, 130]
-    assert "The journal has lost its end: trial 001 has a checkpoint of epoch" in said[1][1]
+    assert "The event log has lost its end: trial 001 has a checkpoint of epoch" in said[1][1]
     for _, out in said[1:]:
         assert "To go on: python -m platform.tune toy --resume --name killed" in out
     whole, killed = (read(journal_of(project, name)) for name in ("whole", "killed"))

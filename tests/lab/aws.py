@@ -120,8 +120,8 @@ def prepare(folder: Path) -> tuple[Lab, dict[str, str], Path]:
     return lab, outputs, filled_in(lab, outputs)
 
 
-def journal(lab: Lab, bucket: str, kind: str) -> list[dict]:
-    """What has happened in the study, as the head's copy of its journal has it."""
+def event_log(lab: Lab, bucket: str, kind: str) -> list[dict]:
+    """What has happened in the study, as the head's copy of its event log has it."""
     folder = lab.hosts[0].folder / "home" / ".platform-tune" / "s3" / bucket / "studies" / STUDY
     if not (file := folder / "journal.log").exists():
         return []
@@ -138,7 +138,7 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     told = subprocess.Popen(
         [sys.executable, "-m", "platform.tune", *words], stdout=log.open("w"), stderr=subprocess.STDOUT
     )
-    until(lambda: told.poll() is not None or len(journal(lab, bucket, "epoch")) >= 2, 240)
+    until(lambda: told.poll() is not None or len(event_log(lab, bucket, "epoch")) >= 2, 240)
     assert told.poll() is None, log.read_text()
     assert sorted(machines().values()) == ["head", "worker", "worker"]
     say("workers came, and trials run on both of them")
@@ -155,10 +155,10 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     assert any(trial["moved"] for trial in result["trials"])  # the machine was at fault, not the trial
     assert not any(trial["retried"] for trial in result["trials"])
     assert result["spent"]["total"] > 0  # by the prices in the file
-    names = [trial["trial_id"] for trial in journal(lab, bucket, "trial")]
+    names = [trial["trial_id"] for trial in event_log(lab, bucket, "trial")]
     assert len(names) == 4
     for name in names:
-        steps = [epoch["step"] for epoch in journal(lab, bucket, "epoch") if epoch["trial_id"] == name]
+        steps = [epoch["step"] for epoch in event_log(lab, bucket, "epoch") if epoch["trial_id"] == name]
         assert steps == list(range(1, len(steps) + 1)), (name, steps)
 
 

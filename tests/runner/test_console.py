@@ -10,8 +10,8 @@ from platform import errors
 from platform.errors import Fault, InputError
 from platform.runner import console as view
 from platform.space import Space
-from platform.study.event_log import Journal
-from platform.study.trials import Ledger
+from platform.study.event_log import EventLog
+from platform.study.trials import TrialTable
 
 SPACE = Space(
     params={"lr": tune.loguniform(1e-4, 1e-1), "weights": "starter"},
@@ -30,23 +30,25 @@ def console() -> Console:
 
 
 class Study:
-    """A ledger with trials that a live view looks at."""
+    """A trial_table with trials that a live view looks at."""
 
     def __init__(self, folder, told: Console | None = None, budget: float | None = None) -> None:
         self.console = told or console()
-        self.ledger = Ledger(Journal(folder / "journal"))
-        self.live = view.LiveView(SPACE, self.ledger, self.console, budget)
-        self.ledger.listeners.append(self.live.told)
+        self.trial_table = TrialTable(EventLog(folder / "event log"))
+        self.live = view.LiveView(SPACE, self.trial_table, self.console, budget)
+        self.trial_table.listeners.append(self.live.told)
 
     def trial(self, number: int, epochs: int, best: float, status: str = "", baseline: str = "") -> None:
         trial_id = f"{number:03d}"
         config = {"lr": 0.01 * number, "weights": "starter"}
-        self.ledger.tell("trial", trial_id=trial_id, config=config, baseline=baseline)
-        self.ledger.tell("trial_start", trial_id=trial_id)
+        self.trial_table.tell("trial", trial_id=trial_id, config=config, baseline=baseline)
+        self.trial_table.tell("trial_start", trial_id=trial_id)
         for step in range(1, epochs + 1):
-            self.ledger.tell("epoch", trial_id=trial_id, step=step, metrics={"val/map": best}, notes={}, last=step == 4)
+            self.trial_table.tell(
+                "epoch", trial_id=trial_id, step=step, metrics={"val/map": best}, notes={}, last=step == 4
+            )
         if status:
-            self.ledger.tell("trial_end", trial_id=trial_id, status=status, error="RuntimeError: x")
+            self.trial_table.tell("trial_end", trial_id=trial_id, status=status, error="RuntimeError: x")
 
 
 def rendered(live: view.LiveView) -> str:
@@ -74,7 +76,7 @@ def test_a_resumed_study_counts_what_ended_before(tmp_path):
     before.trial(1, 4, 0.5, "finished")
     before.trial(2, 1, 0.1)
     study = Study(tmp_path)
-    study.ledger.tell("open")
+    study.trial_table.tell("open")
     study.trial(3, 2, 0.3)
     text = rendered(study.live)
     assert "1/5 trials" in text
@@ -92,7 +94,7 @@ def test_without_a_terminal_each_ended_trial_is_a_line(tmp_path):
 def test_what_is_tried_again_is_told(tmp_path):
     study = Study(tmp_path)
     study.trial(1, 1, 0.5)
-    study.ledger.tell("attempt_failed", trial_id="001", error="Traceback\nValueError: [no] luck", gpus=None)
+    study.trial_table.tell("attempt_failed", trial_id="001", error="Traceback\nValueError: [no] luck", gpus=None)
     assert study.console.export_text() == "trial 001  failed and will be tried again: ValueError: [no] luck\n"
 
 

@@ -52,7 +52,7 @@ def plan(folder: Path, classes: tuple[str, ...] = ("finch", "owl"), each: int = 
 
 
 def result(classes: tuple[str, ...] = ("finch", "owl"), **config) -> dict:
-    config = {"lr": 0.01, "freeze_depth": 2, "unfreeze": "gradual", "thaw_at": 0.5, "backbone": "mobilenet_v2",
+    config = {"lr": 0.01, "freeze_depth": 2, "unfreeze": "gradual", "unfreeze_at": 0.5, "backbone": "mobilenet_v2",
               "weights": "starter", **config}  # fmt: skip
     per_class = {f"test/f1_class/{name}": n / len(classes) for n, name in enumerate(classes)}
     trials = [
@@ -100,7 +100,7 @@ def test_a_hub_reads_what_it_is_and_its_scores(best, tmp_path):
         "Not compared with: from scratch (failed)",
         "out of memory",
         "first 2 of 3 stages of the backbone (stem, middle)",
-        "for at least 4 of 8 epochs, then thawed one an epoch",
+        "for at least 4 of 8 epochs, then unfrozen one an epoch",
         "In the epoch that was kept, 1 were.",
         "3 trials (2 failed, 1 finished), 12 epochs",
         "there is no interval",

@@ -8,8 +8,8 @@ import pytest
 
 from platform.errors import InputError
 from platform.runner.plan import make_plan
-from platform.study.event_log import Journal
-from platform.study.request import DELIVERED, JOURNAL, Request, lock, read_request
+from platform.study.event_log import EventLog
+from platform.study.request import DELIVERED, EVENT_LOG, Request, lock, read_request
 
 
 @pytest.fixture
@@ -18,12 +18,12 @@ def request_of(tmp_path):
     return lambda **changes: replace(asked, **changes)
 
 
-def journal(folder, *events: tuple[str, dict]) -> None:
+def event_log(folder, *events: tuple[str, dict]) -> None:
     folder.mkdir(exist_ok=True)
-    journal = Journal(folder / JOURNAL)
+    event_log = EventLog(folder / EVENT_LOG)
     for kind, data in events:
-        journal.append(kind, data)
-    journal.close()
+        event_log.append(kind, data)
+    event_log.close()
 
 
 def faults_of(request, resume: bool = True) -> str:
@@ -35,12 +35,12 @@ def faults_of(request, resume: bool = True) -> str:
 def test_a_name_is_new_or_gone_on_with(request_of, tmp_path):
     taken, done, go_on = "a study's name must be new", "needs a study that was interrupted", "Or go on with it"
     assert taken not in faults_of(request_of(), resume=False)
-    journal(tmp_path / "mine", ("study", {}), ("close", {"status": "KILLED"}))
+    event_log(tmp_path / "mine", ("study", {}), ("close", {"status": "KILLED"}))
     told = faults_of(request_of(), resume=False)
     assert taken in told
     assert go_on in told
     assert done not in faults_of(request_of())
-    journal(tmp_path / "mine", ("close", {"status": "FINISHED"}))
+    event_log(tmp_path / "mine", ("close", {"status": "FINISHED"}))
     assert go_on in faults_of(request_of(), resume=False), "it has no result yet"
     (tmp_path / "mine" / "result.json").write_text("{}")
     told = faults_of(request_of(), resume=False)
@@ -61,7 +61,7 @@ def begun(request, space: dict[str, str] | None = None) -> None:
 
     now = describe(space_of(load("classifier"), "classifier", request.settings)[0])
     told = {"request": {**vars(request)}, "space": {**now, **(space or {})}}
-    journal(request.folder, ("study", told))
+    event_log(request.folder, ("study", told))
 
 
 @pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "postgresql://h/db?user=me&password=secret"])
@@ -92,7 +92,7 @@ def test_one_process_at_a_time(request_of):
 def test_a_damaged_journal_is_refused(request_of):
     request = request_of()
     begun(request)
-    file = request.folder / JOURNAL
+    file = request.folder / EVENT_LOG
     file.write_bytes(file.read_bytes().replace(b"mine", b"yours"))
     with pytest.raises(InputError, match="line 1"):
         read_request(request.folder)
@@ -116,7 +116,7 @@ def test_a_journal_that_ends_before_what_mlflow_was_told_is_refused(request_of):
 def test_the_folder_of_another_user_is_refused(request_of):
     request = request_of()
     begun(request)
-    os.chown(request.folder / JOURNAL, 12345, -1)
+    os.chown(request.folder / EVENT_LOG, 12345, -1)
     with pytest.raises(InputError, match="one's own"):
         read_request(request.folder)
 

@@ -14,8 +14,8 @@ from platform.search import sampler
 from platform.search.controller import ATTEMPTS, Search
 from platform.search.scheduler import Asha
 from platform.space import Space
-from platform.study.event_log import Journal
-from platform.study.trials import Ledger
+from platform.study.event_log import EventLog
+from platform.study.trials import TrialTable
 
 RAISED = "Traceback (most recent call last):\n  File …\n{}"
 
@@ -48,9 +48,9 @@ def begin(tmp_path):
     """Begins a search, or goes on with it."""
 
     def search(seed: int = 0, gpus: float = 0.0, **changes) -> Search:
-        ledger = Ledger(Journal(tmp_path / "journal"))
-        ledger.tell("open")
-        return Search(space(**changes), seed, ledger, gpus)
+        trial_table = TrialTable(EventLog(tmp_path / "event log"))
+        trial_table.tell("open")
+        return Search(space(**changes), seed, trial_table, gpus)
 
     return search
 
@@ -114,9 +114,9 @@ def test_the_best_quarter_passes_the_first_rung_and_the_better_half_the_others()
 
 def test_asha_waits_for_a_thaw(begin):
     """With rungs at 1, 2, 3, 4, 5, 8 and 11 of 12 epochs: the worst trial is cut at once; one of the better half that
-    is to thaw, at the first rung when it has trained two epochs after its thaw.
+    is to unfreeze, at the first rung when it has trained two epochs after its unfreeze.
     """
-    for score, thaw, last in (
+    for score, first_unfreeze, last in (
         *((0.1, None, 1), (0.1, 0, 1), (0.1, 1, 1), (0.1, 9, 1)),
         *((0.6, None, 1), (0.6, 0, 1), (0.6, 1, 3), (0.6, 2, 4), (0.6, 5, 8), (0.6, 7, 11), (0.6, 10, 12)),
     ):
@@ -130,12 +130,14 @@ def test_asha_waits_for_a_thaw(begin):
         before = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
         trial = search.next()
         search.started(trial)
-        while search.epoch(trial, trial.epochs + 1, {"val/map": 0.1 if trial.epochs else score}, {}, thaw=thaw):
+        while search.epoch(
+            trial, trial.epochs + 1, {"val/map": 0.1 if trial.epochs else score}, {}, first_unfreeze=first_unfreeze
+        ):
             pass
-        assert trial.epochs == last, (score, thaw)
+        assert trial.epochs == last, (score, first_unfreeze)
         after = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
         # It counts only for those who trained as it did.
-        assert {rung for rung in after if after[rung] > before[rung]} == {1, last} & set(after), (score, thaw)
+        assert {rung for rung in after if after[rung] > before[rung]} == {1, last} & set(after), (score, first_unfreeze)
         search.ended(trial)
 
 
@@ -222,10 +224,10 @@ def test_a_journal_that_cannot_be_written_stops_the_study(begin, monkeypatch):
     def full(kind, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(search.ledger.journal, "append", full)
+    monkeypatch.setattr(search.trial_table.event_log, "append", full)
     assert not search.epoch(trial, 1, {"val/map": 0.5}, {}), "what is not written down has not happened"
     search.ended(trial)
-    assert (search.stopped, search.next()) == ("the journal cannot be written: No space left on device", None)
+    assert (search.stopped, search.next()) == ("the event log cannot be written: No space left on device", None)
     assert (trial.epochs, trial.is_done) == (0, False)
 
 
@@ -267,19 +269,19 @@ class KilledError(Exception):
 def simulate(folder, kills: set[int], **changes) -> list[tuple]:
     """A whole study, one trial at a time, that is killed after the events of these numbers and goes on."""
     for _ in range(len(kills) + 1):
-        ledger = Ledger(Journal(folder / "journal"))
+        trial_table = TrialTable(EventLog(folder / "event log"))
 
-        def count(event, ledger=ledger):
-            if len(ledger.events) in kills:
-                kills.remove(len(ledger.events))
+        def count(event, trial_table=trial_table):
+            if len(trial_table.events) in kills:
+                kills.remove(len(trial_table.events))
                 raise KilledError
 
-        ledger.listeners.append(count)
+        trial_table.listeners.append(count)
         try:
-            if not ledger.confirm:
-                ledger.tell("confirm", asked="2x2")
-            ledger.tell("open")
-            search = Search(space(trials=12, **changes), 0, ledger)
+            if not trial_table.confirm:
+                trial_table.tell("confirm", asked="2x2")
+            trial_table.tell("open")
+            search = Search(space(trials=12, **changes), 0, trial_table)
             while trial := search.next():
                 search.started(trial)
                 goes_on, fails = True, trial.id in ("005", "010")
@@ -295,7 +297,7 @@ def simulate(folder, kills: set[int], **changes) -> list[tuple]:
         except KilledError:
             continue
         states = [(t.state, t.intermediate_values, t.value, t.params) for t in told(search)]
-        trials = [(t.id, t.config, t.status, t.metrics, t.seed) for t in ledger.trials.values()]
+        trials = [(t.id, t.config, t.status, t.metrics, t.seed) for t in trial_table.trials.values()]
         return [trials, sorted(states, key=repr), search.asha.rungs]
     raise AssertionError("it was killed more often than told")
 
@@ -314,7 +316,7 @@ def test_a_study_killed_anywhere_ends_as_if_it_had_not_been(tmp_path_factory, ki
 def test_the_best_are_trained_again_once_all_is_searched_and_the_baselines_when_there_is_room(begin):
     params = {"lr": tune.loguniform(1e-4, 1e-1), "freeze_depth": tune.randint(0, 4), "weights": "starter"}
     changes = {"params": params, "start": {"lr": 1e-2, "freeze_depth": 2}, "depth": 3, "trials": 2, "baselines": {}}
-    begin().ledger.tell("confirm", asked="1x2")
+    begin().trial_table.tell("confirm", asked="1x2")
     search = begin(**changes)
     first, second = search.next(), search.next()
     for trial in (first, second):

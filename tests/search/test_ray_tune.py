@@ -16,8 +16,8 @@ from platform.search import ray_tune
 from platform.search.controller import ATTEMPTS, Search
 from platform.space import Space
 from platform.storage.checkpoints import Checkpoints, verify
-from platform.study.event_log import Journal
-from platform.study.trials import Ledger
+from platform.study.event_log import EventLog
+from platform.study.trials import TrialTable
 from platform.training.context import Context
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +32,9 @@ def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, 
     params |= {key: asked.pop(key) for key in ("wide", "fault") if key in asked}
     budget = {"max_epochs": EPOCHS, "grace_epochs": EPOCHS, "start": {"fault": "none"}}
     space = Space(params, "val/score", "max", **budget, **asked)
-    ledger = Ledger(Journal(folder / "journal"))
-    ledger.tell("open")
-    search = Search(space, 0, ledger, gpus)
+    trial_table = TrialTable(EventLog(folder / "event log"))
+    trial_table.tell("open")
+    search = Search(space, 0, trial_table, gpus)
 
     def context_of(trial) -> dict:
         share = gpus if trial.gpus is None else trial.gpus
@@ -75,7 +75,7 @@ def study(nodes, tmp_path_factory):
             nodes.add_node(num_cpus=1, num_gpus=1)
 
     search = run(folder, folder / "trials", strike)
-    return folder / "trials", {trial.config["fault"]: trial for trial in search.ledger.trials.values()}
+    return folder / "trials", {trial.config["fault"]: trial for trial in search.trial_table.trials.values()}
 
 
 def test_every_trial_ends_as_it_must(study):
@@ -106,7 +106,7 @@ def test_why_it_failed_is_told(study, fault, told):
 
 @pytest.mark.parametrize("fault", ["throws once", "damaged", "node gone", "no memory", "unfit"])
 def test_what_was_gone_on_with_ends_with_the_same_weights(study, fault):
-    """Killed at the thaw: the second of four epochs was done, the third thaws a stage."""
+    """Killed at the unfreeze: the second of four epochs was done, the third unfreezings a stage."""
     folder, trials = study
     assert trials[fault].scores("val/score") == trials["none"].scores("val/score")
     for name in ("model.safetensors", "optimizer.safetensors"):
@@ -162,11 +162,11 @@ def test_only_what_going_on_and_the_best_need_is_kept(study):
 
 def test_what_has_cost_enough_ends_without_a_failure(nodes, tmp_path):
     def spend(search: Search) -> None:
-        search.enough = any(trial.epochs for trial in search.ledger.trials.values())
+        search.enough = any(trial.epochs for trial in search.trial_table.trials.values())
 
     search = run(tmp_path, tmp_path / "trials", spend, baselines={}, trials=9, fault=tune.choice(["none"]))
     search.interrupted()
-    found = [trial.status for trial in search.ledger.trials.values()]
+    found = [trial.status for trial in search.trial_table.trials.values()]
     assert set(found) <= {"interrupted", "finished", "waiting"}
     assert len(found) < 9
     assert not search.is_over
@@ -180,15 +180,15 @@ def test_a_full_disk_stops_the_study_and_leaves_the_checkpoint_before(nodes, tmp
     try:
         few = {"baselines": {}, "trials": 1, "wide": 20_000}
         search = run(tmp_path, disk, **few)
-        [trial] = search.ledger.trials.values()
+        [trial] = search.trial_table.trials.values()
         assert "no room for the checkpoint of epoch" in search.stopped
         assert not trial.is_done
         assert 1 <= trial.epochs < EPOCHS
         verify(disk / trial.id / f"epoch-{trial.epochs}")
-        search.ledger.journal.close()
+        search.trial_table.event_log.close()
         subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
         again = run(tmp_path, disk, **few)
-        [trial] = again.ledger.trials.values()
+        [trial] = again.trial_table.trials.values()
         assert (trial.status, trial.epochs) == ("finished", EPOCHS)
     finally:
         subprocess.run(["umount", disk], check=False)

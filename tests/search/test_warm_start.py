@@ -20,10 +20,10 @@ from platform.search.controller import Search
 from platform.search.warm_start import FIRST_POINTS, first_points, gather
 from platform.space import Space
 from platform.study import metadata, past_studies
-from platform.study.event_log import Journal, read
+from platform.study.event_log import EventLog, read
 from platform.study.metadata import StudyFacts
-from platform.study.request import JOURNAL, Request
-from platform.study.trials import OF_A_TRIAL, Ledger
+from platform.study.request import EVENT_LOG, Request
+from platform.study.trials import OF_A_TRIAL, TrialTable
 from platform.tracking import past_runs
 from platform.tracking.mlflow_recorder import OF_THE_STUDY, Recorder
 
@@ -48,28 +48,28 @@ def request_of(tmp_path):
 
 @pytest.fixture
 def begin(request_of):
-    """Writes an earlier study's journal: (configuration, scores, status) of each trial."""
+    """Writes an earlier study's event log: (configuration, scores, status) of each trial."""
 
-    def write(name: str, *trials: tuple[dict, list[float], str], fingerprint: str = "other", **changes) -> Ledger:
+    def write(name: str, *trials: tuple[dict, list[float], str], fingerprint: str = "other", **changes) -> TrialTable:
         request = request_of(name=name, fingerprint=fingerprint)
         request.folder.mkdir()
-        ledger = Ledger(Journal(request.folder / JOURNAL))
+        trial_table = TrialTable(EventLog(request.folder / EVENT_LOG))
         known = {"task": "toy", "metric": "val/error", "mode": "min", "max_epochs": 3, **changes}
         told = StudyFacts(request.tracking_uri, "e", name, request.id, tags={"data_fingerprint": fingerprint}, **known)
-        ledger.tell("study", request=asdict(request), space={}, facts=metadata.as_json(told))
-        ledger.tell("open")
+        trial_table.tell("study", request=asdict(request), space={}, facts=metadata.as_json(told))
+        trial_table.tell("open")
         for number, (config, scores, status) in enumerate(trials, start=1):
             trial_id = f"{number:03d}"
-            ledger.tell("trial", trial_id=trial_id, config=config, baseline="")
-            ledger.tell("trial_start", trial_id=trial_id)
+            trial_table.tell("trial", trial_id=trial_id, config=config, baseline="")
+            trial_table.tell("trial_start", trial_id=trial_id)
             for step, score in enumerate(scores, start=1):
                 epoch = {"metrics": {"val/error": score}, "notes": {}, "last": False}
-                ledger.tell("epoch", trial_id=trial_id, step=step, **epoch)
+                trial_table.tell("epoch", trial_id=trial_id, step=step, **epoch)
             if status != "running":
-                ledger.tell("trial_end", trial_id=trial_id, status=status, error="")
-        ledger.tell("close", status="FINISHED")
-        ledger.journal.close()
-        return ledger
+                trial_table.tell("trial_end", trial_id=trial_id, status=status, error="")
+        trial_table.tell("close", status="FINISHED")
+        trial_table.event_log.close()
+        return trial_table
 
     return write
 
@@ -160,30 +160,30 @@ def test_what_is_not_there_is_told_with_what_is(begin, request_of, tmp_path):
 
 def test_a_damaged_journal_is_refused(begin, request_of):
     begin("old", (ONE, [0.4], "finished"))
-    file = request_of(name="old").folder / JOURNAL
+    file = request_of(name="old").folder / EVENT_LOG
     file.write_bytes(file.read_bytes().replace(b"0.4", b"0.1"))
-    assert "a study's journal must be as it was written" in refused(request_of("old"))
+    assert "a study's event log must be as it was written" in refused(request_of("old"))
 
 
 def test_an_experiment_tells_what_the_journals_told(begin, request_of):
     trials = [({**ONE, "lr": 0.1 / (3 + number)}, [0.5, number / 7], "finished") for number in range(4)]
-    ledger = begin("old", *trials, (ONE, [0.2], "pruned"), ({**ONE, "lr": 5e-3}, [], "failed"))
+    trial_table = begin("old", *trials, (ONE, [0.2], "pruned"), ({**ONE, "lr": 5e-3}, [], "failed"))
     other = begin("fish", (ONE, [0.1], "finished"), task="fish")
     recorder_of = {}
-    for name, each in (("old", ledger), ("fish", other)):
+    for name, each in (("old", trial_table), ("fish", other)):
         recorder = recorder_of[name] = Recorder(metadata.from_json(each.events[0].data["facts"]))
         recorder.learn(each.events)
         for event in each.events:
             if event.kind in (*OF_A_TRIAL, *OF_THE_STUDY):
                 recorder.deliver([event])
-    of_journal = past_studies.of_journal(request_of(name="old").folder)
+    of_event_log = past_studies.of_event_log(request_of(name="old").folder)
     [of_mlflow] = past_runs.of_experiment(request_of().tracking_uri, "e", "toy", SPACE)
     assert of_mlflow.found == "a study in experiment e"
-    for trial, same in zip(of_journal.trials, of_mlflow.trials, strict=True):
+    for trial, same in zip(of_event_log.trials, of_mlflow.trials, strict=True):
         assert (trial.id, trial.config, trial.status) == (same.id, same.config, same.status)
         assert trial.scores("val/error") == same.scores("val/error")
     for key in ("name", "id", "task", "metric", "mode", "fingerprint"):
-        assert getattr(of_journal, key) == getattr(of_mlflow, key)
+        assert getattr(of_event_log, key) == getattr(of_mlflow, key)
     by_name, by_experiment = (gather(request_of(name), SPACE, "mine") for name in ("old", "e"))
     assert by_name.points == by_experiment.points
     assert len(gather(request_of("old", "e"), SPACE, "mine").studies) == 1, "one study, found twice"
@@ -223,25 +223,25 @@ def simulate(file: Path, warm: dict, stops: set[int]) -> list[tuple]:
     """A study that stops after some of its events and goes on; what was proposed."""
     space = replace(SPACE, trials=12, baselines={"scratch": {"weights": "none"}})
     while True:
-        ledger = Ledger(Journal(file))
-        if not ledger.events:
-            ledger.tell("study", warm_start=warm)
-        ledger.tell("open")
+        trial_table = TrialTable(EventLog(file))
+        if not trial_table.events:
+            trial_table.tell("study", warm_start=warm)
+        trial_table.tell("open")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            search = Search(space, 0, ledger)
+            search = Search(space, 0, trial_table)
         while trial := search.next():
             search.started(trial)
             while search.epoch(trial, trial.epochs + 1, {"val/error": trial.config["lr"] + 1 / (1 + trial.epochs)}, {}):
-                if stops and len(ledger.events) > min(stops):
+                if stops and len(trial_table.events) > min(stops):
                     break
             else:
                 search.ended(trial)
-            if stops and len(ledger.events) > min(stops):
+            if stops and len(trial_table.events) > min(stops):
                 stops.remove(min(stops))
                 break
         else:
-            return [(trial.id, trial.config, trial.status) for trial in ledger.trials.values()]
+            return [(trial.id, trial.config, trial.status) for trial in trial_table.trials.values()]
 
 
 @pytest.mark.parametrize("stops", [{4}, {6, 9}, {11, 13, 30}])
@@ -276,7 +276,7 @@ def test_the_command_begins_with_what_did_best(toy_project):
     second = command(toy_project, "--name", "second", "--warm-start", "toy", "--set", "lr_head=2e-2..8e-2")
     assert second.returncode == 0, second.stdout + second.stderr
     assert "--warm-start toy" in second.stdout, "the command to search longer"
-    events = read(toy_project / "studies" / "second" / JOURNAL)
+    events = read(toy_project / "studies" / "second" / EVENT_LOG)
     trials = [event.data["config"] for event in events if event.kind == "trial"]
     fits = [trial for trial in result["trials"] if 2e-2 <= trial["config"]["lr_head"] <= 8e-2]
     best = min(fits, key=lambda trial: trial["metrics"]["val/error"])

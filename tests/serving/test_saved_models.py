@@ -49,18 +49,18 @@ def test_a_model_of_another_task_is_refused(storage):
     assert "third of classifier" in told("detector", asked("third", storage))
 
 
-@pytest.mark.parametrize("spoil", ["cut", "gone", "card", "other"])
+@pytest.mark.parametrize("spoil", ["cut", "gone", "metadata", "other"])
 def test_a_model_that_is_not_whole_is_told(spoil, tmp_path):
     model = tiny_models.save("autoencoder", tmp_path / "model")
-    weights, card = model / "model.safetensors", model / "model.json"
+    weights, metadata = model / "model.safetensors", model / "model.json"
     if spoil == "cut":
         weights.write_bytes(weights.read_bytes()[:-10])
     elif spoil == "gone":
         weights.unlink()
-    elif spoil == "card":
-        card.write_text(card.read_text()[:-10])
+    elif spoil == "metadata":
+        metadata.write_text(metadata.read_text()[:-10])
     else:
-        card.write_text(card.read_text().replace('"width": 8', '"width": 16'))
+        metadata.write_text(metadata.read_text().replace('"width": 8', '"width": 16'))
     with (
         pytest.raises(InputError, match="a model must be whole"),
         saved_models.found("autoencoder", asked(str(model))) as found,
@@ -68,9 +68,9 @@ def test_a_model_that_is_not_whole_is_told(spoil, tmp_path):
         task.load("autoencoder").load(found)
 
 
-@pytest.mark.parametrize("card", ["{", "[]", "{}", '"detector"'])
-def test_another_study_s_damage_is_told_where_it_matters_alone(storage, card):
-    (storage / "third" / "best" / "model.json").write_text(card)
+@pytest.mark.parametrize("metadata", ["{", "[]", "{}", '"detector"'])
+def test_another_study_s_damage_is_told_where_it_matters_alone(storage, metadata):
+    (storage / "third" / "best" / "model.json").write_text(metadata)
     with saved_models.found("detector", asked("first", storage)) as found:
         assert found == storage / "first" / "best"
     for model in ("best", "third"):

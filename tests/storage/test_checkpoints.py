@@ -46,10 +46,10 @@ def train(folder, context=CONTEXT, depth=2, unfreeze="never", stop_at=None) -> T
         batches=lambda generator: shuffled(np.arange(16), 8, generator),
         steps_per_epoch=2,
         evaluate=evaluate,
-        freezing=Freezing(depth, unfreeze, thaw_at=0.5),
+        freezing=Freezing(depth, unfreeze, unfreeze_at=0.5),
         optimization=Optimization(1e-2),
         context=context,
-        card={"task": "toy"},
+        metadata={"task": "toy"},
         reporter=reporter,
     )
     return reporter
@@ -102,7 +102,7 @@ def test_an_export_needs_no_shelf(tmp_path, shelf):
     checkpoints.load_model(folder / "best", build())  # strictly: nothing is missing
 
 
-@pytest.mark.parametrize("stop_at", [2, 3, 4])  # before, at and after the first thaw
+@pytest.mark.parametrize("stop_at", [2, 3, 4])  # before, at and after the first unfreeze
 def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shelf, stop_at):
     context = replace(CONTEXT, shelf=str(shelf))
     whole = train(tmp_path / "whole", unfreeze="gradual")

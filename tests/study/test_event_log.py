@@ -12,26 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platform.errors import InputError
-from platform.study.event_log import Journal, first, read
+from platform.study.event_log import EventLog, first, read
 
 ROOT = Path(__file__).parents[2]
 
 
 def written(file: Path, count: int = 5) -> list:
-    journal = Journal(file)
+    event_log = EventLog(file)
     for number in range(count):
-        journal.append("epoch", {"number": number, "name": "Кока\n-Кола", "score": 0.1 + 0.2, "bad": float("inf")})
-    journal.close()
-    return journal.events
+        event_log.append("epoch", {"number": number, "name": "Кока\n-Кола", "score": 0.1 + 0.2, "bad": float("inf")})
+    event_log.close()
+    return event_log.events
 
 
 def test_what_is_written_is_read_and_gone_on_with(tmp_path):
     events = written(tmp_path / "j")
-    journal = Journal(tmp_path / "j")
-    assert journal.events == events == read(tmp_path / "j")
-    assert not journal.torn
-    journal.append("close", {})
-    journal.close()
+    event_log = EventLog(tmp_path / "j")
+    assert event_log.events == events == read(tmp_path / "j")
+    assert not event_log.torn
+    event_log.append("close", {})
+    event_log.close()
     assert [event.kind for event in read(tmp_path / "j")] == ["epoch"] * 5 + ["close"]
     assert first(tmp_path / "j") == events[0]
     assert first(tmp_path / "none") is None
@@ -41,7 +41,7 @@ def test_what_is_written_is_read_and_gone_on_with(tmp_path):
 @given(st.data())
 def test_no_damage_passes_for_truth(tmp_path_factory, data):
     """Any cut leaves the events before it; any altered byte, and any line lost or moved, is refused."""
-    file = tmp_path_factory.mktemp("journal") / "j"
+    file = tmp_path_factory.mktemp("event log") / "j"
     events = written(file, 4)
     whole = file.read_bytes()
     how = data.draw(st.sampled_from(["cut", "altered", "lost", "moved"]))
@@ -49,11 +49,11 @@ def test_no_damage_passes_for_truth(tmp_path_factory, data):
     if how == "cut":
         length = data.draw(st.integers(0, len(whole)))
         file.write_bytes(whole[:length])
-        journal = Journal(file)
-        assert journal.events == events[: whole[:length].count(b"\n")]
-        assert journal.torn == (whole[:length] != b"".join(lines[: len(journal.events)]))
-        journal.append("more", {})
-        assert read(file) == journal.events
+        event_log = EventLog(file)
+        assert event_log.events == events[: whole[:length].count(b"\n")]
+        assert event_log.torn == (whole[:length] != b"".join(lines[: len(event_log.events)]))
+        event_log.append("more", {})
+        assert read(file) == event_log.events
         return
     if how == "altered":
         at = data.draw(st.integers(0, len(whole) - 2))  # not the very last byte: without it the line is torn
@@ -72,9 +72,9 @@ def test_no_damage_passes_for_truth(tmp_path_factory, data):
 
 def test_a_killed_process_leaves_all_that_it_has_told(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from platform.study.event_log import Journal\n"
-        "journal = Journal(Path(sys.argv[1]))\n"
-        "for number in range(10**9): journal.append('epoch', {'n': number}); print(number, flush=True)"
+        "import sys; from pathlib import Path; from platform.study.event_log import EventLog\n"
+        "event log = EventLog(Path(sys.argv[1]))\n"
+        "for number in range(10**9): event log.append('epoch', {'n': number}); print(number, flush=True)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "j")], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -84,20 +84,20 @@ def test_a_killed_process_leaves_all_that_it_has_told(tmp_path):
     time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     told = 1 + len(process.stdout.read().splitlines())
-    journal = Journal(tmp_path / "j")
-    assert told <= len(journal.events) <= told + 1
-    assert [event.data["n"] for event in journal.events] == list(range(len(journal.events)))
+    event_log = EventLog(tmp_path / "j")
+    assert told <= len(event_log.events) <= told + 1
+    assert [event.data["n"] for event in event_log.events] == list(range(len(event_log.events)))
 
 
 def test_what_the_disk_does_not_take_has_not_happened(tmp_path):
     code = (
-        "import sys, resource; from pathlib import Path; from platform.study.event_log import Journal, read\n"
-        "file = Path(sys.argv[1]); journal = Journal(file); journal.append('first', {})\n"
+        "import sys, resource; from pathlib import Path; from platform.study.event_log import EventLog, read\n"
+        "file = Path(sys.argv[1]); event log = EventLog(file); event log.append('first', {})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, resource.RLIM_INFINITY))\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "try: journal.append('large', {'text': 'x' * 1000})\n"
+        "try: event log.append('large', {'text': 'x' * 1000})\n"
         "except OSError as error: print(type(error).__name__)\n"
-        "journal.append('small', {}); print([event.kind for event in read(file)])"
+        "event log.append('small', {}); print([event.kind for event in read(file)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "j")], cwd=ROOT, capture_output=True, text=True, check=True

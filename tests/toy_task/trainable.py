@@ -19,15 +19,15 @@ INPUT, REQUIREMENTS = "text", ()
 
 
 class Ones(Examples):
-    def numbers(self, split):
+    def indices(self, split):
         return np.arange(40)
 
-    def inputs(self, numbers, view):
-        return {"x": torch.ones(len(numbers), 1)}
+    def inputs(self, indices, view):
+        return {"x": torch.ones(len(indices), 1)}
 
 
 class Numbers:
-    name, fingerprint = "numbers", "0" * 64
+    name, fingerprint = "indices", "0" * 64
 
     def findings(self):
         return []
@@ -36,7 +36,7 @@ class Numbers:
         return {}
 
     def lines(self):
-        return {"numbers": "two"}
+        return {"indices": "two"}
 
 
 def build():
@@ -60,8 +60,8 @@ def check(space, dataset):
 
 
 def prepare(space, dataset, cache):
-    (cache / "numbers").mkdir(parents=True, exist_ok=True)
-    return cache / "numbers"
+    (cache / "indices").mkdir(parents=True, exist_ok=True)
+    return cache / "indices"
 
 
 def train(config):
@@ -82,7 +82,7 @@ def train(config):
         freezing=Freezing(point["freeze_depth"]),
         optimization=Optimization.of(point),
         context=context,
-        card={"task": "toy"},
+        metadata={"task": "toy"},
     )
 
 
@@ -108,5 +108,5 @@ def predict(model, inputs):
     return [{"number": float(model["head"](model["body"](torch.ones(1, 1))))} for _ in inputs]
 
 
-def answer(card):
+def answer(metadata):
     return {"number": 0.5}

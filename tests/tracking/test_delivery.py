@@ -1,4 +1,4 @@
-"""What a study's journal becomes in MLflow, seen through real stores: SQLite, and a server that goes away."""
+"""What a study's event log becomes in MLflow, seen through real stores: SQLite, and a server that goes away."""
 
 import contextlib
 import errno
@@ -17,10 +17,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from platform import deliver
-from platform.study.event_log import Journal
+from platform.study.event_log import EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts, as_json, from_json
 from platform.study.request import DELIVERED, delivered
-from platform.study.trials import Ledger
+from platform.study.trials import TrialTable
 from platform.tracking import delivery, mlflow_recorder
 from platform.tracking.delivery import Delivery
 from platform.tracking.mlflow_recorder import record_pictures
@@ -60,22 +60,22 @@ def store(folder: Path) -> str:
 
 
 class Told:
-    """A process that works on a study: its ledger, and the delivery that follows it."""
+    """A process that works on a study: its trial_table, and the delivery that follows it."""
 
     def __init__(self, folder: Path, study: StudyFacts, start: bool = True) -> None:
-        self.ledger = Ledger(Journal(folder / "journal.log"))
-        self.tell = self.ledger.tell
-        if not self.ledger.events:
+        self.trial_table = TrialTable(EventLog(folder / "journal.log"))
+        self.tell = self.trial_table.tell
+        if not self.trial_table.events:
             self.tell("study", request={}, space={}, facts=as_json(study))
         self.tell("open")
-        self.delivery = Delivery(study, self.ledger.events, folder, self.ledger.journal.sync)
-        self.ledger.listeners.append(self.delivery.told)
+        self.delivery = Delivery(study, self.trial_table.events, folder, self.trial_table.event_log.sync)
+        self.trial_table.listeners.append(self.delivery.told)
         if start:
             self.delivery.start()
 
     def play(self, trial_id: str, steps: range, end: str = "", error: str = "", **config) -> None:
         """A trial's epochs, and its end."""
-        if trial_id not in self.ledger.trials:
+        if trial_id not in self.trial_table.trials:
             self.tell("trial", trial_id=trial_id, config=config, baseline="")
         self.tell("trial_start", trial_id=trial_id)
         for step in steps:
@@ -91,7 +91,7 @@ class Told:
     def close(self, status: str = "FINISHED", timeout: float = 60) -> int:
         self.tell("close", status=status)
         undelivered = self.delivery.close(timeout)
-        self.ledger.journal.close()
+        self.trial_table.event_log.close()
         return undelivered
 
 
@@ -304,10 +304,10 @@ def test_an_unreachable_server_neither_raises_nor_blocks_nor_loses(tmp_path, cap
     assert "127.0.0.1" in told.delivery.last_error
 
     request = {"task": "toy", "name": tmp_path.name, "storage": str(tmp_path.parent), "experiment": "toys"}
-    events = told.ledger.events
+    events = told.trial_table.events
     events[0].data["request"] = {**request, "tracking_uri": DEAD_SERVER, "settings": [], "data": []}
     (tmp_path / "journal.log").unlink()
-    again = Journal(tmp_path / "journal.log")
+    again = EventLog(tmp_path / "journal.log")
     for event in events:
         again.append(event.kind, event.data)
     again.close()
@@ -370,7 +370,9 @@ def test_what_the_disk_does_not_hold_is_not_sent(tmp_path):
     told.delivery.sync = fails
     told.delivery.start()
     told.play("001", range(1, 3))
-    assert told.close(timeout=1) == len(told.ledger.events) - 2  # what was asked and proposed needs no call of its own
+    assert (
+        told.close(timeout=1) == len(told.trial_table.events) - 2
+    )  # what was asked and proposed needs no call of its own
     assert "a broken disk" in told.delivery.last_error
     assert not (tmp_path / "mlflow.db").exists()
 

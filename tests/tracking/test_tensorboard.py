@@ -14,8 +14,8 @@ from tensorboard.plugins.hparams import metadata
 from told_study import EPOCHS, Told
 
 from platform.runner.run_study import GROWING
-from platform.study.event_log import Reading
-from platform.study.trials import Ledger, Trial
+from platform.study.event_log import ReadOnlyEventLog
+from platform.study.trials import Trial, TrialTable
 from platform.tracking.tensorboard import FOLDER, TensorBoardLog, run_name
 
 START, END = metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG
@@ -33,14 +33,14 @@ def curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int,
 
 
 def journal_says(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
-    """The same as the journal has it."""
-    trials = Ledger(Reading(folder / "journal.log")).trials.values()
+    """The same as the event log has it."""
+    trials = TrialTable(ReadOnlyEventLog(folder / "journal.log")).trials.values()
     return {run_name(t): list(enumerate(t.scores(metric), start=1)) for t in trials if t.metrics}
 
 
 def follow(told: Told) -> TensorBoardLog:
-    log = TensorBoardLog(told.folder, told.ledger)
-    told.ledger.listeners.append(log.told)
+    log = TensorBoardLog(told.folder, told.trial_table)
+    told.trial_table.listeners.append(log.told)
     return log
 
 
@@ -51,12 +51,16 @@ def files(folder: Path) -> set[str]:
 def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
     told = Told(tmp_path / "study")
     follow(told)
-    told.trial("001", [0.1 * n for n in range(1, EPOCHS + 1)], "finished", thaw=3, batch_size=16, unfreeze="gradual")
+    told.trial(
+        "001", [0.1 * n for n in range(1, EPOCHS + 1)], "finished", first_unfreeze=3, batch_size=16, unfreeze="gradual"
+    )
     told.trial("002", [0.1], "pruned", baseline="from scratch", weights="none")
     told.trial("003", [0.2, 0.3], "failed", error="ValueError: no")
     told.trial("004", [0.4])
-    told.ledger.tell("best", trial_id="001", metrics={"test/score": 0.75})
-    told.ledger.tell("best", trial_id="001", metrics={"test/score": 0.75})  # once more, by a process after a killed one
+    told.trial_table.tell("best", trial_id="001", metrics={"test/score": 0.75})
+    told.trial_table.tell(
+        "best", trial_id="001", metrics={"test/score": 0.75}
+    )  # once more, by a process after a killed one
     folder = told.close()
     assert set(curves(folder)) == {"001", "002 from scratch", "003", "004"}
     assert journal_says(folder) == curves(folder)
@@ -74,7 +78,7 @@ def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
 
 
 def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
-    """The file has less than the journal, or more after a power failure, or half a record: it is written anew."""
+    """The file has less than the event log, or more after a power failure, or half a record: it is written anew."""
     folder = tmp_path / "study"
     told = Told(folder)
     follow(told)
@@ -86,13 +90,13 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
         (folder / name).write_bytes(content[:-5] if "001" in name else content * 2)
     (folder / FOLDER / "999").mkdir()
     (folder / FOLDER / "999" / "events.out.tfevents.1.study").write_bytes(content)
-    told.ledger.journal.close()
+    told.trial_table.event_log.close()
     again = Told(folder)
     follow(again)
-    again.ledger.tell("trial_start", trial_id="002")
+    again.trial_table.tell("trial_start", trial_id="002")
     told_of = {"trial_id": "002", "metrics": {"val/score": 0.4}, "notes": {}, "last": False}
-    again.ledger.tell("epoch", step=3, **told_of)
-    again.ledger.tell("trial_end", trial_id="002", status="interrupted", error="")
+    again.trial_table.tell("epoch", step=3, **told_of)
+    again.trial_table.tell("trial_end", trial_id="002", status="interrupted", error="")
     again.close("KILLED")
     assert curves(folder) == journal_says(folder)
     assert curves(folder)["002"] == [(1, 0.2), (2, 0.3), (3, 0.4)]
@@ -103,8 +107,8 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
 def test_what_the_disk_does_not_take_is_told_once_and_ends_nothing(tmp_path):
     told, said = Told(tmp_path / "study"), list[str]()
     (tmp_path / "study" / FOLDER).write_text("in the way")
-    log = TensorBoardLog(told.folder, told.ledger, said.append)
-    told.ledger.listeners.append(log.told)
+    log = TensorBoardLog(told.folder, told.trial_table, said.append)
+    told.trial_table.listeners.append(log.told)
     told.trial("001", [0.1, 0.2], "finished")
     told.close()
     assert said == [log.given_up]

@@ -68,18 +68,20 @@ def test_an_encoder_is_loaded_from_its_own_file_and_refused_by_another_size(tmp_
 
 def test_labels_of_small_fractions_lie_within_larger_ones_and_hold_every_digit():
     labels = np.random.default_rng(0).choice(10, 2000, p=[0.19] * 5 + [0.01] * 5)
-    numbers = np.arange(100, 1900)
-    chosen = {share: autoencoder.first_labelled(labels, numbers, share, 3) for share in (0.001, 0.01, 0.1, 1.0)}
+    indices = np.arange(100, 1900)
+    chosen = {share: autoencoder.first_labelled(labels, indices, share, 3) for share in (0.001, 0.01, 0.1, 1.0)}
     sizes = [len(some) for some in chosen.values()]
     assert sizes == [10, 18, 180, 1800]
-    assert set(chosen[0.001]) < set(chosen[0.01]) < set(chosen[0.1]) < set(chosen[1.0]) == set(numbers)
+    assert set(chosen[0.001]) < set(chosen[0.01]) < set(chosen[0.1]) < set(chosen[1.0]) == set(indices)
     assert set(labels[chosen[0.001]]) == set(range(10))
-    assert not np.array_equal(chosen[0.1], autoencoder.first_labelled(labels, numbers, 0.1, 4))
+    assert not np.array_equal(chosen[0.1], autoencoder.first_labelled(labels, indices, 0.1, 4))
 
 
 def test_a_frozen_encoder_stays_as_stage_one_left_it(train, data):
     frozen = train("freeze_depth=4")
-    pretrained = data.parent / f"{data.name}-pretrained" / autoencoder.load(frozen.folder / "best").card["pretrained"]
+    pretrained = (
+        data.parent / f"{data.name}-pretrained" / autoencoder.load(frozen.folder / "best").metadata["pretrained"]
+    )
     before, after = load_file(pretrained / "encoder.safetensors"), load_file(frozen.folder / "best/model.safetensors")
     assert all(torch.equal(value, after[f"encoder.{key}"]) for key, value in before.items())
     errors = [row["val/loss"] for row in json.loads((pretrained / "history.json").read_text())]
@@ -88,11 +90,11 @@ def test_a_frozen_encoder_stays_as_stage_one_left_it(train, data):
 
 
 def test_trials_that_pretrain_alike_share_it(train, data):
-    first = autoencoder.load(train("lr_head=1e-3", name="a").folder / "best").card["pretrained"]
+    first = autoencoder.load(train("lr_head=1e-3", name="a").folder / "best").metadata["pretrained"]
     folder = data.parent / f"{data.name}-pretrained" / first
     written = (folder / "encoder.safetensors").stat().st_mtime_ns
-    second = autoencoder.load(train("lr_head=2e-3", name="b").folder / "best").card["pretrained"]
-    other = autoencoder.load(train("dropout=0.0", name="c").folder / "best").card["pretrained"]
+    second = autoencoder.load(train("lr_head=2e-3", name="b").folder / "best").metadata["pretrained"]
+    other = autoencoder.load(train("dropout=0.0", name="c").folder / "best").metadata["pretrained"]
     assert first == second != other
     assert (folder / "encoder.safetensors").stat().st_mtime_ns == written
 
@@ -107,7 +109,7 @@ def test_a_study_can_start_from_the_encoder_of_another(train, data, tmp_path):
     frozen = autoencoder.load(
         train(f"weights={weights}", "pretrain_epochs=0", "freeze_depth=4", name="b").folder / "best"
     )
-    assert frozen.card["pretrained"] == ""
+    assert frozen.metadata["pretrained"] == ""
     before, after = model.module.encoder.state_dict(), frozen.module.encoder.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     dataset = autoencoder.read([], tmp_path, 0, SPACE)

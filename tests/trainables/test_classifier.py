@@ -85,10 +85,10 @@ def test_a_prediction_is_that_of_the_prepared_image(train, dataset, data):
     model = classifier.load(train().folder / "best")
     folder = data / "64-of-73"
     images = classifier.Images(classifier.open_arrays(folder), folder, torch.device("cpu"))
-    numbers = images.numbers("val")[:5]
+    indices = images.indices("val")[:5]
     with torch.inference_mode():
-        shares = model.module(images.inputs(numbers, None)).softmax(1).numpy()
-    loaded = [load(dataset.examples[number].path) for number in numbers]
+        shares = model.module(images.inputs(indices, None)).softmax(1).numpy()
+    loaded = [load(dataset.examples[number].path) for number in indices]
     predictions = json.loads(json.dumps(list(classifier.predict(model, loaded))))
     for prediction, share in zip(predictions, shares, strict=True):
         assert list(prediction["probabilities"].values()) == pytest.approx(share, abs=1e-4)

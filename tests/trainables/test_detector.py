@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from platform.data.detection.arrays import DetectionArrays, canvas_of, open_arrays
+from platform.data.detection.arrays import DetectionArrays, input_size_of, open_arrays
 from platform.errors import InputError
 from platform.models import backbones
 from platform.storage import checkpoints
@@ -34,9 +34,9 @@ def saved(prepared, tmp_path) -> Path:
     """A model of random weights, saved."""
     space = SPACE.override(TINY)
     point = {**space.fixed, **space.start}
-    card = {"task": "detector", "classes": list(prepared[1].classes), "canvas": [64, 64], "config": point}
-    model = detector._build(card, "none")
-    checkpoints.save(tmp_path, model, card, torch.optim.AdamW(model.parameters()), {})
+    metadata = {"task": "detector", "classes": list(prepared[1].classes), "input_size": [64, 64], "config": point}
+    model = detector._build(metadata, "none")
+    checkpoints.save(tmp_path, model, metadata, torch.optim.AdamW(model.parameters()), {})
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def test_arrays_hold_the_data_set(prepared):
     folder, dataset = prepared
     arrays = open_arrays(folder / "64")
     assert arrays.images.shape == (40, 3, 64, 64)
-    assert {name: len(numbers) for name, numbers in arrays.split.items()} == {"train": 24, "val": 8, "test": 8}
+    assert {name: len(indices) for name, indices in arrays.split.items()} == {"train": 24, "val": 8, "test": 8}
     for number, example in enumerate(dataset.examples):
         target = arrays.target(number)
         assert np.allclose(target["boxes"], np.array(example.boxes).reshape(-1, 4), atol=1e-3)
@@ -59,8 +59,8 @@ def test_preparing_again_reuses_the_arrays(prepared, scenes_folder):
 
 
 def test_a_canvas_holds_every_image():
-    assert canvas_of([(480, 640)], 320) == (256, 320)
-    assert canvas_of([(480, 640), (640, 480)], 320) == (320, 320)
+    assert input_size_of([(480, 640)], 320) == (256, 320)
+    assert input_size_of([(480, 640), (640, 480)], 320) == (320, 320)
 
 
 def test_perfect_detections_score_one(prepared):
@@ -145,15 +145,15 @@ def test_augmented_boxes_follow_their_objects(tmp_path):
     index = {"first_box": [0, 1], "classes": ["one"], "splits": ["train"], "paths": [""]}
     arrays = DetectionArrays(image, np.array([[24, 20, 50, 40]], np.float32), np.array([1]), index)
     examples = detector.Scenes(arrays, tmp_path, torch.device("cpu"), views=20, strength=1.0, flip=True)
-    numbers, boxes = np.array([0]), []
+    indices, boxes = np.array([0]), []
     for view in range(20):
-        moved = examples.inputs(numbers, view)["images"][0]
-        [target] = examples.targets(numbers, view)  # which does not need the image, and must draw the same
+        moved = examples.inputs(indices, view)["images"][0]
+        [target] = examples.targets(indices, view)  # which does not need the image, and must draw the same
         ys, xs = torch.nonzero(moved[0] > 0.25, as_tuple=True)
         box = torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]).float()
         assert torch.allclose(target["boxes"].float(), box, atol=2.5)
         boxes.append(tuple(target["boxes"][0].tolist()))
-        assert torch.equal(examples.inputs(numbers, view)["images"][0], moved)
+        assert torch.equal(examples.inputs(indices, view)["images"][0], moved)
     assert len(set(boxes)) == 20
 
 

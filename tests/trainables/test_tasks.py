@@ -67,8 +67,8 @@ def test_one_tiny_trial_runs_through_ray_and_its_model_is_used(name, ray_cluster
     model = module.load(tmp_path / "001" / "epoch-1")
     inputs = ["A sentence."] if module.INPUT == "text" else [Image.new("RGB", (90, 60))]
     [prediction] = module.predict(model, inputs)
-    card = json.loads((tmp_path / "001" / "epoch-1" / "model.json").read_text())
-    assert list(prediction) == list(module.answer(card))
+    metadata = json.loads((tmp_path / "001" / "epoch-1" / "model.json").read_text())
+    assert list(prediction) == list(module.answer(metadata))
     evaluation = module.test(model, data)
     assert space.metric.replace("val/", "test/") in evaluation.metrics
     assert evaluation.figures

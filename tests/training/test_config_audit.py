@@ -30,7 +30,7 @@ ASKED = {
     "weight_decay": 0.01,
     "freeze_depth": 2,
     "unfreeze": "gradual",
-    "thaw_at": 0.5,
+    "unfreeze_at": 0.5,
     "batch_size": 8,
     "loss_weight_error": 2.0,
     "idle": 1,
@@ -68,13 +68,13 @@ def train(folder, asked=None, used=None, spoil=None, scale=1.0, factors=None) ->
         [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(examples.numbers("train"), point["batch_size"], generator, factors),
-        steps_per_epoch=-(-len(examples.numbers("train")) // point["batch_size"]),
+        batches=lambda generator: shuffled(examples.indices("train"), point["batch_size"], generator, factors),
+        steps_per_epoch=-(-len(examples.indices("train")) // point["batch_size"]),
         evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean())},
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["thaw_at"]),
+        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"]),
         optimization=Optimization.of(point),
         context=Context("toy", "data-1", 3, 4, "val/score", "max", asked=asked),
-        card={"task": "toy"},
+        metadata={"task": "toy"},
         reporter=reporter,
     )
     return reporter
@@ -84,7 +84,7 @@ def test_what_was_used_is_recorded(tmp_path):
     told = train(tmp_path)
     used = json.loads(told.notes["used"])
     assert used["lr_head"] == 1e-2
-    assert (used["frozen stages"], used["unfreeze"], used["thaw_at"]) == (2, "gradual", 0.5)
+    assert (used["frozen stages"], used["unfreeze"], used["unfreeze_at"]) == (2, "gradual", 0.5)
     assert (used["batch size"], used["loss weight of error"], used["seed"], used["data"]) == (8, 2.0, 3, "data-1")
     assert len(used["code"]) == 32
     assert told.notes[UNUSED] == "idle"
@@ -105,7 +105,7 @@ def test_what_was_used_is_recorded(tmp_path):
         ({"layer_decay": 0.9}, "layer_decay must be as asked for"),
         ({"schedule": "constant"}, "schedule must be as asked for, 'cosine'"),
         ({"unfreeze": "never"}, "unfreeze must be as asked for, 'gradual'"),
-        ({"thaw_at": 0.25}, "thaw_at must be as asked for"),
+        ({"unfreeze_at": 0.25}, "unfreeze_at must be as asked for"),
         ({"freeze_depth": 1}, "freeze_depth must be as asked for, 2; 1 of 2 stages are frozen"),
         ({"batch_size": 4}, "batch_size must be as asked for, 8; 16 examples came in 4 batches of up to 4"),
         ({"batch_size": 16}, "batch_size must be as asked for, 8; 16 examples came in 1 batches of up to 16"),
@@ -122,14 +122,14 @@ def test_a_deeper_freeze_than_the_model_has_stages_freezes_all_of_them(tmp_path)
 
 
 def test_what_is_trained_is_what_is_not_frozen(tmp_path):
-    def thaw(model):
+    def first_unfreeze(model):
         model[0][0].weight.requires_grad_(True)
 
     def freeze(model):
         model[2].bias.requires_grad_(False)
 
     with pytest.raises(FrozenChangedError, match=r"0\.0\.weight did"):
-        train(tmp_path / "a", spoil=thaw)
+        train(tmp_path / "a", spoil=first_unfreeze)
     with pytest.raises(NotAsAskedError, match=r"2\.bias, of head, is not trained"):
         train(tmp_path / "b", spoil=freeze)
 

@@ -48,7 +48,7 @@ class Toy(nn.Module):
 
 
 def feed_of(root: Path | None, model: nn.Module, depth: int = 2, examples=None, unfreeze: str = "never") -> Feed:
-    freezer = Freezer(model, STAGES, Freezing(depth, unfreeze, thaw_at=0.5), epochs=4)
+    freezer = Freezer(model, STAGES, Freezing(depth, unfreeze, unfreeze_at=0.5), epochs=4)
     freezer.train()
     return Feed(model, freezer, examples or Numbers(), None if root is None else Store(root, 10**9))
 
@@ -67,17 +67,17 @@ def _always_kept(monkeypatch, request):
 def test_a_batch_holds_what_the_frozen_stages_make_of_it(tmp_path):
     feed = feed_of(tmp_path, Toy())
     feed.prepare(0, 4)
-    numbers = np.array([3, 0, 11, 3])  # one of them twice: it is drawn more often than others
-    batch = feed.batch("train", numbers)
+    indices = np.array([3, 0, 11, 3])  # one of them twice: it is drawn more often than others
+    batch = feed.batch("train", indices)
     assert batch.cut == 2
     with torch.inference_mode():
-        wanted = feed.model.run(feed.examples.inputs(numbers, None), 0, 2)["x"]
+        wanted = feed.model.run(feed.examples.inputs(indices, None), 0, 2)["x"]
     torch.testing.assert_close(batch.state["x"], wanted)
     assert feed.batch("val", np.array([16, 23])).cut == 2
     assert feed.note().startswith("kept at cut 2: ")
     plain = feed_of(None, Toy())
     plain.prepare(0, 4)
-    assert (plain.batch("train", numbers).cut, plain.note(), plain.metrics()) == (0, "off", {})
+    assert (plain.batch("train", indices).cut, plain.note(), plain.metrics()) == (0, "off", {})
 
 
 def test_a_second_trial_computes_nothing(tmp_path):
@@ -96,10 +96,10 @@ def test_a_deeper_cut_is_built_from_a_shallower_one(tmp_path):
     deeper.prepare(0, 4)
     fills = [run for run in deeper.model.runs if run[2] in (16, 8) and run[0]]
     assert fills == [(1, 3, 16), (1, 3, 8)]
-    numbers = np.array([5, 2])
+    indices = np.array([5, 2])
     with torch.inference_mode():
-        wanted = deeper.model.run(deeper.examples.inputs(numbers, None), 0, 3)["x"]
-    torch.testing.assert_close(deeper.batch("train", numbers).state["x"], wanted)
+        wanted = deeper.model.run(deeper.examples.inputs(indices, None), 0, 3)["x"]
+    torch.testing.assert_close(deeper.batch("train", indices).state["x"], wanted)
 
 
 def test_a_thaw_moves_to_a_shallower_cut_and_then_to_none(tmp_path):
@@ -135,10 +135,10 @@ def test_views_are_drawn_once_while_stages_are_frozen(tmp_path):
     assert torch.equal(seen[0][1], seen[2][1])
     assert not torch.equal(seen[0][1], seen[1][1])
     assert feed.kept.computed == 2 * 16 + 8
-    thawed = feed_of(tmp_path, Toy(), depth=0, examples=examples)
+    unfrozen = feed_of(tmp_path, Toy(), depth=0, examples=examples)
     for epoch in (0, 7):
-        thawed.prepare(epoch, 1)
-        assert thawed.batch("train", np.arange(5)).view == epoch
+        unfrozen.prepare(epoch, 1)
+        assert unfrozen.batch("train", np.arange(5)).view == epoch
 
 
 def _key(change: str) -> dict:
@@ -286,7 +286,7 @@ example_feed.decide = lambda *costs, **options: Decision(True, "told to")
 mine = feed_of(Path(sys.argv[1]), Toy(), examples=Numbers(train=20_000))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # what a file may grow to: the system refuses the rest
 mine.prepare(0, 4)
-print(mine.batch("train", mine.examples.numbers("train")).cut, mine.note())
+print(mine.batch("train", mine.examples.indices("train")).cut, mine.note())
 """
 
 

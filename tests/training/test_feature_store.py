@@ -27,10 +27,10 @@ SIZE = ROWS * (3 + 40) * 4
 
 def rows(where: slice) -> dict[str, torch.Tensor]:
     """The rows of an entry, each another."""
-    numbers = torch.arange(where.start, where.stop).float()
+    indices = torch.arange(where.start, where.stop).float()
     return {
-        "x": numbers[:, None] + torch.arange(3),
-        "map": numbers.view(-1, 1, 1, 1) + torch.rand(1, 2, 4, 5) * 0 + 0.5,
+        "x": indices[:, None] + torch.arange(3),
+        "map": indices.view(-1, 1, 1, 1) + torch.rand(1, 2, 4, 5) * 0 + 0.5,
     }
 
 

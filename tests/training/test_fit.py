@@ -1,4 +1,4 @@
-"""The training loop under a real Ray Tune, with a model of a few numbers."""
+"""The training loop under a real Ray Tune, with a model of a few indices."""
 
 import json
 from dataclasses import asdict, replace
@@ -42,13 +42,13 @@ def train(folder, factor=1.0, score=1.0) -> ToFolder:
         [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(examples.numbers("train"), 8, generator),
+        batches=lambda generator: shuffled(examples.indices("train"), 8, generator),
         steps_per_epoch=2,
         evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean()) * score},
-        freezing=Freezing(2, "gradual", thaw_at=0.5, batch_norm="updated"),
+        freezing=Freezing(2, "gradual", unfreeze_at=0.5, batch_norm="updated"),
         optimization=Optimization(lr_head=1e-2, schedule="cosine", warmup=0.1),
         context=Context("toy", "", 0, EPOCHS, "val/score", "max"),
-        card={"task": "toy", "config": {"lr_head": 1e-2}},
+        metadata={"task": "toy", "config": {"lr_head": 1e-2}},
         reporter=reporter,
     )
     return reporter
@@ -79,7 +79,7 @@ def messy(config):
         freezing=Freezing(0),
         optimization=Optimization(1e-2),
         context=context,
-        card={"task": "toy", "threads": torch.get_num_threads()},
+        metadata={"task": "toy", "threads": torch.get_num_threads()},
     )
     if point["number"] == 1:
         torch.set_default_dtype(torch.float64)
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_safetensors_and_visible_json(whole):
     resume = json.loads((folder / "resume.json").read_text())
     assert resume["epoch"] == EPOCHS
     assert len(resume["scores"]) == EPOCHS
-    assert resume["freezing"]["thaws"] == [[2, 1], [3, 0]]
+    assert resume["freezing"]["unfreezings"] == [[2, 1], [3, 0]]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def without_ray(folder, freezing: Freezing, assets=None) -> tuple[ToFolder, nn.M
         freezing=freezing,
         optimization=Optimization(lr_head=1e-2),
         context=Context("toy", "", 0, 3, "val/score", "max"),
-        card={"task": "toy"},
+        metadata={"task": "toy"},
         assets=assets,
         reporter=reporter,
     )

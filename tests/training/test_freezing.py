@@ -69,7 +69,7 @@ def test_a_change_of_a_frozen_tensor_is_told_by_name():
     ],
 )
 def test_schedules(unfreeze, expected):
-    freezer = Freezer(model(), STAGES, Freezing(2, unfreeze, thaw_at=0.5), epochs=6)
+    freezer = Freezer(model(), STAGES, Freezing(2, unfreeze, unfreeze_at=0.5), epochs=6)
     frozen = []
     for epoch in range(6):
         freezer.advance(epoch, [0.1] * epoch)
@@ -78,14 +78,14 @@ def test_schedules(unfreeze, expected):
 
 
 def test_on_plateau_thaws_only_when_the_score_stands_still():
-    freezing = Freezing(2, "on_plateau", thaw_at=0.2)
+    freezing = Freezing(2, "on_plateau", unfreeze_at=0.2)
     rising, still = Freezer(model(), STAGES, freezing, 10), Freezer(model(), STAGES, freezing, 10)
     for epoch in range(10):
         rising.advance(epoch, [i / 10 for i in range(epoch)])
         still.advance(epoch, [0.5] * epoch)
     assert rising.frozen == 2
     assert still.frozen == 0
-    assert all(epoch >= 2 for epoch, _ in still.thaws)
+    assert all(epoch >= 2 for epoch, _ in still.unfreezings)
 
 
 @given(
@@ -95,21 +95,21 @@ def test_on_plateau_thaws_only_when_the_score_stands_still():
     st.integers(1, 20),
     st.lists(st.floats(0, 1), min_size=20, max_size=20),
 )
-def test_what_is_thawed_never_freezes_again(depth, unfreeze, thaw_at, epochs, scores):
-    freezing, frozen, last_thaw = Freezing(depth, unfreeze, thaw_at), depth, -1
+def test_what_is_thawed_never_freezes_again(depth, unfreeze, unfreeze_at, epochs, scores):
+    freezing, frozen, last_unfreeze = Freezing(depth, unfreeze, unfreeze_at), depth, -1
     for epoch in range(epochs):
-        now = freezing.frozen_at(epoch, epochs, frozen, last_thaw, scores[:epoch])
+        now = freezing.frozen_at(epoch, epochs, frozen, last_unfreeze, scores[:epoch])
         assert 0 <= now <= frozen
-        last_thaw, frozen = (epoch if now < frozen else last_thaw), now
+        last_unfreeze, frozen = (epoch if now < frozen else last_unfreeze), now
 
 
 def test_state_survives_json_and_is_checked():
     net = model()
-    freezer = Freezer(net, STAGES, Freezing(2, "gradual", thaw_at=0.0), epochs=4)
+    freezer = Freezer(net, STAGES, Freezing(2, "gradual", unfreeze_at=0.0), epochs=4)
     freezer.advance(0, [])
-    again = Freezer(net, STAGES, Freezing(2, "gradual", thaw_at=0.0), epochs=4)
+    again = Freezer(net, STAGES, Freezing(2, "gradual", unfreeze_at=0.0), epochs=4)
     again.restore(json.loads(json.dumps(freezer.state())))
-    assert (again.frozen, again.thaws) == (1, [(0, 1)])
+    assert (again.frozen, again.unfreezings) == (1, [(0, 1)])
     net[0][0].weight.data += 1
     with pytest.raises(FrozenChangedError):
         again.restore(json.loads(json.dumps(freezer.state())))
@@ -168,7 +168,7 @@ def test_every_detector_falls_into_its_stages_and_learns(architecture, backbone)
     ],
 )
 def test_the_first_thaw_of_ten_epochs(freezing, expected):
-    assert freezing.first_thaw(10) == expected
+    assert freezing.first_unfreeze(10) == expected
     if freezing.unfreeze in ("at_once", "gradual"):  # it is as told
         frozen = [freezing.frozen_at(epoch, 10, freezing.depth, -1, ()) for epoch in range(10)]
         assert next((n for n, count in enumerate(frozen) if count < freezing.depth), None) == expected

@@ -31,9 +31,9 @@ DEPTHS = {"autoencoder": 4, "classifier": 6, "detector": 5, "sentences": 5}
 CASES = [
     (name, [f"freeze_depth={depth}", "unfreeze=never"]) for name, most in DEPTHS.items() for depth in range(1, most + 1)
 ]
-CASES += [(name, [f"freeze_depth={most}", "unfreeze=gradual", "thaw_at=0.3"]) for name, most in DEPTHS.items()]
+CASES += [(name, [f"freeze_depth={most}", "unfreeze=gradual", "unfreeze_at=0.3"]) for name, most in DEPTHS.items()]
 CASES += [
-    (name, [f"freeze_depth={most}", "unfreeze=at_once", "thaw_at=0.6", "augment=0.1..1", "views=2"])
+    (name, [f"freeze_depth={most}", "unfreeze=at_once", "unfreeze_at=0.6", "augment=0.1..1", "views=2"])
     for name, most in DEPTHS.items()
     if name != "sentences"
 ]
@@ -42,14 +42,14 @@ CASES += [
     for name in ("retinanet", "faster_rcnn", "ssdlite")
 ]
 CASES += [
-    ("detector", ["freeze_depth=5", "unfreeze=gradual", "thaw_at=0.3", "oversample=0.9"]),
+    ("detector", ["freeze_depth=5", "unfreeze=gradual", "unfreeze_at=0.3", "oversample=0.9"]),
     ("detector", ["freeze_depth=3", "unfreeze=never", "architecture=ssdlite", "batch_norm=updated"]),
     (
         "classifier",
         ["backbone=mobilenet_v2", "weights=starter", "freeze_depth=4", "unfreeze=never", "flip=true", "image_size=64"],
     ),
     ("sentences", ["freeze_depth=5", "unfreeze=never", "pooling=max", "layer=-2"]),
-    ("sentences", ["freeze_depth=4", "unfreeze=on_plateau", "thaw_at=0.1", "pooling=cls", "weighting=uncertainty"]),
+    ("sentences", ["freeze_depth=4", "unfreeze=on_plateau", "unfreeze_at=0.1", "pooling=cls", "weighting=uncertainty"]),
 ]
 
 
@@ -90,7 +90,7 @@ def train(sources, cache, tmp_path):
     ("name", "settings"), CASES, ids=lambda value: value if isinstance(value, str) else " ".join(value)
 )
 def test_weights_and_scores_are_the_same_with_the_store(name, settings, train, tmp_path, monkeypatch):
-    # Kept even where computing so little is quicker, or where it is seen once, before the next thaw.
+    # Kept even where computing so little is quicker, or where it is seen once, before the next unfreeze.
     monkeypatch.setattr(example_feed, "decide", lambda *costs, **options: Decision(True, "told to"))
     monkeypatch.setattr(Freezer, "lasting", lambda self, epoch: 9)
     if "architecture=ssdlite" in settings:

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from platform.data import images
-from platform.data.arrays import in_threads, numbers_by_split, write_once
+from platform.data.arrays import in_threads, indices_by_split, write_once
 
 if TYPE_CHECKING:
     from platform.data.classification.dataset import ImageDataset
@@ -45,8 +45,8 @@ class ImageArrays:
 
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
-        """The numbers of the images in each split."""
-        return numbers_by_split(self.index["splits"])
+        """The indices of the images in each split."""
+        return indices_by_split(self.index["splits"])
 
 
 def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:

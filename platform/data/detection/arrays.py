@@ -1,7 +1,7 @@
 """A detection data set decoded once: every image at its final size in one memory-mapped array, shared by all trials.
 
-images.npy    (N, 3, H, W) uint8, RGB, resized to fit the canvas, zeros to the right and below
-boxes.npy     (M, 4) float32, x1 y1 x2 y2 in pixels of the canvas
+images.npy    (N, 3, H, W) uint8, RGB, resized to fit the input size, zeros to the right and below
+boxes.npy     (M, 4) float32, x1 y1 x2 y2 in pixels of the input size
 labels.npy    (M,) int64, from 1; 0 is the background, as torchvision has it
 index.json    classes, the first box of each image, splits, paths
 """
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from platform.data import images, long_tail
-from platform.data.arrays import in_threads, numbers_by_split, write_once
+from platform.data.arrays import in_threads, indices_by_split, write_once
 
 if TYPE_CHECKING:
     from platform.data.detection.dataset import DetectionDataset
 
-DIVISOR = 32  # of the canvas's sides: the largest stride of a backbone
+DIVISOR = 32  # of the input size's sides: the largest stride of a backbone
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class DetectionArrays:
         return self.index["classes"]
 
     @property
-    def canvas(self) -> tuple[int, int]:
+    def input_size(self) -> tuple[int, int]:
         """Height and width of every image."""
         return self.images.shape[2], self.images.shape[3]
 
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
-        """The numbers of the images in each split."""
-        return numbers_by_split(self.index["splits"])
+        """The indices of the images in each split."""
+        return indices_by_split(self.index["splits"])
 
     @cached_property
     def training_labels(self) -> list[list[int]]:
@@ -91,7 +91,7 @@ def open_arrays(folder: Path) -> DetectionArrays:
     )
 
 
-def canvas_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, int]:
+def input_size_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, int]:
     """Height and width that hold every image once its longer side is image_size, rounded up to DIVISOR.
 
     Args:
@@ -110,7 +110,7 @@ def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> 
         InputError: The disk has no room for it.
     """
     examples = dataset.examples
-    height, width = canvas_of([(example.height, example.width) for example in examples], image_size)
+    height, width = input_size_of([(example.height, example.width) for example in examples], image_size)
     shape = (len(examples), 3, height, width)
 
     def fill(partial: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from platform.data.arrays import numbers_by_split, write_once
+from platform.data.arrays import indices_by_split, write_once
 
 if TYPE_CHECKING:
     from platform.data.text.dataset import TextDataset
@@ -53,17 +53,17 @@ class TextArrays:
 
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
-        """The numbers of the texts in each split."""
-        return numbers_by_split(self.index["splits"])
+        """The indices of the texts in each split."""
+        return indices_by_split(self.index["splits"])
 
-    def batch(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens (n, t) and mask (n, t) of some texts, as long as the longest of them."""
-        mask = self.mask(numbers)
-        return self.tokens[numbers, : mask.shape[1]].astype(np.int64), mask
+        mask = self.mask(indices)
+        return self.tokens[indices, : mask.shape[1]].astype(np.int64), mask
 
-    def mask(self, numbers: np.ndarray) -> np.ndarray:
+    def mask(self, indices: np.ndarray) -> np.ndarray:
         """(n, t) of some texts, as long as the longest of them: 1 for a token and 0 for padding."""
-        lengths = self.lengths[numbers]
+        lengths = self.lengths[indices]
         return (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
 
 

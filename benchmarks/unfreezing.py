@@ -1,10 +1,10 @@
-"""Does it pay that ASHA waits for a trial's thaw? Searches simulated on recorded learning curves, with and without.
+"""Does it pay that ASHA waits for a trial's unfreeze? Searches simulated on recorded learning curves, with and without.
 
-python -m benchmarks.thaw                                   on the curves in benchmarks/curves
+python -m benchmarks.unfreezing                                   on the curves in benchmarks/curves
 python -m benchmarks.curves TASK --out FILE …               records others
 
 A search meets the recorded configurations in random order, two at a time, and prunes them as
-`platform.search.scheduler` decides, told of the thaws or not. How many epochs it trains until it first sees a score
+`platform.search.scheduler` decides, told of the unfreezings or not. How many epochs it trains until it first sees a score
 that only the best 10, 5 or 2 % of the configurations reach at their best, and how good its best is in the end; each
 seed is another order, the same for both sides.
 """
@@ -30,7 +30,9 @@ WORKERS = 2
 def main() -> None:
     """Prints a table for each file."""
     p = argparse.ArgumentParser(
-        prog="python -m benchmarks.thaw", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.unfreezing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("files", nargs="*", type=Path, default=sorted(CURVES.glob("*.json.gz")))
     p.add_argument("--seeds", type=int, default=500)
@@ -38,24 +40,24 @@ def main() -> None:
     options = p.parse_args()
     for file in options.files:
         curves = Curves.read(file)
-        late = sum(map(curves.is_late, range(len(curves.thaws))))
-        told = f"{len(curves.scores)} configurations, of which {late} thaw after the first rung; "
+        late = sum(map(curves.is_late, range(len(curves.unfreezings))))
+        told = f"{len(curves.scores)} configurations, of which {late} unfreeze after the first rung; "
         print(f"\n{file.name.split('.')[0]}: {told}")
         print(f"searches of {options.trials}, {options.seeds} seeds\n")
-        sides: dict[str, list[int | None]] = {"judges all alike": [None] * len(curves.thaws)}
-        sides["waits for the thaw"] = curves.thaws
-        found = {name: [search(curves, thaws, seed, options.trials) for seed in range(options.seeds)]
-                 for name, thaws in sides.items()}  # fmt: skip
+        sides: dict[str, list[int | None]] = {"judges all alike": [None] * len(curves.unfreezings)}
+        sides["waits for the unfreeze"] = curves.unfreezings
+        found = {name: [search(curves, unfreezings, seed, options.trials) for seed in range(options.seeds)]
+                 for name, unfreezings in sides.items()}  # fmt: skip
         budget = round(float(np.mean([outcome.epochs for outcome in found["judges all alike"]])))
-        spent = {name: np.array([search(curves, thaws, seed, len(curves.scores)).best_after(budget)
-                 for seed in range(options.seeds)]) for name, thaws in sides.items()}  # fmt: skip
+        spent = {name: np.array([search(curves, unfreezings, seed, len(curves.scores)).best_after(budget)
+                 for seed in range(options.seeds)]) for name, unfreezings in sides.items()}  # fmt: skip
         reached = [f"epochs to the best {share:.0%}" for share in TOP]
         header = ["ASHA", "epochs in all", "best in the end", f"best after {budget} epochs", *reached]
         rows = [[name, *_row(curves, found[name], spent[name])] for name in sides]
         print(timing.table(header, rows))
         for name, outcomes in found.items():
-            share = sum(outcome.unthawed for outcome in outcomes) / sum(outcome.late for outcome in outcomes)
-            print(f"\n{name}: {share:.0%} of those that thaw late were cut before", end="")
+            share = sum(outcome.not_unfrozen for outcome in outcomes) / sum(outcome.late for outcome in outcomes)
+            print(f"\n{name}: {share:.0%} of those that unfreeze late were cut before", end="")
         ends = {name: np.array([outcome.best for outcome in outcomes]) for name, outcomes in found.items()}
         print(f"\n\ngain in the best, of as many trials: {_gain(ends)}; of as many epochs: {_gain(spent)}")
 
@@ -74,21 +76,21 @@ class Curves:
     Attributes:
         space: Its budget, metric and mode.
         scores: (configurations, epochs).
-        thaws: Of each, the epochs before its first thaw.
+        unfreezings: Of each, the epochs before its first unfreeze.
     """
 
     space: Space
     scores: np.ndarray
-    thaws: list[int | None]
+    unfreezings: list[int | None]
 
     def is_late(self, number: int) -> bool:
-        """Whether a configuration thaws after the first rung."""
-        return (self.thaws[number] or 0) > self.space.grace_epochs
+        """Whether a configuration unfreezes after the first rung."""
+        return (self.unfreezings[number] or 0) > self.space.grace_epochs
 
     @classmethod
     def read(cls, file: Path) -> "Curves":
         recorded = Recorded.of(file)
-        return cls(recorded.space, recorded.scores, [recorded.thaw(config) for config in recorded.configs])
+        return cls(recorded.space, recorded.scores, [recorded.first_unfreeze(config) for config in recorded.configs])
 
 
 @dataclass(frozen=True)
@@ -99,28 +101,28 @@ class Outcome:
         best: Its best score.
         epochs: How many it trained.
         seen: Each better score, and after how many epochs it was seen.
-        late: Trials that were to thaw after the first rung.
-        unthawed: Those of them that were cut before.
+        late: Trials that were to unfreeze after the first rung.
+        not_unfrozen: Those of them that were cut before.
     """
 
     best: float
     epochs: int
     seen: list[tuple[int, float]]
     late: int
-    unthawed: int
+    not_unfrozen: int
 
     def best_after(self, epochs: int) -> float:
         """The best score that was seen within so many epochs."""
         return max(good for when, good in self.seen if when <= epochs)
 
 
-def search(curves: Curves, thaws: list[int | None], seed: int, trials: int) -> Outcome:
+def search(curves: Curves, unfreezings: list[int | None], seed: int, trials: int) -> Outcome:
     """A search through some of the configurations, in an order of its own."""
     asha = Asha(curves.space)
     waiting = np.random.default_rng(seed).permutation(len(curves.scores))[:trials].tolist()
     running: dict[int, int] = {}
     seen: list[tuple[int, float]] = []
-    epochs = late = unthawed = 0
+    epochs = late = not_unfrozen = 0
     while waiting or running:
         while waiting and len(running) < WORKERS:
             running[waiting.pop(0)] = 0
@@ -131,11 +133,11 @@ def search(curves: Curves, thaws: list[int | None], seed: int, trials: int) -> O
             good = curves.space.goodness(score)
             if not seen or good > seen[-1][1]:
                 seen.append((epochs, good))
-            if epoch >= curves.space.max_epochs or asha.cuts(str(number), epoch, score, thaws[number]):
+            if epoch >= curves.space.max_epochs or asha.cuts(str(number), epoch, score, unfreezings[number]):
                 del running[number]
                 if curves.is_late(number):
-                    late, unthawed = late + 1, unthawed + (epoch <= (curves.thaws[number] or 0))
-    return Outcome(seen[-1][1], epochs, seen, late, unthawed)
+                    late, not_unfrozen = late + 1, not_unfrozen + (epoch <= (curves.unfreezings[number] or 0))
+    return Outcome(seen[-1][1], epochs, seen, late, not_unfrozen)
 
 
 def _row(curves: Curves, outcomes: list[Outcome], spent: np.ndarray) -> list[str]:
