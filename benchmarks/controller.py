@@ -100,8 +100,8 @@ def _engine(trials: int, folder: Path) -> float:
     from rich.console import Console
 
     from platform.cluster import ray_runtime
-    from platform.runner import run_study
     from platform.runner.plan import Plan
+    from platform.runner.run_study import StudyRun
     from platform.space import Space
     from platform.study.request import Request
     from platform.task import Task
@@ -118,10 +118,12 @@ def _engine(trials: int, folder: Path) -> float:
     ray_runtime.connect(plan.resources)
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()
-        found = run_study.search(plan, folder, Console(file=log, width=160))
-        undelivered = found.close("FINISHED")
-    if undelivered or len(found.records) != trials:
-        raise SystemExit(f"{len(found.records)} trials, {undelivered} records not delivered")
+        study = StudyRun(plan, Console(file=log, width=160))
+        study.data = folder  # there is nothing to prepare
+        study.search()
+        undelivered = study.close("FINISHED")
+    if undelivered or len(study.records) != trials:
+        raise SystemExit(f"{len(study.records)} trials, {undelivered} records not delivered")
     return time.perf_counter() - started
 
 

@@ -87,8 +87,8 @@ def main() -> None:
     if drawn >= upto:
         raise SystemExit(f"{options.out} has all of its {drawn} points.")
     from platform.cluster import ray_runtime
-    from platform.runner import run_study
     from platform.runner.plan import make_plan
+    from platform.runner.run_study import StudyRun
     from platform.study.request import Request
 
     uri = f"sqlite:///{options.storage.resolve()}/mlflow.db"
@@ -104,12 +104,13 @@ def main() -> None:
     # As baselines: they are trained to the end, and the sampler does not see them. The first is where it starts.
     others = {str(number): point for number, point in enumerate(points[1:])}
     plan = replace(plan, space=replace(plan.space, start=points[0], baselines=others))
-    prepared = plan.task.prepare(plan.space, plan.dataset, plan.request.cache).resolve()
     plan.request.folder.mkdir(parents=True)
     ray_runtime.connect(plan.resources)
-    found = run_study.search(plan, prepared, Console(width=160))
-    found.close("FINISHED")
-    space, trials = plan.space, list(found.trial_table.trials.values())
+    study = StudyRun(plan, Console(width=160))
+    study.prepare()
+    study.search()
+    study.close("FINISHED")
+    space, trials = plan.space, list(study.trial_table.trials.values())
     if left := [trial.id for trial in trials if trial.status not in ("finished", "failed")]:
         raise SystemExit(f"it was stopped; not recorded: {', '.join(left)}")
     keys = list(space.searched)

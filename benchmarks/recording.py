@@ -102,8 +102,8 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
     from rich.console import Console
 
     from platform.cluster import ray_runtime
-    from platform.runner import run_study
     from platform.runner.plan import Plan
+    from platform.runner.run_study import StudyRun
     from platform.space import Space
     from platform.study.request import Request
     from platform.task import Task
@@ -131,12 +131,14 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
         _switch_off()
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()
-        found = run_study.search(plan, folder, Console(file=log, width=160))
-        undelivered = found.close("FINISHED")
+        study = StudyRun(plan, Console(file=log, width=160))
+        study.data = folder  # there is nothing to prepare
+        study.search()
+        undelivered = study.close("FINISHED")
     seconds = time.perf_counter() - started
     if undelivered:
-        raise SystemExit(f"{undelivered} records not delivered: {found.delivery.last_error}")
-    scores = sorted(record["metrics"]["val/score"] for record in found.records)
+        raise SystemExit(f"{undelivered} records not delivered: {study.delivery.last_error}")
+    scores = sorted(record["metrics"]["val/score"] for record in study.records)
     return {"seconds": seconds, "scores": scores}
 
 

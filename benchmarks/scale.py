@@ -126,8 +126,8 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
 
     from platform.cluster import nodes as of_cluster
     from platform.cluster import ray_runtime
-    from platform.runner import run_study
     from platform.runner.plan import Plan
+    from platform.runner.run_study import StudyRun
     from platform.space import Space
     from platform.study.event_log import Event
     from platform.study.request import Request
@@ -168,10 +168,12 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     began = (time.perf_counter(), time.process_time())
     looked = began
     with (folder / "log.txt").open("w") as log:
-        found = run_study.search(plan, folder, Console(file=log, width=160))
-        undelivered = found.close("FINISHED")
+        study = StudyRun(plan, Console(file=log, width=160))
+        study.data = folder  # there is nothing to prepare
+        study.search()
+        undelivered = study.close("FINISHED")
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
-    done = sum(record["status"] == "finished" for record in found.records)
+    done = sum(record["status"] == "finished" for record in study.records)
     if undelivered or done != trials:
         raise SystemExit(f"{done} of {trials} trials finished, {undelivered} records not delivered")
     ray.shutdown()

@@ -95,8 +95,8 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
     from rich.console import Console
 
     from platform.cluster import ray_runtime
-    from platform.runner import run_study
     from platform.runner.plan import make_plan
+    from platform.runner.run_study import StudyRun
     from platform.study.request import Request
 
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -120,13 +120,15 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
     request.folder.mkdir(parents=True)
     ray_runtime.connect(plan.resources)
     with (folder / "log.txt").open("w") as log:
-        found = run_study.search(plan, data, Console(file=log, width=160))
-    found.close("FINISHED")
-    epochs = [event for event in found.trial_table.events if event.kind == "epoch"]
+        study = StudyRun(plan, Console(file=log, width=160))
+        study.data = data
+        study.search()
+    study.close("FINISHED")
+    epochs = [event for event in study.trial_table.events if event.kind == "epoch"]
     told = [(event.time_ms / 1000, event.data["trial_id"]) for event in epochs]
     first = next(n for n in range(len(told)) if len({trial for _, trial in told[: n + 1]}) == concurrent)
     rate = (len(told) - 1 - first) / (told[-1][0] - told[first][0])
-    scores = {record["name"]: record["metrics"]["val/loss"] for record in found.records}
+    scores = {record["name"]: record["metrics"]["val/loss"] for record in study.records}
     return {"seconds": 1 / rate, "scores": [scores[name] for name in sorted(scores)]}
 
 

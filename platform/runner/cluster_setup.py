@@ -1,4 +1,4 @@
-"""What a study needs on a cluster before its first trial: room, nodes that will do, and its data where they find it."""
+"""Preparation of a cluster for a study: room for a trial, checked nodes, and data where the nodes find it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,60 +17,64 @@ from platform.storage import filesystem
 from platform.storage.manifest import MANIFEST, seal
 from platform.study.settings import paths_in
 
-DATA = ".data"  # a folder of a bucket: prepared data
+DATA = ".data"  # folder of a bucket for prepared data
 
 
 @dataclass
-class Rollout:
-    """A study on a cluster that is ready for it.
+class ClusterSetup:
+    """Cluster that is ready for a study.
 
     Attributes:
-        site: What trials are told of its places.
-        left_out: Nodes that no trial runs on, and why; by id. Grows when later ones will not do either.
-        meter: What its nodes cost, from now on.
-        looked: How many nodes were left out when it was last asked whether any is left.
+        site: Places of the study, for its trials.
+        left_out: Why no trial may run on a node, by the node's id. Grows when nodes turn out to be unfit later.
+        meter: Costs of the cluster's nodes, from now on.
     """
 
     site: Site
     left_out: dict[str, str]
     meter: Meter
-    looked: int = 0
+    _checked: int = 0  # nodes that were left out when the cluster was last asked for others
 
-    def nothing_left(self, have: Resources) -> str:
-        """Why no trial can run any more, "" while one can: on a node that is there or may come."""
-        if len(self.left_out) == self.looked:
+    def why_no_node(self, resources: Resources) -> str:
+        """Return why no trial can run any more, "" if a fit node is there or may come."""
+        if len(self.left_out) == self._checked:
             return ""
-        self.looked = len(self.left_out)
-        there = [node for node in nodes.alive() if have.fits(node.cpus, node.gpus)]
-        if nodes.may_come() or any(node.id not in self.left_out for node in there):
+        self._checked = len(self.left_out)
+        large_enough = [node for node in nodes.alive() if resources.fits(node.cpus, node.gpus)]
+        if nodes.may_come() or any(node.id not in self.left_out for node in large_enough):
             return ""
-        return f"no node will do: {'; '.join(dict.fromkeys(self.left_out.values()))}"
+        return f"no node of the cluster can run a trial: {'; '.join(dict.fromkeys(self.left_out.values()))}"
 
 
-def on_cluster(plan: Plan, console: Console, wait: bool = True) -> Plan:
-    """A plan with the resources of the cluster that is connected; waits until a trial has room there, if told to.
-
-    Raises:
-        InputError: It asks for what the cluster does not have, or there was no room in time.
-    """
-    request = plan.request
-    have = nodes.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
-    raise_if_any([*have.faults(), *_price_faults(plan)])
-    if wait:
-        nodes.wait(have, request.wait_for_nodes, lambda text: console.print(text, highlight=False, soft_wrap=True))
-    return replace(plan, resources=have)
-
-
-def begin(plan: Plan, data: Path, console: Console) -> Rollout:
-    """Asks every node whether it will do, and sends the data where all of them find it.
+def with_cluster_resources(plan: Plan, console: Console, wait: bool = True) -> Plan:
+    """Return a plan with the resources of the connected cluster.
 
     Args:
-        plan: The study's.
-        data: The prepared data.
+        plan: Plan with the resources of this machine.
+        console: Shows what is waited for.
+        wait: Wait until the cluster has room for a trial.
+
+    Raises:
+        InputError: The request does not fit the cluster, a price is missing, or there was no room in time.
+    """
+    request = plan.request
+    resources = nodes.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
+    raise_if_any([*resources.faults(), *_price_faults(plan)])
+    if wait:
+        nodes.wait(resources, request.wait_for_nodes, lambda text: console.print(text, highlight=False, soft_wrap=True))
+    return replace(plan, resources=resources)
+
+
+def set_up(plan: Plan, data: Path, console: Console) -> ClusterSetup:
+    """Check every node of the connected cluster, and send the data where all nodes find it.
+
+    Args:
+        plan: Plan of the study.
+        data: Prepared data.
         console: Shows the table of the nodes.
 
     Raises:
-        InputError: No node will do, or the storage does not take the data.
+        InputError: No node is fit, or the storage does not take the data.
     """
     request = plan.request
     meter = Meter(prices(), request.max_cost)
@@ -81,12 +85,12 @@ def begin(plan: Plan, data: Path, console: Console) -> Rollout:
         findings = preflight.check(nodes.alive(), request.storage, files_of(request.settings), size)
         place = _publish(data, digest, request.storage)
     console.print(preflight.table(findings))
-    able = [one for one in findings if plan.resources.fits(one.node.cpus, one.node.gpus)]
-    bad = [one for one in able if one.faults]
-    if able and len(bad) == len(able):
-        raise InputError(*[_fault(one) for one in bad])
-    for fault in map(_fault, bad):
-        console.print(f"[yellow]Left out, {escape(str(fault))}[/]", soft_wrap=True)
+    large_enough = [finding for finding in findings if plan.resources.fits(finding.node.cpus, finding.node.gpus)]
+    unfit = [finding for finding in large_enough if finding.faults]
+    if large_enough and len(unfit) == len(large_enough):
+        raise InputError(*map(_node_fault, unfit))
+    for fault in map(_node_fault, unfit):
+        console.print(f"[yellow]No trial runs on a node: {escape(str(fault))}[/]", soft_wrap=True)
     site = Site(
         study=request.id,
         data=place,
@@ -96,18 +100,18 @@ def begin(plan: Plan, data: Path, console: Console) -> Rollout:
         store_gb=request.store_gb,
         alike=node_setup.alike(),
     )
-    left_out = {one.node.id: "; ".join(one.faults) for one in bad}
-    return Rollout(site, left_out, meter)
+    left_out = {finding.node.id: "; ".join(finding.faults) for finding in unfit}
+    return ClusterSetup(site, left_out, meter)
 
 
 def prices() -> dict[str, float]:
-    """US dollars an hour by node type, of the yaml that the cluster was made from."""
-    told = (nodes.config().get("metadata") or {}).get("prices") or {}
-    return {str(kind): float(price) for kind, price in told.items()}
+    """Return US dollars an hour by node type, from the yaml of the cluster."""
+    written = (nodes.config().get("metadata") or {}).get("prices") or {}
+    return {str(kind): float(price) for kind, price in written.items()}
 
 
 def files_of(settings: Sequence[str]) -> list[str]:
-    """The files and folders that settings name."""
+    """Return the files and folders that settings name."""
     paths = [path for setting in settings for path in paths_in(setting)]
     return [path for path in paths if path.startswith("/") and Path(path).exists()]
 
@@ -119,24 +123,24 @@ def _price_faults(plan: Plan) -> list[Fault]:
     kinds = {node.kind for node in nodes.alive()} | set(nodes.config().get("available_node_types") or {})
     missing = [] if DEFAULT in priced else sorted(kind or "nodes without a type" for kind in kinds - priced.keys())
     rule = "--max-cost needs the price of each node type"
-    remedy = "Write it into the cluster's yaml, metadata: prices; default is the price of all that are not named."
+    remedy = "Add it to metadata: prices in the cluster's yaml, where default is the price of all other types."
     return [Fault(rule, f"none of {', '.join(missing)}", remedy)] if missing else []
 
 
-def _publish(data: Path, digest: str, place: str) -> str:
-    """Where nodes bring prepared data from: where it is, if all see it there, else a bucket that it is sent to."""
-    if not filesystem.is_bucket(place):
+def _publish(data: Path, digest: str, storage: str) -> str:
+    """Return the place from which nodes get prepared data: its own if all nodes see it, else a bucket it is sent to."""
+    if not filesystem.is_bucket(storage):
         return str(data)
-    target = f"{place}/{DATA}/{digest}"
+    target = f"{storage}/{DATA}/{digest}"
     if filesystem.read(f"{target}/{MANIFEST}") is None:
         filesystem.send(data, target)
     filesystem.note_origin(data, target)
     return target
 
 
-def _fault(one: preflight.Finding) -> Fault:
-    name = one.answer.host if one.answer else one.node.address
-    remedy = "Mend it, or take it out of the cluster."
-    if any(text.startswith("storage") for text in one.faults):
+def _node_fault(finding: preflight.Finding) -> Fault:
+    name = finding.answer.host if finding.answer else finding.node.address
+    remedy = "Repair it, or take it out of the cluster."
+    if any(text.startswith("storage") for text in finding.faults):
         remedy = "Use --storage with a folder that all nodes see at the same path, or a bucket: s3://… or gs://…"
-    return Fault("a node must have what the driver has", f"{name}: {'; '.join(one.faults)}", remedy)
+    return Fault("a node must have what the driver has", f"{name}: {'; '.join(finding.faults)}", remedy)

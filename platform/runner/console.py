@@ -1,28 +1,44 @@
-"""What a study looks like in a terminal: before it starts, while it runs, and when it is over."""
+"""A study in the terminal: its plan before it starts, its progress while it runs, and its result at the end."""
 
 import itertools
+import shlex
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
+from rich.filesize import decimal
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from platform.cluster import ray_runtime
+from platform.runner import replay
+from platform.runner.plan import Plan, deliver_command, resume_command, storage_option
+from platform.runner.replay import Recorded
+from platform.runner.results import BEST, FIGURES, WEIGHTS
 from platform.search import confirmation
 from platform.space import Space, show
+from platform.study import event_log
 from platform.study.event_log import Event
+from platform.study.options import as_typed
+from platform.study.request import EVENT_LOG, FINDINGS, RESULT, Request
 from platform.study.trials import Trial, TrialTable
 from platform.task import PER_CLASS
+from platform.tracking.mlflow_store import trials_page
+from platform.training.feature_store import capacity
 from platform.training.reporters import RESUMED
 
-SHOWN_TRIALS = 12
-SHOWN_CLASSES = 20  # whose scores are a line each
-LINE_EVERY = 60.0  # seconds between lines about a running study, where there is no terminal
-NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: of a trial's name, status, epochs, seconds, score; of a parameter
+NOTHING_STARTED = "Interrupted before anything was started."
+SHOWN_TRIALS = 12  # rows of the live table
+SHOWN_CLASSES = 20  # of more classes than these, only the best and the weakest are printed
+LINE_EVERY_S = 60.0  # between two lines about a running study without a terminal
+NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: name, status, epochs, seconds and score; one parameter
 STATUS_STYLE = {
     "finished": "green",
     "running": "cyan",
@@ -31,59 +47,75 @@ STATUS_STYLE = {
     "failed": "red",
     "interrupted": "red",
 }
+SERVE = "mlflow models serve -m {} --env-manager local --host 127.0.0.1 --port 5001"
 
 
-def print_plan(
-    console: Console, title: str, space: Space, data: Mapping[str, str], resources: str, confirm: str = ""
-) -> None:
-    """The resolved space, the data, the resources, and what is trained again in the end."""
-    console.print(Text(title, style="bold"))
+def print_plan(console: Console, plan: Plan, resume: bool = False) -> None:
+    """Print the resolved space, the data, the resources and the extent of the confirmation."""
+    space, request = plan.space, plan.request
+    console.print(Text(f"{'Continuing' if resume else 'Study'} {request.name}", style="bold"))
     table = Table("parameter", "searched in, or fixed to", "starts at", box=None, pad_edge=False, header_style="bold")
     for key, value in space.params.items():
         table.add_row(key, show(value), _number(space.start[key]) if key in space.start else "")
     console.print(table)
-    # The first trial is the start; what is left of a very small budget goes to the baselines.
+    # The first trial is the start. A very small budget leaves room for some of the baselines only.
     baselines = list(itertools.islice(space.baseline_configs(), space.trials - 1))
     for name in baselines:
-        changes = space.baselines[name]
-        changed = ", ".join(f"{key}={value}" for key, value in changes.items())
+        changed = ", ".join(f"{key}={value}" for key, value in space.baselines[name].items())
         console.print(f"[bold]baseline[/] {name}: the start with {changed}", highlight=False)
     among = ", the baselines among them" if baselines else ""
-    budget = f"{_count(space.trials, 'trial')}{among}; up to {_count(space.max_epochs, 'epoch')} each"
-    lines = {"metric": f"{space.metric} ({space.mode})", "budget": budget, "confirmation": _confirmed(confirm)}
-    lines |= {**data, "resources": resources}
+    lines = {
+        "metric": f"{space.metric} ({space.mode})",
+        "budget": f"{_count(space.trials, 'trial')}{among}; up to {_count(space.max_epochs, 'epoch')} each",
+        "confirmation": _confirmation_line(plan.confirm),
+        "data": plan.dataset.name,
+        **plan.dataset.lines(),
+        **plan.warm_start.lines(),
+        "frozen stages": _reuse_line(request),
+        "resources": plan.resources.describe(),
+    }
     grid = Table.grid(padding=(0, 2))
     for key, text in lines.items():
         grid.add_row(Text(key, style="bold"), Text(str(text)))
     console.print(grid)
 
 
-def _confirmed(asked: str) -> str:
-    """What --confirm means."""
-    if (told := confirmation.parse(asked)) is None:
-        return "none: --confirm 3x3 tells whether to believe the best"
+def _confirmation_line(asked: str) -> str:
+    """Explain the value of --confirm."""
+    if (extent := confirmation.parse(asked)) is None:
+        return "none; use --confirm 3x3 to learn whether the best result is reliable"
     plain = f"{confirmation.ONLY_HEADS}, {confirmation.EVERYTHING}"
-    best = "the best configuration" if told.configurations == 1 else f"the {told.configurations} best configurations"
-    return f"{best}, {plain}: each with {told.seeds} new seeds, to the full budget"
+    best = "the best configuration"
+    if extent.configurations > 1:
+        best = f"the {extent.configurations} best configurations"
+    return f"{best}, {plain}: each with {extent.seeds} new seeds, to the full budget"
+
+
+def _reuse_line(request: Request) -> str:
+    """Say what becomes of the outputs of frozen stages."""
+    if request.store is None:
+        return "run in each epoch of each trial"
+    if ray_runtime.joins():
+        return "run once on each node; their output is kept on the node's own disk"
+    limit = decimal(capacity(request.store, request.store_gb))
+    return f"run once; their output is kept in {request.store}, up to {limit}"
 
 
 class LiveView:
-    """Shows the study while it runs: a table that redraws itself in a terminal; elsewhere a line per ended trial, and
-    one a minute.
-    """
+    """Progress of a running study: a live table in a terminal, else a line for each ended trial and one a minute."""
 
     def __init__(self, space: Space, trial_table: TrialTable, console: Console, time_budget: float | None) -> None:
         self.space, self.trial_table, self.console, self.time_budget = space, trial_table, console, time_budget
         self.started = self.last_line = time.monotonic()
         asked = confirmation.parse(trial_table.confirm)
-        self.again = asked.most if asked else 0  # trainings after the search, at the most
+        self.max_confirmations = asked.most if asked else 0
         self.ended = sum(trial.is_done for trial in trial_table.trials.values())
-        self.before = sum(trial.epochs for trial in trial_table.trials.values())  # of a process before
+        self.earlier_epochs = sum(trial.epochs for trial in trial_table.trials.values())  # of an earlier process
         self.best = self._best()
         self.live: Live | None = None
 
     def open(self) -> None:
-        """Begins to show."""
+        """Start the live table if there is a terminal."""
         if self.console.is_terminal:
             self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
             self.live.start()
@@ -95,56 +127,58 @@ class LiveView:
         trial = self.trial_table.trials[event.data["trial_id"]]
         if event.kind == "attempt_failed":
             reason = (event.data["error"].strip().splitlines() or [""])[-1]
-            what = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
-            self._line(f"{trial.name}  {what}: {reason}")
+            outcome = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
+            self._print_line(f"{trial.name}  {outcome}: {reason}")
         elif event.kind == "epoch":
-            self._note_score(trial)
+            self._update_best(trial)
         elif trial.is_done:
-            self._ended(trial)
+            self._print_ended(trial)
 
     def tick(self) -> None:
-        """Time has passed."""
-        if self.live or time.monotonic() - self.last_line < LINE_EVERY:
+        """Print a line about the running trials if there is no terminal and a minute has passed."""
+        if self.live or time.monotonic() - self.last_line < LINE_EVERY_S:
             return
         trials = self.trial_table.trials.values()
         running = [f"{trial.name} {self._progress(trial)}" for trial in trials if trial.status == "running"]
         elapsed = time.monotonic() - self.started
-        self._line(f"running: {', '.join(running) or 'none'}  {_clock(elapsed)} so far, {self._left(elapsed)}")
+        self._print_line(
+            f"running: {', '.join(running) or 'none'}  {_clock(elapsed)} so far, {self._time_left(elapsed)}"
+        )
 
     def close(self) -> None:
-        """Takes the live table off the terminal."""
+        """Remove the live table from the terminal."""
         if self.live:
             self.live.stop()
             self.live = None
 
-    def _note_score(self, trial: Trial) -> None:
+    def _update_best(self, trial: Trial) -> None:
         known = [score for score in (self.best, trial.best_score(self.space)) if score is not None]
         if known and self._may_win(trial):
             self.best = max(known, key=self.space.goodness)
 
-    def _ended(self, trial: Trial) -> None:
+    def _print_ended(self, trial: Trial) -> None:
         self.ended += 1
         if trial.status == "failed":
-            self.best = self._best()  # which may have been this one's
+            self.best = self._best()  # the best score may have been that of this trial
         if not self.live:
             score, best = trial.best_score(self.space), self.best
-            self._line(
+            self._print_line(
                 f"{trial.name}  {trial.status:9s} {trial.epochs:3d} epochs  "
                 f"{self.space.metric} {_number(score):8s} best {_number(best):8s} "
-                f"{self._counted()}"
+                f"{self._counts()}"
             )
 
-    def _line(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         self.last_line = time.monotonic()
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def _progress(self, trial: Trial) -> str:
         return f"{trial.epochs}/{self.space.max_epochs}"
 
-    def _counted(self) -> str:
-        """How many trials are over, and how many trainings after them."""
+    def _counts(self) -> str:
+        """Return the numbers of ended trials and confirmations."""
         again = sum(trial.is_done for trial in self.trial_table.trials.values() if trial.confirms)
-        confirmed = f", {again}/{self.again} confirmations" if self.again else ""
+        confirmed = f", {again}/{self.max_confirmations} confirmations" if self.max_confirmations else ""
         return f"{self.ended - again}/{self.space.trials} trials{confirmed}"
 
     def _may_win(self, trial: Trial) -> bool:
@@ -164,11 +198,11 @@ class LiveView:
         )
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(self._counted(), style="bold"),
-            ProgressBar(self.space.trials + self.again, self.ended, width=24),
+            Text(self._counts(), style="bold"),
+            ProgressBar(self.space.trials + self.max_confirmations, self.ended, width=24),
             counts,
         )
-        head.add_row(f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._left(elapsed))
+        head.add_row(f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._time_left(elapsed))
         table = Table(
             "trial", "", "epochs", self.space.metric, *list(self.space.searched)[:4], box=None, pad_edge=False
         )
@@ -184,33 +218,73 @@ class LiveView:
             )
         return Group(head, table)
 
-    def _left(self, elapsed: float) -> str:
+    def _time_left(self, elapsed: float) -> str:
         trials = list(self.trial_table.trials.values())
         epochs = sum(trial.epochs for trial in trials)
-        if (now := epochs - self.before) <= 0:
+        if (now := epochs - self.earlier_epochs) <= 0:
             return "time left: after the first epoch"
         running = [trial for trial in trials if not trial.is_done]
-        # Until a trial has ended nothing is known of how many are cut: none, then.
+        # Until a trial has ended nothing is known about pruning: assume none.
         per_trial = (epochs - sum(t.epochs for t in running)) / self.ended if self.ended else self.space.max_epochs
         to_do = sum(max(0.0, per_trial - t.epochs) for t in running)
         first = sum(not trial.confirms for trial in trials)
         to_do += (self.space.trials - first) * per_trial
-        to_do += (self.again - (len(trials) - first)) * self.space.max_epochs
+        to_do += (self.max_confirmations - (len(trials) - first)) * self.space.max_epochs
         left = to_do * elapsed / now
         if self.time_budget:
             left = min(left, max(0.0, self.time_budget - elapsed))
         return f"{'about' if self.ended else 'up to about'} {_clock(left)} left"
 
 
-def print_result(
-    console: Console, result: Mapping[str, Any], paths: Mapping[str, str], commands: Sequence[str]
-) -> None:
-    """The trials, the best configuration with its test scores, where everything lies, and what to type next.
+def print_outcome(console: Console, request: Request, result: Mapping[str, Any]) -> None:
+    """Print the result of a study, or why it has none, and the commands to use next.
 
     Args:
-        console: Where to.
-        result: As written to --json.
-        paths: Places, by what lies there.
+        console: Where to print.
+        request: Request of the study.
+        result: As written to result.json; with nothing but "stopped" or "interrupted" if the study ended without one.
+    """
+    resume = f"[bold]{resume_command(request)}[/]"
+    if result.get("stopped"):
+        console.print(f"[red]Stopped:[/] {escape(result['stopped'])}", soft_wrap=True)
+        console.print(f"Repair that, then continue the study with: {resume}", soft_wrap=True)
+        return
+    if result["interrupted"]:
+        is_started = (request.folder / EVENT_LOG).exists()
+        console.print(f"Interrupted. To continue: {resume}" if is_started else NOTHING_STARTED, soft_wrap=True)
+        return
+    print_result(console, result, _places(request), _next_commands(request, result))
+    if result["registered"]:
+        console.print(f"[green]Registered in MLflow:[/] {result['registered']}", soft_wrap=True, highlight=False)
+    if result["not_copied"]:
+        console.print(f"[red]Not all of the study reached {request.remote}:[/] {escape(result['not_copied'])}")
+        console.print(f"The whole study is in {request.folder}.", soft_wrap=True, highlight=False)
+    if result["not_deleted"]:
+        trials = ", ".join(result["not_deleted"])
+        console.print(f"[yellow]The checkpoints of these trials could not be deleted: {trials}.[/]")
+    if result["undelivered"]:
+        console.print(f"[red]{result['undelivered']} records did not reach MLflow at {request.tracking_uri}:[/]")
+        console.print(result["undelivered_reason"], markup=False, soft_wrap=True)
+        console.print(f"They are kept. To deliver them: [bold]{deliver_command(request)}[/]", soft_wrap=True)
+
+
+def print_comparison(console: Console, request: Request, recorded: Recorded, tolerance: float) -> bool:
+    """Print how a replay compares with the recorded run; return whether it reproduced the run."""
+    is_same, lines = replay.verdict(recorded, event_log.read(request.folder / EVENT_LOG), tolerance)
+    console.print(f"\n[bold]Replay of {recorded.run_id}[/]")
+    console.print("\n".join(lines), style="green" if is_same else "red", markup=False, soft_wrap=True)
+    return is_same
+
+
+def print_result(
+    console: Console, result: Mapping[str, Any], places: Mapping[str, str], commands: Sequence[str]
+) -> None:
+    """Print the trials, the best configuration with its test scores, all places, and the commands to use next.
+
+    Args:
+        console: Where to print.
+        result: As written to result.json.
+        places: Paths and addresses by what is found there.
         commands: Shell commands.
     """
     metric, best = result["metric"], result["best"]
@@ -257,134 +331,183 @@ def print_result(
         _print_scores(console, result)
     _print_confirmation(console, result)
     if best is not None and result["out_of_time"]:
-        console.print(Text("Time was up before all was trained: --time-budget.", style="yellow"), soft_wrap=True)
+        console.print(Text("The time budget ended before all trials were trained.", style="yellow"), soft_wrap=True)
     for alarm in result["alarms"]:
         console.print(Text(f"Alarm: {alarm}", style="red"), soft_wrap=True)
     _print_reuse(console, result["reuse"])
     _print_spent(console, result)
     if result["pareto"]:
         names = [trial["name"] for trial in order if trial["trial_id"] in result["pareto"]]
-        console.print(Text("\nBeaten by none in all objectives (Pareto)", style="bold"), ", ".join(names))
-    console.print(Text("\nWhere everything lies", style="bold"))
-    for what, where in paths.items():
-        console.print(Text(f"  {what:24s}{where}"), soft_wrap=True)
+        console.print(Text("\nNot dominated in the objectives (Pareto front)", style="bold"), ", ".join(names))
+    console.print(Text("\nWhere everything is", style="bold"))
+    for content, place in places.items():
+        console.print(Text(f"  {content:24s}{place}"), soft_wrap=True)
     console.print(Text("\nNext", style="bold"))
     for command in commands:
         console.print(Text(f"  {command}"), soft_wrap=True)
 
 
-def _better_baselines(result: Mapping[str, Any], order: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is told of baselines that did better in the search than the best, and could not be it.
+def _places(request: Request) -> dict[str, str]:
+    """Return where the parts of a finished study are, by what they are."""
+    folder = request.folder
+    places = {
+        "study": folder,
+        "best model": folder / BEST,
+        "figures and reports": folder / FIGURES,
+        "weights to start from": folder / WEIGHTS,
+        "result": folder / RESULT,
+        "findings in the data": folder / FINDINGS,
+    }
+    existing = {content: str(place) for content, place in places.items() if place.exists()}
+    if request.remote:
+        existing["copy in the bucket"] = request.remote
+    return {**existing, "MLflow": f"experiment {request.experiment} at {request.tracking_uri}"}
+
+
+def _next_commands(request: Request, result: Mapping[str, Any]) -> list[str]:
+    """Return commands, with comments, that use a study's result."""
+    uri, server = request.tracking_uri, "http://127.0.0.1:5000"
+    ui = f"mlflow ui --backend-store-uri {uri}"
+    if uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
+        ui = "mlflow ui"
+    elif uri.startswith("http"):
+        ui, server = uri, uri.rstrip("/")  # a server shows its own pages
+    commands = [f"{ui:58s} # compare the trials"]
+    if result["experiment_id"]:
+        commands.append(f"{server}/#{trials_page(result['experiment_id'], request.name)}")
+    storage = storage_option(request)
+    if result["trials"]:
+        report = f"python -m platform.report {request.name}{storage}"
+        commands.append(f"{report:58s} # a page about the study")
+    if result["best"]:
+        predict = f"python -m platform.predict {request.task} FILE… --model {request.name}{storage}"
+        demo = f"python -m platform.demo {request.task} --model {request.name}{storage}"
+        commands += [f"{predict:58s} # use the best model", f"{demo:58s} # a page to try it on"]
+    if result["model_uri"]:
+        commands.append(f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {SERVE.format(result['model_uri'])}")
+    if request.training_seed is not None:  # a replay
+        return commands
+    doubled: dict[str, Any] = {"trials": 2 * len(result["trials"])}
+    if result["out_of_time"] and request.time_budget:
+        doubled = {"time_budget": 2 * request.time_budget}
+    elif result["out_of_money"] and request.max_cost:
+        doubled = {"max_cost": 2 * request.max_cost}
+    return [*commands, f"{as_typed(replace(request, **doubled)):58s} # search longer"]
+
+
+def _better_baselines(result: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each baseline that did better in the search than the best trial, and could not win.
 
     Args:
-        result: The study's.
-        order: Its trials, the best score first.
+        result: Result of the study.
+        ranked: Records of its trials, the best score first.
     """
     metric, best = result["metric"], result["best"]["trial_id"]
-    [score] = [trial["metrics"][metric] for trial in order if trial["trial_id"] == best]
-    # What was trained again could have been the best, and lost there.
-    again = {row["trial_id"] for row in result["confirmation"]["rows"]} if result["confirmation"] else set()
-    told = []
-    for trial in itertools.takewhile(lambda trial: trial["trial_id"] != best, order):
-        if trial["baseline"] and trial["trial_id"] not in again and trial["metrics"][metric] != score:
+    [score] = [trial["metrics"][metric] for trial in ranked if trial["trial_id"] == best]
+    # A trial that was trained again could have won, and lost there.
+    confirmed = {row["trial_id"] for row in result["confirmation"]["rows"]} if result["confirmation"] else set()
+    lines = []
+    for trial in itertools.takewhile(lambda trial: trial["trial_id"] != best, ranked):
+        if trial["baseline"] and trial["trial_id"] not in confirmed and trial["metrics"][metric] != score:
             better = f"{metric} {_number(trial['metrics'][metric])} against {_number(score)}"
-            told.append(f"{trial['baseline']} did better, {better}, but is not among what was searched.")
-    return told
+            lines.append(f"{trial['baseline']} did better, {better}, but is not in the space that was searched.")
+    return lines
 
 
 def _print_confirmation(console: Console, result: Mapping[str, Any]) -> None:
-    """Whether the best configuration stands beside the plain baselines, over seeds."""
-    if not (told := result["confirmation"]):
+    """Print how the best configurations compare with the plain baselines over several seeds."""
+    if not (confirmed := result["confirmation"]):
         return
-    table = Table("", told["test_metric"], "95 % interval", "seeds", box=None, pad_edge=False, header_style="bold")
-    for row in told["rows"]:
+    titles = ("", confirmed["test_metric"], "95 % interval", "seeds")
+    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    for row in confirmed["rows"]:
         interval = "–" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
-        style = "bold" if row["name"] == told["winner"] else ""
+        style = "bold" if row["name"] == confirmed["winner"] else ""
         table.add_row(row["name"], _number(row["mean"]), interval, str(confirmation.scored(row)), style=style)
     console.print(Text("\nTrained again over seeds, scored on the test split", style="bold"))
     console.print(table)
-    console.print(Text(told["verdict"], style="green" if told["is_champion"] else "yellow"), soft_wrap=True)
+    console.print(Text(confirmed["verdict"], style="green" if confirmed["is_champion"] else "yellow"), soft_wrap=True)
 
 
 def _print_reuse(console: Console, reuse: Mapping[str, Any]) -> None:
-    """What the prefix store spared, and which trials went without it, and why."""
+    """Print what the feature store saved, and which trials could not use it."""
     if not reuse:
         return
-    told = f"{reuse['loaded']:,.0f} times an example came out of frozen stages ready, {reuse['computed']:,.0f} times it"
-    told += f" was computed for that; about {_clock(max(0.0, reuse['saved']))} of a core saved"
-    console.print(Text("\nReuse", style="bold"), told, soft_wrap=True, highlight=False)
+    loaded = f"the outputs of frozen stages were loaded for {reuse['loaded']:,.0f} examples"
+    computed = f"computed for {reuse['computed']:,.0f}"
+    saved = f"about {_clock(max(0.0, reuse['saved']))} of one core's time were saved"
+    text = f"{loaded} and {computed}; {saved}"
+    console.print(Text("\nReuse", style="bold"), text, soft_wrap=True, highlight=False)
     for name, note in reuse["without"].items():
         console.print(Text(f"  {name}: {note}", style="yellow"), soft_wrap=True)
 
 
 def _print_spent(console: Console, result: Mapping[str, Any]) -> None:
-    """What the nodes of a cluster have cost."""
+    """Print what the nodes of a cluster have cost."""
     if not (spent := result["spent"]):
         return
     hours = ", ".join(f"{hours:.2f} h of {kind or 'nodes'}" for kind, hours in spent["hours"].items())
-    dollars = f"; {spent['total']:.2f} US dollars in all" if spent["total"] else "; the cluster's yaml has no prices"
-    over = " The search ended there: --max-cost." if result["out_of_money"] else ""
-    console.print(Text("\nSpent", style="bold"), f"{hours}{dollars}.{over}", soft_wrap=True, highlight=False)
+    dollars = f"{spent['total']:.2f} US dollars in all" if spent["total"] else "the cluster's yaml has no prices"
+    over = " The search ended because --max-cost was reached." if result["out_of_money"] else ""
+    console.print(Text("\nSpent", style="bold"), f"{hours}; {dollars}.{over}", soft_wrap=True, highlight=False)
 
 
 def _why_no_best(result: Mapping[str, Any]) -> str:
     searched = [trial for trial in result["trials"] if not trial["baseline"]]
-    if result["out_of_time"] and not any(trial["epochs"] or trial["status"] == "failed" for trial in searched):
-        return "Time was up before an epoch ended: there is no best configuration. Allow more with --time-budget."
-    if result["out_of_money"] and not any(trial["epochs"] for trial in searched):
-        return "The money was spent before an epoch ended: there is no best configuration. Allow more with --max-cost."
-    return "No trial of what was searched succeeded: there is no best configuration."
+    if not any(trial["epochs"] or trial["status"] == "failed" for trial in searched):
+        for key, option in (("out_of_time", "--time-budget"), ("out_of_money", "--max-cost")):
+            if result[key]:
+                return f"{option} was reached before an epoch ended: there is no best configuration. Allow more of it."
+    return "No trial of the search succeeded: there is no best configuration."
 
 
 def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
-    """The best trial's scores on the test split beside the baselines' and references', then the rest of them."""
+    """Print the test scores of the best trial beside those of baselines and references, then its other scores."""
     best = result["best"]["test_metrics"]
     rows = {"best": best, **{b["baseline"]: b["test_metrics"] for b in result["baselines"]}, **result["references"]}
-    keys, left = [key for key in best if PER_CLASS not in key], console.width - max(map(len, rows))
+    keys, room = [key for key in best if PER_CLASS not in key], console.width - max(map(len, rows))
     widths = itertools.accumulate(len(key) + 2 for key in keys)
-    columns = [key for key, width in zip(keys, widths, strict=True) if width <= left or key == keys[0]]
+    columns = [key for key, width in zip(keys, widths, strict=True) if width <= room or key == keys[0]]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", *columns):
         table.add_column(title, no_wrap=True)
     for name, metrics in rows.items():
         style = "bold" if metrics is best else ""
         table.add_row(name, *[_number(metrics.get(key)) for key in columns], style=style)
-    console.print(Text("\nScores on the test split, which the search never saw", style="bold"))
+    console.print(Text("\nScores on the test split, which the search never used", style="bold"))
     console.print(table)
     for reason in result["left_out"]:
-        console.print(Text(f"No reference beside it: {reason}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"A reference is missing: {reason}", style="yellow"), soft_wrap=True)
     for reason in result["no_map"]:
         console.print(Text(reason, style="yellow"), soft_wrap=True)
     rest = {key: value for key, value in best.items() if key not in columns}
     if rest:
-        console.print(Text("\nMore of the best configuration's", style="bold"))
-    for line in _in_short(rest):
+        console.print(Text("\nMore scores of the best configuration", style="bold"))
+    for line in _summarized(rest):
         console.print(Text(f"  {line}"), soft_wrap=True)
 
 
-def _in_short(scores: Mapping[str, float]) -> list[str]:
-    """A line for each score; where there are those of more classes than a person reads, of them the ends."""
-    of_classes: dict[str, dict[str, float]] = {}
+def _summarized(scores: Mapping[str, float]) -> list[str]:
+    """Return a line for each score; of a score with many classes the median, the best and the weakest classes."""
+    by_class: dict[str, dict[str, float]] = {}
     for key, value in scores.items():
-        what, is_of_a_class, name = key.partition(PER_CLASS)
+        metric, is_of_a_class, name = key.partition(PER_CLASS)
         if is_of_a_class:
-            of_classes.setdefault(what + PER_CLASS, {})[name] = value
-    many = {what: values for what, values in of_classes.items() if len(values) > SHOWN_CLASSES}
+            by_class.setdefault(metric + PER_CLASS, {})[name] = value
+    many = {metric: values for metric, values in by_class.items() if len(values) > SHOWN_CLASSES}
     lines = [f"{key:36s}{value:.4f}" for key, value in scores.items() if not key.startswith(tuple(many))]
-    for what, values in many.items():
-        nothing = sum(value == 0 for value in values.values())
+    for metric, values in many.items():
+        zeros = sum(value == 0 for value in values.values())
         median = statistics.median(values.values())
-        told = f"{median:.4f}, the median of {len(values)} classes; {nothing} scored 0; all are in the result"
-        lines.append(f"{what + '…':36s}{told}")
-        ranked = sorted(values, key=lambda name: -values[name])
-        ends = (ranked[: SHOWN_CLASSES // 4], ranked[-SHOWN_CLASSES // 4 :])
-        best, weakest = ([f"  {name:34s}{values[name]:.4f}" for name in end] for end in ends)
-        lines += [*best, "  …", *weakest]
+        counts = f"the median of {len(values)} classes; {zeros} scored 0; all are in the result"
+        lines.append(f"{metric + '…':36s}{median:.4f}, {counts}")
+        ranked = [f"  {name:34s}{values[name]:.4f}" for name in sorted(values, key=lambda name: -values[name])]
+        lines += [*ranked[: SHOWN_CLASSES // 4], "  …", *ranked[-SHOWN_CLASSES // 4 :]]
     return lines
 
 
 def _varied(configs: list[dict[str, Any]]) -> list[str]:
-    """The parameters that the search varied."""
+    """Return the parameters that the search varied."""
     keys = configs[0] if configs else {}
     return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
 
@@ -395,8 +518,8 @@ def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, f
     return missing, 0.0 if missing else (-score if mode == "max" else score)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _number(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a study is asked for, and the check that it can be done, before anything starts."""
+"""Checks of a request before anything starts, and the plan that results from them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from filelock import Timeout
 from platform import project, task
 from platform.cluster import ray_runtime
 from platform.cluster.ray_runtime import Resources
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 from platform.search import confirmation, warm_start
 from platform.search.warm_start import WarmStart
 from platform.space import Space, show
@@ -23,12 +23,12 @@ from platform.study.request import EVENT_LOG, RESULT, Request, _events, busy, lo
 from platform.task import Dataset, Task, space_of
 from platform.tracking.mlflow_store import address_faults
 
-ROOM = 1 << 30  # bytes that must be free to start: a few checkpoints and the records
+MIN_FREE_BYTES = 1 << 30  # that --storage needs at the start: a few checkpoints and the records
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A request that has been checked: nothing has started yet."""
+    """A request that has been checked, with what the checks have loaded. Nothing has started yet."""
 
     request: Request
     task: Task
@@ -39,87 +39,107 @@ class Plan:
 
     @property
     def confirm(self) -> str:
-        """What is trained again over seeds, "" for nothing: as asked for, else for the embedded data what is usual."""
+        """Extent of the confirmation, e.g. "3x3", or "" for none. The space has a default for the embedded data."""
         asked = self.request.confirm or ("" if self.request.data else self.space.confirm)
         return "" if asked == confirmation.NONE else asked
 
 
 def make_plan(request: Request, resume: bool = False) -> Plan:
-    """Checks everything before anything starts.
+    """Check everything that can be checked before a study starts.
+
+    Args:
+        request: The user's request.
+        resume: The study exists and is to be continued.
 
     Raises:
         InputError: With all faults of the request, the space, the data and the machine.
     """
     task.check_name(request.task)
-    faults = _request_faults(request)
-    module, dataset = task.load(request.task), None
-    space, space_faults = space_of(module, request.task, request.settings, **_budget(request))
-    faults += space_faults
-    have = ray_runtime.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
-    # What a cluster has is known once it is connected.
-    faults += [] if ray_runtime.joins() else have.faults()
-    if resume and _is_done(request.folder):
-        faults += _done_faults(request, space)
-    if resume and not space_faults:
-        faults += _other_space(space, _events(request.folder)[0].data["space"])
-    if (request.folder / EVENT_LOG).exists() and not resume:
-        go_on = "" if _is_done(request.folder) else f" Or go on with it: {resume_command(request)}"
-        remedy = f"Choose another --name.{go_on}"
-        faults.append(Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy))
-    elif not resume and request.remote:
-        faults += _taken_faults(request)
-    elif resume and _is_busy(request):
-        faults.append(busy(request))
-    storage_faults = filesystem.faults(request.storage, "--storage") or _storage_faults(
-        filesystem.here(request.storage)
-    )
+    module = task.load(request.task)
+    budget = {"max_epochs": request.epochs, "trials": request.trials}
+    given = {key: value for key, value in budget.items() if value is not None}
+    space, space_faults = space_of(module, request.task, request.settings, **given)
+    resources = ray_runtime.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
+    faults = [*_option_faults(request), *space_faults]
+    if not ray_runtime.joins():  # the resources of a cluster are known once it is connected
+        faults += resources.faults()
+    if resume:
+        faults += _resume_faults(request, space)
+        faults += [] if space_faults else _changed_space_faults(space, _events(request.folder)[0].data["space"])
+    else:
+        faults += _taken_name_faults(request)
+    place_faults = [*_storage_faults(request.storage)]
     for place in request.data:
-        storage_faults += filesystem.faults(place, "--data")
-    faults += storage_faults
-    if not storage_faults:
-        try:
-            sources = [filesystem.local(source, request.cache) for source in request.data]
-            seed = request.seed % 2**32  # a seed out of range is told with all other faults
-            dataset = module.read(sources, request.cache, seed, space)
-            # A depth that could not be counted has told of the model already.
-            faults += [fault for fault in module.check(space, dataset) if fault not in faults]
-            if resume and request.fingerprint not in ("", dataset.fingerprint):
-                remedy = "Restore the data, or start a new study."
-                faults.append(Fault("--resume needs the data that the study began with", "other content", remedy))
-        except InputError as error:
-            faults += error.faults
+        place_faults += filesystem.faults(place, "--data")
+    dataset, data_faults = (None, place_faults) if place_faults else _read_data(request, module, space, resume)
+    faults += data_faults
     warm = WarmStart()
-    if request.warm_start and not resume and dataset is not None and not space_faults:  # else the event log has it
+    if request.warm_start and not resume and dataset is not None and not space_faults:  # the event log has it later
         try:
             warm = warm_start.gather(request, space, dataset.fingerprint)
         except InputError as error:
             faults += error.faults
-    if faults or dataset is None:
-        raise InputError(*faults)
-    return Plan(replace(request, fingerprint=dataset.fingerprint), module, space, dataset, have, warm)
+    raise_if_any(dict.fromkeys(faults))  # a model that cannot be loaded is a fault of the space and of the data
+    assert dataset is not None, "data that could not be read is a fault"
+    return Plan(replace(request, fingerprint=dataset.fingerprint), module, space, dataset, resources, warm)
 
 
 def resume_command(request: Request) -> str:
-    """What to type to go on with a study."""
-    there = os.environ.get(project.CLUSTER)  # it was sent there, and is so again
-    where = f" --cluster {shlex.quote(there)}" if there else ""
+    """Return the command that continues a study."""
+    cluster = os.environ.get(project.CLUSTER)  # the study was sent there, and is sent there again
+    where = f" --cluster {shlex.quote(cluster)}" if cluster else ""
     return f"python -m platform.tune {request.task}{where} --resume --name {request.name}{storage_option(request)}"
 
 
 def deliver_command(request: Request) -> str:
-    """What to type to bring to MLflow what has not arrived there."""
+    """Return the command that sends the remaining records of a study to MLflow."""
     return f"python -m platform.deliver {request.name}{storage_option(request)}"
 
 
 def storage_option(request: Request) -> str:
-    """What a command must be told to find a study, nothing where it is in the default place."""
-    usual = request.storage == filesystem.resolved("studies")
-    return "" if usual else f" --storage {shlex.quote(request.storage)}"
+    """Return the option with which a command finds a study, "" if the study is in the default place."""
+    is_default = request.storage == filesystem.resolved("studies")
+    return "" if is_default else f" --storage {shlex.quote(request.storage)}"
 
 
-def _budget(request: Request) -> dict[str, int]:
-    asked = {"max_epochs": request.epochs, "trials": request.trials}
-    return {key: value for key, value in asked.items() if value is not None}
+def describe(space: Space) -> dict[str, str]:
+    """Return a space and its budget in words, as the event log keeps them to recognize a changed space."""
+    budget = {key: str(getattr(space, key)) for key in ("trials", "max_epochs", "grace_epochs", "metric", "mode")}
+    return {**budget, **{key: show(value) for key, value in space.params.items()}}
+
+
+def _option_faults(request: Request) -> list[Fault]:
+    """Check the options that need neither the task nor the data."""
+    faults = []
+    if not re.fullmatch(r"\w[\w.-]*", request.name):
+        rule = "a study's name must be letters, digits, dot, dash and underscore"
+        faults.append(Fault(rule, repr(request.name), "It becomes the name of a folder in --storage."))
+    if not 0 <= request.seed < 2**32:
+        faults.append(Fault("--seed must lie in 0..4294967295", str(request.seed), "Use --seed 0."))
+    faults += address_faults(request.tracking_uri)
+    for option, value, rule, remedy in (
+        ("--time-budget", request.time_budget, "positive seconds", "Leave it out for no limit."),
+        ("--max-cost", request.max_cost, "positive US dollars", "Leave it out for no limit."),
+        ("--wait-for-nodes", request.wait_for_nodes, "positive seconds", "Leave it out for 600 seconds."),
+        ("--store-gb", request.store_gb, "positive", "Leave it out, or use --no-reuse to keep nothing."),
+    ):
+        if value is not None and not value > 0:
+            faults.append(Fault(f"{option} must be {rule}", f"{value:g}", remedy))
+    if request.max_cost is not None and not ray_runtime.joins():
+        rule = "--max-cost is for clusters, whose yaml has prices"
+        faults.append(Fault(rule, "one machine", "Leave it out, or use --max-hours."))
+    return faults + confirmation.faults(request.confirm)
+
+
+def _resume_faults(request: Request, space: Space) -> list[Fault]:
+    """Check that a study has something left to do and that no other process works on it."""
+    if _is_done(request.folder) and (faults := _finished_study_faults(request, space)):
+        return faults
+    try:
+        with lock(request).acquire(blocking=False):
+            return []
+    except Timeout:
+        return [busy(request)]
 
 
 def _is_done(folder: Path) -> bool:
@@ -127,96 +147,80 @@ def _is_done(folder: Path) -> bool:
     return last.kind == "close" and last.data["status"] != "KILLED" and (folder / RESULT).exists()
 
 
-def _done_faults(request: Request, space: Space) -> list[Fault]:
-    """Why a study that came to its end cannot be gone on with; nothing where it is to train its best again."""
-    rule, go_on = "--resume needs a study that was interrupted", f"--warm-start {request.name}"
+def _finished_study_faults(request: Request, space: Space) -> list[Fault]:
+    """Return why a finished study cannot be continued, [] if more confirmations are asked for."""
+    rule, remedy = "--resume needs a study that was interrupted", "To use its best configurations in a new study:"
     result = json.loads((request.folder / RESULT).read_text())
     if result.get("out_of_time") and request.time_budget:
-        remedy = f"Go on from its best in a new study: {go_on} --time-budget {2 * request.time_budget:g}."
-        return [Fault(rule, f"{request.name}: its time is up", remedy)]
+        remedy += f" --warm-start {request.name} --time-budget {2 * request.time_budget:g}."
+        return [Fault(rule, f"{request.name}, whose time budget is used up", remedy)]
     if result.get("out_of_money") and request.max_cost:
-        remedy = f"Go on from its best in a new study: {go_on} --max-cost {2 * request.max_cost:g}."
-        return [Fault(rule, f"{request.name}: its money is spent", remedy)]
-    if _confirms_more(request):
+        remedy += f" --warm-start {request.name} --max-cost {2 * request.max_cost:g}."
+        return [Fault(rule, f"{request.name}, whose budget of money is used up", remedy)]
+    confirmed = [event.data["asked"] for event in _events(request.folder) if event.kind == "confirm"]
+    if request.confirm not in ("", confirmation.NONE, *confirmed[-1:]):
         return []
-    return [Fault(rule, f"{request.name}: all done", f"Search longer in a new study: --trials {2 * space.trials}.")]
+    remedy = f"To search longer, start a new study with --trials {2 * space.trials}."
+    return [Fault(rule, f"{request.name}, which is finished", remedy)]
 
 
-def _confirms_more(request: Request) -> bool:
-    """Whether a study is asked to train again what it has not."""
-    done = [event.data["asked"] for event in _events(request.folder) if event.kind == "confirm"]
-    return request.confirm not in ("", confirmation.NONE, *done[-1:])
-
-
-def _taken_faults(request: Request) -> list[Fault]:
-    """A study of that name in the bucket, begun on another machine."""
-    try:
-        with filesystem.told("--storage must be reached and written", "Check the address, and the credentials for it."):
-            if filesystem.read(f"{request.remote}/{EVENT_LOG}") is None:
-                return []
-    except InputError as error:
-        return list(error.faults)
-    remedy = f"Choose another --name. Or go on with it: {resume_command(request)}"
-    return [Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy)]
-
-
-def _is_busy(request: Request) -> bool:
-    try:
-        with lock(request).acquire(blocking=False):
-            return False
-    except Timeout:
-        return True
-
-
-def _other_space(space: Space, before: Mapping[str, str]) -> list[Fault]:
-    """What a study would search now that it did not before: its file was changed in between."""
+def _changed_space_faults(space: Space, before: Mapping[str, str]) -> list[Fault]:
+    """Compare a space with the one that the study began with: its file may have changed in between."""
     now = describe(space)
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     rule, remedy = "--resume needs the space that the study began with", "Restore its file, or start a new study."
     return [Fault(rule, f"{key}: {before.get(key)} then, {now.get(key)} now", remedy) for key in changed]
 
 
-def describe(space: Space) -> dict[str, str]:
-    """A space and its budget in words, to tell whether it is another one."""
-    budget = {key: str(getattr(space, key)) for key in ("trials", "max_epochs", "grace_epochs", "metric", "mode")}
-    return {**budget, **{key: show(value) for key, value in space.params.items()}}
+def _taken_name_faults(request: Request) -> list[Fault]:
+    """Check that no study of this name exists, here or in the bucket."""
+    is_done = False
+    if (request.folder / EVENT_LOG).exists():
+        is_done = _is_done(request.folder)
+    elif not request.remote:
+        return []
+    else:
+        remedy = "Check the address, and the credentials for it."
+        try:
+            with filesystem.told("--storage must be reached and written", remedy):
+                if filesystem.read(f"{request.remote}/{EVENT_LOG}") is None:
+                    return []
+        except InputError as error:
+            return list(error.faults)
+    remedy = "Choose another --name." + ("" if is_done else f" To continue that study: {resume_command(request)}")
+    return [Fault("a study's name must be new", f"{request.name} in {request.storage}", remedy)]
 
 
-def _request_faults(request: Request) -> list[Fault]:
-    faults = []
-    if not re.fullmatch(r"\w[\w.-]*", request.name):
-        rule = "a study's name must be letters, digits, dot, dash and underscore"
-        faults.append(Fault(rule, repr(request.name), "It is a folder in --storage."))
-    if not 0 <= request.seed < 2**32:
-        faults.append(Fault("--seed must lie in 0..4294967295", str(request.seed), "Use --seed 0."))
-    faults += address_faults(request.tracking_uri)
-    if request.time_budget is not None and not request.time_budget > 0:
-        rule = "--time-budget must be positive seconds"
-        faults.append(Fault(rule, f"{request.time_budget:g}", "Leave it out: none."))
-    if request.max_cost is not None and not request.max_cost > 0:
-        faults.append(Fault("--max-cost must be positive US dollars", f"{request.max_cost:g}", "Leave it out: none."))
-    if request.max_cost is not None and not ray_runtime.joins():
-        rule, remedy = "--max-cost is for clusters, whose yaml has prices", "Leave it out, or use --max-hours."
-        faults.append(Fault(rule, "one machine", remedy))
-    if not request.wait_for_nodes > 0:
-        rule = "--wait-for-nodes must be positive seconds"
-        faults.append(Fault(rule, f"{request.wait_for_nodes:g}", "Leave it out: 600."))
-    faults += confirmation.faults(request.confirm)
-    if request.store_gb is not None and not request.store_gb > 0:
-        rule = "--store-gb must be positive"
-        faults.append(Fault(rule, f"{request.store_gb:g}", "Leave it out, or use --no-reuse to keep nothing."))
-    return faults
-
-
-def _storage_faults(storage: Path) -> list[Fault]:
+def _storage_faults(place: str) -> list[Fault]:
+    """Check that studies can be kept in --storage, of a bucket in its copy on this machine."""
+    if faults := filesystem.faults(place, "--storage"):
+        return faults
+    folder = filesystem.here(place)
     try:
-        storage.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return [Fault("--storage must be a folder that can be made", f"{storage}: {error.strerror}", "Choose another.")]
-    if not os.access(storage, os.W_OK):
-        return [Fault("--storage must be writable", str(storage), "Choose another folder.")]
-    free = shutil.disk_usage(storage).free
-    if free < ROOM:
-        rule = f"the disk of --storage needs {ROOM >> 20} MiB free"
-        return [Fault(rule, f"{free >> 20} MiB in {storage}", "Free some space, or choose another --storage.")]
+        rule = "--storage must be a folder that can be made"
+        return [Fault(rule, f"{folder}: {error.strerror}", "Choose another folder.")]
+    if not os.access(folder, os.W_OK):
+        return [Fault("--storage must be writable", str(folder), "Choose another folder.")]
+    free = shutil.disk_usage(folder).free
+    if free < MIN_FREE_BYTES:
+        rule = f"the disk of --storage needs {MIN_FREE_BYTES >> 20} MiB free"
+        return [Fault(rule, f"{free >> 20} MiB in {folder}", "Free some space, or choose another --storage.")]
     return []
+
+
+def _read_data(request: Request, module: Task, space: Space, resume: bool) -> tuple[Dataset | None, list[Fault]]:
+    """Read the data and check it against the task; return it, None if it cannot be read, and the faults."""
+    dataset = None
+    try:
+        sources = [filesystem.local(source, request.cache) for source in request.data]
+        seed = request.seed % 2**32  # a seed out of range is a fault that _option_faults reports
+        dataset = module.read(sources, request.cache, seed, space)
+        faults = list(module.check(space, dataset))
+    except InputError as error:
+        faults = list(error.faults)
+    if resume and dataset is not None and request.fingerprint not in ("", dataset.fingerprint):
+        remedy = "Restore the data, or start a new study."
+        faults.append(Fault("--resume needs the data that the study began with", "other content", remedy))
+    return dataset, faults

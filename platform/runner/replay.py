@@ -1,7 +1,7 @@
-"""A recorded run trained once more from its record alone, and whether it comes to the same.
+"""Replay of a run that MLflow has recorded, and the comparison of both.
 
-The record is MLflow's: the configuration, seed, budget and data of the run. What is run is a study of that one
-configuration, with nothing left to search.
+The config, the seed, the budget and the data are taken from the record. A replay is a study of that one config, with
+nothing left to search.
 """
 
 import json
@@ -15,25 +15,25 @@ from platform.study.event_log import Event
 from platform.study.request import Request
 from platform.tracking.mlflow_store import asked
 
-PLACES = "data_places"  # tag: where the data was read from
-COMPARED = ("commit", "data_fingerprint", "python")  # tags; and the versions of libraries
+PLACES = "data_places"  # tag with the places that the data was read from
+COMPARED_TAGS = ("commit", "data_fingerprint", "python")  # besides the versions of libraries
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What MLflow holds of a run.
+    """MLflow's record of a trial.
 
     Attributes:
-        run_id: The run's.
-        task: What was trained.
-        config: As it is typed: by key, in words.
-        seed: Of the study, which its data was split with.
-        training_seed: Of its training.
-        epochs: Its budget.
-        data: Where its data was read from.
-        metric: The score.
-        scores: By epoch.
-        tags: What it ran with.
+        run_id: Id of the run.
+        task: Task of the study.
+        config: Values of the parameters as they are typed after --set.
+        seed: Seed of the study, with which its data was split.
+        training_seed: Seed of the training.
+        epochs: Budget of the trial.
+        data: Places that the data was read from.
+        metric: Metric of the study.
+        scores: Values of the metric by epoch.
+        tags: Tags of the run, e.g. the versions of libraries.
     """
 
     run_id: str
@@ -49,21 +49,25 @@ class Recorded:
 
 
 def read(run_id: str, uri: str) -> Recorded:
-    """
+    """Read the record of a run from the MLflow store at an address.
+
     Raises:
-        InputError: MLflow does not know it, or it is no trial of ours.
+        InputError: MLflow does not know the run, or it is not a trial of this platform.
     """
     with asked(uri) as client:
         run = client.get_run(run_id)
         tags = run.data.tags
         if "mlflow.parentRunId" not in tags or "trial_id" not in tags or PLACES not in tags:
-            remedy = f"A study's best: {tags['best_run_id']}." if "best_run_id" in tags else "Choose a trial's run."
+            remedy = "Choose the run of a trial."
+            if "best_run_id" in tags:
+                remedy = f"The best trial of this study has the run {tags['best_run_id']}."
             raise InputError(Fault("--replay needs the run of a trial", f"{run_id}, {run.info.run_name}", remedy))
         study = client.get_run(tags["mlflow.parentRunId"])
         metric = study.data.params["metric"]
-        scores = {point.step: point.value for point in client.get_metric_history(run_id, metric)}
+        scores = {entry.step: entry.value for entry in client.get_metric_history(run_id, metric)}
     if not scores:
-        raise InputError(Fault("--replay needs a run with scores", f"{run_id}: none of {metric}", "Choose another."))
+        found = f"{run_id} without any value of {metric}"
+        raise InputError(Fault("--replay needs a run with scores", found, "Choose another run."))
     return Recorded(
         run_id=run_id,
         task=tags["task"],
@@ -79,14 +83,15 @@ def read(run_id: str, uri: str) -> Recorded:
 
 
 def request_of(recorded: Recorded, asked_for: Request) -> Request:
-    """What a study is asked for that trains a recorded run once more.
+    """Return the request of the study that trains a recorded run again.
 
     Args:
         recorded: The run.
-        asked_for: What was typed: of it holds where it runs and is kept, and where the data is if that was typed.
+        asked_for: The request as it was typed. It determines where the study runs and is kept, and, if --data was
+            given, where the data is.
 
     Raises:
-        InputError: The run is of another task, or something was typed that its record says.
+        InputError: The run is of another task, or an option was typed that the record determines.
     """
     given = {"--set": asked_for.settings, "--trials": asked_for.trials, "--epochs": asked_for.epochs,
              "--seed": asked_for.seed, "--confirm": asked_for.confirm,
@@ -112,39 +117,43 @@ def request_of(recorded: Recorded, asked_for: Request) -> Request:
 
 
 def check(plan: Plan, recorded: Recorded) -> None:
-    """
+    """Check that a plan has the data of a recorded run.
+
     Raises:
-        InputError: The data is not what the run was trained on.
+        InputError: The data has other content.
     """
     if plan.dataset.fingerprint != recorded.tags["data_fingerprint"]:
-        rule, remedy = "--replay needs the data that the run was trained on", "Name it with --data, as it was then."
-        raise InputError(Fault(rule, f"{plan.dataset.name}, of other content", remedy))
+        rule, remedy = "--replay needs the data that the run was trained on", "Give that data with --data."
+        raise InputError(Fault(rule, f"{plan.dataset.name} with other content", remedy))
 
 
 def verdict(recorded: Recorded, events: Sequence[Event], tolerance: float) -> tuple[bool, list[str]]:
-    """Whether a replay came to the same, and lines that tell.
+    """Compare a replay with the recorded run.
 
     Args:
         recorded: The run.
-        events: Of the replay's event log.
-        tolerance: How far the score after the last recorded epoch may be off.
+        events: Event log of the replay.
+        tolerance: Largest accepted difference of the scores after the last recorded epoch.
+
+    Returns:
+        Whether the replay reproduced the run, and the comparison in sentences.
     """
     scores = {e.data["step"]: e.data["metrics"].get(recorded.metric, math.nan) for e in events if e.kind == "epoch"}
     if missing := sorted(set(recorded.scores) - set(scores)):
         return False, [f"The replay ended before epoch {missing[0]}, which the record has."]
-    off = {epoch: abs(scores[epoch] - score) for epoch, score in recorded.scores.items()}
-    last, equal = max(off), not any(off.values())
-    within = equal or off[last] <= tolerance  # NaN is not
-    ends = recorded.scores[last], scores[last]
-    told = f"{recorded.metric} after epoch {last}: {ends[0]:.4f} in the record, {ends[1]:.4f} in the replay"
-    how = "equal in each epoch, to the last bit" if equal else f"within {tolerance:g}" if within else "not the same"
-    lines = [f"{told}: {how}."]
-    if not equal:
-        lines.append(f"The largest difference in an epoch is {max(off.values()):.2g}.")
-    now = events[0].data["facts"]["tags"]
-    keys = [key for key in now if key in COMPARED or key.startswith("version.")]
-    differ = [
-        f"{key} {recorded.tags.get(key)} then, {now[key]} now" for key in keys if recorded.tags.get(key) != now[key]
+    differences = {epoch: abs(scores[epoch] - score) for epoch, score in recorded.scores.items()}
+    last, is_equal = max(differences), not any(differences.values())
+    is_within = is_equal or differences[last] <= tolerance  # false for NaN
+    before, now = recorded.scores[last], scores[last]
+    outcome = f"within {tolerance:g}" if is_within else "not the same"
+    outcome = "equal in each epoch, to the last bit" if is_equal else outcome
+    lines = [
+        f"{recorded.metric} after epoch {last}: {before:.4f} in the record, {now:.4f} in the replay: {outcome}.",
     ]
-    lines += [f"It ran with other things: {'; '.join(differ)}."] if differ else []
-    return within, lines
+    if not is_equal:
+        lines.append(f"The largest difference in an epoch is {max(differences.values()):.2g}.")
+    tags = events[0].data["facts"]["tags"]
+    keys = [key for key in tags if key in COMPARED_TAGS or key.startswith("version.")]
+    changed = [f"{k} {recorded.tags.get(k)} then, {tags[k]} now" for k in keys if recorded.tags.get(k) != tags[k]]
+    lines += [f"The replay ran with other software or data: {'; '.join(changed)}."] if changed else []
+    return is_within, lines

@@ -1,4 +1,8 @@
-"""One study: space + trainable → event log, Ray Tune, MLflow → result."""
+"""A study from its checked plan to its result: event log, Ray Tune, MLflow, scores on the test split, result.json.
+
+Everything that happens is in the event log before it takes effect. A study can therefore be killed at any moment and
+continued with --resume.
+"""
 
 import contextlib
 import gc
@@ -9,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,12 +25,11 @@ from rich.console import Console
 
 from platform import project
 from platform.cluster import costs, gpu_packing, nodes, ray_runtime
-from platform.cluster.costs import Meter
 from platform.cluster.node_setup import LIBRARIES, on_node
 from platform.errors import InputError
-from platform.runner import alarms, cluster_setup, model_card, replay, results
-from platform.runner.checkpoint_cleanup import Janitor
-from platform.runner.cluster_setup import Rollout
+from platform.runner import cluster_setup, model_card, replay, results
+from platform.runner.checkpoint_cleanup import CheckpointCleanup
+from platform.runner.cluster_setup import ClusterSetup
 from platform.runner.console import LiveView
 from platform.runner.plan import Plan, describe
 from platform.runner.results import BEST, Judgement
@@ -47,68 +50,305 @@ from platform.tracking.tensorboard import TensorBoardLog
 from platform.training.context import Context
 from platform.training.feature_store import capacity
 
-# Files of a study that a bucket is sent all the time; the event log last: it knows all that MLflow has been told.
+# Files that are sent to a bucket all the time. The event log comes last: it knows everything that MLflow received.
 GROWING = (DELIVERED, EVENT_LOG)
-NOT_COPIED = (
-    TRIALS,
-    FROZEN,
-    LOCK,
-    RAYS,
-)  # what is not for its copy there: checkpoints are sent by those who write them
+NOT_COPIED = (TRIALS, FROZEN, LOCK, RAYS)  # checkpoints are sent by the trials that write them
 
 
 def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
-    """Runs a study on a Ray that is connected, or goes on with one. Ray is left when the search is over.
+    """Run a study, or continue one, on a connected Ray. Ray is disconnected when the search is over.
 
     Returns:
-        What --json writes. Where trials are left to do, result["interrupted"] says that it can go on,
-        result["stopped"] why it had to stop, and result["out_of_time"] that its time was up.
+        The content of result.json, with "not_copied" and "not_deleted" in addition. If trials are left to do,
+        "interrupted" says that the study can be continued, "stopped" why it had to stop, "out_of_time" and
+        "out_of_money" that a budget was used up.
 
     Raises:
-        InputError: Another process works on it, its state is damaged, or the best checkpoint is.
+        InputError: Another process works on the study, its event log is damaged, or the best checkpoint is.
     """
-    started = time.monotonic()
     request = plan.request
     request.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with lock(request).acquire(blocking=False), _copied(request) as copy:
-            if not resume and _is_there(request):  # another process was faster
+        with lock(request).acquire(blocking=False), _bucket_copy(request) as copy:
+            if not resume and _exists(request):  # another process was faster
                 raise InputError(busy(request))
-            data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
-            if findings := plan.dataset.findings():
-                (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
-            rolled = cluster_setup.begin(plan, data, console) if ray_runtime.joins() else None
-            if plan.resources.gpus and request.gpus_per_trial is None:
-                plan = _packed(plan, data, console, rolled)
-            found = search(plan, data, console, rolled, copy)
-            # What Tune left behind refers to Ray. Collected while Ray is being left, it would end the process.
+            study = StudyRun(plan, console, copy)
+            study.prepare()
+            study.search()
+            # What Tune leaves behind refers to Ray. If it were collected while Ray disconnects, the process would end.
             gc.collect()
             gc.freeze()
             with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that scoring needs
-                leaving = beside.submit(ray.shutdown)
-                result = _conclude(plan, found, data, console, started)
-                leaving.result()
+                disconnecting = beside.submit(ray.shutdown)
+                result = study.conclude()
+                disconnecting.result()
             result["not_copied"] = copy.send_all() if copy else ""
             if result["best"]:
-                found.janitor.forget_all_but(result["best"]["weights_of"])
-            result["not_deleted"] = found.janitor.left
+                study.cleanup.keep_only(result["best"]["weights_of"])
+            return result | {"not_deleted": study.cleanup.errors}
     except Timeout:
         raise InputError(busy(request)) from None
-    return result
 
 
-def _is_there(request: Request) -> bool:
-    """Whether a study of that name was begun."""
-    in_bucket = bool(request.remote) and filesystem.read(f"{request.remote}/{EVENT_LOG}") is not None
-    return in_bucket or (request.folder / EVENT_LOG).exists()
+class StudyRun:
+    """Work of one process on a study: `prepare`, `search` and `conclude`, in this order.
+
+    Attributes:
+        plan: Plan of the study, with the resources that were measured.
+        data: Prepared data, set by `prepare`.
+        cluster: The cluster that is ready for the study, None on one machine.
+        trial_table: Trials of the study, set by `search`, as are the next two.
+        delivery: Sends the event log to MLflow, also after the search.
+        cleanup: Deletes checkpoints.
+    """
+
+    data: Path
+    trial_table: TrialTable
+    delivery: Delivery
+    cleanup: CheckpointCleanup
+
+    def __init__(self, plan: Plan, console: Console, copy: BucketCopy | None = None) -> None:
+        """
+        Args:
+            plan: Plan of the study.
+            console: Shows the progress.
+            copy: Copy of the study in its bucket, None if it is kept in a folder.
+        """
+        self.plan, self.console, self.copy = plan, console, copy
+        self.cluster: ClusterSetup | None = None
+        self._started = time.monotonic()
+        self._earlier_seconds = 0.0  # that earlier processes have worked on the study
+
+    def prepare(self) -> None:
+        """Prepare the data, the cluster and the share of a GPU that a trial gets.
+
+        Raises:
+            InputError: No node of the cluster is fit, or the storage does not take the data.
+        """
+        plan, request = self.plan, self.plan.request
+        self.data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
+        if findings := plan.dataset.findings():
+            (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
+        if ray_runtime.joins():
+            self.cluster = cluster_setup.set_up(plan, self.data, self.console)
+        if plan.resources.gpus and request.gpus_per_trial is None:
+            self._share_gpus()
+
+    def search(self) -> None:
+        """Run the trials until all are done, a budget is used up, nothing can continue, or the user interrupts.
+
+        Raises:
+            InputError: The event log is damaged.
+        """
+        plan, request = self.plan, self.plan.request
+        self._open_event_log()
+        table, space = self.trial_table, plan.space
+        facts = metadata.from_json(table.events[0].data["facts"])
+        self.delivery = Delivery(facts, table.events, request.folder, table.event_log.sync)
+        self.cleanup = CheckpointCleanup(space, table, partial(results.checkpoints_of, request))
+        self.view = LiveView(space, table, self.console, request.time_budget)
+        tensorboard = TensorBoardLog(request.folder, table, self.console.print)
+        table.listeners += [self.delivery.told, self.view.told, self.cleanup.told, tensorboard.told]
+        self.controller = Search(space, request.seed, table, plan.resources.gpus_per_trial)
+        self.delivery.start()
+        if self.cluster:
+            self.cluster.meter.before = costs.before(table.events)
+            self.cluster.meter.look(nodes.kinds, now=True)
+            self.controller.enough = self.cluster.meter.is_over
+
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            self.view.open()
+            if not self.controller.is_over and not self.controller.enough:
+                self._run_trials()
+        finally:
+            self.view.close()
+            signal.signal(signal.SIGINT, on_interrupt)  # Ray's own handler, which only ends the search, would stay
+        self.controller.interrupted()
+        self._record_costs(now=True)
+
+    def conclude(self) -> dict[str, Any]:
+        """Score the best trial on the test split, end the records, write result.json and return its content.
+
+        Raises:
+            InputError: The checkpoint of the best epoch is damaged.
+        """
+        request, space = self.plan.request, self.plan.space
+        seconds = time.monotonic() - self._started
+        meter = self.cluster.meter if self.cluster else None
+        is_left, stopped = not self.controller.is_over, self.controller.stopped
+        is_late = request.time_budget is not None and self._earlier_seconds + seconds >= request.time_budget
+        ended = {
+            "trials": self.records,
+            "out_of_time": is_left and is_late and not stopped,
+            "out_of_money": is_left and meter is not None and meter.is_over,
+        }
+        interrupted = is_left and not ended["out_of_time"] and not ended["out_of_money"]
+        best = results.best_of(self.records, space)
+        judgement = Judgement() if best is None or interrupted else self._judge(best, ended)
+        self._record_costs(list, now=True)  # Ray is disconnected: the nodes of the last look count
+        undelivered = self.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
+        recorder = self.delivery.recorder
+        result = {
+            "study": request.name,
+            "task": request.task,
+            "metric": space.metric,
+            "mode": space.mode,
+            **judgement.as_json(),
+            "pareto": results.pareto_front(self.records, space) if space.objectives else [],
+            **ended,
+            "alarms": results.find_alarms(list(self.trial_table.trials.values())),
+            "reuse": results.reuse_totals(self.records),
+            "interrupted": interrupted,
+            "stopped": stopped,
+            "spent": meter.as_event() if meter else None,
+            "registered": recorder.registered,
+            "model_uri": recorder.model_uri,
+            "experiment_id": recorder.experiment_id,
+            "undelivered": undelivered,
+            "undelivered_reason": self.delivery.last_error if undelivered else "",
+            "seconds": round(time.monotonic() - self._started, 1),
+        }
+        partial_file = request.folder / f".{RESULT}"
+        partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
+        partial_file.replace(request.folder / RESULT)
+        return result
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The trials as in result.json, without confirmations."""
+        trials = [trial for trial in self.trial_table.trials.values() if not trial.confirms]
+        return [results.trial_record(trial, self.plan.space) for trial in trials]
+
+    def close(self, status: str) -> int:
+        """End this process's work on the study; return how many events did not reach MLflow."""
+        with contextlib.suppress(OSError):  # if this cannot be written, there is something left to do
+            self.trial_table.tell("close", status=status)
+        undelivered = self.delivery.close()
+        with contextlib.suppress(OSError):
+            self.trial_table.event_log.close()
+        return undelivered
+
+    def _share_gpus(self) -> None:
+        """Let as many trials share a GPU as fit its memory, measured with one trial."""
+        plan = self.plan
+        site, left_out = (self.cluster.site, list(self.cluster.left_out)) if self.cluster else (None, [])
+        arguments = (plan.task, plan.space, self.data, plan.request.seed, plan.resources)
+        peak, total = gpu_packing.measure(*arguments, site, left_out)
+        resources = gpu_packing.packed(plan.resources, peak, total)
+        text = f"A trial takes up to {peak:.1f} of {total:.0f} GiB of a GPU: {resources.describe()}"
+        self.console.print(text, highlight=False)
+        self.plan = replace(plan, resources=resources)
+
+    def _open_event_log(self) -> None:
+        """Read the event log, or begin it, and write that this process works on the study."""
+        plan, request = self.plan, self.plan.request
+        self.trial_table = table = TrialTable(EventLog(request.folder / EVENT_LOG))
+        self._earlier_seconds = _seconds_worked(table.events)
+        if not table.events:
+            facts, warm_start = metadata.as_json(_study_facts(plan)), plan.warm_start.as_json()
+            space = describe(plan.space)
+            table.tell("study", request=asdict(request), space=space, facts=facts, warm_start=warm_start)
+        for line in _lost_events(table, request):
+            self.console.print(f"[yellow]{line}[/]", soft_wrap=True)
+        if (asked := plan.confirm or confirmation.NONE) != (table.confirm or confirmation.NONE):
+            table.tell("confirm", asked=asked)
+        table.tell("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
+
+    def _run_trials(self) -> None:
+        request, resources, budget = self.plan.request, self.plan.resources, self.plan.request.time_budget
+        train = self.plan.task.train
+        ray_tune.run(
+            self.controller,
+            on_node(train) if self.cluster else train,
+            self._context,
+            request.folder,
+            resources.cpus_per_trial,
+            resources.concurrent,
+            None if budget is None else max(1.0, budget - self._earlier_seconds),
+            self._tick,
+            self.cluster.left_out if self.cluster else None,
+        )
+
+    def _context(self, trial: Trial) -> dict[str, Any]:
+        """Return what an attempt at a trial needs to know besides its config."""
+        request, space, resources = self.plan.request, self.plan.space, self.plan.resources
+        context = Context(
+            task=request.task,
+            data=str(self.data),
+            seed=next(seed for seed in (trial.seed, request.training_seed, request.seed) if seed is not None),
+            epochs=space.max_epochs,
+            metric=space.metric,
+            mode=space.mode,
+            threads=resources.cpus_per_trial,
+            baseline=trial.baseline,
+            store=str(request.store or ""),
+            store_bytes=capacity(request.store, request.store_gb) if request.store and not self.cluster else 0,
+            shelf=str(request.folder / FROZEN),
+            code=project.code_digest(),
+            trial=trial.id,
+            folder=str(request.folder_of(trial.id)),
+            known=trial.epochs,
+            gpus=resources.gpus_per_trial if trial.gpus is None else trial.gpus,
+        )
+        places = {"site": asdict(self.cluster.site)} if self.cluster else {"remote": request.remote_of(trial.id)}
+        return asdict(context) | places
+
+    def _tick(self) -> None:
+        """Update the view and the costs, and look for reasons to stop. Called after each step of Ray Tune."""
+        self.view.tick()
+        self._record_costs()
+        controller = self.controller
+        if self.cluster:
+            controller.enough = controller.enough or self.cluster.meter.is_over
+            controller.stopped = controller.stopped or self.cluster.why_no_node(self.plan.resources)
+        if self.copy and self.copy.taken:
+            taken = f"another machine continued the study: {self.plan.request.remote}"
+            controller.stopped = controller.stopped or taken
+
+    def _record_costs(self, kinds: Callable[[], list[str]] = nodes.kinds, now: bool = False) -> None:
+        """Write what the nodes have cost so far into the event log, if it is time to.
+
+        Args:
+            kinds: Returns the types of the nodes that are there now.
+            now: Write it, whether it is time or not.
+        """
+        if self.cluster and self.cluster.meter.look(kinds, now):
+            with contextlib.suppress(OSError):
+                self.trial_table.tell("spent", **self.cluster.meter.as_event())
+
+    def _judge(self, best: dict[str, Any], ended: dict[str, Any]) -> Judgement:
+        """Score the best trial, write its model card, and put the scores into the event log."""
+        folder = self.plan.request.folder
+        try:
+            self.console.print("Scoring on the test split …")
+            # A study that was finished before and then continued has a result.
+            earlier = json.loads((folder / RESULT).read_text()) if (folder / RESULT).exists() else {}
+            judgement = results.judge(self.plan, self.records, best, self.trial_table, self.data, earlier)
+            assert judgement.best is not None
+            model_card.write(folder / BEST, self.plan, judgement.as_json() | ended)
+            self.trial_table.tell(
+                "best",
+                trial_id=judgement.best["weights_of"],
+                metrics=our_metrics(judgement.best["test_metrics"]),
+                model_dir=str(folder / BEST),
+                figures={name: str(file) for name, file in judgement.figures.items()},
+                files=[str(file) for file in judgement.files],
+                note=judgement.note,
+                champion=judgement.champion,
+            )
+            return judgement
+        except BaseException:  # Ctrl-C, or a damaged checkpoint: there is something left to do
+            self.close("KILLED")
+            raise
 
 
 @contextlib.contextmanager
-def _copied(request: Request) -> Iterator[BucketCopy | None]:
-    """Keeps the copy of a study in its bucket up to date; None where it is kept in a folder.
+def _bucket_copy(request: Request) -> Iterator[BucketCopy | None]:
+    """Keep the copy of a study in its bucket up to date; yield None if the study is kept in a folder.
 
     Raises:
-        InputError: Another machine works on it, or the bucket does not answer.
+        InputError: Another machine works on the study, or the bucket does not answer.
     """
     if not request.remote:
         yield None
@@ -122,254 +362,39 @@ def _copied(request: Request) -> Iterator[BucketCopy | None]:
         copy.stop()
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a search has come to.
-
-    Attributes:
-        trial_table: Its trials.
-        records: Each trial's, as in result.json.
-        delivery: Its records are still being delivered.
-        janitor: What it left to delete.
-        stopped: Why it had to stop, "" if nothing was in the way.
-        meter: What its nodes cost, None on one machine.
-        seconds: What earlier processes have worked on it.
-        is_over: Whether nothing is left to train.
-    """
-
-    trial_table: TrialTable
-    records: list[dict[str, Any]]
-    delivery: Delivery
-    janitor: Janitor
-    stopped: str
-    meter: Meter | None
-    seconds: float
-    is_over: bool = False
-
-    def spent(self, kinds: Callable[[], list[str]] = nodes.kinds, now: bool = False) -> None:
-        """Writes down what the nodes have cost so far, if it is time to.
-
-        Args:
-            kinds: Tells the types of those that are there now.
-            now: Do it, whether it is time or not.
-        """
-        if self.meter and self.meter.look(kinds, now):
-            with contextlib.suppress(OSError):
-                self.trial_table.tell("spent", **self.meter.as_event())
-
-    def close(self, status: str) -> int:
-        """Ends the work on the study; returns how many events did not reach MLflow."""
-        with contextlib.suppress(OSError):  # where it cannot be written, there is something left to do
-            self.trial_table.tell("close", status=status)
-        undelivered = self.delivery.close()
-        with contextlib.suppress(OSError):
-            self.trial_table.event_log.close()
-        return undelivered
+def _exists(request: Request) -> bool:
+    """Return whether a study of this name exists, here or in its bucket."""
+    in_bucket = bool(request.remote) and filesystem.read(f"{request.remote}/{EVENT_LOG}") is not None
+    return in_bucket or (request.folder / EVENT_LOG).exists()
 
 
-def _conclude(plan: Plan, found: Found, data: Path, console: Console, started: float) -> dict[str, Any]:
-    """Scores the best trial on the test split, and writes down what came of the study."""
-    request, space = plan.request, plan.space
-    trials, trial_table = found.records, found.trial_table
-    best = results.best_of(trials, space)
-    spent = found.seconds + time.monotonic() - started
-    out_of_time = request.time_budget is not None and spent >= request.time_budget and not found.stopped
-    out_of_money = found.meter is not None and found.meter.is_over
-    left = not found.is_over
-    interrupted = left and not out_of_time and not out_of_money
-    lists: dict[str, Any] = {key: [] for key in ("baselines", "left_out", "no_map")}
-    judged: dict[str, Any] = {"best": None, **lists, "references": {}, "confirmation": None}
-    if best is not None and not interrupted:
-        ended = {"trials": trials, "out_of_time": left and out_of_time, "out_of_money": left and out_of_money}
-        try:
-            console.print("Scoring on the test split …")
-            judgement = results.judge(plan, trials, best, trial_table, data, _result_before(request.folder))
-            judged = {key: getattr(judgement, key) for key in judged}
-            model_card.write(request.folder / BEST, plan, judged | ended)
-            _tell_best(trial_table, judgement, request.folder / BEST)
-        except BaseException:  # Ctrl-C, or a checkpoint that is damaged: there is something left to do
-            found.close("KILLED")
-            raise
-    found.spent(list, now=True)  # Ray has been left: those that were there last
-    undelivered = found.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
-    result = {
-        "study": request.name,
-        "task": request.task,
-        "metric": space.metric,
-        "mode": space.mode,
-        **judged,
-        "pareto": results.pareto_front(trials, space) if space.objectives else [],
-        "trials": trials,
-        "alarms": alarms.raised(list(trial_table.trials.values())),
-        "reuse": results.reuse_of(trials),
-        "interrupted": interrupted,
-        "stopped": found.stopped,
-        "out_of_time": left and out_of_time,
-        "out_of_money": left and out_of_money,
-        "spent": found.meter.as_event() if found.meter else None,
-        "registered": found.delivery.recorder.registered,
-        "model_uri": found.delivery.recorder.model_uri,
-        "experiment_id": found.delivery.recorder.experiment_id,
-        "undelivered": undelivered,
-        "undelivered_reason": found.delivery.last_error if undelivered else "",
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    partial_file = request.folder / f".{RESULT}"
-    partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
-    partial_file.replace(request.folder / RESULT)
-    return result
-
-
-def _tell_best(trial_table: TrialTable, judgement: Judgement, model: Path) -> None:
-    trial_table.tell(
-        "best",
-        trial_id=judgement.best["weights_of"],
-        metrics=our_metrics(judgement.best["test_metrics"]),
-        model_dir=str(model),
-        figures={name: str(file) for name, file in judgement.figures.items()},
-        files=[str(file) for file in judgement.files],
-        note=judgement.note,
-        champion=judgement.champion,
-    )
-
-
-def _result_before(folder: Path) -> dict[str, Any]:
-    """What was found when the study was over once before, and was gone on with; {} if it was not."""
-    return json.loads((folder / RESULT).read_text()) if (folder / RESULT).exists() else {}
-
-
-def search(
-    plan: Plan, data: Path, console: Console, rolled: Rollout | None = None, copy: BucketCopy | None = None
-) -> Found:
-    """Runs the trials of a study on a Ray that is connected, until all are done, time is up or the user stops it.
-
-    Args:
-        plan: The study's.
-        data: The prepared data.
-        console: Shows how it goes.
-        rolled: The cluster that is ready for it; None: all nodes see all that this process sees.
-        copy: Of the study in its bucket; None where it is kept in a folder.
-
-    Raises:
-        InputError: Its event log is damaged.
-    """
-    request, space = plan.request, plan.space
-    trial_table = TrialTable(EventLog(request.folder / EVENT_LOG))
-    before = _seconds(trial_table.events)
-    if not trial_table.events:
-        told = metadata.as_json(_facts(plan))
-        warm = plan.warm_start.as_json()
-        trial_table.tell("study", request=asdict(request), space=describe(space), facts=told, warm_start=warm)
-    for line in _lost(trial_table, request):
-        console.print(f"[yellow]{line}[/]", soft_wrap=True)
-    if (asked := plan.confirm or confirmation.NONE) != (trial_table.confirm or confirmation.NONE):
-        trial_table.tell("confirm", asked=asked)
-    trial_table.tell("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
-    known = metadata.from_json(trial_table.events[0].data["facts"])
-    delivery = Delivery(known, trial_table.events, request.folder, trial_table.event_log.sync)
-    view = LiveView(space, trial_table, console, request.time_budget)
-    janitor = Janitor(space, trial_table, partial(results.checkpoints_of, request))
-    tensorboard = TensorBoardLog(request.folder, trial_table, console.print)
-    trial_table.listeners += [delivery.told, view.told, janitor.told, tensorboard.told]
-    decides = Search(space, request.seed, trial_table, plan.resources.gpus_per_trial)
-    delivery.start()
-    meter = rolled.meter if rolled else None
-    if meter:
-        meter.before = costs.before(trial_table.events)
-        meter.look(nodes.kinds, now=True)
-        decides.enough = meter.is_over
-    found = Found(trial_table, [], delivery, janitor, "", meter, before)
-
-    def tick() -> None:
-        view.tick()
-        found.spent()
-        decides.enough = decides.enough or (meter is not None and meter.is_over)
-        if rolled and (why := rolled.nothing_left(plan.resources)):
-            decides.stopped = decides.stopped or why
-        if copy and copy.taken:
-            decides.stopped = decides.stopped or f"another machine went on with it: {request.remote}"
-
-    left = None if request.time_budget is None else max(1.0, request.time_budget - before)
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        view.open()
-        if not decides.is_over and not decides.enough:
-            resources = plan.resources
-            places = (request.folder, resources.cpus_per_trial, resources.concurrent)
-            train = on_node(plan.task.train) if rolled else plan.task.train
-            left_out = rolled.left_out if rolled else None
-            ray_tune.run(decides, train, partial(_context, plan, data, rolled), *places, left, tick, left_out)
-    finally:
-        view.close()
-        signal.signal(signal.SIGINT, on_interrupt)  # Ray's own, which only ends the search, would stay
-    decides.interrupted()
-    found.spent(now=True)
-    records = [results.trial_record(trial, space) for trial in trial_table.trials.values() if not trial.confirms]
-    return replace(found, records=records, stopped=decides.stopped, is_over=decides.is_over)
-
-
-def _context(plan: Plan, data: Path, rolled: Rollout | None, trial: Trial) -> dict[str, Any]:
-    """What an attempt at a trial is told besides its configuration."""
-    request, space, resources = plan.request, plan.space, plan.resources
-    context = Context(
-        task=request.task,
-        data=str(data),
-        seed=next(seed for seed in (trial.seed, request.training_seed, request.seed) if seed is not None),
-        epochs=space.max_epochs,
-        metric=space.metric,
-        mode=space.mode,
-        threads=resources.cpus_per_trial,
-        baseline=trial.baseline,
-        store=str(request.store or ""),
-        store_bytes=capacity(request.store, request.store_gb) if request.store and not rolled else 0,
-        shelf=str(request.folder / FROZEN),
-        code=project.code_digest(),
-        trial=trial.id,
-        folder=str(request.folder_of(trial.id)),
-        known=trial.epochs,
-        gpus=resources.gpus_per_trial if trial.gpus is None else trial.gpus,
-    )
-    return asdict(context) | ({"site": asdict(rolled.site)} if rolled else {"remote": request.remote_of(trial.id)})
-
-
-def _lost(trial_table: TrialTable, request: Request) -> list[str]:
-    """What was done that the event log does not know of, after a power failure, say; it will be done again."""
-    lost = (
-        ["The last line of the event log was torn; what it told is done again."] if trial_table.event_log.torn else []
-    )
-    for folder in sorted((request.folder / TRIALS).glob("*")):
-        known = trial_table.trials[folder.name].epochs if folder.name in trial_table.trials else -1
-        newest = max(Checkpoints(folder).epochs(), default=0)
-        if newest > known + 1:  # one more: the process was killed before it heard of it
-            what = f"trial {folder.name} has a checkpoint of epoch {newest}, of which it knows {max(0, known)}"
-            lost.append(f"The event log has lost its end: {what}. What it does not know is done again.")
-    return lost
-
-
-def _seconds(events: Sequence[Event]) -> float:
-    """What the processes that left these events have worked."""
+def _seconds_worked(events: Sequence[Event]) -> float:
+    """Return how long the processes that wrote these events have worked on the study."""
     total, began = 0.0, 0
-    for event, after in itertools.zip_longest(events, events[1:]):
+    for event, following in itertools.zip_longest(events, events[1:]):
         began = event.time_ms if event.kind == "open" else began
-        if began and (after is None or after.kind == "open"):
+        if began and (following is None or following.kind == "open"):
             total += (event.time_ms - began) / 1000
     return total
 
 
-def _packed(plan: Plan, data: Path, console: Console, rolled: Rollout | None) -> Plan:
-    """As many trials on a GPU as have room, by what one of them takes."""
-    site, left_out = (rolled.site, list(rolled.left_out)) if rolled else (None, [])
-    peak, total = gpu_packing.measure(plan.task, plan.space, data, plan.request.seed, plan.resources, site, left_out)
-    resources = gpu_packing.packed(plan.resources, peak, total)
-    console.print(
-        f"A trial takes up to {peak:.1f} of {total:.0f} GiB of a GPU: {resources.describe()}", highlight=False
-    )
-    return replace(plan, resources=resources)
+def _lost_events(trial_table: TrialTable, request: Request) -> list[str]:
+    """Return what the event log has lost, in a power failure for example; the trials do it again."""
+    lines = []
+    if trial_table.event_log.torn:
+        lines.append("The last line of the event log was incomplete; what it recorded is done again.")
+    for folder in sorted((request.folder / TRIALS).glob("*")):
+        known = trial_table.trials[folder.name].epochs if folder.name in trial_table.trials else -1
+        newest = max(Checkpoints(folder).epochs(), default=0)
+        if newest > known + 1:  # one more is possible: the process was killed before it received the report
+            found = f"trial {folder.name} has a checkpoint of epoch {newest}, the log only {max(0, known)} epochs"
+            lines.append(f"The event log has lost its end: {found}. The missing epochs are done again.")
+    return lines
 
 
-def _facts(plan: Plan) -> StudyFacts:
+def _study_facts(plan: Plan) -> StudyFacts:
+    """Return what is recorded of a study in MLflow."""
     request, space, dataset = plan.request, plan.space, plan.dataset
-    source = " ".join(request.data) or "embedded"
     return StudyFacts(
         tracking_uri=request.tracking_uri,
         experiment=request.experiment,
@@ -399,5 +424,7 @@ def _facts(plan: Plan) -> StudyFacts:
         },
         warm_start="; ".join(plan.warm_start.studies),
         files=[path] if (path := request.folder / FINDINGS).exists() else [],
-        dataset=DatasetFacts(dataset.name, dataset.fingerprint, source, dataset.summary()),
+        dataset=DatasetFacts(
+            dataset.name, dataset.fingerprint, " ".join(request.data) or "embedded", dataset.summary()
+        ),
     )

@@ -1,16 +1,20 @@
-"""What is told in a terminal, read back from a recorded console."""
+"""Output in the terminal, read back from a recorded console."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from ray import tune
 from rich.console import Console
 
 from platform import errors
+from platform.cluster.ray_runtime import Resources
 from platform.errors import Fault, InputError
 from platform.runner import console as view
+from platform.runner.plan import Plan
 from platform.space import Space
 from platform.study.event_log import EventLog
+from platform.study.request import Request
 from platform.study.trials import TrialTable
 
 SPACE = Space(
@@ -30,12 +34,12 @@ def console() -> Console:
 
 
 class Study:
-    """A trial_table with trials that a live view looks at."""
+    """Trial table with trials that a live view shows."""
 
-    def __init__(self, folder, told: Console | None = None, budget: float | None = None) -> None:
-        self.console = told or console()
+    def __init__(self, folder) -> None:
+        self.console = console()
         self.trial_table = TrialTable(EventLog(folder / "event log"))
-        self.live = view.LiveView(SPACE, self.trial_table, self.console, budget)
+        self.live = view.LiveView(SPACE, self.trial_table, self.console, time_budget=None)
         self.trial_table.listeners.append(self.live.told)
 
     def trial(self, number: int, epochs: int, best: float, status: str = "", baseline: str = "") -> None:
@@ -52,12 +56,12 @@ class Study:
 
 
 def rendered(live: view.LiveView) -> str:
-    told = console()
-    told.print(live._render())
-    return told.export_text()
+    recorded = console()
+    recorded.print(live._render())
+    return recorded.export_text()
 
 
-def test_the_live_view_tells_counts_best_and_time_left(tmp_path):
+def test_the_live_view_shows_counts_best_score_and_time_left(tmp_path):
     study = Study(tmp_path)
     study.trial(1, 4, 0.5, "finished")
     study.trial(2, 1, 0.1, "pruned")
@@ -91,17 +95,17 @@ def test_without_a_terminal_each_ended_trial_is_a_line(tmp_path):
     assert study.console.export_text() == "trial 001  finished    4 epochs  val/map 0.500    best 0.500    1/5 trials\n"
 
 
-def test_what_is_tried_again_is_told(tmp_path):
+def test_a_failed_attempt_is_a_line(tmp_path):
     study = Study(tmp_path)
     study.trial(1, 1, 0.5)
     study.trial_table.tell("attempt_failed", trial_id="001", error="Traceback\nValueError: [no] luck", gpus=None)
     assert study.console.export_text() == "trial 001  failed and will be tried again: ValueError: [no] luck\n"
 
 
-def test_without_a_terminal_a_long_trial_is_heard_of_once_a_minute(tmp_path, monkeypatch):
+def test_without_a_terminal_running_trials_are_a_line_each_minute(tmp_path, monkeypatch):
+    now = 0.0  # a clock of its own: the last bits of the system's depend on the uptime
+    monkeypatch.setattr(view, "time", SimpleNamespace(monotonic=lambda: now))
     study = Study(tmp_path)
-    now = study.live.started
-    monkeypatch.setattr(view.time, "monotonic", lambda: now)
     study.live.open()
     study.trial(1, 2, 0.5)
     study.trial(2, 1, 0.4)
@@ -114,11 +118,15 @@ def test_without_a_terminal_a_long_trial_is_heard_of_once_a_minute(tmp_path, mon
     ]
 
 
-def test_the_plan_tells_only_the_baselines_that_will_run():
-    told = console()
-    view.print_plan(told, "Study x", SPACE, {"data": "here"}, "1 core")
-    view.print_plan(told, "Study y", SPACE.override([], trials=1), {}, "1 core")
-    first, second = told.export_text().split("Study y")
+def test_the_plan_names_only_the_baselines_that_will_run():
+    recorded = console()
+    dataset = SimpleNamespace(name="bricks", lines=lambda: {"images": "8"})
+    for name, space in {"x": SPACE, "y": SPACE.override([], trials=1)}.items():
+        request = Request("toy", name, "/studies", "e", "uri", no_reuse=True)
+        view.print_plan(recorded, Plan(request, None, space, dataset, Resources(4, 0, 1, 0.0, 4)), resume=name == "y")
+    first, second = recorded.export_text().split("Continuing y")
+    for line in ("Study x", "data           bricks", "images         8", "4 trials at a time, each 1 of 4 CPU cores"):
+        assert line in first
     assert "from scratch: the start with weights=none" in first
     assert "5 trials, the baselines among them; up to 4 epochs each" in first
     assert "from scratch" not in second
@@ -161,33 +169,33 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
             ],
         },
     }  # fmt: skip
-    told = console()
-    view.print_result(told, result, {"study": "here"}, ["mlflow ui"])
-    text = told.export_text()
+    recorded = console()
+    view.print_result(recorded, result, {"study": "here"}, ["mlflow ui"])
+    text = recorded.export_text()
     order = [line.split()[1] for line in text.splitlines() if line.startswith("trial ")][1:]
     assert order[:3] == ["3", "2", "1"]
     for part in ("trial 1 failed: the loss was NaN", "mlflow ui", "trial 2: the checkpoint of epoch 3 is damaged",
                  "trial 2 was tried again, 2 times: a worker died",
                  "trial 1 moved to another node, 3 times: its node went away",
-                 "Spent 1.00 h of head, 2.50 h of worker; 3.46 US dollars in all. The search ended there"):  # fmt: skip
+                 "Spent 1.00 h of head, 2.50 h of worker; 3.46 US dollars in all. The search ended"):  # fmt: skip
         assert part in text
     scores = [line.split() for line in text.splitlines()]
     for line in ("trial 3         0.440     0.400 to 0.480  3", "only the heads  0.430     –               0",
-                 "No champion.", "Time was up before all was trained: --time-budget.",
+                 "No champion.", "The time budget ended before all trials were trained.",
                  "Alarm: trial 1 and trial 2 ended with equal weights"):  # fmt: skip
         assert line in text
     for row in (["test/map"], ["best", "0.450"], ["from", "scratch", "0.100"], ["chance", "–"]):
         assert row in scores
-    assert "No reference beside it: x must be there" in text
-    assert "5,000 times an example came out of frozen stages ready, 700 times it was computed" in text
+    assert "A reference is missing: x must be there" in text
+    assert "the outputs of frozen stages were loaded for 5,000 examples and computed for 700; about 1:05 of" in text
     assert "trial 2: without the store: no room" in text
-    assert "Beaten by none in all objectives (Pareto) trial 3" in text
+    assert "Not dominated in the objectives (Pareto front) trial 3" in text
 
 
-def test_of_many_classes_the_best_and_the_weakest_are_told():
+def test_of_many_classes_the_best_and_the_weakest_are_shown():
     few = {"test/loss": 0.5, **{f"test/f1_class/{k}": k / 20 for k in range(20)}}
-    assert view._in_short(few) == [f"{key:36s}{value:.4f}" for key, value in few.items()]
-    lines = view._in_short({"test/loss": 0.5, **{f"test/map_class/{k}": max(0, k - 100) / 400 for k in range(400)}})
+    assert view._summarized(few) == [f"{key:36s}{value:.4f}" for key, value in few.items()]
+    lines = view._summarized({"test/loss": 0.5, **{f"test/map_class/{k}": max(0, k - 100) / 400 for k in range(400)}})
     assert len(lines) == 13
     assert lines[0].split() == ["test/loss", "0.5000"]
     assert lines[1].split(maxsplit=1) == [
@@ -200,43 +208,43 @@ def test_of_many_classes_the_best_and_the_weakest_are_told():
     ]  # fmt: skip
 
 
-def test_a_baseline_that_did_better_and_could_not_win_is_told():
+def test_a_baseline_that_did_better_and_could_not_win_is_named():
     order = [
         {"trial_id": f"t{number}", "baseline": baseline, "metrics": {"val/map": score}}
         for number, (baseline, score) in enumerate([("scratch", 0.9), ("", 0.8), ("linear", 0.7), ("", 0.6), ("", 0.1)])
     ]
     result = {"metric": "val/map", "best": {"trial_id": "t3"}, "confirmation": None}
-    told = "scratch did better, val/map 0.900 against 0.600, but is not among what was searched."
-    again = {"rows": [{"trial_id": trial_id} for trial_id in ("t1", "t2", "t3", "")]}  # and t3 won there
-    assert view._better_baselines(result | {"confirmation": again}, order) == [told]
+    line = "scratch did better, val/map 0.900 against 0.600, but is not in the space that was searched."
+    confirmation = {"rows": [{"trial_id": trial_id} for trial_id in ("t1", "t2", "t3", "")]}  # t3 won there
+    assert view._better_baselines(result | {"confirmation": confirmation}, order) == [line]
     assert view._better_baselines(result | {"best": {"trial_id": "t0"}}, order) == []
 
 
 @pytest.mark.parametrize(
     ("status", "epochs", "out_of_time", "why"),
     [
-        ("interrupted", 0, True, "Time was up before an epoch ended"),
-        ("failed", 0, True, "No trial of what was searched succeeded"),
-        ("failed", 0, False, "No trial of what was searched succeeded"),
+        ("interrupted", 0, True, "--time-budget was reached before an epoch ended"),
+        ("failed", 0, True, "No trial of the search succeeded"),
+        ("failed", 0, False, "No trial of the search succeeded"),
     ],
 )
-def test_without_a_best_it_is_told_why(status, epochs, out_of_time, why):
+def test_without_a_best_trial_the_reason_is_printed(status, epochs, out_of_time, why):
     trial = {
         "trial_id": "t", "name": "trial 1", "baseline": "", "status": status, "error": "", "config": {}, "metrics": {},
         "epochs": epochs, "seconds": 0.0, "notes": {}, "retried": [], "moved": [],
     }  # fmt: skip
     result = {"metric": "val/map", "mode": "max", "best": None, "trials": [trial], "pareto": [], "reuse": {}}
     result |= {"confirmation": None, "alarms": []}
-    told = console()
+    recorded = console()
     budget = {"out_of_time": out_of_time, "out_of_money": False, "spent": None}
-    view.print_result(told, result | budget, {}, [])
-    assert why in told.export_text()
+    view.print_result(recorded, result | budget, {}, [])
+    assert why in recorded.export_text()
 
 
-def test_faults_are_told_a_line_each():
-    told = console()
-    errors.print_error(told, InputError(Fault("a must be 1", "2", "Use 1."), Fault("b must be 3", "4", "Use 3.")))
-    assert told.export_text().splitlines() == [
+def test_faults_are_a_line_each():
+    recorded = console()
+    errors.print_error(recorded, InputError(Fault("a must be 1", "2", "Use 1."), Fault("b must be 3", "4", "Use 3.")))
+    assert recorded.export_text().splitlines() == [
         "Cannot start: 2 faults.",
         "  · a must be 1; found 2. Use 1.",
         "  · b must be 3; found 4. Use 3.",

@@ -1,4 +1,4 @@
-"""The card of a best model: what a hub reads of it, what people do, and names that would break either."""
+"""Model cards: the metadata for hubs, the text for people, and hostile names in both."""
 
 import html
 import json
@@ -17,7 +17,7 @@ from ray import tune
 from platform.data.classification.dataset import Example, ImageDataset
 from platform.data.findings import Findings, Repair
 from platform.models.provenance import origin_of
-from platform.runner import markdown, model_card
+from platform.runner import model_card
 from platform.runner.plan import Plan
 from platform.space import Space
 from platform.study.request import Request
@@ -37,7 +37,7 @@ def dataset(classes: tuple[str, ...], each: int = 30) -> ImageDataset:
 
 
 def plan(folder: Path, classes: tuple[str, ...] = ("finch", "owl"), each: int = 30) -> Plan:
-    """A study's plan; its task says of itself only what a card asks."""
+    """Return the plan of a study; its task has only the attributes that a card needs."""
     space = Space(
         params={"lr": tune.loguniform(1e-4, 1e-1), "freeze_depth": tune.randint(0, 4), "backbone": "mobilenet_v2"},
         metric="val/accuracy", mode="max", max_epochs=8, grace_epochs=2, trials=3,
@@ -81,13 +81,13 @@ def best(tmp_path) -> Path:
     return folder
 
 
-def written(best: Path, of: Plan, what: dict) -> ModelCard:
-    file = model_card.write(best, of, json.loads(json.dumps(what)))
+def written(best: Path, plan: Plan, result: dict) -> ModelCard:
+    file = model_card.write(best, plan, json.loads(json.dumps(result)))
     assert file == best / "MODEL_CARD.md"
     return ModelCard.load(file)
 
 
-def test_a_hub_reads_what_it_is_and_its_scores(best, tmp_path):
+def test_a_hub_reads_task_licence_and_scores(best, tmp_path):
     card = written(best, plan(tmp_path), result())
     assert (card.data.pipeline_tag, card.data.license, card.data.model_name) == ("image-classification", "other", "one")
     assert {r.metric_name: r.metric_value for r in card.data.eval_results} == {"test/accuracy": 0.7}
@@ -97,11 +97,11 @@ def test_a_hub_reads_what_it_is_and_its_scores(best, tmp_path):
         "| this model | 0.700 |",
         "| only the heads | 0.600 |",
         "| zero-shot | 0.500 |",
-        "Not compared with: from scratch (failed)",
+        "Baselines without scores: from scratch (failed)",
         "out of memory",
         "first 2 of 3 stages of the backbone (stem, middle)",
         "for at least 4 of 8 epochs, then unfrozen one an epoch",
-        "In the epoch that was kept, 1 were.",
+        "In the epoch that was kept, 1 stages were frozen.",
         "3 trials (2 failed, 1 finished), 12 epochs",
         "there is no interval",
         "python -m platform.predict birds PICTURE… --model FOLDER",
@@ -113,7 +113,7 @@ def test_a_hub_reads_what_it_is_and_its_scores(best, tmp_path):
         assert part in card.text, part
 
 
-def test_a_confirmation_is_told_with_its_intervals(best, tmp_path):
+def test_a_confirmation_is_shown_with_its_intervals(best, tmp_path):
     runs = [{"trial_id": f"001-seed-{n}", "seed": n, "status": s, "metrics": {}, "test_metrics": {}}
             for n, s in enumerate(("finished", "failed", "finished"), start=1)]  # fmt: skip
     against = {"only the heads": {"mean": 0.12, "low": 0.05, "high": 0.2, "p": 0.01, "better": True}}
@@ -127,10 +127,10 @@ def test_a_confirmation_is_told_with_its_intervals(best, tmp_path):
     assert "| trial 001 | 2 of 3 | 0.610 | 0.580 to 0.640 | only the heads: 0.120 (0.050 to 0.200), p 0.01" in card.text
     assert "| only the heads | 2 of 3 | 0.610 | none |  |" in card.text
     assert "It holds." in card.text
-    assert "This is the winner, trial 001: a champion." in card.text
+    assert "This model is the winner, trial 001: a champion." in card.text
     assert "there is no interval" not in card.text
     other = written(best, plan(tmp_path), {**result(), "confirmation": {**confirmed, "is_champion": False}})
-    assert "This is the winner, trial 001: no champion." in other.text
+    assert "This model is the winner, trial 001: no champion." in other.text
     cut = {**confirmed, "winner": "", "is_champion": False, "verdict": "Nothing is confirmed."}
     alone = written(best, plan(tmp_path), {**result(), "confirmation": cut}).text
     for part in ("Nothing is confirmed.", "One run with one seed: there is no interval", "- There is no interval."):
@@ -148,7 +148,7 @@ def test_hostile_names_stay_text(best, tmp_path):
     assert "\u202e" not in page
 
 
-def test_a_thousand_classes_are_cut_and_it_is_told(best, tmp_path):
+def test_a_list_of_a_thousand_classes_is_truncated(best, tmp_path):
     names = tuple(f"class {n}" for n in range(1000))
     card = written(best, plan(tmp_path, names, each=2), result(names))
     assert "The weakest 10 of 1000 classes; 1 scored 0:" in card.text
@@ -157,7 +157,7 @@ def test_a_thousand_classes_are_cut_and_it_is_told(best, tmp_path):
     assert len(card.content) < 10_000
 
 
-def test_of_equally_weak_classes_those_come_first_that_had_the_most_to_learn_from():
+def test_of_equally_weak_classes_those_with_more_training_examples_come_first():
     scores = {
         "test/map": 0.5,
         **{f"test/map_class/{name}": value for name, value in zip("abcd", (0, 0, 0.5, 0.1), strict=True)},
@@ -166,12 +166,12 @@ def test_of_equally_weak_classes_those_come_first_that_had_the_most_to_learn_fro
     assert ranked == [(0, 30, "b", "map"), (0, 3, "a", "map"), (0.1, 1, "d", "map"), (0.5, 900, "c", "map")]
 
 
-def test_references_that_could_not_be_had_are_told(best, tmp_path):
+def test_references_that_could_not_be_computed_are_named(best, tmp_path):
     what = {**result(), "left_out": ["the tokenizer must be there; found none. Connect."], "references": {}}
-    assert "could not be had: the tokenizer must be there" in written(best, plan(tmp_path), what).text
+    assert "could not be computed: the tokenizer must be there" in written(best, plan(tmp_path), what).text
 
 
-def test_a_bare_study_has_a_card_too(best, tmp_path):
+def test_a_study_without_baselines_and_references_has_a_card(best, tmp_path):
     of, what = plan(tmp_path), result()
     what["best"]["config"] = {"lr": 1.0}
     what["best"]["test_metrics"] = {"test/error": 1.0}
@@ -183,7 +183,7 @@ def test_a_bare_study_has_a_card_too(best, tmp_path):
     assert "random weights" in card.text
 
 
-def test_a_card_is_given_away_without_this_machine_s_folders(best, tmp_path):
+def test_a_card_has_no_folders_of_this_machine(best, tmp_path):
     (tmp_path / "own.safetensors").write_bytes(b"weights")
     what = result(weights=str(tmp_path / "own.safetensors"), encoder=f"local-dir:{tmp_path}/clip")
     what["trials"][1]["error"] = f"FileNotFoundError: '{tmp_path}/gone.png'"
@@ -197,17 +197,17 @@ def test_a_card_is_given_away_without_this_machine_s_folders(best, tmp_path):
         "**read from**: …/birds",
     ):
         assert part in card.text, part
-    assert "The licence of the weights that it was fine-tuned from is not known here." in card.text
+    assert "The licence of the weights that this model was fine-tuned from is not known here." in card.text
 
 
 @given(st.text(max_size=80))
 def test_no_text_leaves_its_cell(text):
-    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown.table(["x"], [[text]]))
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(model_card.table(["x"], [[text]]))
     [cell] = re.findall("<td>(.*)</td>", page)
-    assert html.unescape(cell) == markdown.plain(text)
+    assert html.unescape(cell) == model_card.plain(text)
 
 
-def test_where_weights_come_from_is_told_as_far_as_it_is_known(tmp_path):
+def test_origin_and_licence_of_the_weights(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
     (tmp_path / "w.safetensors").write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""What is wrong with a request is told before anything starts."""
+"""Faults of a request, which are reported before anything starts."""
 
 import json
 import os
@@ -32,27 +32,27 @@ def faults_of(request, resume: bool = True) -> str:
     return str(refused.value)
 
 
-def test_a_name_is_new_or_gone_on_with(request_of, tmp_path):
-    taken, done, go_on = "a study's name must be new", "needs a study that was interrupted", "Or go on with it"
+def test_a_name_is_new_unless_its_study_is_continued(request_of, tmp_path):
+    taken, done, go_on = "a study's name must be new", "needs a study that was interrupted", "To continue that study"
     assert taken not in faults_of(request_of(), resume=False)
     event_log(tmp_path / "mine", ("study", {}), ("close", {"status": "KILLED"}))
-    told = faults_of(request_of(), resume=False)
-    assert taken in told
-    assert go_on in told
+    message = faults_of(request_of(), resume=False)
+    assert taken in message
+    assert go_on in message
     assert done not in faults_of(request_of())
     event_log(tmp_path / "mine", ("close", {"status": "FINISHED"}))
     assert go_on in faults_of(request_of(), resume=False), "it has no result yet"
     (tmp_path / "mine" / "result.json").write_text("{}")
-    told = faults_of(request_of(), resume=False)
-    assert taken in told
-    assert go_on not in told
+    message = faults_of(request_of(), resume=False)
+    assert taken in message
+    assert go_on not in message
     assert done in faults_of(request_of())
     assert done not in faults_of(request_of(confirm="1x2"))
     limits = {"out_of_time": {"time_budget": 60.0}, "out_of_money": {"max_cost": 1.5}}
     for ended, remedy in {"out_of_time": "--time-budget 120", "out_of_money": "--max-cost 3"}.items():
         (tmp_path / "mine" / "result.json").write_text(json.dumps({ended: True}))
-        told = faults_of(request_of(confirm="1x2", **limits[ended]))
-        assert f"--warm-start mine {remedy}." in told
+        message = faults_of(request_of(confirm="1x2", **limits[ended]))
+        assert f"--warm-start mine {remedy}." in message
 
 
 def begun(request, space: dict[str, str] | None = None) -> None:
@@ -60,8 +60,8 @@ def begun(request, space: dict[str, str] | None = None) -> None:
     from platform.task import load, space_of
 
     now = describe(space_of(load("classifier"), "classifier", request.settings)[0])
-    told = {"request": {**vars(request)}, "space": {**now, **(space or {})}}
-    event_log(request.folder, ("study", told))
+    data = {"request": {**vars(request)}, "space": {**now, **(space or {})}}
+    event_log(request.folder, ("study", data))
 
 
 @pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "postgresql://h/db?user=me&password=secret"])
@@ -72,13 +72,13 @@ def test_a_password_is_neither_kept_nor_shown(request_of, uri):
     assert "secret" not in str(refused.value)
 
 
-def test_a_study_goes_on_only_with_what_it_was_begun_with(request_of, tmp_path):
+def test_a_study_continues_only_with_the_space_and_data_that_it_began_with(request_of, tmp_path):
     request = request_of(settings=("image_size=32",))
     begun(request, {"lr_head": "1..2", "gone": "x"})
-    told = faults_of(replace(request, fingerprint="other data"))
-    assert "lr_head: 1..2 then, " in told
-    assert "gone: x then, None now" in told
-    assert "--resume needs the data that the study began with" in told
+    message = faults_of(replace(request, fingerprint="other data"))
+    assert "lr_head: 1..2 then, " in message
+    assert "gone: x then, None now" in message
+    assert "--resume needs the data that the study began with" in message
     assert read_request(request.folder) == request
 
 
@@ -89,7 +89,7 @@ def test_one_process_at_a_time(request_of):
         assert "mine is being worked on" in faults_of(request)
 
 
-def test_a_damaged_journal_is_refused(request_of):
+def test_a_damaged_event_log_is_refused(request_of):
     request = request_of()
     begun(request)
     file = request.folder / EVENT_LOG
@@ -101,7 +101,7 @@ def test_a_damaged_journal_is_refused(request_of):
         read_request(request.folder)
 
 
-def test_a_journal_that_ends_before_what_mlflow_was_told_is_refused(request_of):
+def test_an_event_log_shorter_than_what_mlflow_received_is_refused(request_of):
     request = request_of()
     begun(request)
     sent = {"events": 1, "to": "http://host:5000"}
@@ -121,7 +121,7 @@ def test_the_folder_of_another_user_is_refused(request_of):
         read_request(request.folder)
 
 
-def test_a_seed_out_of_range_is_told_with_the_other_faults(tmp_path):
-    told = faults_of(Request("autoencoder", "mine", str(tmp_path), "e", "uri", seed=-5, trials=0), resume=False)
-    assert "--seed must lie in 0..4294967295" in told
-    assert "at least one trial" in told
+def test_a_seed_out_of_range_is_reported_with_the_other_faults(tmp_path):
+    message = faults_of(Request("autoencoder", "mine", str(tmp_path), "e", "uri", seed=-5, trials=0), resume=False)
+    assert "--seed must lie in 0..4294967295" in message
+    assert "at least one trial" in message

@@ -1,10 +1,12 @@
+"""Best trial, Pareto front and table of scores."""
+
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 from ray import tune
 
-from platform.runner.results import _table, best_of, pareto_front
+from platform.runner.results import _score_table, best_of, pareto_front
 from platform.space import Space
 
 
@@ -39,7 +41,7 @@ def scored(points: list[tuple[float, ...]]) -> list[dict]:
     return [{"baseline": "", "config": {}, **trial} for trial in made]
 
 
-def test_the_front_holds_what_none_beats_in_all():
+def test_the_front_holds_the_trials_that_none_dominates():
     two = replace(space("max"), objectives=("a", "b"))
     trials = scored([(1, 0), (0, 1), (0.5, 0.5), (0.4, 0.5), (1, 0)])
     trials += [{"trial_id": 9, "baseline": "", "config": {}, "status": "failed", "metrics": {"a": 9.0, "b": 9.0}}]
@@ -48,7 +50,7 @@ def test_the_front_holds_what_none_beats_in_all():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1))
-def test_whatever_is_left_out_is_beaten_by_one_in_the_front(points):
+def test_a_trial_is_outside_the_front_exactly_if_one_in_it_dominates(points):
     front = pareto_front(scored(points), replace(space("max"), objectives=("a", "b")))
     assert front
     for number, (a, b) in enumerate(points):
@@ -58,4 +60,4 @@ def test_whatever_is_left_out_is_beaten_by_one_in_the_front(points):
 
 def test_the_table_has_a_row_for_each_and_no_single_classes():
     compared = {"best": {"test/f1": 0.5, "test/f1_class/bees": 0.1}, "zero-shot": {"test/accuracy": 0.9}}
-    assert _table(compared) == "|  | f1 |\n| --- | --- |\n| best | 0.500 |\n| zero-shot |  |"
+    assert _score_table(compared) == "|  | f1 |\n| --- | --- |\n| best | 0.500 |\n| zero-shot |  |"

@@ -1,4 +1,4 @@
-"""What is reused must not change what is searched: the same proposals, and the same trials cut at the same epochs."""
+"""The feature store must not change a search: the same configs, and the same trials pruned at the same epochs."""
 
 import io
 from dataclasses import replace
@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from platform.data.embedded import scenes
-from platform.runner import run_study
 from platform.runner.plan import make_plan
-from platform.runner.results import reuse_of
+from platform.runner.results import reuse_totals
+from platform.runner.run_study import StudyRun
 from platform.study.request import Request
 
 
@@ -31,16 +31,17 @@ def test_a_study_decides_the_same_with_the_store(ray_cluster, objects, tmp_path)
             settings=("freeze_depth=3..6",),
             trials=7,
             epochs=4,
-            concurrent=1,  # what is proposed follows from what has ended
+            concurrent=1,  # the proposals depend on the order in which trials end
             no_reuse=no_reuse,
         )
         plan = make_plan(request)
         plan = replace(plan, space=replace(plan.space, grace_epochs=1, baselines={}))
-        data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
         request.folder.mkdir(parents=True)
-        found = run_study.search(plan, data, Console(file=io.StringIO()))
-        assert found.close("FINISHED") == 0
-        return found.records
+        study = StudyRun(plan, Console(file=io.StringIO()))
+        study.prepare()
+        study.search()
+        assert study.close("FINISHED") == 0
+        return study.records
 
     plain, kept = search(no_reuse=True), search(no_reuse=False)
     for key in ("config", "status", "epochs"):
@@ -48,5 +49,5 @@ def test_a_study_decides_the_same_with_the_store(ray_cluster, objects, tmp_path)
     for before, after in zip(plain, kept, strict=True):
         assert after["metrics"]["val/loss"] == pytest.approx(before["metrics"]["val/loss"], rel=1e-2)
     assert "pruned" in {record["status"] for record in plain}
-    assert reuse_of(kept)["loaded"] > reuse_of(kept)["computed"] > 0
-    assert reuse_of(plain) == {}
+    assert reuse_totals(kept)["loaded"] > reuse_totals(kept)["computed"] > 0
+    assert reuse_totals(plain) == {}

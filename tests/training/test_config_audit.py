@@ -11,7 +11,7 @@ from torch import nn
 from toys import Numbers
 
 from platform.models.stages import Stage
-from platform.runner import alarms
+from platform.runner.results import find_alarms
 from platform.study.trials import Trial
 from platform.training.config_audit import TRAINED, UNUSED, NotAsAskedError, Point
 from platform.training.context import Context
@@ -173,17 +173,17 @@ def trial(number: int, weights: str, seed: int | None = None, unused: str = "", 
 
 
 def test_equal_weights_of_unequal_trials_raise_an_alarm():
-    assert not alarms.raised([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=1)])
-    [told] = alarms.raised([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=2)])
+    assert not find_alarms([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=1)])
+    [told] = find_alarms([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=2)])
     assert told == "trial 001 and trial 003 ended with equal weights, though they differ in b: that had no effect."
-    [told] = alarms.raised([trial(1, "x", seed=1), trial(2, "x", seed=2)])
+    [told] = find_alarms([trial(1, "x", seed=1), trial(2, "x", seed=2)])
     assert "differ in the seed" in told
 
 
 def test_a_parameter_that_no_trial_used_raises_an_alarm():
-    [told] = alarms.raised([trial(1, "x", unused="b, c", b=1, c=1), trial(2, "y", unused="b", b=2, c=1)])
+    [told] = find_alarms([trial(1, "x", unused="b, c", b=1, c=1), trial(2, "y", unused="b", b=2, c=1)])
     assert told == "b was searched, and no trial used it."
-    assert not alarms.raised([trial(1, "x", unused="b", b=1), trial(2, "y", b=2)])
+    assert not find_alarms([trial(1, "x", unused="b", b=1), trial(2, "y", b=2)])
 
 
 def test_reading_is_noted_however_a_point_is_copied():
