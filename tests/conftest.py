@@ -54,18 +54,32 @@ def scenes_folder(tmp_path_factory) -> Path:
     return scenes.write(root, seed=1, counts={"train": 24, "val": 8, "test": 8}, size=64)
 
 
+def make_toy_project(folder: Path) -> Path:
+    """Make this project with a fifth task, "toy", which trains a few numbers at once; --set pause=… makes it slower."""
+    for name in ("platform", "trainables", "search_spaces"):
+        (folder / name).mkdir()
+        for file in (ROOT / name).glob("*"):
+            (folder / name / file.name).symlink_to(file)
+    shutil.copy(ROOT / "tests" / "toy_task" / "trainable.py", folder / "trainables" / "toy.py")
+    shutil.copy(ROOT / "tests" / "toy_task" / "space.py", folder / "search_spaces" / "toy.py")
+    return folder
+
+
 @pytest.fixture
 def toy_project(tmp_path, monkeypatch) -> Path:
-    """This project with a fifth task, "toy", which trains a few numbers in no time; --set pause=… makes it slower."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets to what it was told last
+    """A toy project of the test's own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it to the address that it was given last
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    for folder in ("platform", "trainables", "search_spaces"):
-        (tmp_path / folder).mkdir()
-        for file in (ROOT / folder).glob("*"):
-            (tmp_path / folder / file.name).symlink_to(file)
-    shutil.copy(ROOT / "tests" / "toy_task" / "trainable.py", tmp_path / "trainables" / "toy.py")
-    shutil.copy(ROOT / "tests" / "toy_task" / "space.py", tmp_path / "search_spaces" / "toy.py")
-    return tmp_path
+    return make_toy_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_toy_project(tmp_path_factory):
+    """A toy project for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        patch.delenv("MLFLOW_TRACKING_URI")
+        yield make_toy_project(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
