@@ -1,4 +1,4 @@
-"""README's first ten minutes, each command as it stands there, but for a smaller budget."""
+"""The first ten minutes of the README: each command as it is written there, with a smaller budget."""
 
 import contextlib
 import json
@@ -17,21 +17,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SMALL = "--trials 2 --epochs 1 --confirm 1x2 --set image_size=64 --set channels=32"
+SMALL = "--trials 2 --epochs 1 --confirm none --set image_size=64 --set channels=32"
 SERVED = ("mlflow ui", "mlflow models serve", "platform.demo", "tensorboard")  # run until they are ended
 
 
 def commands() -> list[str]:
-    """The lines of the walk."""
+    """Return the commands of the section."""
     text = (ROOT / "README.md").read_text()
-    walk = text[text.index("## The first ten minutes") :].split("\n## ")[0]
-    return [line.strip().split("  # ")[0] for line in re.findall(r"^    .*$", walk, re.MULTILINE)]
+    section = text[text.index("## The first ten minutes") :].split("\n## ")[0]
+    return [line.strip().split("  # ")[0] for line in re.findall(r"^    .*$", section, re.MULTILINE)]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A clone, as a stranger has it."""
-    folder = tmp_path_factory.mktemp("walk") / "clone"
+    """A clone of the project, as a new user has it."""
+    folder = tmp_path_factory.mktemp("readme") / "clone"
     folder.mkdir()
     for name in ("platform", "trainables", "search_spaces", "starters"):
         (folder / name).symlink_to(ROOT / name)
@@ -54,7 +54,7 @@ def run(command: str, place: Path) -> str:
 
 @contextlib.contextmanager
 def served(command: str, place: Path):
-    """A command that answers at an address until it is ended; the address."""
+    """Run a command that serves until it is ended; yield its address and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -74,7 +74,7 @@ def served(command: str, place: Path):
 
 
 def answer(address: str, process: subprocess.Popen, data: bytes | None = None) -> str:
-    """What is answered, once something is."""
+    """Return the answer of an address, as soon as there is one."""
     for _ in range(240):
         assert process.poll() is None, process.communicate()[0]
         asked = urllib.request.Request(address, data, {"Content-Type": "application/json"} if data else {})
@@ -84,22 +84,23 @@ def answer(address: str, process: subprocess.Popen, data: bytes | None = None) -
     raise AssertionError(f"{address} did not answer")
 
 
-def test_the_walk(place):
+def test_each_command_of_the_section(place):
     lines = commands()
     first = next(line for line in lines if "platform.tune" in line)
     out = run(f"{first} {SMALL}", place)
     study = shlex.split(first)[shlex.split(first).index("--name") + 1]
-    assert "Trained again over seeds, scored on the test split" in out
+    figures = {path.name for path in (place / "studies" / study / "figures").glob("*.png")}
+    assert {"learning_curves.png", "precision_recall.png", "test_images.png"} <= figures
 
     plain = [
         line for line in lines if line != first and not any(each in line for each in SERVED) and "curl" not in line
     ]
-    told = {line: run(line, place) for line in plain}
-    report = next(line for line in told if "platform.report" in line)
-    assert told[report].strip().endswith("report.html")
+    outputs = {line: run(line, place) for line in plain}
+    report = next(line for line in outputs if "platform.report" in line)
+    assert outputs[report].strip().endswith("report.html")
     assert (place / "studies" / study / "report.html").stat().st_size > 500_000
-    predict = next(line for line in told if "platform.predict" in line)
-    assert all("detections" in json.loads(line) for line in told[predict].splitlines())
+    predict = next(line for line in outputs if "platform.predict" in line)
+    assert all("detections" in json.loads(line) for line in outputs[predict].splitlines())
     assert list((place / "predictions").glob("*.png"))
 
     page = next(line for line in lines if "mlflow ui" in line)
@@ -117,5 +118,5 @@ def test_the_walk(place):
     request = next(line for line in lines if "curl" in line)
     with served(serve, place) as (address, process):
         answer(f"{address}/ping", process)
-        said = run(re.sub(r"http://127\.0\.0\.1:5001", address, request), place)
-    assert "detections" in json.loads(said)["predictions"][0]
+        prediction = run(re.sub(r"http://127\.0\.0\.1:5001", address, request), place)
+    assert "detections" in json.loads(prediction)["predictions"][0]
