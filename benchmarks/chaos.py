@@ -178,7 +178,7 @@ class Study:
         """Whether there was something to strike."""
         assert self.driver is not None
         assert self.server is not None
-        if not self.event_log.exists() or not any(event.kind == "epoch" for event in read(self.event_log)):
+        if not self.event_log.exists() or not any(event.kind == "report" for event in read(self.event_log)):
             return False
         now = int(time.time() * 1000)
         if name.startswith("driver") or name == "Ctrl-C":
@@ -266,7 +266,7 @@ class Study:
         for event in events:
             trial_id = event.data.get("trial_id", "")
             if event.time_ms <= when:
-                if event.kind in ("trial_start", "epoch"):
+                if event.kind in ("trial_start", "report"):
                     running[trial_id] = event.time_ms
                 elif event.kind == "open":
                     running.clear()

@@ -151,12 +151,12 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     if plan.resources.concurrent != SLOTS * nodes:
         raise SystemExit(f"{plan.resources.concurrent} slots, {SLOTS * nodes} expected")
     windows, ended, looked = list[tuple[float, float]](), 0, (time.perf_counter(), time.process_time())
-    tell = TrialTable.tell
+    record = TrialTable.record
 
     def counted(self: TrialTable, kind: str, **told: Any) -> Event | None:
         """Looks at the clocks after each so many trials."""
         nonlocal ended, looked
-        event = tell(self, kind, **told)
+        event = record(self, kind, **told)
         ended += kind == "trial_end"
         if kind == "trial_end" and ended % WINDOW == 0:
             now = (time.perf_counter(), time.process_time())
@@ -164,7 +164,7 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
             looked = now
         return event
 
-    TrialTable.tell = counted  # type: ignore[method-assign,assignment]
+    TrialTable.record = counted  # type: ignore[method-assign,assignment]
     began = (time.perf_counter(), time.process_time())
     looked = began
     with (folder / "log.txt").open("w") as log:

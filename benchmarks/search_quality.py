@@ -110,7 +110,7 @@ class Ours:
         self.folder = tempfile.TemporaryDirectory()
         self.trial_table = TrialTable(EventLog(Path(self.folder.name) / "event log"))
         if earlier:
-            self.trial_table.tell("study", warm_start=earlier)
+            self.trial_table.record("study", warm_start=earlier)
         self.search = Search(replace(space, trials=10**6, baselines={}), seed, self.trial_table)
 
     def propose(self, trial_id: str) -> dict[str, Any]:

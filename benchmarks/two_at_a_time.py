@@ -124,7 +124,7 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
         study.data = data
         study.search()
     study.close("FINISHED")
-    epochs = [event for event in study.trial_table.events if event.kind == "epoch"]
+    epochs = [event for event in study.trial_table.events if event.kind == "report"]
     told = [(event.time_ms / 1000, event.data["trial_id"]) for event in epochs]
     first = next(n for n in range(len(told)) if len({trial for _, trial in told[: n + 1]}) == concurrent)
     rate = (len(told) - 1 - first) / (told[-1][0] - told[first][0])

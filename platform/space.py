@@ -15,6 +15,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUnifo
 from platform.errors import Fault, InputError
 
 DEPTH = "freeze_depth"
+FORMER_NAMES = {"thaw_at": "unfreeze_at"}  # of parameters, as earlier versions called them
 
 _LONGEST = 200  # characters of a value that a fault shows
 
@@ -179,6 +180,11 @@ class Space:
                 if key not in self.params:
                     faults.append(Fault(f"baseline {name!r} may only change parameters", key, "Add it to params."))
         return faults
+
+
+def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config, or another mapping by parameter, with the current names of its parameters."""
+    return {FORMER_NAMES.get(key, key): value for key, value in config.items()}
 
 
 def split_setting(setting: str) -> tuple[str, str, str]:

@@ -175,9 +175,9 @@ def running(folder: Path) -> Path:
     told = Told(folder)
     told.trial("001", [0.1, 0.2], "pruned")
     told.trial("002", [0.3])
-    told.trial_table.tell("close", status="KILLED")
+    told.trial_table.record("close", status="KILLED")
     (folder / "result.json").write_text(json.dumps({"best": None, "stopped": "of before"}))
-    told.trial_table.tell("open", cpus=1, gpus=0.0)
+    told.trial_table.record("open", cpus=1, gpus=0.0)
     return folder
 
 
@@ -344,7 +344,7 @@ def test_the_best_so_far_begins_with_the_first_score(tmp_path, mode, best):
 def test_a_trial_between_two_attempts_is_interrupted_only_where_nobody_is_at_work(tmp_path):
     told = Told(tmp_path / "study")
     told.trial("001", [0.1])
-    told.trial_table.tell("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
+    told.trial_table.record("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
     data = study_data.read(tmp_path / "study")
     assert trial_marks.kind_of(data, told.trial_table.trials["001"]) == "running"
     data = study_data.read(told.close("KILLED"))
@@ -484,13 +484,13 @@ def test_trials_are_compared_at_the_last_epoch_of_both(tmp_path_factory, curves,
 
 def test_gpu_seconds_follow_the_share_that_a_trial_got(tmp_path):
     told = Told(tmp_path / "study")
-    told.trial_table.tell("open", cpus=4, gpus=0.25)
-    told.trial_table.tell("trial", trial_id="001", config={"freeze_depth": 1}, baseline="")
+    told.trial_table.record("open", cpus=4, gpus=0.25)
+    told.trial_table.record("trial", trial_id="001", config={"freeze_depth": 1}, baseline="")
     told.close()
     lines, clock = [], 0
     for kind, data in (
         ("trial_start", {}), ("attempt_failed", {"error": "OutOfMemoryError", "gpus": 0.5}), ("trial_start", {}),
-        ("epoch", {"step": 1, "metrics": {"val/score": 1.0}, "notes": {}, "last": True}),
+        ("report", {"step": 1, "metrics": {"val/score": 1.0}, "notes": {}, "last": True}),
         ("trial_end", {"status": "finished", "error": ""}),
     ):  # fmt: skip
         clock += 10_000
@@ -511,9 +511,9 @@ def test_waiting_between_two_processes_is_no_work_on_the_study():
     events = [
         event("study", 0),
         event("open", 1),
-        event("epoch", 5, **epoch),
+        event("report", 5, **epoch),
         event("open", 9000),
-        event("epoch", 9003, **epoch),
+        event("report", 9003, **epoch),
     ]
     assert [at for at, _, _ in study_data._over_time(events, "m")] == [4.0, 7.0]
 

@@ -56,8 +56,8 @@ class Told:
         request = {"task": "toy", "name": folder.name, "storage": str(folder.parent), "experiment": "toys"}
         request |= {"tracking_uri": study.tracking_uri, "data": [], "settings": [], "seed": 0, "id": study.id}
         if not self.trial_table.events:
-            self.trial_table.tell("study", request=request, space=self.words, facts=as_json(study))
-        self.trial_table.tell("open", cpus=1, gpus=0.0)
+            self.trial_table.record("study", request=request, space=self.words, facts=as_json(study))
+        self.trial_table.record("open", cpus=1, gpus=0.0)
 
     def trial(
         self, trial_id: str, scores: list[float], status: str = "", baseline: str = "", error: str = "",
@@ -66,19 +66,19 @@ class Told:
         """A trial with an epoch for each score, and its end if it has one."""
         point = {"freeze_depth": 2, "unfreeze": "never", "unfreeze_at": 0.4, "lr_head": 1e-3, "batch_size": 8}
         point |= {"weights": "starter", **config}
-        self.trial_table.tell("trial", trial_id=trial_id, config=point, baseline=baseline)
-        self.trial_table.tell("trial_start", trial_id=trial_id)
+        self.trial_table.record("trial", trial_id=trial_id, config=point, baseline=baseline)
+        self.trial_table.record("trial_start", trial_id=trial_id)
         for step, score in enumerate(scores, start=1):
             frozen = float(point["freeze_depth"] if first_unfreeze is None or step <= first_unfreeze else 0)
             metrics = {"val/score": score, "train/loss": losses / step, "train/frozen_stages": frozen}
-            told = {"metrics": metrics, "notes": {}, "last": step == EPOCHS, "unfreeze": first_unfreeze}
-            self.trial_table.tell("epoch", trial_id=trial_id, step=step, **told)
+            told = {"metrics": metrics, "notes": {}, "last": step == EPOCHS, "first_unfreeze": first_unfreeze}
+            self.trial_table.record("report", trial_id=trial_id, step=step, **told)
         if status:
-            self.trial_table.tell("trial_end", trial_id=trial_id, status=status, error=error)
+            self.trial_table.record("trial_end", trial_id=trial_id, status=status, error=error)
 
     def close(self, status: str = "FINISHED", **result: Any) -> Path:
         """The end of the work on it; with a result if there is one."""
-        self.trial_table.tell("close", status=status)
+        self.trial_table.record("close", status=status)
         self.trial_table.event_log.close()
         if result:
             usual: dict[str, Any] = {"best": None, "baselines": [], "references": {}, "left_out": [], "reuse": {}}

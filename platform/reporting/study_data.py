@@ -271,11 +271,11 @@ def _device_seconds(events: Iterable[Event]) -> tuple[dict[str, float], bool]:
             cpus, gpus, since = event.data.get("cpus", cpus), event.data.get("gpus", gpus), {}
         elif event.kind == "trial_start":
             since[trial_id] = event.time_ms
-        elif event.kind in ("epoch", "attempt_failed", "trial_end") and trial_id in since:
+        elif event.kind in ("report", "attempt_failed", "trial_end") and trial_id in since:
             share = shares.get(trial_id, gpus) or cpus
             seconds[trial_id] = seconds.get(trial_id, 0.0) + share * (event.time_ms - since[trial_id]) / 1000
             since[trial_id] = event.time_ms
-            if event.kind != "epoch":
+            if event.kind != "report":
                 del since[trial_id]
         if event.kind == "attempt_failed" and event.data.get("gpus") is not None:
             shares[trial_id] = event.data["gpus"]
@@ -289,6 +289,6 @@ def _over_time(events: Sequence[Event], metric: str) -> list[tuple[float, str, f
         if event.kind != "open":
             worked += (event.time_ms - since) / 1000
         since = event.time_ms
-        if event.kind == "epoch" and metric in event.data["metrics"]:
+        if event.kind == "report" and metric in event.data["metrics"]:
             told.append((worked, event.data["trial_id"], event.data["metrics"][metric]))
     return told

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from platform.space import Space
 from platform.storage.checkpoints import Checkpoints
 from platform.study.event_log import Event
-from platform.study.trials import Trial, TrialTable
+from platform.study.trials import StudyListener, Trial, TrialTable
 
 
-class CheckpointCleanup:
+class CheckpointCleanup(StudyListener):
     """Deletes checkpoints while a study runs, and the remaining ones when it is over.
 
     A trial that is done loses its checkpoints if another one leads, else the former leader does. Baselines and
@@ -32,9 +32,9 @@ class CheckpointCleanup:
             if trial.is_done:
                 self._settle(trial)
 
-    def told(self, event: Event) -> None:
-        """Something happened."""
-        if event.kind == "trial_end" and (trial := self.trial_table.trials[event.data["trial_id"]]).is_done:
+    def on_trial_end(self, trial: Trial, event: Event) -> None:
+        """Delete the checkpoints that the end of this trial makes superfluous."""
+        if trial.is_done:
             self._settle(trial)
 
     def keep_only(self, best: str) -> None:

@@ -28,7 +28,7 @@ from platform.study import event_log
 from platform.study.event_log import Event
 from platform.study.options import as_typed
 from platform.study.request import EVENT_LOG, FINDINGS, RESULT, Request
-from platform.study.trials import Trial, TrialTable
+from platform.study.trials import StudyListener, Trial, TrialTable
 from platform.task import PER_CLASS
 from platform.tracking.mlflow_store import trials_page
 from platform.training.feature_store import capacity
@@ -101,7 +101,7 @@ def _reuse_line(request: Request) -> str:
     return f"run once; their output is kept in {request.store}, up to {limit}"
 
 
-class LiveView:
+class LiveView(StudyListener):
     """Progress of a running study: a live table in a terminal, else a line for each ended trial and one a minute."""
 
     def __init__(self, space: Space, trial_table: TrialTable, console: Console, time_budget: float | None) -> None:
@@ -120,18 +120,19 @@ class LiveView:
             self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
             self.live.start()
 
-    def told(self, event: Event) -> None:
-        """Something happened."""
-        if event.kind not in ("epoch", "trial_end", "attempt_failed"):
-            return
-        trial = self.trial_table.trials[event.data["trial_id"]]
-        if event.kind == "attempt_failed":
-            reason = (event.data["error"].strip().splitlines() or [""])[-1]
-            outcome = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
-            self._print_line(f"{trial.name}  {outcome}: {reason}")
-        elif event.kind == "epoch":
-            self._update_best(trial)
-        elif trial.is_done:
+    def on_report(self, trial: Trial, event: Event) -> None:
+        """Update the best score."""
+        self._update_best(trial)
+
+    def on_attempt_failed(self, trial: Trial, event: Event) -> None:
+        """Print why an attempt failed."""
+        reason = (event.data["error"].strip().splitlines() or [""])[-1]
+        outcome = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
+        self._print_line(f"{trial.name}  {outcome}: {reason}")
+
+    def on_trial_end(self, trial: Trial, event: Event) -> None:
+        """Print a line about a trial that is done."""
+        if trial.is_done:
             self._print_ended(trial)
 
     def tick(self) -> None:

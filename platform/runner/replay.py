@@ -138,7 +138,7 @@ def verdict(recorded: Recorded, events: Sequence[Event], tolerance: float) -> tu
     Returns:
         Whether the replay reproduced the run, and the comparison in sentences.
     """
-    scores = {e.data["step"]: e.data["metrics"].get(recorded.metric, math.nan) for e in events if e.kind == "epoch"}
+    scores = {e.data["step"]: e.data["metrics"].get(recorded.metric, math.nan) for e in events if e.kind == "report"}
     if missing := sorted(set(recorded.scores) - set(scores)):
         return False, [f"The replay ended before epoch {missing[0]}, which the record has."]
     differences = {epoch: abs(scores[epoch] - score) for epoch, score in recorded.scores.items()}

@@ -148,7 +148,7 @@ class StudyRun:
         self.cleanup = CheckpointCleanup(space, table, partial(results.checkpoints_of, request))
         self.view = LiveView(space, table, self.console, request.time_budget)
         tensorboard = TensorBoardLog(request.folder, table, self.console.print)
-        table.listeners += [self.delivery.told, self.view.told, self.cleanup.told, tensorboard.told]
+        table.listeners += [self.delivery, self.view, self.cleanup, tensorboard]
         self.controller = Search(space, request.seed, table, plan.resources.gpus_per_trial)
         self.delivery.start()
         if self.cluster:
@@ -223,7 +223,7 @@ class StudyRun:
     def close(self, status: str) -> int:
         """End this process's work on the study; return how many events did not reach MLflow."""
         with contextlib.suppress(OSError):  # if this cannot be written, there is something left to do
-            self.trial_table.tell("close", status=status)
+            self.trial_table.record("close", status=status)
         undelivered = self.delivery.close()
         with contextlib.suppress(OSError):
             self.trial_table.event_log.close()
@@ -248,12 +248,12 @@ class StudyRun:
         if not table.events:
             facts, warm_start = metadata.as_json(_study_facts(plan)), plan.warm_start.as_json()
             space = describe(plan.space)
-            table.tell("study", request=asdict(request), space=space, facts=facts, warm_start=warm_start)
+            table.record("study", request=asdict(request), space=space, facts=facts, warm_start=warm_start)
         for line in _lost_events(table, request):
             self.console.print(f"[yellow]{line}[/]", soft_wrap=True)
         if (asked := plan.confirm or confirmation.NONE) != (table.confirm or confirmation.NONE):
-            table.tell("confirm", asked=asked)
-        table.tell("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
+            table.record("confirm", asked=asked)
+        table.record("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
 
     def _run_trials(self) -> None:
         request, resources, budget = self.plan.request, self.plan.resources, self.plan.request.time_budget
@@ -315,7 +315,7 @@ class StudyRun:
         """
         if self.cluster and self.cluster.meter.look(kinds, now):
             with contextlib.suppress(OSError):
-                self.trial_table.tell("spent", **self.cluster.meter.as_event())
+                self.trial_table.record("spent", **self.cluster.meter.as_event())
 
     def _judge(self, best: dict[str, Any], ended: dict[str, Any]) -> Judgement:
         """Score the best trial, write its model card, and put the scores into the event log."""
@@ -327,7 +327,7 @@ class StudyRun:
             judgement = results.judge(self.plan, self.records, best, self.trial_table, self.data, earlier)
             assert judgement.best is not None
             model_card.write(folder / BEST, self.plan, judgement.as_json() | ended)
-            self.trial_table.tell(
+            self.trial_table.record(
                 "best",
                 trial_id=judgement.best["weights_of"],
                 metrics=our_metrics(judgement.best["test_metrics"]),

@@ -47,7 +47,7 @@ class Search:
         self.asha, self._cut = Asha(space), set[str]()
         epochs: dict[str, int] = {}
         for event in trial_table.events:
-            if event.kind == "epoch":
+            if event.kind == "report":
                 trial_id = event.data["trial_id"]
                 epochs[trial_id] = epochs.get(trial_id, 0) + 1
                 self._judge(trial_table.trials[trial_id], epochs[trial_id])
@@ -138,8 +138,8 @@ class Search:
             Whether the trial goes on.
         """
         if step > trial.epochs:
-            told = {"metrics": dict(metrics), "notes": dict(notes), "last": last, "unfreeze": first_unfreeze}
-            if not self._tell("epoch", trial_id=trial.id, step=step, **told):
+            told = {"metrics": dict(metrics), "notes": dict(notes), "last": last, "first_unfreeze": first_unfreeze}
+            if not self._tell("report", trial_id=trial.id, step=step, **told):
                 return False
             if trial.is_searched:
                 self.sampler.report(trial.id, step, metrics[self.space.metric])
@@ -193,7 +193,7 @@ class Search:
     def _tell(self, kind: str, **data: Any) -> bool:
         """Writes down what happened; where that fails it has not, and the study stops."""
         try:
-            self.trial_table.tell(kind, **data)
+            self.trial_table.record(kind, **data)
             return True
         except OSError as error:
             self.stopped = self.stopped or f"the event log cannot be written: {error.strerror}"

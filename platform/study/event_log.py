@@ -1,8 +1,10 @@
-"""What happened in a study, a line for each event, so that a killed process takes nothing with it.
+"""Event log: the file that records everything that happens in a study, one event a line.
 
-A line is a hash, a space and JSON. The hash is of the JSON and of the hash before it, so that a line which was altered,
-lost or moved is noticed. A line is written in one piece before anything follows from it; the last may be torn if the
-machine went down, and is then left out: what it told had not been acted upon.
+A line consists of a hash, a space and JSON. The hash covers the JSON and the previous line's hash, so that a line which
+was altered, lost or moved is detected. A line is written in one piece before anything follows from it. If the machine
+goes down, the last line may be incomplete; it is then dropped, because nothing has followed from it yet.
+
+The first event holds the number of the log's format. Events of earlier formats are translated when they are read.
 """
 
 import json
@@ -15,20 +17,23 @@ from typing import Any
 import xxhash
 
 from platform.errors import Fault, InputError
+from platform.space import current_names
 
-# What a process has written survives the process at any time. A power failure may cost what was written within this
-# time, or since the last event before; nothing that MLflow was told.
+# Format 1, without a number: "epoch" for "report", "thaw" for "first_unfreeze", and former names of parameters.
+FORMAT = 2
+# A killed process loses nothing that it has written. A power failure can lose the events of the last second, but none
+# that was sent to MLflow.
 SYNC_S = 1.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened, complete in itself: told later, it says the same.
+    """One thing that happened in a study. Its meaning depends on no other event.
 
     Attributes:
-        kind: What, e.g. "epoch".
-        time_ms: When, in milliseconds since 1970.
-        data: JSON.
+        kind: Kind of the event, e.g. "report"; `platform.study.trials` lists them.
+        time_ms: Time in milliseconds since 1970.
+        data: JSON object.
     """
 
     kind: str
@@ -37,72 +42,76 @@ class Event:
 
 
 class EventLog:
-    """The file, open for writing at its end.
+    """Event log, open for appending.
 
     Attributes:
-        events: All that it holds.
-        torn: Whether an unfinished last line was left out.
+        events: All events of the file.
+        torn: Whether an incomplete last line was dropped.
     """
 
     def __init__(self, file: Path) -> None:
         """
         Raises:
-            InputError: A line is not what was written.
+            InputError: A line is not as it was written.
         """
         self.events, self.torn = list[Event](), False
         self._hash, self._synced = "", time.monotonic()
-        whole = 0
+        self._size = 0  # bytes of whole lines
         if file.exists():
             text = file.read_bytes()
-            self.events, self._hash, whole = _read(text, file)
-            self.torn = whole < len(text)
+            self.events, self._hash, self._size = _parse(text, file)
+            self.torn = self._size < len(text)
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.ftruncate(self._file, whole)
-        os.lseek(self._file, whole, os.SEEK_SET)
-        self._whole = whole
+        self._truncate()
 
     def append(self, kind: str, data: dict[str, Any]) -> Event:
-        """Writes an event.
+        """Write an event and return it.
 
         Raises:
-            OSError: The disk did not take it; the file is as it was.
+            OSError: The disk is full or failed. The file is unchanged.
         """
+        if not self.events:
+            data = {"format": FORMAT, **data}
         event = Event(kind, int(time.time() * 1000), data)
         text = json.dumps([event.kind, event.time_ms, event.data], ensure_ascii=False)
-        mark = _mark(self._hash, text)
-        line = f"{mark} {text}\n".encode()
+        line_hash = _hash(self._hash, text)
+        line = f"{line_hash} {text}\n".encode()
         try:
             if (written := os.write(self._file, line)) < len(line):
-                os.write(self._file, line[written:])  # a full disk takes a part, and raises at the next
+                os.write(self._file, line[written:])  # a full disk takes a part, and raises at the next write
         except OSError:
-            os.ftruncate(self._file, self._whole)
-            os.lseek(self._file, self._whole, os.SEEK_SET)
+            self._truncate()
             raise
-        self._whole += len(line)
-        self._hash = mark
+        self._size += len(line)
+        self._hash = line_hash
         self.events.append(event)
         if time.monotonic() - self._synced > SYNC_S:
             self.sync()
         return event
 
     def sync(self) -> None:
-        """Waits until the disk holds all."""
+        """Wait until everything is on the disk."""
         os.fsync(self._file)
         self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Ends the writing."""
+        """Wait until everything is on the disk, and close the file."""
         self.sync()
         os.close(self._file)
 
+    def _truncate(self) -> None:
+        """Remove an incomplete last line."""
+        os.ftruncate(self._file, self._size)
+        os.lseek(self._file, self._size, os.SEEK_SET)
+
 
 class ReadOnlyEventLog(EventLog):
-    """An event log as it is now, which another process may be writing: read, never written."""
+    """Event log that is read once and never written. Another process may be writing to it."""
 
     def __init__(self, file: Path) -> None:
         """
         Raises:
-            InputError: A line is not what was written, or there is no such file.
+            InputError: The file does not exist, or a line is not as it was written.
         """
         self.events, self.torn = read(file), False
 
@@ -111,43 +120,68 @@ class ReadOnlyEventLog(EventLog):
         Raises:
             TypeError: Always.
         """
-        raise TypeError("this event log is only read")
+        raise TypeError("this event log is read-only")
 
 
 def first(file: Path) -> Event | None:
-    """The event that an event log begins with, None where that cannot be read."""
+    """Return the first event of a log, None if it cannot be read."""
     try:
         with file.open("rb") as opened:
-            return _read(opened.readline(), file)[0][0]
+            return _parse(opened.readline(), file)[0][0]
     except (OSError, IndexError, InputError):
         return None
 
 
 def read(file: Path) -> list[Event]:
-    """What an event log holds, without touching it.
+    """Return the events of a log without changing the file.
 
     Raises:
-        InputError: A line is not what was written, or there is no such file.
+        InputError: The file does not exist, or a line is not as it was written.
     """
     try:
-        return _read(file.read_bytes(), file)[0]
+        return _parse(file.read_bytes(), file)[0]
     except OSError as error:
-        raise InputError(Fault("a study needs its event log", f"{file}: {error.strerror}", "Start anew.")) from error
+        remedy = "Check the path, or start a new study."
+        raise InputError(Fault("a study needs its event log", f"{file}: {error.strerror}", remedy)) from error
 
 
-def _read(text: bytes, file: Path) -> tuple[list[Event], str, int]:
-    """The events, the last hash, and the bytes of whole lines."""
+def is_current(event: Event) -> bool:
+    """Return whether a log's first event says that this version of the format wrote the log."""
+    return event.data.get("format", 1) == FORMAT
+
+
+def _parse(text: bytes, file: Path) -> tuple[list[Event], str, int]:
+    """Return the events, the hash of the last line, and the number of bytes of whole lines."""
     *lines, rest = text.split(b"\n")
-    events, before = list[Event](), ""
+    events, line_hash = list[Event](), ""
     for number, line in enumerate(lines, start=1):
-        mark, _, told = line.partition(b" ")
-        if mark.decode("ascii", "replace") != (before := _mark(before, told.decode("utf-8", "replace"))):
-            remedy = "Restore the file from a copy, or start a new study: going on would falsify what is known."
+        found, _, body = line.partition(b" ")
+        if found.decode("ascii", "replace") != (line_hash := _hash(line_hash, body.decode("utf-8", "replace"))):
+            remedy = "Restore the file from a copy, or start a new study: continuing would falsify the results."
             raise InputError(Fault("a study's event log must be as it was written", f"{file}, line {number}", remedy))
-        events.append(Event(*json.loads(told)))
-    return events, before, len(text) - len(rest)
+        events.append(Event(*json.loads(body)))
+    if events and (newest := events[0].data.get("format", 1)) > FORMAT:
+        rule = f"an event log's format must be {FORMAT} or lower"
+        raise InputError(Fault(rule, f"{file}: {newest}", "Use the version of the platform that wrote it."))
+    if events and not is_current(events[0]):
+        events = [_translated(event) for event in events]
+    return events, line_hash, len(text) - len(rest)
 
 
-def _mark(before: str, text: str) -> str:
-    """Against accidents, not against an attacker."""
-    return xxhash.xxh3_64_hexdigest((before + text).encode())
+def _translated(event: Event) -> Event:
+    """Translate an event from format 1."""
+    kind, data = event.kind, dict(event.data)
+    if kind == "epoch":
+        kind, data["first_unfreeze"] = "report", data.pop("thaw", None)
+    elif kind == "trial":
+        data["config"] = current_names(data["config"])
+    elif kind == "study":
+        data["space"] = current_names(data.get("space", {}))
+        for point in (data.get("warm_start") or {}).get("points", []):
+            point["values"] = current_names(point["values"])
+    return Event(kind, event.time_ms, data)
+
+
+def _hash(previous: str, text: str) -> str:
+    """Return the hash of a line. It protects against accidents, not against an attacker."""
+    return xxhash.xxh3_64_hexdigest((previous + text).encode())

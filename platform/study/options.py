@@ -134,7 +134,7 @@ def resumed(options: argparse.Namespace):
     """What the study was asked for at first: nothing but the place and the name may be given again."""
     from platform.errors import Fault, InputError
     from platform.storage.filesystem import resolved
-    from platform.study.event_log import first
+    from platform.study.event_log import first, is_current
     from platform.study.request import EVENT_LOG, read_request, studies_in
 
     default = vars(parser().parse_args([options.task]))
@@ -159,6 +159,12 @@ def resumed(options: argparse.Namespace):
     if request.storage != place:
         rule = "--resume needs the study where it was started: its trials hold absolute paths"
         raise InputError(Fault(rule, place, f"Move it back to {request.storage}."))
+    begun = first(request.folder / EVENT_LOG)
+    if begun is None or not is_current(begun):
+        commit = begun.data["facts"]["tags"].get("commit", "unknown") if begun else "unknown"
+        rule, found = "--resume needs a study that this version began", f"{request.name} was begun at commit {commit}"
+        remedy = f"Check out that commit to continue it, or start a new study with --warm-start {request.name}."
+        raise InputError(Fault(rule, found, remedy))
     return replace(request, confirm=options.confirm or request.confirm)
 
 

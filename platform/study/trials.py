@@ -1,21 +1,21 @@
-"""What is known of a study's trials: all of it follows from the event log, event by event.
+"""Trial table, rebuilt by replaying the event log, and the listeners that follow a study.
 
-Events:
-    study: What was asked for; the first of all.
-    open: A process began to work on it.
-    confirm: The search's best and the plain baselines are to be trained again, over several seeds.
-    trial: A configuration was proposed, or one is to be trained again.
-    trial_start: An attempt at it began.
-    epoch: A trial finished an epoch.
-    attempt_failed: An attempt ended in an error; another one follows. With "moved", the node was at fault.
-    spent: What the process's nodes have cost so far.
-    trial_end: A trial is over: finished, pruned or failed; or interrupted, to be gone on with.
-    best: What came of the study.
-    close: A process ended its work on it.
+Kinds of events:
+    study: The request, the first event of all.
+    open: A process began to work on the study.
+    confirm: The best configs and the plain baselines are to be trained again, over several seeds.
+    trial: A config was proposed, or one is to be trained again.
+    trial_start: An attempt at a trial began.
+    report: A trial finished an epoch.
+    attempt_failed: An attempt ended in an error, and another one follows. With "moved", the node was at fault.
+    spent: The cost of the process's nodes so far.
+    trial_end: A trial finished, was pruned or failed; or it was interrupted, to be continued later.
+    best: The best trial with its test scores and files.
+    close: A process ended its work on the study.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,17 +107,63 @@ class Trial:
         return None if epoch is None else self.metrics[epoch - 1][space.metric]
 
 
-class TrialTable:
-    """The trials of a study, and the event log that they follow from.
+_HANDLERS = {
+    "trial": "on_trial_add",
+    "trial_start": "on_trial_start",
+    "report": "on_report",
+    "attempt_failed": "on_attempt_failed",
+    "trial_end": "on_trial_end",
+    "best": "on_best",
+}
 
-    Attributes:
-        trials: By id, in the order in which they were proposed.
-        listeners: Called with each new event, once it is written and the trials are up to date.
+
+class StudyListener:
+    """Base class of objects that follow a study. Each method does nothing unless it is overridden.
+
+    The trial table calls `on_event` with each new event, after the event is written and the trial is up to date. Unless
+    it is overridden, `on_event` calls the method for the event's kind.
     """
 
-    def __init__(self, event_log: EventLog, listeners: Iterable[Callable[[Event], None]] = ()) -> None:
+    def on_event(self, event: Event, trial: Trial | None) -> None:
+        """Handle an event of any kind. `trial` is the trial that the event is about, None if it is about none."""
+        if trial is not None and (handle := _HANDLERS.get(event.kind)):
+            getattr(self, handle)(trial, event)
+        elif event.kind == "close":
+            self.on_close(event)
+
+    def on_trial_add(self, trial: Trial, event: Event) -> None:
+        """A trial was proposed."""
+
+    def on_trial_start(self, trial: Trial, event: Event) -> None:
+        """An attempt at a trial began."""
+
+    def on_report(self, trial: Trial, event: Event) -> None:
+        """A trial finished an epoch."""
+
+    def on_attempt_failed(self, trial: Trial, event: Event) -> None:
+        """An attempt at a trial failed, and another one follows."""
+
+    def on_trial_end(self, trial: Trial, event: Event) -> None:
+        """A trial finished, was pruned, failed or was interrupted."""
+
+    def on_best(self, trial: Trial, event: Event) -> None:
+        """The best trial was scored on the test split."""
+
+    def on_close(self, event: Event) -> None:
+        """This process ended its work on the study."""
+
+
+class TrialTable:
+    """Trials of a study, and the event log that they are rebuilt from.
+
+    Attributes:
+        trials: Trials by id, in the order in which they were proposed.
+        listeners: Notified of each new event.
+    """
+
+    def __init__(self, event_log: EventLog) -> None:
         self.event_log = event_log
-        self.listeners = list(listeners)
+        self.listeners: list[StudyListener] = []
         self.trials = trials_of(event_log.events)
 
     @property
@@ -130,16 +176,20 @@ class TrialTable:
         """All so far; grows."""
         return self.event_log.events
 
-    def tell(self, kind: str, **data: Any) -> None:
-        """Writes down what happened.
+    def record(self, kind: str, **data: Any) -> None:
+        """Append an event to the log, update the trials and notify the listeners.
 
         Raises:
-            OSError: The disk did not take it: it has not happened.
+            OSError: The disk is full or failed. Nothing is changed.
         """
         event = self.event_log.append(kind, data)
         _apply(self.trials, event)
         for listener in self.listeners:
-            listener(event)
+            listener.on_event(event, self.trial_of(event))
+
+    def trial_of(self, event: Event) -> Trial | None:
+        """Return the trial that an event is about, None if it is about none."""
+        return self.trials.get(event.data.get("trial_id", ""))
 
 
 def trials_of(events: Iterable[Event]) -> dict[str, Trial]:
@@ -167,7 +217,7 @@ def proposed(data: Mapping[str, Any]) -> Trial:
     return Trial(data["trial_id"], data["config"], data["baseline"], **again)
 
 
-OF_A_TRIAL = ("trial_start", "epoch", "attempt_failed", "trial_end")
+OF_A_TRIAL = ("trial_start", "report", "attempt_failed", "trial_end")
 
 
 def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) -> None:
@@ -177,10 +227,10 @@ def _of_a_trial(trial: Trial, kind: str, time_ms: int, data: Mapping[str, Any]) 
     if trial.since_ms:
         trial.seconds += (time_ms - trial.since_ms) / 1000
     trial.since_ms = time_ms
-    if kind == "epoch":
+    if kind == "report":
         trial.metrics.append(data["metrics"])
         trial.notes |= data["notes"]
-        trial.last, trial.first_unfreeze, trial.failures, trial.moves = data["last"], data.get("unfreeze"), 0, 0
+        trial.last, trial.first_unfreeze, trial.failures, trial.moves = data["last"], data.get("first_unfreeze"), 0, 0
         return
     trial.since_ms = 0
     if kind == "attempt_failed" and data.get("moved"):

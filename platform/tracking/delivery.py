@@ -13,7 +13,7 @@ from pathlib import Path
 from platform.study.event_log import Event
 from platform.study.metadata import StudyFacts
 from platform.study.request import DELIVERED, delivered
-from platform.study.trials import OF_A_TRIAL
+from platform.study.trials import OF_A_TRIAL, StudyListener, Trial
 from platform.tracking.mlflow_recorder import OF_THE_STUDY, Recorder, is_refusal
 from platform.tracking.mlflow_store import set_environment
 
@@ -21,7 +21,7 @@ PACE_S = 3.0  # what comes within it goes together: each call costs time of the 
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # before what failed is tried again: the first time, and at most
 
 
-class Delivery:
+class Delivery(StudyListener):
     """The thread that follows an event log.
 
     Attributes:
@@ -58,8 +58,8 @@ class Delivery:
         self._news.set()
         self._thread.start()
 
-    def told(self, event: Event) -> None:
-        """There is something new. Returns at once."""
+    def on_event(self, event: Event, trial: Trial | None) -> None:
+        """Wake the thread. Returns at once."""
         self._news.set()
 
     def close(self, timeout: float = 120.0) -> int:

@@ -188,7 +188,7 @@ class Recorder:
             end = None
             if event.kind == "trial_start":
                 tags["status"] = "running"
-            elif event.kind == "epoch":
+            elif event.kind == "report":
                 tags |= event.data["notes"]
                 if event.data["step"] not in self.steps[run_id]:
                     told.append((event.data["metrics"], event.time_ms, event.data["step"]))

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from platform.study.event_log import Event
-from platform.study.trials import OF_A_TRIAL, Trial, TrialTable
+from platform.study.trials import StudyListener, Trial, TrialTable
 
 FOLDER = "tensorboard"  # of a study
 ENDED = {"finished": "STATUS_SUCCESS", "pruned": "STATUS_SUCCESS", "failed": "STATUS_FAILURE"}
 LONGEST = 80  # characters of a run's name
 
 
-class TensorBoardLog:
+class TensorBoardLog(StudyListener):
     """Writes what happens, each epoch at once, without a thread.
 
     Attributes:
@@ -46,34 +46,37 @@ class TensorBoardLog:
         except OSError as error:
             self._give_up(error)
         for event in trial_table.events:
-            self.told(event)
+            self.on_event(event, trial_table.trial_of(event))
 
-    def told(self, event: Event) -> None:
-        """Something happened."""
+    def on_event(self, event: Event, trial: Trial | None) -> None:
+        """Write an event. After the first one that cannot be written, nothing is written any more."""
         if self.given_up:
             return
         try:
-            if event.kind == "trial":
-                self._begun[event.data["trial_id"]] = event.time_ms / 1000
-            elif event.kind == "best" and event.data["trial_id"] not in self._tested:
-                trial = self.trial_table.trials[event.data["trial_id"]]
-                self._tested.add(trial.id)
-                self._scalars(trial, event, event.data["metrics"], trial.epochs)
-                self._close(trial)
-            elif event.kind == "close":
-                for trial_id in list(self._files):
-                    self._close(self.trial_table.trials[trial_id])
-            elif event.kind in OF_A_TRIAL:
-                self._of_a_trial(self.trial_table.trials[event.data["trial_id"]], event)
-        except OSError as error:  # the disk is full, say: no reason to end the study
+            super().on_event(event, trial)
+        except OSError as error:  # for example of a full disk, which is no reason to end the study
             self._give_up(error)
 
-    def _of_a_trial(self, trial: Trial, event: Event) -> None:
-        if event.kind == "epoch":
-            self._scalars(trial, event, event.data["metrics"], event.data["step"])
-        elif event.kind == "trial_end" and event.data["status"] in ENDED:
+    def on_trial_add(self, trial: Trial, event: Event) -> None:
+        self._begun[trial.id] = event.time_ms / 1000
+
+    def on_report(self, trial: Trial, event: Event) -> None:
+        self._scalars(trial, event, event.data["metrics"], event.data["step"])
+
+    def on_trial_end(self, trial: Trial, event: Event) -> None:
+        if event.data["status"] in ENDED:
             self._write(trial, event, _session_end(ENDED[event.data["status"]], event.time_ms / 1000), 0)
             self._close(trial)
+
+    def on_best(self, trial: Trial, event: Event) -> None:
+        if trial.id not in self._tested:
+            self._tested.add(trial.id)
+            self._scalars(trial, event, event.data["metrics"], trial.epochs)
+            self._close(trial)
+
+    def on_close(self, event: Event) -> None:
+        for trial_id in list(self._files):
+            self._close(self.trial_table.trials[trial_id])
 
     def _scalars(self, trial: Trial, event: Event, metrics: Mapping[str, float], step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -13,7 +13,7 @@ from platform.storage.checkpoints import Checkpoints
 
 BEST, HISTORY = "best", "history.json"
 # Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it; its first unfreeze.
-EPOCH, LAST, NOTES, FIRST_UNFREEZE = "epoch", "last", "notes", "unfreeze"
+EPOCH, LAST, NOTES, FIRST_UNFREEZE = "epoch", "last", "notes", "first_unfreeze"
 RESUMED = "resumed"  # a subject of notes
 
 

@@ -68,7 +68,7 @@ def tune(project: Path, address: str, *arguments: str, **more):
 def epochs_in(place: str) -> int:
     """What the bucket's copy of the event log knows."""
     text = filesystem.read(f"{place}/journal.log") or b""
-    return text.count(b'["epoch", ')
+    return text.count(b'["report", ')
 
 
 def wait_for(condition, process, seconds: float = 120) -> None:
@@ -106,7 +106,7 @@ def test_a_killed_node_and_a_lost_head_cost_nothing(nodes, bucket, toy_project, 
     _one_run_a_trial(toy_project, result)
     event_log = read(filesystem.here(studies) / "one" / "journal.log")
     for trial in result["trials"]:
-        steps = [e.data["step"] for e in event_log if e.kind == "epoch" and e.data["trial_id"] == trial["trial_id"]]
+        steps = [e.data["step"] for e in event_log if e.kind == "report" and e.data["trial_id"] == trial["trial_id"]]
         assert steps == list(range(1, trial["epochs"] + 1))
     assert filesystem.names(f"{studies}/one/trials") in ([result["best"]["trial_id"]], [])
     _used_elsewhere(toy_project, studies, tmp_path, monkeypatch)

@@ -128,7 +128,7 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
     event_log = tmp_path / "one" / "journal.log"
     process = start(address, "--name", "one", *study)
     until = time.monotonic() + 120
-    while not (event_log.exists() and '["epoch", ' in event_log.read_text()):
+    while not (event_log.exists() and '["report", ' in event_log.read_text()):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < until
         time.sleep(0.2)

@@ -34,7 +34,7 @@ def event_log_of(project: Path, name: str) -> Path:
 
 def wait_for_epochs(process: subprocess.Popen, file: Path, count: int) -> None:
     deadline = time.monotonic() + 120
-    while not file.exists() or file.read_bytes().count(b'["epoch", ') < count:
+    while not file.exists() or file.read_bytes().count(b'["report", ') < count:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -47,7 +47,7 @@ def data_of(events: list, kind: str) -> list[dict]:
 def lose_the_end(event_log: Path) -> None:
     """Leave of an event log only what was written before the first epoch."""
     lines = event_log.read_bytes().splitlines(keepends=True)
-    epochs = [number for number, line in enumerate(lines) if b'["epoch", ' in line]
+    epochs = [number for number, line in enumerate(lines) if b'["report", ' in line]
     event_log.write_bytes(b"".join(lines[: epochs[0]]))
     (event_log.parent / DELIVERED).unlink(missing_ok=True)
 
@@ -80,7 +80,7 @@ def outputs(project) -> list[tuple[int, str]]:
         out, _ = process.communicate(timeout=120)
         if how == signal.SIGKILL:
             lose_the_end(event_log_of(project, "killed"))
-        epochs = len(data_of(read(event_log_of(project, "killed")), "epoch"))
+        epochs = len(data_of(read(event_log_of(project, "killed")), "report"))
         outputs.append((process.returncode, out))
         arguments = ["--name", "killed", "--resume"]
     out, _ = whole.communicate(timeout=240)
@@ -111,14 +111,14 @@ def test_a_killed_study_ends_as_one_that_was_left_alone(project, outputs):
 
     # the same configs, epochs and decisions; nothing twice, nothing lost
     assert data_of(killed, "trial") == data_of(whole, "trial")
-    for kind, keys in {"epoch": ("trial_id", "step"), "trial_end": ("trial_id", "status")}.items():
+    for kind, keys in {"report": ("trial_id", "step"), "trial_end": ("trial_id", "status")}.items():
         both = [
             [tuple(data[key] for key in keys) for data in data_of(events, kind) if data.get("status") != "interrupted"]
             for events in (whole, killed)
         ]
         assert sorted(both[0]) == sorted(both[1])
         assert len(set(both[1])) == len(both[1])
-    scores = [[data["metrics"]["val/error"] for data in data_of(events, "epoch")] for events in (whole, killed)]
+    scores = [[data["metrics"]["val/error"] for data in data_of(events, "report")] for events in (whole, killed)]
     assert sorted(scores[0]) == sorted(scores[1]), "to the last bit"
     results = [json.loads((project / "studies" / name / "result.json").read_text()) for name in ("whole", "killed")]
     assert len(results[1]["trials"]) == TRIALS

@@ -138,7 +138,7 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     told = subprocess.Popen(
         [sys.executable, "-m", "platform.tune", *words], stdout=log.open("w"), stderr=subprocess.STDOUT
     )
-    until(lambda: told.poll() is not None or len(event_log(lab, bucket, "epoch")) >= 2, 240)
+    until(lambda: told.poll() is not None or len(event_log(lab, bucket, "report")) >= 2, 240)
     assert told.poll() is None, log.read_text()
     assert sorted(machines().values()) == ["head", "worker", "worker"]
     say("workers came, and trials run on both of them")
@@ -158,7 +158,7 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     names = [trial["trial_id"] for trial in event_log(lab, bucket, "trial")]
     assert len(names) == 4
     for name in names:
-        steps = [epoch["step"] for epoch in event_log(lab, bucket, "epoch") if epoch["trial_id"] == name]
+        steps = [epoch["step"] for epoch in event_log(lab, bucket, "report") if epoch["trial_id"] == name]
         assert steps == list(range(1, len(steps) + 1)), (name, steps)
 
 

@@ -40,19 +40,19 @@ class Study:
         self.console = console()
         self.trial_table = TrialTable(EventLog(folder / "event log"))
         self.live = view.LiveView(SPACE, self.trial_table, self.console, time_budget=None)
-        self.trial_table.listeners.append(self.live.told)
+        self.trial_table.listeners.append(self.live)
 
     def trial(self, number: int, epochs: int, best: float, status: str = "", baseline: str = "") -> None:
         trial_id = f"{number:03d}"
         config = {"lr": 0.01 * number, "weights": "starter"}
-        self.trial_table.tell("trial", trial_id=trial_id, config=config, baseline=baseline)
-        self.trial_table.tell("trial_start", trial_id=trial_id)
+        self.trial_table.record("trial", trial_id=trial_id, config=config, baseline=baseline)
+        self.trial_table.record("trial_start", trial_id=trial_id)
         for step in range(1, epochs + 1):
-            self.trial_table.tell(
-                "epoch", trial_id=trial_id, step=step, metrics={"val/map": best}, notes={}, last=step == 4
+            self.trial_table.record(
+                "report", trial_id=trial_id, step=step, metrics={"val/map": best}, notes={}, last=step == 4
             )
         if status:
-            self.trial_table.tell("trial_end", trial_id=trial_id, status=status, error="RuntimeError: x")
+            self.trial_table.record("trial_end", trial_id=trial_id, status=status, error="RuntimeError: x")
 
 
 def rendered(live: view.LiveView) -> str:
@@ -80,7 +80,7 @@ def test_a_resumed_study_counts_what_ended_before(tmp_path):
     before.trial(1, 4, 0.5, "finished")
     before.trial(2, 1, 0.1)
     study = Study(tmp_path)
-    study.trial_table.tell("open")
+    study.trial_table.record("open")
     study.trial(3, 2, 0.3)
     text = rendered(study.live)
     assert "1/5 trials" in text
@@ -98,7 +98,7 @@ def test_without_a_terminal_each_ended_trial_is_a_line(tmp_path):
 def test_a_failed_attempt_is_a_line(tmp_path):
     study = Study(tmp_path)
     study.trial(1, 1, 0.5)
-    study.trial_table.tell("attempt_failed", trial_id="001", error="Traceback\nValueError: [no] luck", gpus=None)
+    study.trial_table.record("attempt_failed", trial_id="001", error="Traceback\nValueError: [no] luck", gpus=None)
     assert study.console.export_text() == "trial 001  failed and will be tried again: ValueError: [no] luck\n"
 
 

@@ -43,7 +43,7 @@ def recorded(**changes) -> Recorded:
 
 
 def events(*scores: float, **tags: str) -> list[Event]:
-    epochs = [Event("epoch", 0, {"step": n, "metrics": {"val/map": s}}) for n, s in enumerate(scores, start=1)]
+    epochs = [Event("report", 0, {"step": n, "metrics": {"val/map": s}}) for n, s in enumerate(scores, start=1)]
     return [Event("study", 0, {"facts": {"tags": TAGS | tags}}), *epochs]
 
 

@@ -15,7 +15,7 @@ from platform.search.controller import ATTEMPTS, Search
 from platform.search.scheduler import Asha
 from platform.space import Space
 from platform.study.event_log import EventLog
-from platform.study.trials import TrialTable
+from platform.study.trials import StudyListener, TrialTable
 
 RAISED = "Traceback (most recent call last):\n  File …\n{}"
 
@@ -49,7 +49,7 @@ def begin(tmp_path):
 
     def search(seed: int = 0, gpus: float = 0.0, **changes) -> Search:
         trial_table = TrialTable(EventLog(tmp_path / "event log"))
-        trial_table.tell("open")
+        trial_table.record("open")
         return Search(space(**changes), seed, trial_table, gpus)
 
     return search
@@ -271,16 +271,17 @@ def simulate(folder, kills: set[int], **changes) -> list[tuple]:
     for _ in range(len(kills) + 1):
         trial_table = TrialTable(EventLog(folder / "event log"))
 
-        def count(event, trial_table=trial_table):
-            if len(trial_table.events) in kills:
-                kills.remove(len(trial_table.events))
-                raise KilledError
+        class Killer(StudyListener):
+            def on_event(self, event, trial, trial_table=trial_table):
+                if len(trial_table.events) in kills:
+                    kills.remove(len(trial_table.events))
+                    raise KilledError
 
-        trial_table.listeners.append(count)
+        trial_table.listeners.append(Killer())
         try:
             if not trial_table.confirm:
-                trial_table.tell("confirm", asked="2x2")
-            trial_table.tell("open")
+                trial_table.record("confirm", asked="2x2")
+            trial_table.record("open")
             search = Search(space(trials=12, **changes), 0, trial_table)
             while trial := search.next():
                 search.started(trial)
@@ -316,7 +317,7 @@ def test_a_study_killed_anywhere_ends_as_if_it_had_not_been(tmp_path_factory, ki
 def test_the_best_are_trained_again_once_all_is_searched_and_the_baselines_when_there_is_room(begin):
     params = {"lr": tune.loguniform(1e-4, 1e-1), "freeze_depth": tune.randint(0, 4), "weights": "starter"}
     changes = {"params": params, "start": {"lr": 1e-2, "freeze_depth": 2}, "depth": 3, "trials": 2, "baselines": {}}
-    begin().trial_table.tell("confirm", asked="1x2")
+    begin().trial_table.record("confirm", asked="1x2")
     search = begin(**changes)
     first, second = search.next(), search.next()
     for trial in (first, second):

@@ -33,7 +33,7 @@ def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, 
     budget = {"max_epochs": EPOCHS, "grace_epochs": EPOCHS, "start": {"fault": "none"}}
     space = Space(params, "val/score", "max", **budget, **asked)
     trial_table = TrialTable(EventLog(folder / "event log"))
-    trial_table.tell("open")
+    trial_table.record("open")
     search = Search(space, 0, trial_table, gpus)
 
     def context_of(trial) -> dict:

@@ -56,18 +56,18 @@ def begin(request_of):
         trial_table = TrialTable(EventLog(request.folder / EVENT_LOG))
         known = {"task": "toy", "metric": "val/error", "mode": "min", "max_epochs": 3, **changes}
         told = StudyFacts(request.tracking_uri, "e", name, request.id, tags={"data_fingerprint": fingerprint}, **known)
-        trial_table.tell("study", request=asdict(request), space={}, facts=metadata.as_json(told))
-        trial_table.tell("open")
+        trial_table.record("study", request=asdict(request), space={}, facts=metadata.as_json(told))
+        trial_table.record("open")
         for number, (config, scores, status) in enumerate(trials, start=1):
             trial_id = f"{number:03d}"
-            trial_table.tell("trial", trial_id=trial_id, config=config, baseline="")
-            trial_table.tell("trial_start", trial_id=trial_id)
+            trial_table.record("trial", trial_id=trial_id, config=config, baseline="")
+            trial_table.record("trial_start", trial_id=trial_id)
             for step, score in enumerate(scores, start=1):
                 epoch = {"metrics": {"val/error": score}, "notes": {}, "last": False}
-                trial_table.tell("epoch", trial_id=trial_id, step=step, **epoch)
+                trial_table.record("report", trial_id=trial_id, step=step, **epoch)
             if status != "running":
-                trial_table.tell("trial_end", trial_id=trial_id, status=status, error="")
-        trial_table.tell("close", status="FINISHED")
+                trial_table.record("trial_end", trial_id=trial_id, status=status, error="")
+        trial_table.record("close", status="FINISHED")
         trial_table.event_log.close()
         return trial_table
 
@@ -225,8 +225,8 @@ def simulate(file: Path, warm: dict, stops: set[int]) -> list[tuple]:
     while True:
         trial_table = TrialTable(EventLog(file))
         if not trial_table.events:
-            trial_table.tell("study", warm_start=warm)
-        trial_table.tell("open")
+            trial_table.record("study", warm_start=warm)
+        trial_table.record("open")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             search = Search(space, 0, trial_table)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def written(file: Path, count: int = 5) -> list:
     event_log = EventLog(file)
     for number in range(count):
-        event_log.append("epoch", {"number": number, "name": "Кока\n-Кола", "score": 0.1 + 0.2, "bad": float("inf")})
+        event_log.append("report", {"number": number, "name": "Кока\n-Кола", "score": 0.1 + 0.2, "bad": float("inf")})
     event_log.close()
     return event_log.events
 
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_and_gone_on_with(tmp_path):
     assert not event_log.torn
     event_log.append("close", {})
     event_log.close()
-    assert [event.kind for event in read(tmp_path / "j")] == ["epoch"] * 5 + ["close"]
+    assert [event.kind for event in read(tmp_path / "j")] == ["report"] * 5 + ["close"]
     assert first(tmp_path / "j") == events[0]
     assert first(tmp_path / "none") is None
 
@@ -73,8 +73,8 @@ def test_no_damage_passes_for_truth(tmp_path_factory, data):
 def test_a_killed_process_leaves_all_that_it_has_told(tmp_path):
     code = (
         "import sys; from pathlib import Path; from platform.study.event_log import EventLog\n"
-        "event log = EventLog(Path(sys.argv[1]))\n"
-        "for number in range(10**9): event log.append('epoch', {'n': number}); print(number, flush=True)"
+        "log = EventLog(Path(sys.argv[1]))\n"
+        "for number in range(10**9): log.append('epoch', {'n': number}); print(number, flush=True)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "j")], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -92,12 +92,12 @@ def test_a_killed_process_leaves_all_that_it_has_told(tmp_path):
 def test_what_the_disk_does_not_take_has_not_happened(tmp_path):
     code = (
         "import sys, resource; from pathlib import Path; from platform.study.event_log import EventLog, read\n"
-        "file = Path(sys.argv[1]); event log = EventLog(file); event log.append('first', {})\n"
+        "file = Path(sys.argv[1]); log = EventLog(file); log.append('first', {})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, resource.RLIM_INFINITY))\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "try: event log.append('large', {'text': 'x' * 1000})\n"
+        "try: log.append('large', {'text': 'x' * 1000})\n"
         "except OSError as error: print(type(error).__name__)\n"
-        "event log.append('small', {}); print([event.kind for event in read(file)])"
+        "log.append('small', {}); print([event.kind for event in read(file)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "j")], cwd=ROOT, capture_output=True, text=True, check=True

@@ -64,12 +64,12 @@ class Told:
 
     def __init__(self, folder: Path, study: StudyFacts, start: bool = True) -> None:
         self.trial_table = TrialTable(EventLog(folder / "journal.log"))
-        self.tell = self.trial_table.tell
+        self.tell = self.trial_table.record
         if not self.trial_table.events:
             self.tell("study", request={}, space={}, facts=as_json(study))
         self.tell("open")
         self.delivery = Delivery(study, self.trial_table.events, folder, self.trial_table.event_log.sync)
-        self.trial_table.listeners.append(self.delivery.told)
+        self.trial_table.listeners.append(self.delivery)
         if start:
             self.delivery.start()
 
@@ -80,7 +80,7 @@ class Told:
         self.tell("trial_start", trial_id=trial_id)
         for step in steps:
             metrics = {"val/score": step / 10, "train/loss": 1 / step}
-            self.tell("epoch", trial_id=trial_id, step=step, metrics=metrics, notes={"reuse": "off"}, last=False)
+            self.tell("report", trial_id=trial_id, step=step, metrics=metrics, notes={"reuse": "off"}, last=False)
         if end:
             self.tell("trial_end", trial_id=trial_id, status=end, error=error)
 
@@ -269,12 +269,12 @@ def test_reports_and_weights_are_kept_with_the_best(tmp_path):
 def test_what_mlflow_will_never_take_does_not_hold_up_the_rest(tmp_path):
     told = Told(tmp_path, facts(store(tmp_path)))
     told.play("001", range(1, 3), lr=0.1)
-    told.tell("epoch", trial_id="001", step=3, metrics={"a\x00*": 1.0}, notes={}, last=False)
+    told.tell("report", trial_id="001", step=3, metrics={"a\x00*": 1.0}, notes={}, last=False)
     told.play("001", range(4, 5), "finished")
     told.best("001", files=[str(tmp_path / "gone.txt")])
     told.play("002", range(1, 4), "finished", lr=0.2)
     assert told.close() == 2
-    assert {event.kind for event in told.delivery.refused} == {"epoch", "best"}
+    assert {event.kind for event in told.delivery.refused} == {"report", "best"}
     _, arrived = delivered(tmp_path)
     assert told.delivery.events[arrived] is told.delivery.refused[0], "what was refused goes once more the next time"
     assert [steps_of(store(tmp_path), run) for run in runs_of(store(tmp_path), "trial")] == [[1, 2, 4], [1, 2, 3]]

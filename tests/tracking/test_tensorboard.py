@@ -40,7 +40,7 @@ def journal_says(folder: Path, metric: str = "val/score") -> dict[str, list[tupl
 
 def follow(told: Told) -> TensorBoardLog:
     log = TensorBoardLog(told.folder, told.trial_table)
-    told.trial_table.listeners.append(log.told)
+    told.trial_table.listeners.append(log)
     return log
 
 
@@ -57,8 +57,8 @@ def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
     told.trial("002", [0.1], "pruned", baseline="from scratch", weights="none")
     told.trial("003", [0.2, 0.3], "failed", error="ValueError: no")
     told.trial("004", [0.4])
-    told.trial_table.tell("best", trial_id="001", metrics={"test/score": 0.75})
-    told.trial_table.tell(
+    told.trial_table.record("best", trial_id="001", metrics={"test/score": 0.75})
+    told.trial_table.record(
         "best", trial_id="001", metrics={"test/score": 0.75}
     )  # once more, by a process after a killed one
     folder = told.close()
@@ -93,10 +93,10 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
     told.trial_table.event_log.close()
     again = Told(folder)
     follow(again)
-    again.trial_table.tell("trial_start", trial_id="002")
+    again.trial_table.record("trial_start", trial_id="002")
     told_of = {"trial_id": "002", "metrics": {"val/score": 0.4}, "notes": {}, "last": False}
-    again.trial_table.tell("epoch", step=3, **told_of)
-    again.trial_table.tell("trial_end", trial_id="002", status="interrupted", error="")
+    again.trial_table.record("report", step=3, **told_of)
+    again.trial_table.record("trial_end", trial_id="002", status="interrupted", error="")
     again.close("KILLED")
     assert curves(folder) == journal_says(folder)
     assert curves(folder)["002"] == [(1, 0.2), (2, 0.3), (3, 0.4)]
@@ -108,7 +108,7 @@ def test_what_the_disk_does_not_take_is_told_once_and_ends_nothing(tmp_path):
     told, said = Told(tmp_path / "study"), list[str]()
     (tmp_path / "study" / FOLDER).write_text("in the way")
     log = TensorBoardLog(told.folder, told.trial_table, said.append)
-    told.trial_table.listeners.append(log.told)
+    told.trial_table.listeners.append(log)
     told.trial("001", [0.1, 0.2], "finished")
     told.close()
     assert said == [log.given_up]
