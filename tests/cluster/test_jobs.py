@@ -139,7 +139,7 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
     assert "one job at a time works on a study" in told(start(address, "--name", "one", *study), code=2)
     stopped = told(start(address, "--stop", "one"))
     assert f"--cluster {address} --resume --name one --storage {tmp_path}" in stopped
-    assert "Interrupted. To go on: " in told(start(address, "--follow", "one"), code=130)
+    assert "Interrupted. To continue: " in told(start(address, "--follow", "one"), code=130)
     assert "--stop needs a study that runs" in told(start(address, "--stop", "one"), code=2)
     known = event_log.read_text().count('["trial", ')
     assert 0 < known < 40
