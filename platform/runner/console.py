@@ -53,7 +53,7 @@ SERVE = "mlflow models serve -m {} --env-manager local --host 127.0.0.1 --port 5
 def print_plan(console: Console, plan: Plan, resume: bool = False) -> None:
     """Print the resolved space, the data, the resources and the extent of the confirmation."""
     space, request = plan.space, plan.request
-    console.print(Text(f"{'Continuing' if resume else 'Study'} {request.name}", style="bold"))
+    console.print(Text(f"{'Continuing study' if resume else 'Study'} {request.name}", style="bold"))
     table = Table("parameter", "searched in, or fixed to", "starts at", box=None, pad_edge=False, header_style="bold")
     for key, value in space.params.items():
         table.add_row(key, show(value), _number(space.start[key]) if key in space.start else "")

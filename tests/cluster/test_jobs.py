@@ -144,7 +144,7 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
     known = event_log.read_text().count('["trial", ')
     assert 0 < known < 40
     on = told(start(address, "--resume", "--name", "one", "--storage", str(tmp_path)))
-    assert "Going on with one" in on
+    assert "Continuing study one" in on
     result = json.loads((tmp_path / "one" / "result.json").read_text())
     assert len(result["trials"]) == 40
     assert told(start(address, "--follow", "one")).count("Best configuration") == 1

@@ -124,7 +124,7 @@ def test_the_plan_names_only_the_baselines_that_will_run():
     for name, space in {"x": SPACE, "y": SPACE.override([], trials=1)}.items():
         request = Request("toy", name, "/studies", "e", "uri", no_reuse=True)
         view.print_plan(recorded, Plan(request, None, space, dataset, Resources(4, 0, 1, 0.0, 4)), resume=name == "y")
-    first, second = recorded.export_text().split("Continuing y")
+    first, second = recorded.export_text().split("Continuing study y")
     for line in ("Study x", "data           bricks", "images         8", "4 trials at a time, each 1 of 4 CPU cores"):
         assert line in first
     assert "from scratch: the start with weights=none" in first
