@@ -83,6 +83,18 @@ def shared_toy_project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def known_toy_project(shared_toy_project):
+    """The toy project of a module, whose task is known in this process as well."""
+    import search_spaces
+    import trainables
+
+    with pytest.MonkeyPatch.context() as patch:
+        for package in (trainables, search_spaces):
+            patch.setattr(package, "__path__", [*package.__path__, str(shared_toy_project / package.__name__)])
+        yield shared_toy_project
+
+
+@pytest.fixture(scope="module")
 def s3():
     """A bucket service on this machine; processes that are started afterwards find it."""
     import logging

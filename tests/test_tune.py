@@ -53,20 +53,9 @@ def test_a_dry_run_starts_nothing(tmp_path, scenes_folder, capsys):
 
 
 @pytest.fixture(scope="module")
-def project(shared_toy_project):
-    """The toy project; its task is known in this process as well."""
-    import search_spaces
-    import trainables
-
-    with pytest.MonkeyPatch.context() as patch:
-        for package in (trainables, search_spaces):
-            patch.setattr(package, "__path__", [*package.__path__, str(shared_toy_project / package.__name__)])
-        yield shared_toy_project
-
-
-@pytest.fixture(scope="module")
-def study(project):
+def study(known_toy_project):
     """The folder, the output and the result of a study that is finished."""
+    project = known_toy_project
     ended = tune(project, "--name", "tiny", "--trials", "4", "--epochs", "2", "--json", "out.json")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return project / "studies" / "tiny", ended.stdout, json.loads((project / "out.json").read_text())
@@ -97,11 +86,11 @@ def test_only_the_best_trial_keeps_its_checkpoints(study):
     assert (Path(result["best"]["model"]) / "model.safetensors").exists()
 
 
-def test_mlflow_holds_the_study(study, project):
+def test_mlflow_holds_the_study(study, known_toy_project):
     import mlflow
 
     _, _, result = study
-    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    client = mlflow.MlflowClient(f"sqlite:///{known_toy_project / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("toy")
     runs = client.search_runs([experiment.experiment_id], "tags.study = 'tiny'")
     [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
@@ -154,7 +143,8 @@ def test_a_finished_study_has_nothing_to_resume(study, capsys):
     )
 
 
-def test_a_study_out_of_time_still_has_a_best(project):
+def test_a_study_out_of_time_still_has_a_best(shared_toy_project):
+    project = shared_toy_project
     seconds = 30  # a busy machine may need more of them for an epoch; the study then says so
     while (ended := _for_seconds(seconds, project)).returncode == 1 and seconds < 200:
         assert "--time-budget was reached before an epoch ended" in ended.stdout, ended.stdout + ended.stderr
@@ -176,8 +166,8 @@ def _for_seconds(seconds: float, project: Path) -> subprocess.CompletedProcess:
     return tune(project, "--name", "short", *budget, "--set", "pause=0.5")
 
 
-def test_without_a_successful_trial_the_exit_code_is_1(project):
-    ended = tune(project, "--name", "diverged", "--trials", "1", "--epochs", "1", "--set", "lr_head=1e30")
+def test_without_a_successful_trial_the_exit_code_is_1(shared_toy_project):
+    ended = tune(shared_toy_project, "--name", "diverged", "--trials", "1", "--epochs", "1", "--set", "lr_head=1e30")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "the loss must be finite" in ended.stdout
     assert "epoch 1, step 2" in ended.stdout

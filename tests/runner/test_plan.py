@@ -13,8 +13,8 @@ from platform.study.request import DELIVERED, EVENT_LOG, Request, lock, read_req
 
 
 @pytest.fixture
-def request_of(tmp_path):
-    asked = Request("classifier", "mine", str(tmp_path), "e", "uri", settings=("freeze_depth=99", "lr_head=1e-3"))
+def request_of(known_toy_project, tmp_path):
+    asked = Request("toy", "mine", str(tmp_path), "e", "uri", settings=("freeze_depth=99", "lr_head=1e-3"))
     return lambda **changes: replace(asked, **changes)
 
 
@@ -59,7 +59,7 @@ def begun(request, space: dict[str, str] | None = None) -> None:
     from platform.runner.plan import describe
     from platform.task import load, space_of
 
-    now = describe(space_of(load("classifier"), "classifier", request.settings)[0])
+    now = describe(space_of(load("toy"), "toy", request.settings)[0])
     data = {"request": {**vars(request)}, "space": {**now, **(space or {})}}
     event_log(request.folder, ("study", data))
 
@@ -67,13 +67,13 @@ def begun(request, space: dict[str, str] | None = None) -> None:
 @pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "postgresql://h/db?user=me&password=secret"])
 def test_a_password_is_neither_kept_nor_shown(request_of, uri):
     with pytest.raises(InputError) as refused:
-        make_plan(request_of(tracking_uri=uri, settings=("image_size=32",)))
+        make_plan(request_of(tracking_uri=uri, settings=("pause=1",)))
     assert "must hold no password" in str(refused.value)
     assert "secret" not in str(refused.value)
 
 
 def test_a_study_continues_only_with_the_space_and_data_that_it_began_with(request_of, tmp_path):
-    request = request_of(settings=("image_size=32",))
+    request = request_of(settings=("pause=1",))
     begun(request, {"lr_head": "1..2", "gone": "x"})
     message = faults_of(replace(request, fingerprint="other data"))
     assert "lr_head: 1..2 then, " in message
@@ -83,7 +83,7 @@ def test_a_study_continues_only_with_the_space_and_data_that_it_began_with(reque
 
 
 def test_one_process_at_a_time(request_of):
-    request = request_of(settings=("image_size=32",))
+    request = request_of(settings=("pause=1",))
     begun(request)
     with lock(request):
         assert "mine is being worked on" in faults_of(request)
