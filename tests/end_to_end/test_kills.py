@@ -143,7 +143,8 @@ def test_a_command_that_is_stopped_before_it_has_begun_says_so(project):
     generator = random.Random(seed := time.time_ns())
     print("seed of the moments:", seed)
     begun = time.monotonic()
-    processes = [start(project, "--name", f"soon-{deaf}", *OPTIONS, deaf=deaf) for deaf in (False, True)]
+    slow = [*OPTIONS, "--set", "pause=5"]  # none ends by itself before its moment
+    processes = [start(project, "--name", f"soon-{deaf}", *slow, deaf=deaf) for deaf in (False, True)]
     for process, how in zip(processes, (signal.SIGINT, signal.SIGTERM), strict=True):
         time.sleep(max(0.0, begun + generator.uniform(1, 9) - time.monotonic()))
         process.send_signal(how)
