@@ -4,6 +4,7 @@ import itertools
 import shlex
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -258,14 +259,14 @@ def print_outcome(console: Console, request: Request, result: Mapping[str, Any])
     if result["registered"]:
         console.print(f"[green]Registered in MLflow:[/] {result['registered']}", soft_wrap=True, highlight=False)
     if result["not_copied"]:
-        console.print(f"[red]Not all of the study reached {request.remote}:[/] {escape(result['not_copied'])}")
-        console.print(f"The whole study is in {request.folder}.", soft_wrap=True, highlight=False)
+        _print_line(console, f"Not all of the study reached {request.remote}: {result['not_copied']}", "red")
+        _print_line(console, f"The whole study is in {request.folder}.")
     if result["not_deleted"]:
         trials = ", ".join(result["not_deleted"])
-        console.print(f"[yellow]The checkpoints of these trials could not be deleted: {trials}.[/]")
+        _print_line(console, f"The checkpoints of these trials could not be deleted: {trials}.", "yellow")
     if result["undelivered"]:
-        console.print(f"[red]{result['undelivered']} records did not reach MLflow at {request.tracking_uri}:[/]")
-        console.print(result["undelivered_reason"], markup=False, soft_wrap=True)
+        records = f"{result['undelivered']} records did not reach MLflow at {request.tracking_uri}"
+        _print_line(console, f"{records}: {result['undelivered_reason']}", "red")
         console.print(f"They are kept. To deliver them: [bold]{deliver_command(request)}[/]", soft_wrap=True)
 
 
@@ -289,63 +290,80 @@ def print_result(
         commands: Shell commands.
     """
     metric, best = result["metric"], result["best"]
-    varied = _varied([trial["config"] for trial in result["trials"] if not trial["baseline"]])
-    varied = varied[: max(1, (console.width - NARROW_COLUMNS) // VARIED_COLUMN)]
+    ranked = sorted(result["trials"], key=lambda trial: _sort_key(trial, metric, result["mode"]))
+    _print_trials(console, result, ranked)
+    for trial in ranked:
+        _print_troubles(console, trial)
+    if best is None:
+        _print_line(console, _why_no_best(result), "red")
+    else:
+        console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
+        for key, value in best["config"].items():
+            _print_line(console, f"  {key:24s}{_number(value)}")
+        for line in _better_baselines(result, ranked):
+            _print_line(console, line, "yellow")
+        _print_scores(console, result)
+    _print_confirmation(console, result)
+    if best is not None and result["out_of_time"]:
+        _print_line(console, "The time budget ended before all trials were trained.", "yellow")
+    for alarm in result["alarms"]:
+        _print_line(console, f"Alarm: {alarm}", "red")
+    _print_reuse(console, result["reuse"])
+    _print_spent(console, result)
+    if result["pareto"]:
+        names = [trial["name"] for trial in ranked if trial["trial_id"] in result["pareto"]]
+        console.print(Text("\nNot dominated in the objectives (Pareto front)", style="bold"), ", ".join(names))
+    _print_line(console, "\nWhere everything is", "bold")
+    for content, place in places.items():
+        _print_line(console, f"  {content:24s}{place}")
+    _print_line(console, "\nNext", "bold")
+    for command in commands:
+        _print_line(console, f"  {command}")
+
+
+def _print_line(console: Console, text: str, style: str = "") -> None:
+    """Print a text literally on one line, however long it is."""
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("trial", "", "epochs", "seconds", metric):
+    for title in titles:
         table.add_column(title, no_wrap=True)
+    return table
+
+
+def _print_trials(console: Console, result: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the trials with as many of the searched parameters as have room."""
+    configs = [trial["config"] for trial in result["trials"] if not trial["baseline"]]
+    varied = [key for key in (configs or [{}])[0] if len({str(config.get(key)) for config in configs}) > 1]
+    varied = varied[: max(1, (console.width - NARROW_COLUMNS) // VARIED_COLUMN)]
+    table = _table("trial", "", "epochs", "seconds", result["metric"])
     for key in varied:
         table.add_column(key, overflow="fold")
-    order = sorted(result["trials"], key=lambda trial: _sort_key(trial, metric, result["mode"]))
-    for trial in order:
-        status, is_best = trial["status"], best is not None and trial["trial_id"] == best["trial_id"]
-        name = trial["name"] + (f" ({trial['baseline']})" if trial["baseline"] else "")
+    for trial in ranked:
+        is_best = result["best"] is not None and trial["trial_id"] == result["best"]["trial_id"]
         table.add_row(
-            name,
-            Text(status, style=STATUS_STYLE.get(status, "")),
+            trial["name"] + (f" ({trial['baseline']})" if trial["baseline"] else ""),
+            Text(trial["status"], style=STATUS_STYLE.get(trial["status"], "")),
             str(trial["epochs"]),
             f"{trial['seconds']:.0f}",
-            _number(trial["metrics"].get(metric)),
+            _number(trial["metrics"].get(result["metric"])),
             *[_number(trial["config"].get(key)) for key in varied],
             style="bold" if is_best else "",
         )
     console.print(table)
-    for trial in order:
-        if trial["status"] == "failed":
-            console.print(Text(f"{trial['name']} failed: {trial['error']}", style="red"), soft_wrap=True)
-        for reason in dict.fromkeys(trial["retried"]):
-            count = _count(trial["retried"].count(reason), "time")
-            console.print(Text(f"{trial['name']} was tried again, {count}: {reason}", style="yellow"), soft_wrap=True)
-        for reason in dict.fromkeys(trial["moved"]):
-            count = _count(trial["moved"].count(reason), "time")
-            console.print(Text(f"{trial['name']} moved to another node, {count}: {reason}"), soft_wrap=True)
-        if RESUMED in trial["notes"]:
-            console.print(Text(f"{trial['name']}: {trial['notes'][RESUMED]}", style="yellow"), soft_wrap=True)
-    if best is None:
-        console.print(Text(_why_no_best(result), style="red"), soft_wrap=True)
-    else:
-        console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
-        for key, value in best["config"].items():
-            console.print(Text(f"  {key:24s}{_number(value)}"))
-        for line in _better_baselines(result, order):
-            console.print(Text(line, style="yellow"), soft_wrap=True)
-        _print_scores(console, result)
-    _print_confirmation(console, result)
-    if best is not None and result["out_of_time"]:
-        console.print(Text("The time budget ended before all trials were trained.", style="yellow"), soft_wrap=True)
-    for alarm in result["alarms"]:
-        console.print(Text(f"Alarm: {alarm}", style="red"), soft_wrap=True)
-    _print_reuse(console, result["reuse"])
-    _print_spent(console, result)
-    if result["pareto"]:
-        names = [trial["name"] for trial in order if trial["trial_id"] in result["pareto"]]
-        console.print(Text("\nNot dominated in the objectives (Pareto front)", style="bold"), ", ".join(names))
-    console.print(Text("\nWhere everything is", style="bold"))
-    for content, place in places.items():
-        console.print(Text(f"  {content:24s}{place}"), soft_wrap=True)
-    console.print(Text("\nNext", style="bold"))
-    for command in commands:
-        console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def _print_troubles(console: Console, trial: Mapping[str, Any]) -> None:
+    """Print why a trial failed, was tried again, moved to another node or resumed from an earlier checkpoint."""
+    if trial["status"] == "failed":
+        _print_line(console, f"{trial['name']} failed: {trial['error']}", "red")
+    for key, event, style in (("retried", "was tried again", "yellow"), ("moved", "moved to another node", "")):
+        for reason, count in Counter(trial[key]).items():
+            _print_line(console, f"{trial['name']} {event}, {_count(count, 'time')}: {reason}", style)
+    if RESUMED in trial["notes"]:
+        _print_line(console, f"{trial['name']}: {trial['notes'][RESUMED]}", "yellow")
 
 
 def _places(request: Request) -> dict[str, str]:
@@ -420,14 +438,14 @@ def _print_confirmation(console: Console, result: Mapping[str, Any]) -> None:
     if not (confirmed := result["confirmation"]):
         return
     titles = ("", confirmed["test_metric"], "95 % interval", "seeds")
-    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    table = _table(*titles)
     for row in confirmed["rows"]:
         interval = "–" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
         style = "bold" if row["name"] == confirmed["winner"] else ""
         table.add_row(row["name"], _number(row["mean"]), interval, str(confirmation.scored(row)), style=style)
-    console.print(Text("\nTrained again over seeds, scored on the test split", style="bold"))
+    _print_line(console, "\nTrained again over seeds, scored on the test split", "bold")
     console.print(table)
-    console.print(Text(confirmed["verdict"], style="green" if confirmed["is_champion"] else "yellow"), soft_wrap=True)
+    _print_line(console, confirmed["verdict"], "green" if confirmed["is_champion"] else "yellow")
 
 
 def _print_reuse(console: Console, reuse: Mapping[str, Any]) -> None:
@@ -440,7 +458,7 @@ def _print_reuse(console: Console, reuse: Mapping[str, Any]) -> None:
     text = f"{loaded} and {computed}; {saved}"
     console.print(Text("\nReuse", style="bold"), text, soft_wrap=True, highlight=False)
     for name, note in reuse["without"].items():
-        console.print(Text(f"  {name}: {note}", style="yellow"), soft_wrap=True)
+        _print_line(console, f"  {name}: {note}", "yellow")
 
 
 def _print_spent(console: Console, result: Mapping[str, Any]) -> None:
@@ -469,23 +487,18 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
     keys, room = [key for key in best if PER_CLASS not in key], console.width - max(map(len, rows))
     widths = itertools.accumulate(len(key) + 2 for key in keys)
     columns = [key for key, width in zip(keys, widths, strict=True) if width <= room or key == keys[0]]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("", *columns):
-        table.add_column(title, no_wrap=True)
+    table = _table("", *columns)
     for name, metrics in rows.items():
         style = "bold" if metrics is best else ""
         table.add_row(name, *[_number(metrics.get(key)) for key in columns], style=style)
-    console.print(Text("\nScores on the test split, which the search never used", style="bold"))
+    _print_line(console, "\nScores on the test split, which the search never used", "bold")
     console.print(table)
-    for reason in result["left_out"]:
-        console.print(Text(f"A reference is missing: {reason}", style="yellow"), soft_wrap=True)
-    for reason in result["no_map"]:
-        console.print(Text(reason, style="yellow"), soft_wrap=True)
-    rest = {key: value for key, value in best.items() if key not in columns}
-    if rest:
-        console.print(Text("\nMore scores of the best configuration", style="bold"))
-    for line in _summarized(rest):
-        console.print(Text(f"  {line}"), soft_wrap=True)
+    for reason in [*(f"A reference is missing: {reason}" for reason in result["left_out"]), *result["no_map"]]:
+        _print_line(console, reason, "yellow")
+    if others := {key: value for key, value in best.items() if key not in columns}:
+        _print_line(console, "\nMore scores of the best configuration", "bold")
+    for line in _summarized(others):
+        _print_line(console, f"  {line}")
 
 
 def _summarized(scores: Mapping[str, float]) -> list[str]:
@@ -505,12 +518,6 @@ def _summarized(scores: Mapping[str, float]) -> list[str]:
         ranked = [f"  {name:34s}{values[name]:.4f}" for name in sorted(values, key=lambda name: -values[name])]
         lines += [*ranked[: SHOWN_CLASSES // 4], "  …", *ranked[-SHOWN_CLASSES // 4 :]]
     return lines
-
-
-def _varied(configs: list[dict[str, Any]]) -> list[str]:
-    """Return the parameters that the search varied."""
-    keys = configs[0] if configs else {}
-    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
 
 
 def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, float]:
