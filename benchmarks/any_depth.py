@@ -1,11 +1,11 @@
-"""A training step above a frozen cut: with the prefix store, against a plain loop over the remaining layers on features
-in memory, and against running the frozen stages in each step.
+"""Time a training step above frozen stages: with the feature store, with a plain loop over the remaining layers on features
+in memory, and with running the frozen stages in each step.
 
 python -m benchmarks.any_depth
 
 A text encoder of BERT-base's size with random weights, 64 tokens, frozen up to its 6th, 9th and 11th layer; SSDlite
-and FCOS on MobileNetV2 at 320 pixels, at two cuts. One thread. The sides train from the same weights on the same
-batches, and their losses are compared before their times are.
+and FCOS on MobileNetV2 at 320 pixels, at two split indices. One thread. The sides train from the same weights on the
+same batches, and their losses are compared before their times are.
 
     kept      the trainable with the prefix store, as platform.tune runs it
     plain     forward, backward, clipping and AdamW, on features in memory, and nothing else
@@ -47,7 +47,7 @@ RATES |= {"weight_decay": 0.0}
 
 
 def main() -> None:
-    """Prints a row for each model and cut."""
+    """Prints a row for each model and split index."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.any_depth",
         description=__doc__,
@@ -139,17 +139,18 @@ def _what_fit_is_asked(module: Any, config: Mapping[str, Any]) -> dict[str, Any]
     return asked
 
 
-def _plain(asked: Mapping[str, Any], cut: int) -> tuple[float, float]:
+def _plain(asked: Mapping[str, Any], split_index: int) -> tuple[float, float]:
     """The mean loss and the seconds of the last epoch of a loop over what is not frozen."""
     model, examples, indices = asked["model"], asked["examples"], asked["examples"].indices("train")
     model.to(memory_format=torch.channels_last)
-    frozen = [prefix for stage in asked["stages"][:cut] for prefix in stage.prefixes]
+    frozen = [prefix for stage in asked["stages"][:split_index] for prefix in stage.prefixes]
     learns = [p for name, p in model.named_parameters() if not name.startswith(tuple(f"{f}." for f in frozen))]
     model.requires_grad_(False)
     model.eval()
     with torch.inference_mode():
         parts = [
-            model.run(examples.inputs(some, None), 0, cut) for some in np.array_split(indices, -(-len(indices) // 8))
+            model.run(examples.inputs(some, None), 0, split_index)
+            for some in np.array_split(indices, -(-len(indices) // 8))
         ]
     features = {name: value.clone() for name, value in stack(parts).items()}
     model.train()
@@ -167,7 +168,9 @@ def _plain(asked: Mapping[str, Any], cut: int) -> tuple[float, float]:
         torch.manual_seed(epoch)  # dropout draws as in the trainable
         for some in asked["batches"](np.random.default_rng((0, epoch))):
             rows = torch.tensor([row_of[number] for number in some])
-            loss = asked["loss"](model, Batch(some, {name: f[rows] for name, f in features.items()}, cut))["loss"]
+            loss = asked["loss"](model, Batch(some, {name: f[rows] for name, f in features.items()}, split_index))[
+                "loss"
+            ]
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(learns, 5.0)

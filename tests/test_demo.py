@@ -205,7 +205,7 @@ def test_texts_that_are_none_or_too_long_are_told(opened):
     page.wait_for_selector("#answer [role=alert] >> text=1,000,000 characters")
     page.fill("#input textarea", "word " * 1000)
     page.click("#ask")
-    page.wait_for_selector("#answer [role=status] >> text=cut at")
+    page.wait_for_selector("#answer [role=status] >> text=truncated to")
 
 
 def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_path, monkeypatch):

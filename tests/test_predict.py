@@ -128,11 +128,11 @@ def test_texts_that_are_cut_are_marked_and_counted(models, tmp_path, capsys):
     out, err = ran(capsys, "sentences", tmp_path / "lines.txt", "--model", models["sentences"])
     notes = [json.loads(line)["note"] for line in out.splitlines()]
     assert [bool(note) for note in notes] == [False, True, False, True]
-    assert f"2 of 4: cut at {most} tokens" in err
+    assert f"2 of 4: truncated to {most} tokens" in err
     out, err = ran(capsys, "sentences", "A short one.", "--model", models["sentences"], "--format", "csv")
     [row] = csv.DictReader(io.StringIO(out))
     assert row["note"] == ""
-    assert "cut" not in err
+    assert "truncated" not in err
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -217,7 +217,7 @@ def test_a_file_that_can_grow_no_more_ends_it_with_what_was_done(models, tmp_pat
         _, err = ran(capsys, "sentences", tmp_path / "lines.txt", *options, code=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert re.search(r"1 of [1-4]\d\d: cut at", err)
+    assert re.search(r"1 of [1-4]\d\d: truncated to", err)
     assert re.search(r"Stopped after [1-4]\d\d of 501: .*File too large", err)
 
 

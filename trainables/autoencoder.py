@@ -181,7 +181,7 @@ def train(config: dict[str, Any]) -> None:
         yield from np.array_split(order, steps(count, point["batch_size"]))
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits = model(batch.state, batch.cut)
+        logits = model(batch.state, batch.split_index)
         return {"loss": F.binary_cross_entropy_with_logits(logits, examples.odd(batch.indices))}
 
     fit(
@@ -465,7 +465,7 @@ def _seen(model: EvenOdd, loaded: Sequence[Image.Image], turned: bool = True) ->
 
 def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarray:
     batches = (look(some) for some in _chunks(data.split[split]))
-    return np.concatenate([model(batch.state, batch.cut).cpu().numpy() for batch in batches])
+    return np.concatenate([model(batch.state, batch.split_index).cpu().numpy() for batch in batches])
 
 
 def _sheet(data: Digits, logits: np.ndarray, targets: np.ndarray) -> Image.Image:

@@ -44,15 +44,15 @@ ENCODER = "encoder.safetensors"
 
 
 class Network(nn.Module):
-    """{"x"}: images (N, 3, S, S) in [0, 1], or what the first `cut` stages made of them → logits (N, classes).
+    """{"x"}: images (N, 3, S, S) in [0, 1], or what the first `split_index` stages made of them → logits (N, classes).
 
     Attributes:
-        cuts: How many stages can be run apart from the rest: the encoder's.
+        max_split_index: How many stages can be run apart from the rest: the encoder's.
     """
 
     def __init__(self, encoder: encoders.Encoder, point: Mapping[str, Any], classes: int) -> None:
         super().__init__()
-        self.encoder, self.cuts = encoder, len(encoder)
+        self.encoder, self.max_split_index = encoder, len(encoder)
         self.head = heads.mlp(
             encoder.channels,
             classes,
@@ -62,11 +62,11 @@ class Network(nn.Module):
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
         return {"x": run_stages(self.encoder, state["x"], start, stop)}
 
-    def cut_facts(self, cut: int) -> dict[str, Any]:
+    def prefix_facts(self, split_index: int) -> dict[str, Any]:
         return {"encoder": self.encoder.config}
 
-    def forward(self, state: State, cut: int = 0) -> Tensor:
-        return self.head(self.run(state, cut, self.cuts)["x"])
+    def forward(self, state: State, split_index: int = 0) -> Tensor:
+        return self.head(self.run(state, split_index, self.max_split_index)["x"])
 
     def stages(self) -> list[Stage]:
         """From input to output."""
@@ -87,7 +87,7 @@ class Images(Examples):
 
     Attributes:
         data: The decoded images.
-        folder: Where they lie: named after their content and how they were cut.
+        folder: Where they lie: named after their content and how they were cropped.
         where: The trial's device.
         views: In how many views an image is seen while stages are frozen; 0: as it is.
         strength: Of what it is changed by, as the space's augment.
@@ -197,7 +197,7 @@ def train(config: dict[str, Any]) -> None:
     weight = class_weights(data.labels[indices], len(data.classes), point["class_weights"]).to(examples.where)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits, labels = model(batch.state, batch.cut), examples.labels(batch.indices)
+        logits, labels = model(batch.state, batch.split_index), examples.labels(batch.indices)
         return {"loss": F.cross_entropy(logits, labels, weight, label_smoothing=point["label_smoothing"])}
 
     fit(
@@ -392,7 +392,7 @@ def _logits(model: nn.Module, look: Look, data: ImageArrays, split: str) -> np.n
     """(N, classes) of a split's images."""
     indices = data.split[split]
     batches = (look(part) for part in np.array_split(indices, steps(len(indices), EVAL_BATCH)))
-    return np.concatenate([model(batch.state, batch.cut).cpu().numpy() for batch in batches])
+    return np.concatenate([model(batch.state, batch.split_index).cpu().numpy() for batch in batches])
 
 
 def _score(logits: np.ndarray, data: ImageArrays, split: str) -> dict[str, float]:

@@ -124,7 +124,7 @@ class Scenes(Examples):
 
 
 def depth(space: "Space") -> int:
-    """Every backbone is cut into the same stages."""
+    """Every backbone is divided into the same stages."""
     return len(backbones.STAGES)
 
 
@@ -200,7 +200,7 @@ def train(config: dict[str, Any]) -> None:
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         targets = examples.targets(batch.indices, batch.view)
-        for name, value in model(batch.state, targets, batch.cut).items():
+        for name, value in model(batch.state, targets, batch.split_index).items():
             part = detectors.LOSS_PARTS[name]
             parts[part] = parts[part] + value if part in parts else value
         total = torch.stack([point[f"weight_{part}"] * value for part, value in parts.items()]).sum()
@@ -383,7 +383,7 @@ def _detect(model: nn.Module, look: Look, data: DetectionArrays, split: str) -> 
     indices, found = data.split[split], []
     for first in range(0, len(indices), EVAL_BATCH):
         batch = look(indices[first : first + EVAL_BATCH])
-        detections = model(batch.state, None, batch.cut)
+        detections = model(batch.state, None, batch.split_index)
         found += [{key: value.cpu() for key, value in detection.items()} for detection in detections]
     return found
 

@@ -183,7 +183,7 @@ def train(config: dict[str, Any]) -> None:
     fixed = {} if model.log_variances is not None else {head: point[f"loss_weight_{head}"] for head in data.classes}
 
     def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
-        parts = losses(model(batch.state, batch.cut), examples.labels(batch.indices))
+        parts = losses(model(batch.state, batch.split_index), examples.labels(batch.indices))
         return {"loss": weighted(parts, fixed, model.log_variances), **parts}
 
     def evaluate(model: Any, look: Look) -> dict[str, float]:
@@ -268,11 +268,11 @@ def export(model: Sentences, data: Path, folder: Path) -> None:
 
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """For each sentence by head {"class", "probability", "probabilities": of each class}, and "note" if it was cut."""
+    """Yield for each sentence, by head, {"class", "probability", "probabilities": by class}; "note" if it was truncated."""
     most = model.metadata["config"]["max_tokens"]
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
-        cut = text_encoders.is_cut(model.tokenizer, some, most)
+        truncated = text_encoders.is_truncated(model.tokenizer, some, most)
         tokens, mask = _tokenize(model, some)
         logits = model.module({"tokens": tokens, "mask": mask})
         shares = {head: values.softmax(1).cpu().numpy() for head, values in logits.items()}
@@ -283,7 +283,9 @@ def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]
                 named = dict(zip(names, [round(float(value), 4) for value in share[row]], strict=True))
                 best = names[int(share[row].argmax())]
                 answers[head] = {"class": best, "probability": named[best], "probabilities": named}
-            yield answers | {"note": f"cut at {most} tokens, the most that the model reads" if cut[row] else ""}
+            yield answers | {
+                "note": f"truncated to {most} tokens, the most that the model reads" if truncated[row] else ""
+            }
 
 
 def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,7 +313,7 @@ def onnx(model: Sentences) -> Graph:
         tensors=lambda texts: dict(zip(("tokens", "mask"), _tokenize(model, list(texts)), strict=True)),
         about={
             "classes": model.metadata["classes"],
-            "tokens": f"(batch, length) int64, the tokenizer's, special ones included, cut at {most}",
+            "tokens": f"(batch, length) int64, the tokenizer's, special ones included, truncated to {most}",
             "mask": "(batch, length) int64, 1 for a token, 0 for padding at the end",
             "padding": {"token": model.tokenizer.pad_token, "id": model.tokenizer.pad_token_id},
             "max_tokens": most,
@@ -394,7 +396,7 @@ def _logits(model: nn.Module, look: Look, data: TextArrays, split: str) -> dict[
     # Sorted by length, so that a batch holds little padding.
     order = np.argsort(data.lengths[indices], kind="stable")
     batches = (look(part) for part in np.array_split(indices[order], steps(len(indices), EVAL_BATCH)))
-    outputs = [model(batch.state, batch.cut) for batch in batches]
+    outputs = [model(batch.state, batch.split_index) for batch in batches]
     back = np.argsort(order)
     return {head: np.concatenate([output[head].cpu().numpy() for output in outputs])[back] for head in data.classes}
 

@@ -75,9 +75,12 @@ class Autoencoder(nn.Module):
 
 
 class BinaryClassifier(nn.Module):
-    """{"x"}: images (N, 1, H, W) in [0, 1], or what the first `cut` stages made of them → the logit of "yes", (N,)."""
+    """Classifier of small grey images into yes and no: the autoencoder's encoder under a small head.
 
-    cuts = len(STAGES)
+    It maps {"x": (N, 1, H, W) in [0, 1]}, or the output of its first `split_index` stages, to the logit of "yes", (N,).
+    """
+
+    max_split_index = len(STAGES)
 
     def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
         super().__init__()
@@ -88,11 +91,11 @@ class BinaryClassifier(nn.Module):
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
         return {"x": run_stages(self.encoder, state["x"], start, stop)}
 
-    def cut_facts(self, cut: int) -> dict[str, Any]:
+    def prefix_facts(self, split_index: int) -> dict[str, Any]:
         return {"encoder": self.encoder.shape}
 
-    def forward(self, state: State, cut: int = 0) -> Tensor:
-        return self.head(self.run(state, cut, self.cuts)["x"]).squeeze(1)
+    def forward(self, state: State, split_index: int = 0) -> Tensor:
+        return self.head(self.run(state, split_index, self.max_split_index)["x"]).squeeze(1)
 
     @staticmethod
     def stages() -> list[Stage]:

@@ -1,6 +1,6 @@
 """A pretrained image backbone by name → five named stages, ordered from input to output.
 
-Every backbone is cut where its feature map shrinks, so that a freeze depth means the same for all of them:
+Every backbone is divided where its feature map shrinks, so that a freeze depth means the same for all of them:
 
     stage    resnet18/50      mobilenet_v2     mobilenet_v3_large   stride of its output
     stem     conv1…maxpool    features[0:2]    features[0:2]        4 (resnet), 2 (mobilenet)
@@ -35,7 +35,7 @@ USUAL_CROP = 224 / 256
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's weights
 STARTERS = project.ROOT / "starters"
 
-_MOBILENET_CUTS = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
+_MOBILENET_BOUNDARIES = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
 _SHOWN = 60  # characters of a name
 _CLASSIFIER = ("classifier.", "fc.")  # the parts of a whole torchvision model that a backbone leaves out
 
@@ -78,7 +78,7 @@ def load(name: str, weights: str) -> Backbone:
     model = torchvision.models.get_model(name, weights=None)
     if weights != "none":
         _load_state(model, name, weights, _read_state(name, weights))
-    return Backbone(_cut(name, model))
+    return Backbone(_split_into_stages(name, model))
 
 
 def crop(name: str, weights: str) -> float:
@@ -93,11 +93,11 @@ def crop(name: str, weights: str) -> float:
     return float(preset.crop_size[0] / preset.resize_size[0])
 
 
-def _cut(name: str, model: nn.Module) -> "OrderedDict[str, nn.Module]":
-    if name in _MOBILENET_CUTS:
-        cuts = _MOBILENET_CUTS[name]
+def _split_into_stages(name: str, model: nn.Module) -> "OrderedDict[str, nn.Module]":
+    if name in _MOBILENET_BOUNDARIES:
+        boundaries = _MOBILENET_BOUNDARIES[name]
         blocks = list(model.features)  # type: ignore[arg-type]
-        parts = [nn.Sequential(*blocks[start:end]) for start, end in itertools.pairwise(cuts)]
+        parts = [nn.Sequential(*blocks[start:end]) for start, end in itertools.pairwise(boundaries)]
         return OrderedDict(zip(STAGES, parts, strict=True))
     stem = nn.Sequential(OrderedDict((part, getattr(model, part)) for part in ("conv1", "bn1", "relu", "maxpool")))
     return OrderedDict([("stem", stem)] + [(stage, getattr(model, stage)) for stage in STAGES[1:]])

@@ -21,11 +21,11 @@ Stages = OrderedDict[str, nn.Module]
 KINDS = "VisionTransformer, ModifiedResNet, and timm's VisionTransformer, ConvNeXt and FastViT"
 
 
-def cut(tower: Any) -> Stages:
-    """The stages of a tower.
+def split_into_stages(tower: Any) -> Stages:
+    """Divide a tower into its stages.
 
     Raises:
-        ValueError: Towers of this kind cannot be cut.
+        ValueError: Towers of this kind cannot be divided into stages.
     """
     trunk: Any = getattr(tower, "trunk", None)
     kind = type(tower).__name__ if trunk is None else f"timm's {type(trunk).__name__}"
@@ -40,7 +40,7 @@ def cut(tower: Any) -> Stages:
         last = trunk.norm_pre if kind == "timm's ConvNeXt" else trunk.final_conv
         layers = [(f"layer{number}", stage) for number, stage in enumerate(trunk.stages, start=1)]
         return OrderedDict([("stem", trunk.stem), *layers, ("pool", nn.Sequential(last, trunk.head, tower.head))])
-    raise ValueError(f"{kind} with these options cannot be cut into stages")
+    raise ValueError(f"{kind} with these options cannot be divided into stages")
 
 
 def has_fixed_size(tower: Any) -> bool:

@@ -82,7 +82,7 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def forward(self, batch: "_Images") -> "OrderedDict[str, Tensor]":
-        return OrderedDict(self.run(batch.state, batch.cut, len(STAGES) + 1))
+        return OrderedDict(self.run(batch.state, batch.split_index, len(STAGES) + 1))
 
 
 class Pyramid(Trunk):
@@ -114,7 +114,7 @@ class Cascade(Trunk):
 
 
 class Detector(nn.Module):
-    """A torchvision detector: {"images": (N, 3, H, W) in [0, 1]}, or what the first `cut` stages made of them.
+    """A torchvision detector: {"images": (N, 3, H, W) in [0, 1]}, or what the first `split_index` stages made of them.
 
     With targets, in training, it gives the losses by torchvision's names; else for each image boxes, labels and scores.
 
@@ -123,7 +123,7 @@ class Detector(nn.Module):
         input size: Height and width of every image.
     """
 
-    cuts = len(STAGES) + 1
+    max_split_index = len(STAGES) + 1
 
     def __init__(self, net: nn.Module, input_size: tuple[int, int]) -> None:
         super().__init__()
@@ -137,13 +137,19 @@ class Detector(nn.Module):
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
         return self.trunk.run(self._normalised(state) if start == 0 else state, start, stop)
 
-    def cut_facts(self, cut: int) -> dict[str, Any]:
-        neck = type(self.trunk).__name__ if cut > len(STAGES) else ""
-        kept = [name for name in STAGES[:cut] if name in (*self.trunk.levels, STAGES[min(cut, len(STAGES)) - 1])]
+    def prefix_facts(self, split_index: int) -> dict[str, Any]:
+        neck = type(self.trunk).__name__ if split_index > len(STAGES) else ""
+        kept = [
+            name
+            for name in STAGES[:split_index]
+            if name in (*self.trunk.levels, STAGES[min(split_index, len(STAGES)) - 1])
+        ]
         return {"kept": kept, "neck": neck, "input_size": self.input_size, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
-    def forward(self, state: State, targets: list[dict[str, Tensor]] | None = None, cut: int = 0) -> Any:
-        return self.net(_Images(self._normalised(state) if cut == 0 else state, cut, self.input_size), targets)
+    def forward(self, state: State, targets: list[dict[str, Tensor]] | None = None, split_index: int = 0) -> Any:
+        return self.net(
+            _Images(self._normalised(state) if split_index == 0 else state, split_index, self.input_size), targets
+        )
 
     @staticmethod
     def _normalised(state: State) -> State:
@@ -153,8 +159,8 @@ class Detector(nn.Module):
 class _Images:
     """A batch of images where torchvision's code asks for their shapes; hands the trunk what there is of them."""
 
-    def __init__(self, state: State, cut: int, input_size: tuple[int, int]) -> None:
-        self.state, self.cut = state, cut
+    def __init__(self, state: State, split_index: int, input_size: tuple[int, int]) -> None:
+        self.state, self.split_index = state, split_index
         self.shape = torch.Size((len(next(iter(state.values()))), 3, *input_size))
 
     def __iter__(self) -> Iterator[Tensor]:

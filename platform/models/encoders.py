@@ -194,7 +194,7 @@ def _of_torchvision(name: str, weights: str, crop: float) -> Encoder:
 def _of_open_clip(config: dict[str, Any], file: Path | None = None) -> Encoder:
     try:
         tower = open_clip_models.image_tower(config)
-        stages, size = clip_towers.cut(tower), _side(tower)
+        stages, size = clip_towers.split_into_stages(tower), _side(tower)
     except Exception as error:  # a configuration may ask for anything
         found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         rule = f"the image tower must be one of {clip_towers.KINDS}, for square images"

@@ -18,12 +18,14 @@ _NOT_OF_A_PREFIX = ("num_hidden_layers", "_name_or_path", "architectures")  # of
 
 
 class MultiHead(nn.Module):
-    """{"tokens", "mask"}, both (N, T), or what the first `cut` stages made of them → logits (N, classes) of each head.
+    """Text encoder with several classification heads side by side.
 
-    After some of the encoder's stages that is {"hidden": (N, T, hidden), "mask"}, after all {"pooled": (N, hidden)}.
+    It maps {"tokens", "mask"}, both (N, T), or the output of its first `split_index` stages, to the logits (N, classes)
+    of each head. The output of some of the encoder's stages is {"hidden": (N, T, hidden), "mask"}, that of all of them
+    {"pooled": (N, hidden)}.
 
     Attributes:
-        cuts: How many stages can be run apart from the rest: the encoder's.
+        max_split_index: Number of the encoder's stages, which can be run apart from the heads.
         classes: The class names of each head.
         layers: Hidden layers of each head.
         pooling: One of text_encoders.POOLINGS.
@@ -44,7 +46,7 @@ class MultiHead(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.pooling, self.width = encoder, pooling, width
-        self.cuts = len(encoder.stages())
+        self.max_split_index = len(encoder.stages())
         self.classes = {head: list(names) for head, names in classes.items()}
         self.layers = {head: layers[head] for head in classes}
         shape: dict[str, Any] = {"width": width, "dropout": dropout, "norm": "layer"}
@@ -60,17 +62,19 @@ class MultiHead(nn.Module):
 
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
         hidden = self.encoder.run(state["hidden" if start else "tokens"], state["mask"], start, stop)
-        if stop == self.cuts:
+        if stop == self.max_split_index:
             return {"pooled": text_encoders.pool(hidden, state["mask"], self.pooling)}
         return {"hidden": hidden, "mask": state["mask"]}
 
-    def cut_facts(self, cut: int) -> dict[str, Any]:
+    def prefix_facts(self, split_index: int) -> dict[str, Any]:
         # The layers above do not matter, nor where the files were.
         config = {key: value for key, value in self.encoder.config().items() if key not in _NOT_OF_A_PREFIX}
-        return {"encoder": config, "pooling": self.pooling if cut == self.cuts else ""}
+        return {"encoder": config, "pooling": self.pooling if split_index == self.max_split_index else ""}
 
-    def forward(self, state: State, cut: int = 0) -> dict[str, Tensor]:
-        features = (state if cut == self.cuts else self.run(state, cut, self.cuts))["pooled"]
+    def forward(self, state: State, split_index: int = 0) -> dict[str, Tensor]:
+        features = (
+            state if split_index == self.max_split_index else self.run(state, split_index, self.max_split_index)
+        )["pooled"]
         return {head: module(features) for head, module in self.heads.items()}
 
     def stages(self) -> list[Stage]:

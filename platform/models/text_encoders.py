@@ -219,7 +219,7 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Token numbers (N, T), int32, cut at max_tokens and padded to the longest; and the mask (N, T), bool."""
+    """Token numbers (N, T), int32, truncated to max_tokens and padded to the longest; and the mask (N, T), bool."""
     rows: list[np.ndarray] = []
     for first in range(0, len(texts), _CHUNK):  # lists of Python's integers take ten times the room
         chunk = list(texts[first : first + _CHUNK])
@@ -233,7 +233,7 @@ def tokenize(
     return ids, mask
 
 
-def is_cut(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[bool]:
+def is_truncated(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[bool]:
     """Whether `tokenize` leaves out some of a text, for each."""
     whole = tokenizer(list(texts), verbose=False)["input_ids"]  # it would warn of what is longer than it likes
     return [len(ids) > max_tokens for ids in whole]

@@ -41,7 +41,7 @@ class _Part:
     """The open entry of a split."""
 
     entry: Entry
-    cut: int
+    split_index: int
     view: int | None
     costs: Costs
     row_of: np.ndarray  # by example
@@ -93,18 +93,20 @@ class Feed:
         state = {name: tensor.to(device(), non_blocking=True) for name, tensor in read.items()}
         self.kept.loaded += len(indices)
         self.kept.saved += len(indices) * (part.costs.compute - part.costs.load)
-        return Batch(indices, {**state, **self.examples.beside(indices)}, part.cut, view)
+        return Batch(indices, {**state, **self.examples.beside(indices)}, part.split_index, view)
 
     @property
     def not_run(self) -> int:
         """How many stages from the input were not run in this epoch."""
         asked = ("train", "val") if self.freezer.learns() else ("val",)
-        return min((self._parts[split].cut if split in self._parts else 0) for split in asked)
+        return min((self._parts[split].split_index if split in self._parts else 0) for split in asked)
 
     def metrics(self) -> dict[str, float]:
         """What the store spared, as metrics of an epoch."""
         told = {f"reuse/{name}": float(value) for name, value in asdict(self.kept).items()}
-        return {**told, "reuse/cut": float(self.not_run), "time/fill_seconds": self.seconds} if self.store else {}
+        return (
+            {**told, "reuse/split_index": float(self.not_run), "time/fill_seconds": self.seconds} if self.store else {}
+        )
 
     def close(self) -> None:
         """Gives all entries free."""
@@ -118,30 +120,30 @@ class Feed:
         return "; ".join(f"{split}: {text}" for split, text in self.notes.items())
 
     def _prepare(self, split: str, view: int | None, uses: int) -> None:
-        cut = min(self.freezer.frozen, getattr(self.model, "cuts", 0))
+        split_index = min(self.freezer.frozen, getattr(self.model, "max_split_index", 0))
         before = self._parts.get(split)
-        if before and (before.cut, before.view) == (cut, view):
+        if before and (before.split_index, before.view) == (split_index, view):
             return
         self._drop(split)
-        if self.store is None or not cut or not len(self.examples.indices(split)):
+        if self.store is None or not split_index or not len(self.examples.indices(split)):
             self.notes[split] = "off" if self.store is None else "nothing is frozen"
             return
-        prefix = Prefix(self.model, self.freezer, self.examples, cut, split, view, self.speed)
+        prefix = Prefix(self.model, self.freezer, self.examples, split_index, split, view, self.speed)
         try:
             self.notes[split] = self._keep(prefix, split, uses, self.store)
         except StoreError as error:
             self._drop(split)
-            self.notes[split] = f"computed at cut {cut}, {WITHOUT}: {error}"
+            self.notes[split] = f"computed at split index {split_index}, {WITHOUT}: {error}"
 
     def _keep(self, prefix: Prefix, split: str, uses: int, store: Store) -> str:
         """Opens and fills the entry of a split, if that pays; says why."""
         facts = prefix.facts()
         entry = store.find(facts)
         if entry is None and uses <= 1:
-            return f"computed at cut {prefix.cut}: seen once"
+            return f"computed at split index {prefix.split_index}: seen once"
         costs = store.remember(prefix.cost_facts(), lambda: measure(prefix, store, uses))
         if "refused" in costs:
-            return f"computed at cut {prefix.cut}: {costs['refused']}"
+            return f"computed at split index {prefix.split_index}: {costs['refused']}"
         try:
             known = Costs(**costs)
         except TypeError as error:
@@ -150,18 +152,18 @@ class Feed:
         if not decision.keep:
             if entry:
                 entry.close()
-            return f"computed at cut {prefix.cut}: {decision.reason}"
+            return f"computed at split index {prefix.split_index}: {decision.reason}"
         indices = prefix.indices
         row_of = np.zeros(indices.max() + 1, np.int64)
         row_of[indices] = np.arange(len(indices))
         if entry is None:
             layout = layout_of(prefix.compute(indices[:1]), prefix.longest)
             entry = store.open(facts, len(indices), layout, known.compute)
-        self._parts[split] = _Part(entry, prefix.cut, prefix.view, known, row_of)
+        self._parts[split] = _Part(entry, prefix.split_index, prefix.view, known, row_of)
         if entry.missing():
             self._fill(prefix, entry, known, store)
         altered = f"; {len(entry.altered)} altered blocks were computed again" if entry.altered else ""
-        return f"kept at cut {prefix.cut}: {decision.reason}{altered}"
+        return f"kept at split index {prefix.split_index}: {decision.reason}{altered}"
 
     def _fill(self, prefix: Prefix, entry: Entry, costs: Costs, store: Store) -> None:
         with _Shallower(prefix, store) as source:
@@ -181,9 +183,9 @@ class _Shallower:
     def __init__(self, prefix: Prefix, store: Store) -> None:
         self.prefix = prefix
         self.start, self.entry = 0, None  # type: int, Entry | None
-        for cut in range(prefix.cut - 1, 0, -1):
-            if entry := store.find(prefix.facts(cut)):
-                self.start, self.entry = cut, entry
+        for split_index in range(prefix.split_index - 1, 0, -1):
+            if entry := store.find(prefix.facts(split_index)):
+                self.start, self.entry = split_index, entry
                 break
 
     def compute(self, rows: slice) -> dict[str, Tensor]:

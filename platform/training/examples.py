@@ -1,7 +1,7 @@
 """A task's data as numbered examples, and a model that can be run a few stages at a time.
 
 The training loop asks for examples by their indices. What it gets may have gone through the model's frozen stages
-already (see reuse.py); a model is given that together with the number of those stages, its cut.
+already (see reuse_cost.py); the model gets that together with the number of those stages, the split index.
 
 An augmented example has views: what chance makes of it is a function of the study's seed, the example's number and the
 view alone. While stages are frozen an example is seen in a set number of views, drawn once, so that what the frozen
@@ -29,14 +29,14 @@ class Batch:
 
     Attributes:
         indices: (n,) which examples.
-        state: The inputs, or what the first `cut` stages made of them.
-        cut: How many stages that was.
+        state: The inputs, or what the first `split_index` stages made of them.
+        split_index: How many stages that was.
         view: Which view of them; None: as they are.
     """
 
     indices: np.ndarray
     state: State
-    cut: int = 0
+    split_index: int = 0
     view: int | None = None
 
 
@@ -44,7 +44,7 @@ Look = Callable[[np.ndarray], Batch]  # indices → their examples, as far as th
 
 
 class Examples:
-    """What the training loop asks of a task's data; a task says the first two, and `facts` if its model is `Cuttable`.
+    """Interface of a task's data to the training loop; `facts` is needed only if the model is `Splittable`.
 
     Attributes:
         views: In how many views an example is seen while stages are frozen; 0: always as it is.

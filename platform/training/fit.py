@@ -58,8 +58,8 @@ def fit(
     """Trains a model, reporting and checkpointing after each epoch. Where nothing can ever learn, it only evaluates.
 
     Args:
-        model: The model; moved to the GPU if the trial has one. If it is `Cuttable`, its frozen stages need not be run
-            again for what is in the prefix store.
+        model: The model; moved to the GPU if the trial has one. If it is `Splittable`, its frozen stages need not
+            be run again for what is in the feature store.
         stages: Its stages, from input to output.
         examples: The data.
         loss: (model, batch) → {"loss": what is minimised, parts…}, scalars.

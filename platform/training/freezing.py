@@ -17,7 +17,7 @@ import xxhash
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from platform.models.stages import Stage, _tensors, assign
+from platform.models.stages import Stage, assign, named_tensors
 from platform.storage import hashing
 
 UNFREEZE = ("never", "at_once", "gradual", "on_plateau")
@@ -170,7 +170,7 @@ class Freezer:
 
     def digest_of_all(self) -> str:
         """Of all tensors of the model."""
-        tensors = _tensors(self.model)
+        tensors = named_tensors(self.model)
         return hashing.key_of({n: self._hashes.get(n) or _digest(value) for n, value in tensors.items()})
 
     def frozen_names(self) -> set[str]:
@@ -251,7 +251,7 @@ class Freezer:
 
     def _hash(self, left_out: Iterable[str] = ()) -> dict[str, str]:
         frozen = self.frozen_names() - set(left_out)
-        tensors = _tensors(self.model)
+        tensors = named_tensors(self.model)
         return {name: _digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}
 
 

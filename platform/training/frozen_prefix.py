@@ -34,7 +34,7 @@ class Prefix:
     """The first stages of a model, applied to one split of the examples in one view.
 
     Attributes:
-        cut: How many stages.
+        split_index: How many stages.
         indices: (n,) the examples of the split, the short ones first, so that batches are padded little.
     """
 
@@ -43,7 +43,7 @@ class Prefix:
         model: nn.Module,
         freezer: Freezer,
         examples: Examples,
-        cut: int,
+        split_index: int,
         split: str,
         view: int | None,
         speed: Speed,
@@ -52,30 +52,40 @@ class Prefix:
         Raises:
             NotFrozenError: A module of these stages is in training mode.
         """
-        if trained := freezer.in_training(cut):
+        if trained := freezer.in_training(split_index):
             rule = "only stages in eval mode can be kept: BatchNorm and dropout change what they compute"
             raise NotFrozenError(f"{rule}; {trained[0]} is in training mode")
-        self.model: Any = model  # a Cuttable
-        self.freezer, self.examples, self.cut, self.view, self.speed = freezer, examples, cut, view, speed
+        self.model: Any = model  # a Splittable
+        self.freezer, self.examples, self.split_index, self.view, self.speed = (
+            freezer,
+            examples,
+            split_index,
+            view,
+            speed,
+        )
         indices = examples.indices(split)
         lengths = examples.lengths(indices)
         self.indices = indices if lengths is None else indices[np.argsort(lengths, kind="stable")]
         self.longest = longest(examples, indices)
 
-    def facts(self, cut: int | None = None) -> dict[str, Any]:
+    def facts(self, split_index: int | None = None) -> dict[str, Any]:
         """All that the output of the first stages follows from, as JSON.
 
         Args:
-            cut: How many of them; None: those of this prefix.
+            split_index: How many of them; None: those of this prefix.
         """
         rows = {"rows": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.indices).data)}
-        return {**self._model_facts(self.cut if cut is None else cut), **rows, "data": self.examples.facts(self.view)}
+        return {
+            **self._model_facts(self.split_index if split_index is None else split_index),
+            **rows,
+            "data": self.examples.facts(self.view),
+        }
 
     def cost_facts(self) -> dict[str, Any]:
         """What the time that an example takes follows from: one view of the data is like the other."""
         view = None if self.view is None else 0
         return {
-            **self._model_facts(self.cut),
+            **self._model_facts(self.split_index),
             "data": self.examples.facts(view),
             "longest": self.longest,
             "threads": torch.get_num_threads(),
@@ -92,19 +102,19 @@ class Prefix:
         beside = self.examples.beside(indices)
         state = self.examples.inputs(indices, self.view) if given is None else {**given, **beside}
         with torch.inference_mode(), torch.random.fork_rng(), self.speed.autocast():
-            result = self.model.run(state, start, self.cut)
+            result = self.model.run(state, start, self.split_index)
         made = {name: value for name, value in result.items() if name not in beside}
         # NumPy, and so the store, knows no bfloat16; float32 holds all its values.
         return {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in made.items()}
 
-    def _model_facts(self, cut: int) -> dict[str, Any]:
+    def _model_facts(self, split_index: int) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "mode": "eval",
             "speed": self.speed.options,
-            "cut": cut,
-            "weights": self.freezer.digest(cut),
-            "model": self.model.cut_facts(cut),
+            "split_index": split_index,
+            "weights": self.freezer.digest(split_index),
+            "model": self.model.prefix_facts(split_index),
             "device": device_name(),
             "libraries": _versions(),
             "code": code_digest(),

@@ -1,6 +1,7 @@
 """Whether keeping what frozen stages compute pays: measured, then decided.
 
-An example is timed through the stages, onto the disk and back, once for each model, cut and kind of data on a node.
+An example is timed through the stages, onto the disk and back, once on each node for each model, split index and kind
+of data.
 """
 
 import tempfile
@@ -45,7 +46,7 @@ def decide(costs: Costs, examples: int, uses: int, is_there: bool = False) -> De
     Args:
         costs: Of an example.
         examples: How many there are.
-        uses: How often the trial is going to see each of them at this cut.
+        uses: How often the trial is going to see each of them at this split index.
         is_there: Whether they are kept already.
     """
     each = uses * costs.load if is_there else costs.compute + costs.write + (uses - 1) * costs.load

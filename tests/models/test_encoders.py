@@ -1,4 +1,4 @@
-"""Encoders cut out of pretrained models compute what the whole models do, stage by stage, and say what is wrong."""
+"""Encoders taken out of pretrained models compute what the whole models do, stage by stage, and say what is wrong."""
 
 import json
 import subprocess
@@ -105,8 +105,8 @@ def test_a_torchvision_backbone_is_pooled_by_the_mean_over_places(name):
 def test_the_first_stages_and_then_the_rest_are_the_whole(resnet):
     encoder = encoders.load(resnet, "DEFAULT").eval()
     x = images(encoder)
-    for cut in range(len(encoder) + 1):
-        first, rest = nn.Sequential(*list(encoder)[:cut]), nn.Sequential(*list(encoder)[cut:])
+    for split_index in range(len(encoder) + 1):
+        first, rest = nn.Sequential(*list(encoder)[:split_index]), nn.Sequential(*list(encoder)[split_index:])
         assert torch.equal(rest(first(x)), encoder(x))
 
 

@@ -285,8 +285,8 @@ def test_token_numbers_are_cut_and_padded(bert, monkeypatch):
     assert ids.dtype == np.int32
     assert mask.tolist() == [[True] * 5 + [False], [True] * 5 + [False], [True] * 2 + [False] * 4, [True] * 6]
     assert ids.tolist() == [[2, 5, 6, 7, 3, 0], [2, 12, 13, 14, 3, 0], [2, 3, 0, 0, 0, 0], [2, 9, 10, 9, 10, 3]]
-    assert text_encoders.is_cut(tokenizer, texts, 6) == [False, False, False, True]
-    assert text_encoders.is_cut(tokenizer, texts, 5) == [False, False, False, True], "as long as allowed"
+    assert text_encoders.is_truncated(tokenizer, texts, 6) == [False, False, False, True]
+    assert text_encoders.is_truncated(tokenizer, texts, 5) == [False, False, False, True], "as long as allowed"
     monkeypatch.setattr(text_encoders, "_CHUNK", 3)
     assert np.array_equal(text_encoders.tokenize(tokenizer, texts, 6)[0], ids)
     assert text_encoders.tokenize(tokenizer, [], 6)[0].shape == (0, 0)

@@ -29,7 +29,7 @@ STAGES.append(Stage("head", ("head",)))
 class Toy(nn.Module):
     """Three stages and a head; what the stages are run on is counted."""
 
-    cuts = 3
+    max_split_index = 3
 
     def __init__(self, slow: float = 0.0) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Toy(nn.Module):
         time.sleep(self.slow)
         return {"x": run_stages(self.body, state["x"], start, stop)}
 
-    def cut_facts(self, cut: int) -> dict:
+    def prefix_facts(self, split_index: int) -> dict:
         return {"kind": "toy"}
 
 
@@ -69,15 +69,15 @@ def test_a_batch_holds_what_the_frozen_stages_make_of_it(tmp_path):
     feed.prepare(0, 4)
     indices = np.array([3, 0, 11, 3])  # one of them twice: it is drawn more often than others
     batch = feed.batch("train", indices)
-    assert batch.cut == 2
+    assert batch.split_index == 2
     with torch.inference_mode():
         wanted = feed.model.run(feed.examples.inputs(indices, None), 0, 2)["x"]
     torch.testing.assert_close(batch.state["x"], wanted)
-    assert feed.batch("val", np.array([16, 23])).cut == 2
-    assert feed.note().startswith("kept at cut 2: ")
+    assert feed.batch("val", np.array([16, 23])).split_index == 2
+    assert feed.note().startswith("kept at split index 2: ")
     plain = feed_of(None, Toy())
     plain.prepare(0, 4)
-    assert (plain.batch("train", indices).cut, plain.note(), plain.metrics()) == (0, "off", {})
+    assert (plain.batch("train", indices).split_index, plain.note(), plain.metrics()) == (0, "off", {})
 
 
 def test_a_second_trial_computes_nothing(tmp_path):
@@ -102,25 +102,25 @@ def test_a_deeper_cut_is_built_from_a_shallower_one(tmp_path):
     torch.testing.assert_close(deeper.batch("train", indices).state["x"], wanted)
 
 
-def test_a_thaw_moves_to_a_shallower_cut_and_then_to_none(tmp_path):
+def test_unfreezing_lowers_the_split_index_down_to_none(tmp_path):
     feed = feed_of(tmp_path, Toy(), depth=2, unfreeze="gradual")
     feed_of(tmp_path, Toy(), depth=1).prepare(0, 4)  # another trial has made that of the first stage
-    cuts, notes = [], []
+    indices, notes = [], []
     for epoch in range(4):
         feed.freezer.advance(epoch, [])
         feed.freezer.train()
         feed.prepare(epoch, feed.freezer.lasting(epoch))
-        cuts.append((feed.batch("train", np.arange(4)).cut, feed.not_run, feed.freezer.lasting(epoch)))
+        indices.append((feed.batch("train", np.arange(4)).split_index, feed.not_run, feed.freezer.lasting(epoch)))
         notes.append(feed.note().partition(":")[0])
-    assert cuts == [(2, 2, 2), (2, 2, 1), (1, 1, 1), (0, 0, 1)]
-    assert notes == ["kept at cut 2", "kept at cut 2", "kept at cut 1", "nothing is frozen"]
+    assert indices == [(2, 2, 2), (2, 2, 1), (1, 1, 1), (0, 0, 1)]
+    assert notes == ["kept at split index 2", "kept at split index 2", "kept at split index 1", "nothing is frozen"]
 
 
 def test_what_is_seen_once_is_not_kept(tmp_path):
     feed = feed_of(tmp_path, Toy())
     feed.prepare(3, 1)
-    assert feed.batch("train", np.arange(4)).cut == 0
-    assert feed.note() == "computed at cut 2: seen once"
+    assert feed.batch("train", np.arange(4)).split_index == 0
+    assert feed.note() == "computed at split index 2: seen once"
 
 
 def test_views_are_drawn_once_while_stages_are_frozen(tmp_path):
@@ -142,20 +142,20 @@ def test_views_are_drawn_once_while_stages_are_frozen(tmp_path):
 
 
 def _key(change: str) -> dict:
-    model, examples, depth = Toy(), Numbers(seed=int(change == "data")), 1 if change == "cut" else 2
+    model, examples, depth = Toy(), Numbers(seed=int(change == "data")), 1 if change == "split_index" else 2
     if change == "weights":
         model.body[1].weight.data[0, 0] += 1e-6
     if change == "buffers":
         model.body[0][1].running_mean += 1e-6
     if change == "model":
-        model.cut_facts = lambda cut: {"kind": "another"}
+        model.prefix_facts = lambda split_index: {"kind": "another"}
     freezer = Freezer(model, STAGES, Freezing(depth), epochs=4)
     freezer.train()
     split, view = "val" if change == "split" else "train", 1 if change == "view" else None
     return Prefix(model, freezer, examples, depth, split, view, Speed()).facts()
 
 
-@pytest.mark.parametrize("change", ["weights", "buffers", "model", "data", "split", "view", "cut"])
+@pytest.mark.parametrize("change", ["weights", "buffers", "model", "data", "split", "view", "split_index"])
 def test_what_was_made_otherwise_is_never_used(change, tmp_path):
     assert feature_store.key_of(_key("nothing")) == feature_store.key_of(_key("nothing"))
     assert feature_store.key_of(_key("nothing")) != feature_store.key_of(_key(change))
@@ -191,7 +191,7 @@ def test_weights_beyond_the_cut_do_not_matter():
     model = Toy()
     model.body[2].weight.data += 1
     model.head.weight.data += 1
-    freezer = Freezer(model, STAGES, Freezing(3), epochs=4)  # deeper frozen, the same cut
+    freezer = Freezer(model, STAGES, Freezing(3), epochs=4)  # deeper frozen, the same split index
     freezer.train()
     assert Prefix(model, freezer, Numbers(), 2, "train", None, Speed()).facts() == before
 
@@ -223,7 +223,7 @@ class Sociable(Toy):
 def test_what_is_not_a_function_of_the_example_is_not_kept(kind, reason, tmp_path):
     feed = feed_of(tmp_path, kind())
     feed.prepare(0, 4)
-    assert feed.batch("train", np.arange(4)).cut == 0
+    assert feed.batch("train", np.arange(4)).split_index == 0
     assert reason in feed.note()
 
 
@@ -237,11 +237,11 @@ class Wide(Toy):
 def test_where_computing_is_cheaper_it_is_computed_and_said(tmp_path, measured):
     feed = feed_of(tmp_path, Wide())
     feed.prepare(0, 4)
-    assert feed.batch("train", np.arange(4)).cut == 0
-    assert "computed at cut 2: 16 examples seen 4 times (" in feed.note()
+    assert feed.batch("train", np.arange(4)).split_index == 0
+    assert "computed at split index 2: 16 examples seen 4 times (" in feed.note()
     slow = feed_of(tmp_path / "slow", Toy(slow=0.05))
     slow.prepare(0, 4)
-    assert slow.batch("train", np.arange(4)).cut == 2
+    assert slow.batch("train", np.arange(4)).split_index == 2
 
 
 def test_a_decision_weighs_all_uses():
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
     for root in (tmp_path / "file", Path("/proc/store")):
         feed = feed_of(root, Toy())
         feed.prepare(0, 4)
-        assert feed.batch("train", np.arange(4)).cut == 0
+        assert feed.batch("train", np.arange(4)).split_index == 0
         assert "without the store: " in feed.note()
         assert str(root) in feed.note()
 
@@ -272,7 +272,7 @@ def test_damaged_measurements_are_told(tmp_path):
         file.write_text('{"compute": 1}')
     feed = feed_of(tmp_path, Toy())
     feed.prepare(0, 4)
-    assert feed.batch("train", np.arange(4)).cut == 0
+    assert feed.batch("train", np.arange(4)).split_index == 0
     assert "what was measured is damaged; delete" in feed.note()
 
 
@@ -286,7 +286,7 @@ example_feed.decide = lambda *costs, **options: Decision(True, "told to")
 mine = feed_of(Path(sys.argv[1]), Toy(), examples=Numbers(train=20_000))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # what a file may grow to: the system refuses the rest
 mine.prepare(0, 4)
-print(mine.batch("train", mine.examples.indices("train")).cut, mine.note())
+print(mine.batch("train", mine.examples.indices("train")).split_index, mine.note())
 """
 
 
@@ -302,8 +302,8 @@ def test_when_the_disk_refuses_it_is_done_without(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("0 train: computed at cut 2, without the store: File too large")
-    assert "val: kept at cut 2" in done.stdout
+    assert done.stdout.startswith("0 train: computed at split index 2, without the store: File too large")
+    assert "val: kept at split index 2" in done.stdout
     assert len(list((tmp_path / "store").glob("*/layout.json"))) == 1, "nothing half made is left"
 
 

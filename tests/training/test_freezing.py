@@ -150,10 +150,10 @@ def test_every_detector_falls_into_its_stages_and_learns(architecture, backbone)
     net.eval()
     with torch.inference_mode():
         whole = net(images)
-        for cut in range(1, net.cuts + 1):
-            halves = net(net.run(images, 0, cut), None, cut)
+        for split_index in range(1, net.max_split_index + 1):
+            halves = net(net.run(images, 0, split_index), None, split_index)
             for one, other in zip(whole, halves, strict=True):
-                assert all(torch.equal(value, other[key]) for key, value in one.items()), cut
+                assert all(torch.equal(value, other[key]) for key, value in one.items()), split_index
 
 
 @pytest.mark.parametrize(

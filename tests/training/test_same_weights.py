@@ -1,6 +1,4 @@
-"""What is reused must not change what is learned: every task at every cut ends with the same weights, with and without
-the prefix store.
-"""
+"""Every task at every split index ends with the same weights with the feature store as without it."""
 
 import csv
 import functools
