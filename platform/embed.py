@@ -7,6 +7,7 @@ python -m platform.embed TASK INPUT… --out embeddings.npy           # a row fo
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -128,10 +129,13 @@ def _model(options: argparse.Namespace) -> tuple:
     """The task's module, the model asked for, the stage to look after, and the space that gave a pretrained model."""
     from platform import task
     from platform.errors import Fault, InputError
+    from platform.space import former_name_notices
     from platform.task import space_of
 
     task.check_name(options.task)
     module = task.load_embedder(options.task)
+    for notice in former_name_notices(options.settings):
+        print(f"Note: {notice}", file=sys.stderr)
     settings = tuple(absolute_paths(setting) for setting in options.settings)
     space, faults = space_of(module, options.task, settings)
     if options.model != PRETRAINED and settings:

@@ -187,10 +187,20 @@ def current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     return {FORMER_NAMES.get(key, key): value for key, value in config.items()}
 
 
+def former_name_notices(settings: Sequence[str]) -> list[str]:
+    """Return a sentence for each setting "key=value" that calls a parameter by a former name."""
+    keys = dict.fromkeys(setting.partition("=")[0].strip() for setting in settings)
+    return [
+        f"{key} is the former name of {FORMER_NAMES[key]}, and still understood: please write --set {FORMER_NAMES[key]}=…."
+        for key in keys
+        if key in FORMER_NAMES
+    ]
+
+
 def split_setting(setting: str) -> tuple[str, str, str]:
-    """A setting's key, the "=" if there is one, and its value."""
+    """Split a setting into its key under its current name, the "=" if there is one, and its value."""
     key, separator, text = (part.strip() for part in setting.partition("="))
-    return key, separator, text
+    return FORMER_NAMES.get(key, key), separator, text
 
 
 def show(value: Any) -> str:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ray import tune
 
 from platform.errors import InputError
-from platform.space import Space, show
+from platform.space import Space, current_names, former_name_notices, show
 
 GOOD = {
     "params": {
@@ -136,6 +136,14 @@ def test_of_baselines_that_settings_made_equal_one_is_left():
     two = Space(**{**GOOD, "baselines": {"given": {"size": 64}, "scratch": {"weights": "none", "depth": 0}}})
     assert list(two.baseline_configs()) == ["given", "scratch"]
     assert list(two.override(["weights=none", "depth=0"]).baseline_configs()) == ["scratch"]
+
+
+def test_a_former_name_of_a_parameter_is_understood():
+    unfreezing = Space(**{**GOOD, "params": {**GOOD["params"], "unfreeze_at": 0.5}})
+    assert unfreezing.override(["thaw_at=0.25"]).fixed == unfreezing.override(["unfreeze_at=0.25"]).fixed
+    [notice] = former_name_notices(["thaw_at=0.25", "depth=3", "thaw_at=0.5"])
+    assert notice.startswith("thaw_at is the former name of unfreeze_at")
+    assert current_names({"thaw_at": 0.25, "lr": 1e-3}) == {"unfreeze_at": 0.25, "lr": 1e-3}
 
 
 def test_a_space_pickles():

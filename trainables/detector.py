@@ -224,6 +224,8 @@ def train(config: dict[str, Any]) -> None:
 def load(folder: Path) -> Detector:
     """A saved detector, on the GPU if there is one."""
     metadata = checkpoints.read_metadata(folder)
+    if "canvas" in metadata:  # the former name
+        metadata["input_size"] = metadata.pop("canvas")
     module = _build(metadata, "none")
     checkpoints.load_model(folder, module)
     return Detector(module.to(device()).eval(), metadata)

@@ -24,7 +24,7 @@ from platform.runner.plan import Plan, deliver_command, resume_command, storage_
 from platform.runner.replay import Recorded
 from platform.runner.results import BEST, FIGURES, WEIGHTS
 from platform.search import confirmation
-from platform.space import Space, show
+from platform.space import Space, former_name_notices, show
 from platform.study import event_log
 from platform.study.event_log import Event
 from platform.study.options import as_typed
@@ -55,6 +55,8 @@ def print_plan(console: Console, plan: Plan, resume: bool = False) -> None:
     """Print the resolved space, the data, the resources and the extent of the confirmation."""
     space, request = plan.space, plan.request
     console.print(Text(f"{'Continuing study' if resume else 'Study'} {request.name}", style="bold"))
+    for notice in former_name_notices(request.settings):
+        console.print(f"[yellow]Note:[/] {escape(notice)}", highlight=False)
     table = Table("parameter", "searched in, or fixed to", "starts at", box=None, pad_edge=False, header_style="bold")
     for key, value in space.params.items():
         table.add_row(key, show(value), _number(space.start[key]) if key in space.start else "")

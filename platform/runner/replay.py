@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from platform.errors import Fault, InputError
 from platform.runner.plan import Plan
+from platform.space import current_names
 from platform.study.event_log import Event
 from platform.study.request import Request
 from platform.tracking.mlflow_store import asked
@@ -106,7 +107,7 @@ def request_of(recorded: Recorded, asked_for: Request) -> Request:
         raise InputError(*faults)
     return replace(
         asked_for,
-        settings=tuple(f"{key}={value}" for key, value in recorded.config.items()),
+        settings=tuple(f"{key}={value}" for key, value in current_names(recorded.config).items()),
         data=asked_for.data or tuple(recorded.data),
         trials=1,
         epochs=recorded.epochs,

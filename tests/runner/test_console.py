@@ -131,6 +131,15 @@ def test_the_plan_names_only_the_baselines_that_will_run():
     assert "5 trials, the baselines among them; up to 4 epochs each" in first
     assert "from scratch" not in second
     assert "1 trial; up to 4 epochs each" in second
+    assert "former name" not in first
+
+
+def test_a_former_name_in_a_setting_is_pointed_out():
+    recorded = console()
+    dataset = SimpleNamespace(name="bricks", lines=dict)
+    request = Request("toy", "x", "/studies", "e", "uri", no_reuse=True, settings=("thaw_at=0.5",))
+    view.print_plan(recorded, Plan(request, None, SPACE, dataset, Resources(4, 0, 1, 0.0, 4)))
+    assert "Note: thaw_at is the former name of unfreeze_at" in recorded.export_text()
 
 
 def test_the_result_puts_the_best_first_and_a_failed_trial_last():

@@ -80,3 +80,5 @@ def test_options_that_the_record_determines_are_refused():
     assert (request.settings, request.data, request.seed, request.training_seed) == (("lr=0.1",), ("/there",), 3, 4)
     assert (request.trials, request.epochs, request.confirm, request.concurrent) == (1, 2, "none", 1)
     assert replay.request_of(recorded(), Request("detector", "n", "/s", "e", "u", data=("/here",))).data == ("/here",)
+    older = replay.request_of(recorded(config={"thaw_at": "0.5"}), Request("detector", "n", "/s", "e", "uri"))
+    assert older.settings == ("unfreeze_at=0.5",)

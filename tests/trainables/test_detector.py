@@ -51,6 +51,13 @@ def test_arrays_hold_the_data_set(prepared):
         assert target["labels"].tolist() == [label + 1 for label in example.labels]
 
 
+def test_a_detector_that_was_saved_under_the_former_name_of_the_input_size_loads(saved):
+    path = saved / checkpoints.METADATA
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({**metadata, "canvas": metadata.pop("input_size")}))
+    assert detector.load(saved).metadata["input_size"] == [64, 64]
+
+
 def test_preparing_again_reuses_the_arrays(prepared, scenes_folder):
     folder, dataset = prepared
     before = (folder / "64" / "images.npy").stat().st_mtime_ns
