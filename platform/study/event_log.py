@@ -17,7 +17,6 @@ from typing import Any
 import xxhash
 
 from platform.errors import Fault, InputError
-from platform.space import current_names
 
 # Format 1, without a number: "epoch" for "report", "thaw" for "first_unfreeze", and former names of parameters.
 FORMAT = 2
@@ -170,6 +169,8 @@ def _parse(text: bytes, file: Path) -> tuple[list[Event], str, int]:
 
 def _translated(event: Event) -> Event:
     """Translate an event from format 1."""
+    from platform.space import current_names  # here, as a space imports Ray, which --help does without
+
     kind, data = event.kind, dict(event.data)
     if kind == "epoch":
         kind, data["first_unfreeze"] = "report", data.pop("thaw", None)
