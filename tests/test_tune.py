@@ -166,9 +166,10 @@ def _for_seconds(seconds: float, project: Path) -> subprocess.CompletedProcess:
     return tune(project, "--name", "short", *budget, "--set", "pause=0.5")
 
 
-def test_without_a_successful_trial_the_exit_code_is_1(shared_toy_project):
-    ended = tune(shared_toy_project, "--name", "diverged", "--trials", "1", "--epochs", "1", "--set", "lr_head=1e30")
+def test_without_a_successful_trial_the_exit_code_is_1(toy_project):
+    trainable = toy_project / "trainables" / "toy.py"
+    trainable.write_text(trainable.read_text().replace('{"val/error": error(model)}', '{"val/error": float("nan")}'))
+    ended = tune(toy_project, "--trials", "1", "--epochs", "1")
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "the loss must be finite" in ended.stdout
-    assert "epoch 1, step 2" in ended.stdout
+    assert "the score must be finite; val/error is nan" in ended.stdout
     assert "best model" not in ended.stdout  # nor any other place that does not exist
