@@ -223,21 +223,22 @@ class LiveView(StudyListener):
         return Group(head, table)
 
     def _time_left(self, elapsed: float) -> str:
+        """Estimate the time left from the epochs left and the time that an epoch of this process took on average."""
         trials = list(self.trial_table.trials.values())
         epochs = sum(trial.epochs for trial in trials)
-        if (now := epochs - self.earlier_epochs) <= 0:
+        if epochs <= self.earlier_epochs:
             return "time left: after the first epoch"
         running = [trial for trial in trials if not trial.is_done]
         # Until a trial has ended nothing is known about pruning: assume none.
         per_trial = (epochs - sum(t.epochs for t in running)) / self.ended if self.ended else self.space.max_epochs
-        to_do = sum(max(0.0, per_trial - t.epochs) for t in running)
-        first = sum(not trial.confirms for trial in trials)
-        to_do += (self.space.trials - first) * per_trial
-        to_do += (self.max_confirmations - (len(trials) - first)) * self.space.max_epochs
-        left = to_do * elapsed / now
+        confirmations = sum(bool(trial.confirms) for trial in trials)
+        epochs_left = sum(max(0.0, per_trial - trial.epochs) for trial in running)
+        epochs_left += (self.space.trials - (len(trials) - confirmations)) * per_trial
+        epochs_left += (self.max_confirmations - confirmations) * self.space.max_epochs
+        seconds = epochs_left * elapsed / (epochs - self.earlier_epochs)
         if self.time_budget:
-            left = min(left, max(0.0, self.time_budget - elapsed))
-        return f"{'about' if self.ended else 'up to about'} {_clock(left)} left"
+            seconds = min(seconds, max(0.0, self.time_budget - elapsed))
+        return f"{'about' if self.ended else 'up to about'} {_clock(seconds)} left"
 
 
 def print_outcome(console: Console, request: Request, result: Mapping[str, Any]) -> None:
