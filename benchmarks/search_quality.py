@@ -32,7 +32,7 @@ import numpy as np
 from benchmarks import timing
 from benchmarks.curves import CURVES, Recorded
 from benchmarks.surrogate import Surrogate, random_point
-from platform.search.controller import Search
+from platform.search.controller import SearchController
 from platform.search.warm_start import choose
 from platform.space import Space
 from platform.study.event_log import EventLog
@@ -111,17 +111,17 @@ class Ours:
         self.trial_table = TrialTable(EventLog(Path(self.folder.name) / "event log"))
         if earlier:
             self.trial_table.record("study", warm_start=earlier)
-        self.search = Search(replace(space, trials=10**6, baselines={}), seed, self.trial_table)
+        self.controller = SearchController(replace(space, trials=10**6, baselines={}), seed, self.trial_table)
 
     def propose(self, trial_id: str) -> dict[str, Any]:
-        trial = self.search.next()
+        trial = self.controller.next_trial()
         assert trial is not None
-        self.search.started(trial)
+        self.controller.on_trial_start(trial)
         return trial.config
 
     def goes_on(self, trial_id: str, epoch: int, score: float) -> bool:
         trial = self.trial_table.trials[trial_id]
-        going = self.search.epoch(
+        going = self.controller.on_report(
             trial,
             epoch,
             {self.space.metric: score},
@@ -130,7 +130,7 @@ class Ours:
             self.first_unfreeze(trial.config),
         )
         if not going:
-            self.search.ended(trial)
+            self.controller.on_trial_complete(trial)
         return going
 
 
@@ -157,10 +157,10 @@ def simulate(method: Method, curve: Callable[[dict[str, Any]], Any]) -> Iterator
 
 def reached(method: Method, surrogate: Surrogate, targets: list[float], most: int) -> list[float]:
     """How many epochs a search trains until it sees each of some scores, greater is better; inf: more than `most`."""
-    goodness, left = surrogate.recorded.space.goodness, dict(enumerate(targets))
+    as_maximised, left = surrogate.recorded.space.as_maximised, dict(enumerate(targets))
     found = [math.inf] * len(targets)
     for trained, _, _, score in simulate(method, surrogate.curve):
-        for number in [number for number, target in left.items() if goodness(score) >= target]:
+        for number in [number for number, target in left.items() if as_maximised(score) >= target]:
             found[number] = trained
             del left[number]
         if not left or trained >= most:

@@ -83,7 +83,7 @@ class Surrogate:
         """What only these shares of random points reach at their best, greater is better."""
         generator = np.random.default_rng(12345)
         space = self.recorded.space
-        best = [max(map(space.goodness, self.curve(random_point(space, generator)))) for _ in range(points)]
+        best = [max(map(space.as_maximised, self.curve(random_point(space, generator)))) for _ in range(points)]
         return [float(np.quantile(best, 1 - share)) for share in shares]
 
 

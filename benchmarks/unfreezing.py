@@ -1,17 +1,17 @@
-"""Does it pay that ASHA waits for a trial's unfreeze? Searches simulated on recorded learning curves, with and without.
+"""Comparison of pruning with and without `wait_for_unfreezing`, simulated on recorded learning curves.
 
 python -m benchmarks.unfreezing                                   on the curves in benchmarks/curves
 python -m benchmarks.curves TASK --out FILE …               records others
 
-A search meets the recorded configurations in random order, two at a time, and prunes them as
-`platform.search.scheduler` decides, told of the unfreezings or not. How many epochs it trains until it first sees a score
-that only the best 10, 5 or 2 % of the configurations reach at their best, and how good its best is in the end; each
-seed is another order, the same for both sides.
+A search meets the recorded configs in random order, two at a time, and `platform.search.scheduler` prunes them, with or
+without waiting for the first unfreezing. The table shows how many epochs the search trains until it first sees a score
+that only the best 10, 5 or 2 % of the configs reach at their best, and how good its best is in the end. Each seed is
+another order, the same for both sides.
 """
 
 import argparse
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from scipy import stats
 
 from benchmarks import timing
 from benchmarks.curves import CURVES, Recorded
-from platform.search.scheduler import Asha
+from platform.search.scheduler import PruningScheduler
 from platform.space import Space
 
 TOP = (0.10, 0.05, 0.02)
@@ -118,7 +118,7 @@ class Outcome:
 
 def search(curves: Curves, unfreezings: list[int | None], seed: int, trials: int) -> Outcome:
     """A search through some of the configurations, in an order of its own."""
-    asha = Asha(curves.space)
+    scheduler = PruningScheduler(replace(curves.space, wait_for_unfreezing=True))
     waiting = np.random.default_rng(seed).permutation(len(curves.scores))[:trials].tolist()
     running: dict[int, int] = {}
     seen: list[tuple[int, float]] = []
@@ -130,10 +130,10 @@ def search(curves: Curves, unfreezings: list[int | None], seed: int, trials: int
             running[number] += 1
             epochs += 1
             epoch, score = running[number], curves.scores[number][running[number] - 1]
-            good = curves.space.goodness(score)
+            good = curves.space.as_maximised(score)
             if not seen or good > seen[-1][1]:
                 seen.append((epochs, good))
-            if epoch >= curves.space.max_epochs or asha.cuts(str(number), epoch, score, unfreezings[number]):
+            if epoch >= curves.space.max_epochs or scheduler.prunes(str(number), epoch, score, unfreezings[number]):
                 del running[number]
                 if curves.is_late(number):
                     late, not_unfrozen = late + 1, not_unfrozen + (epoch <= (curves.unfreezings[number] or 0))
@@ -141,7 +141,7 @@ def search(curves: Curves, unfreezings: list[int | None], seed: int, trials: int
 
 
 def _row(curves: Curves, outcomes: list[Outcome], spent: np.ndarray) -> list[str]:
-    bests = sorted((max(map(curves.space.goodness, scores)) for scores in curves.scores), reverse=True)
+    bests = sorted((max(map(curves.space.as_maximised, scores)) for scores in curves.scores), reverse=True)
     row: list[Any] = [f"{np.mean([o.epochs for o in outcomes]):.0f}", f"{np.mean([o.best for o in outcomes]):.4f}"]
     row.append(f"{np.mean(spent):.4f}")
     for share in TOP:

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from platform.errors import InputError, print_error, raise_if_any
     from platform.study import event_log, metadata
-    from platform.study.request import EVENT_LOG, busy, lock, read_request, studies_in
+    from platform.study.request import EVENT_LOG, busy_fault, lock, read_request, studies_in
     from platform.tracking.delivery import Delivery
     from platform.tracking.mlflow_store import address_faults
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             delivery.start()
             undelivered = delivery.close()
     except (InputError, Timeout) as error:
-        told = error if isinstance(error, InputError) else InputError(busy(request))
+        told = error if isinstance(error, InputError) else InputError(busy_fault(request))
         print_error(Console(stderr=True), told)
         return EXIT_BAD_INPUT
     console = Console()

@@ -89,11 +89,11 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.evaluation.projection import project, silhouette
     from platform.storage.filesystem import cache as cache_of
     from platform.storage.filesystem import local, resolved
-    from platform.study.request import usual_uri
+    from platform.study.request import default_tracking_uri
     from platform.tracking.mlflow_recorder import record_pictures
     from platform.tracking.mlflow_store import address_faults
 
-    uri = options.tracking_uri or usual_uri()
+    uri = options.tracking_uri or default_tracking_uri()
     out = options.out or "embeddings"
     raise_if_any([*address_faults(uri), *folder_faults("--out", out)])
     module, model, stage, space = _model(options)

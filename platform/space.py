@@ -36,6 +36,8 @@ class Space:
         objectives: Metrics of which the trials that no other beats in all are listed (Pareto); empty: none.
         baselines: Configurations to compare with, by name, as differences from `start`. They are trained to the full
             budget whatever the scheduler says, and the sampler does not see them.
+        wait_for_unfreezing: Whether a trial that will unfreeze is compared with others only after it has unfrozen and
+            trained two more epochs. Until then it is not pruned.
         confirm: What `--confirm` is where the data is the embedded and nothing else was said, e.g. "1x3".
     """
 
@@ -50,6 +52,7 @@ class Space:
     depth: int = 0
     objectives: tuple[str, ...] = ()
     confirm: str = ""
+    wait_for_unfreezing: bool = False
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -66,8 +69,8 @@ class Space:
         """The parameters with a plain value."""
         return {key: value for key, value in self.params.items() if not isinstance(value, Domain)}
 
-    def goodness(self, score: float) -> float:
-        """A score of the metric turned so that greater is better."""
+    def as_maximised(self, score: float) -> float:
+        """Return a score, negated if the mode is "min", so that greater is better."""
         return score if self.mode == "max" else -score
 
     def values(self, key: str) -> tuple:

@@ -26,7 +26,7 @@ from platform.errors import (
 )
 from platform.signals import as_ctrl_c, hear_ctrl_c, if_heard, stop_on_sigterm
 from platform.study.options import parser, request_of, resumed
-from platform.study.request import usual_uri
+from platform.study.request import default_tracking_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser(__doc__).parse_args(arguments)
     hear_ctrl_c()
     stop_on_sigterm()
-    usual_uri()
+    default_tracking_uri()
     if not options.list and not options.task:
         parser().error("name a task, or use --list to see the tasks")
     from rich.console import Console

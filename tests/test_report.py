@@ -444,7 +444,7 @@ def test_what_is_open_is_told_as_far_as_it_goes(tmp_path, given, says):
 
 
 @pytest.mark.parametrize(
-    ("config", "unfreeze", "says"),
+    ("config", "first_unfreeze", "says"),
     [
         ({"freeze_depth": 0}, None, "It froze nothing."),
         ({"freeze_depth": 2}, None, "It froze 2 of 5 stages at first and unfrozen nothing."),

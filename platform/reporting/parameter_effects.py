@@ -88,8 +88,8 @@ def compared(data: StudyData, trials: Sequence[Trial]) -> tuple[np.ndarray, np.n
     most = max((trial.epochs for trial in trials), default=0)
     best = np.full((len(trials), most), np.nan)  # up to each epoch
     for row, trial in zip(best, trials, strict=True):
-        goodness = [data.space.goodness(score) for score in trial.scores(data.metric)]
-        row[: trial.epochs] = np.fmax.accumulate(goodness)
+        maximised = [data.space.as_maximised(score) for score in trial.scores(data.metric)]
+        row[: trial.epochs] = np.fmax.accumulate(maximised)
     epochs = np.array([trial.epochs for trial in trials], dtype=int)
     common = np.minimum(epochs[:, None], epochs[None, :])
     mine = best[np.arange(len(trials))[:, None], common - 1]

@@ -11,7 +11,7 @@ from platform.reporting.charts import Chart, values
 from platform.reporting.parameter_charts import by_depth, by_schedule, by_unfreeze_at, importance, parallel
 from platform.reporting.parameter_importance import Importance
 from platform.reporting.study_data import StudyData, unfreezings
-from platform.study.trials import Trial
+from platform.study.trials import Trial, rank
 
 CURVES, BEST_CURVES = 150, 40  # that are drawn of a large study, and how many of them are its best
 CURVE_POINTS = 60  # of a curve, at most
@@ -101,7 +101,7 @@ def over_time(data: StudyData) -> Chart | None:
     for seconds, trial_id, score in data.scores_over_time:
         if trial_id not in may_win or math.isnan(score):
             continue
-        if best is None or data.space.goodness(score) > data.space.goodness(best):
+        if best is None or data.space.as_maximised(score) > data.space.as_maximised(best):
             best = score
             steps.append({"minutes": seconds / 60, "score": score})
     if not steps:
@@ -129,7 +129,7 @@ def by_cost(data: StudyData) -> Chart | None:
 
 def curves(data: StudyData) -> Chart | None:
     """The score of each epoch of the trials, with their unfreezings."""
-    order = sorted(data.scored, key=lambda trial: -data.space.goodness(data.score(trial) or 0.0))
+    order = rank(data.scored, data.space)
     rest = order[BEST_CURVES:]
     shown = [*order[:BEST_CURVES], *rest[:: max(1, math.ceil(len(rest) / (CURVES - BEST_CURVES)))], *data.baselines]
     rows, unfrozen = list[dict[str, Any]](), list[dict[str, Any]]()

@@ -20,7 +20,7 @@ from platform.study import metadata
 from platform.study.event_log import Event, ReadOnlyEventLog
 from platform.study.metadata import StudyFacts
 from platform.study.request import EVENT_LOG, RESULT
-from platform.study.trials import Trial, TrialTable
+from platform.study.trials import Trial, TrialTable, best_of
 
 FIGURES, FINDINGS = "figures", "data_findings.txt"  # of a study's folder
 FROZEN_STAGES = "train/frozen_stages"
@@ -99,9 +99,7 @@ class StudyData:
         """The trial that the study names as its best; while it has not, the best so far."""
         if named := self.result.get("best"):
             return self.trial(named["trial_id"])
-        may = [t for t in [*self.scored, *self.baselines] if t.status != "failed" and self.score(t) is not None]
-        may = [trial for trial in may if self.space.may_win(trial.config, trial.baseline)]
-        return max(may, key=lambda trial: self.space.goodness(self.score(trial) or 0.0), default=None)
+        return best_of(self.trials, self.space)
 
     @property
     def compared(self) -> dict[str, Mapping[str, float]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from platform.space import Space
 from platform.storage.checkpoints import Checkpoints
 from platform.study.event_log import Event
-from platform.study.trials import StudyListener, Trial, TrialTable
+from platform.study.trials import StudyListener, Trial, TrialTable, may_win, rank
 
 
 class CheckpointCleanup(StudyListener):
@@ -46,19 +46,15 @@ class CheckpointCleanup(StudyListener):
     def _settle(self, trial: Trial) -> None:
         """Delete the checkpoints of a trial that is done, or of the leader that it has beaten."""
         loser: Trial | None = trial
-        if not trial.confirms and self._may_lead(trial) and (self._leader is None or self._beats(trial, self._leader)):
+        if may_win(trial, self.space) and self._leads(trial):
             loser, self._leader = self._leader, trial
         if loser is not None and (loser.is_searched or loser.status == "failed"):
             self._delete(loser.id)
 
-    def _may_lead(self, trial: Trial) -> bool:
-        scored = trial.status != "failed" and trial.best_epoch(self.space) is not None
-        return scored and self.space.may_win(trial.config, trial.baseline)
-
-    def _beats(self, trial: Trial, other: Trial) -> bool:
-        """Of equal ones the first, as in the result."""
-        mine, theirs = (self.space.goodness(one.best_score(self.space) or 0.0) for one in (trial, other))
-        return mine > theirs or (mine == theirs and int(trial.id) < int(other.id))
+    def _leads(self, trial: Trial) -> bool:
+        """Return whether a trial is better than the leader; of equal trials the first is better, as in the result."""
+        in_order = sorted(filter(None, (trial, self._leader)), key=lambda each: int(each.id))
+        return rank(in_order, self.space)[0] is trial
 
     def _delete(self, trial_id: str) -> None:
         try:

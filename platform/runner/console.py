@@ -29,7 +29,7 @@ from platform.study import event_log
 from platform.study.event_log import Event
 from platform.study.options import as_typed
 from platform.study.request import EVENT_LOG, FINDINGS, RESULT, Request
-from platform.study.trials import StudyListener, Trial, TrialTable
+from platform.study.trials import StudyListener, Trial, TrialTable, best_of, may_win, rank
 from platform.task import PER_CLASS
 from platform.tracking.mlflow_store import trials_page
 from platform.training.feature_store import capacity
@@ -111,10 +111,10 @@ class LiveView(StudyListener):
         self.space, self.trial_table, self.console, self.time_budget = space, trial_table, console, time_budget
         self.started = self.last_line = time.monotonic()
         asked = confirmation.parse(trial_table.confirm)
-        self.max_confirmations = asked.most if asked else 0
+        self.max_confirmations = asked.max_trainings if asked else 0
         self.ended = sum(trial.is_done for trial in trial_table.trials.values())
         self.earlier_epochs = sum(trial.epochs for trial in trial_table.trials.values())  # of an earlier process
-        self.best = self._best()
+        self.best = best_of(trial_table.trials.values(), space)
         self.live: Live | None = None
 
     def open(self) -> None:
@@ -156,16 +156,15 @@ class LiveView(StudyListener):
             self.live = None
 
     def _update_best(self, trial: Trial) -> None:
-        known = [score for score in (self.best, trial.best_score(self.space)) if score is not None]
-        if known and self._may_win(trial):
-            self.best = max(known, key=self.space.goodness)
+        if may_win(trial, self.space):
+            self.best = rank([each for each in (self.best, trial) if each], self.space)[0]
 
     def _print_ended(self, trial: Trial) -> None:
         self.ended += 1
         if trial.status == "failed":
-            self.best = self._best()  # the best score may have been that of this trial
+            self.best = best_of(self.trial_table.trials.values(), self.space)  # it may have been this trial
         if not self.live:
-            score, best = trial.best_score(self.space), self.best
+            score, best = trial.best_score(self.space), self._best_score()
             self._print_line(
                 f"{trial.name}  {trial.status:9s} {trial.epochs:3d} epochs  "
                 f"{self.space.metric} {_number(score):8s} best {_number(best):8s} "
@@ -185,16 +184,11 @@ class LiveView(StudyListener):
         confirmed = f", {again}/{self.max_confirmations} confirmations" if self.max_confirmations else ""
         return f"{self.ended - again}/{self.space.trials} trials{confirmed}"
 
-    def _may_win(self, trial: Trial) -> bool:
-        return not trial.confirms and trial.status != "failed" and self.space.may_win(trial.config, trial.baseline)
-
-    def _best(self) -> float | None:
-        scores = [trial.best_score(self.space) for trial in self.trial_table.trials.values() if self._may_win(trial)]
-        known = [score for score in scores if score is not None]
-        return max(known, key=self.space.goodness, default=None)
+    def _best_score(self) -> float | None:
+        return self.best.best_score(self.space) if self.best else None
 
     def _render(self) -> Group:
-        trials, best = list(self.trial_table.trials.values()), self.best
+        trials, best = list(self.trial_table.trials.values()), self._best_score()
         elapsed = time.monotonic() - self.started
         counts = ", ".join(
             f"{sum(trial.status == status for trial in trials)} {status}"
@@ -212,7 +206,7 @@ class LiveView(StudyListener):
         )
         for trial in trials[-SHOWN_TRIALS:]:
             score = trial.best_score(self.space)
-            mark = " ←" if score is not None and score == best and self._may_win(trial) else ""
+            mark = " ←" if trial is self.best else ""
             table.add_row(
                 trial.name + (f" ({trial.baseline})" if trial.baseline else ""),
                 Text(trial.status, style=STATUS_STYLE[trial.status]),

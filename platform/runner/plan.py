@@ -19,7 +19,7 @@ from platform.search import confirmation, warm_start
 from platform.search.warm_start import WarmStart
 from platform.space import Space, show
 from platform.storage import filesystem
-from platform.study.request import EVENT_LOG, RESULT, Request, _events, busy, lock
+from platform.study.request import EVENT_LOG, RESULT, Request, busy_fault, lock, read_events
 from platform.task import Dataset, Task, space_of
 from platform.tracking.mlflow_store import address_faults
 
@@ -65,7 +65,7 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
         faults += resources.faults()
     if resume:
         faults += _resume_faults(request, space)
-        faults += [] if space_faults else _changed_space_faults(space, _events(request.folder)[0].data["space"])
+        faults += [] if space_faults else _changed_space_faults(space, read_events(request.folder)[0].data["space"])
     else:
         faults += _taken_name_faults(request)
     place_faults = [*_storage_faults(request.storage)]
@@ -139,11 +139,11 @@ def _resume_faults(request: Request, space: Space) -> list[Fault]:
         with lock(request).acquire(blocking=False):
             return []
     except Timeout:
-        return [busy(request)]
+        return [busy_fault(request)]
 
 
 def _is_done(folder: Path) -> bool:
-    last = _events(folder)[-1]
+    last = read_events(folder)[-1]
     return last.kind == "close" and last.data["status"] != "KILLED" and (folder / RESULT).exists()
 
 
@@ -157,7 +157,7 @@ def _finished_study_faults(request: Request, space: Space) -> list[Fault]:
     if result.get("out_of_money") and request.max_cost:
         remedy += f" --warm-start {request.name} --max-cost {2 * request.max_cost:g}."
         return [Fault(rule, f"{request.name}, whose budget of money is used up", remedy)]
-    confirmed = [event.data["asked"] for event in _events(request.folder) if event.kind == "confirm"]
+    confirmed = [event.data["asked"] for event in read_events(request.folder) if event.kind == "confirm"]
     if request.confirm not in ("", confirmation.NONE, *confirmed[-1:]):
         return []
     remedy = f"To search longer, start a new study with --trials {2 * space.trials}."

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from platform.storage import checkpoints
 from platform.storage.checkpoints import Checkpoints
 from platform.storage.manifest import DamagedError
 from platform.study.request import Request
-from platform.study.trials import Trial, TrialTable
+from platform.study.trials import Trial, TrialTable, may_win, rank
 from platform.task import PER_CLASS, Evaluation
 from platform.training.config_audit import TRAINED, UNUSED
 from platform.training.example_feed import WITHOUT
@@ -93,27 +93,17 @@ def find_alarms(trials: Sequence[Trial]) -> list[str]:
     return alarms
 
 
-def best_of(trials: list[dict[str, Any]], space: Space) -> dict[str, Any] | None:
-    """The trial with the best epoch, of those that may win and have the metric."""
-    scored = [trial for trial in trials if may_win(trial, space) and space.metric in trial["metrics"]]
-    return max(scored, key=lambda trial: space.goodness(trial["metrics"][space.metric]), default=None)
-
-
-def may_win(trial: Mapping[str, Any], space: Space) -> bool:
-    """Whether a trial can be the best: not one that failed, nor a baseline outside what the study searches."""
-    return trial["status"] != "failed" and space.may_win(trial["config"], trial["baseline"])
-
-
-def pareto_front(records: Sequence[Mapping[str, Any]], space: Space) -> list[str]:
+def pareto_front(trials: Iterable[Trial], space: Space) -> list[str]:
     """Return the ids of the trials that no other trial dominates in the space's objectives.
 
     The scores are those of each trial's best epoch. Greater is better in every objective.
     """
-    scores = {
-        record["trial_id"]: [record["metrics"][key] for key in space.objectives]
-        for record in records
-        if may_win(record, space) and all(key in record["metrics"] for key in space.objectives)
-    }
+    scores = dict[str, list[float]]()
+    for trial in trials:
+        if may_win(trial, space) and (epoch := trial.best_epoch(space)):
+            metrics = trial.metrics[epoch - 1]
+            if all(key in metrics for key in space.objectives):
+                scores[trial.id] = [metrics[key] for key in space.objectives]
 
     def dominates(a: list[float], b: list[float]) -> bool:
         return a != b and all(of_a >= of_b for of_a, of_b in zip(a, b, strict=True))
@@ -296,7 +286,7 @@ def _confirmed_best(
     best = next(record for record in records if record["trial_id"] == row["trial_id"])
     runs = [trial_table.trials[run["trial_id"]] for run in row["runs"] if run["test_metrics"]]
     with_weights = [run for run in runs if _has_checkpoint(plan, run)] or [trial_table.trials[best["trial_id"]]]
-    return best, max(with_weights, key=lambda run: plan.space.goodness(run.best_score(plan.space) or 0.0))
+    return best, rank(with_weights, plan.space)[0]
 
 
 def _has_checkpoint(plan: Plan, trial: Trial) -> bool:

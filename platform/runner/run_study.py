@@ -34,8 +34,8 @@ from platform.runner.console import LiveView
 from platform.runner.plan import Plan, describe
 from platform.runner.results import BEST, Judgement
 from platform.search import confirmation, ray_tune
-from platform.search.controller import Search
-from platform.search.ray_tune import RAYS, our_metrics
+from platform.search.controller import SearchController
+from platform.search.ray_tune import RAY_FOLDER, task_metrics
 from platform.space import show
 from platform.storage import filesystem
 from platform.storage.checkpoints import Checkpoints
@@ -43,8 +43,19 @@ from platform.storage.study_mirror import BucketCopy
 from platform.study import metadata
 from platform.study.event_log import Event, EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts
-from platform.study.request import DELIVERED, EVENT_LOG, FINDINGS, FROZEN, LOCK, RESULT, TRIALS, Request, busy, lock
-from platform.study.trials import Trial, TrialTable
+from platform.study.request import (
+    DELIVERED,
+    EVENT_LOG,
+    FINDINGS,
+    FROZEN,
+    LOCK,
+    RESULT,
+    TRIALS,
+    Request,
+    busy_fault,
+    lock,
+)
+from platform.study.trials import Trial, TrialTable, best_of
 from platform.tracking.delivery import Delivery
 from platform.tracking.tensorboard import TensorBoardLog
 from platform.training.context import Context
@@ -52,7 +63,7 @@ from platform.training.feature_store import capacity
 
 # Files that are sent to a bucket all the time. The event log comes last: it knows everything that MLflow received.
 GROWING = (DELIVERED, EVENT_LOG)
-NOT_COPIED = (TRIALS, FROZEN, LOCK, RAYS)  # checkpoints are sent by the trials that write them
+NOT_COPIED = (TRIALS, FROZEN, LOCK, RAY_FOLDER)  # checkpoints are sent by the trials that write them
 
 
 def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     try:
         with lock(request).acquire(blocking=False), _bucket_copy(request) as copy:
             if not resume and _exists(request):  # another process was faster
-                raise InputError(busy(request))
+                raise InputError(busy_fault(request))
             study = StudyRun(plan, console, copy)
             study.prepare()
             study.search()
@@ -87,7 +98,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
                 study.cleanup.keep_only(result["best"]["weights_of"])
             return result | {"not_deleted": study.cleanup.errors}
     except Timeout:
-        raise InputError(busy(request)) from None
+        raise InputError(busy_fault(request)) from None
 
 
 class StudyRun:
@@ -149,22 +160,22 @@ class StudyRun:
         self.view = LiveView(space, table, self.console, request.time_budget)
         tensorboard = TensorBoardLog(request.folder, table, self.console.print)
         table.listeners += [self.delivery, self.view, self.cleanup, tensorboard]
-        self.controller = Search(space, request.seed, table, plan.resources.gpus_per_trial)
+        self.controller = SearchController(space, request.seed, table, plan.resources.gpus_per_trial)
         self.delivery.start()
         if self.cluster:
             self.cluster.meter.before = costs.before(table.events)
             self.cluster.meter.look(nodes.kinds, now=True)
-            self.controller.enough = self.cluster.meter.is_over
+            self.controller.budget_spent = self.cluster.meter.is_over
 
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             self.view.open()
-            if not self.controller.is_over and not self.controller.enough:
+            if not self.controller.is_over and not self.controller.budget_spent:
                 self._run_trials()
         finally:
             self.view.close()
             signal.signal(signal.SIGINT, on_interrupt)  # Ray's own handler, which only ends the search, would stay
-        self.controller.interrupted()
+        self.controller.interrupt_trials()
         self._record_costs(now=True)
 
     def conclude(self) -> dict[str, Any]:
@@ -176,7 +187,7 @@ class StudyRun:
         request, space = self.plan.request, self.plan.space
         seconds = time.monotonic() - self._started
         meter = self.cluster.meter if self.cluster else None
-        is_left, stopped = not self.controller.is_over, self.controller.stopped
+        is_left, stopped = not self.controller.is_over, self.controller.stop_reason
         is_late = request.time_budget is not None and self._earlier_seconds + seconds >= request.time_budget
         ended = {
             "trials": self.records,
@@ -184,7 +195,8 @@ class StudyRun:
             "out_of_money": is_left and meter is not None and meter.is_over,
         }
         interrupted = is_left and not ended["out_of_time"] and not ended["out_of_money"]
-        best = results.best_of(self.records, space)
+        winner = best_of(self.trial_table.trials.values(), space)
+        best = results.trial_record(winner, space) if winner else None
         judgement = Judgement() if best is None or interrupted else self._judge(best, ended)
         self._record_costs(list, now=True)  # Ray is disconnected: the nodes of the last look count
         undelivered = self.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
@@ -195,7 +207,7 @@ class StudyRun:
             "metric": space.metric,
             "mode": space.mode,
             **judgement.as_json(),
-            "pareto": results.pareto_front(self.records, space) if space.objectives else [],
+            "pareto": results.pareto_front(self.trial_table.trials.values(), space) if space.objectives else [],
             **ended,
             "alarms": results.find_alarms(list(self.trial_table.trials.values())),
             "reuse": results.reuse_totals(self.records),
@@ -300,11 +312,11 @@ class StudyRun:
         self._record_costs()
         controller = self.controller
         if self.cluster:
-            controller.enough = controller.enough or self.cluster.meter.is_over
-            controller.stopped = controller.stopped or self.cluster.why_no_node(self.plan.resources)
+            controller.budget_spent = controller.budget_spent or self.cluster.meter.is_over
+            controller.stop_reason = controller.stop_reason or self.cluster.why_no_node(self.plan.resources)
         if self.copy and self.copy.taken:
             taken = f"another machine continued the study: {self.plan.request.remote}"
-            controller.stopped = controller.stopped or taken
+            controller.stop_reason = controller.stop_reason or taken
 
     def _record_costs(self, kinds: Callable[[], list[str]] = nodes.kinds, now: bool = False) -> None:
         """Write what the nodes have cost so far into the event log, if it is time to.
@@ -330,7 +342,7 @@ class StudyRun:
             self.trial_table.record(
                 "best",
                 trial_id=judgement.best["weights_of"],
-                metrics=our_metrics(judgement.best["test_metrics"]),
+                metrics=task_metrics(judgement.best["test_metrics"]),
                 model_dir=str(folder / BEST),
                 figures={name: str(file) for name, file in judgement.figures.items()},
                 files=[str(file) for file in judgement.files],
@@ -355,7 +367,7 @@ def _bucket_copy(request: Request) -> Iterator[BucketCopy | None]:
         return
     copy = BucketCopy(request.folder, request.remote, GROWING, NOT_COPIED)
     if not copy.start():
-        raise InputError(busy(request))
+        raise InputError(busy_fault(request))
     try:
         yield copy
     finally:

@@ -1,5 +1,7 @@
-"""Ray Tune runs the trials that a search decides on. Each attempt at a trial is a trial of Ray's; what happens to it is
-told to the search, whose word Ray takes. What Ray keeps of its own is not gone back to.
+"""Adapter to Ray Tune, which runs the trials that a search controller decides on.
+
+Each attempt at a trial is a trial of Ray's. Ray reports what happens to the controller, and does what the controller
+decides. Nothing is read back from the state that Ray keeps.
 """
 
 import numbers
@@ -10,127 +12,135 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import ActorUnavailableError, NodeDiedError, RayActorError, RayTaskError
 from ray.tune import Callback, PlacementGroupFactory, RunConfig, Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from platform.cluster.node_setup import UnfitNodeError
 from platform.cluster.ray_runtime import elsewhere
-from platform.search.controller import Search
+from platform.search.controller import Cause, SearchController
+from platform.storage.checkpoint_mirror import StorageError
+from platform.storage.checkpoints import DiskFullError
 from platform.study.trials import Trial
 from platform.training.reporters import EPOCH, FIRST_UNFREEZE, LAST, NOTES
 
 ERROR_LINES = 20
-# What Ray tells of in many words.
-DIED = {
-    "because its worker process has died": "its process died: killed from outside, for want of memory, or crashed",
-}
-GONE = {
-    "because its node has died": "its node went away",
-    "is temporarily unavailable": "its node could no longer be reached",
-}
-UNFIT = re.compile(r"UnfitNodeError: (\w+) (.*)")  # of platform.cluster.node_setup: which, and why
-RAYS = ".ray"  # a folder of a study: what Ray writes of its own
+NODE_DIED = "because its node has died"  # Ray's words: no type tells a lost node from a process that died
+NODE_LOST, NODE_UNAVAILABLE = "its node went away", "its node could no longer be reached"
+PROCESS_DIED = "its process died: it was killed from outside, ran out of memory, or crashed"
+RAY_FOLDER = ".ray"  # in a study's folder: what Ray itself writes
 
 
-class _NotKept:
-    """Ray pickles what it is given into its folder; a search is not for that."""
+class _NotPickled:
+    """Base of objects that Ray would pickle into its folder. A controller is not to be pickled."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class Proposer(_NotKept, Searcher):
-    """Asks the search for the next attempt."""
+class StudySearcher(_NotPickled, Searcher):
+    """Searcher that gets the next attempt from the controller."""
 
     def __init__(
-        self, search: Search, context_of: Callable[[Trial], Mapping[str, Any]], left_out: Mapping[str, str]
+        self,
+        controller: SearchController,
+        context_of: Callable[[Trial], Mapping[str, Any]],
+        left_out: Mapping[str, str],
     ) -> None:
         """
         Args:
-            search: Decides.
-            context_of: What an attempt at a trial is told besides its configuration.
-            left_out: Nodes that it must not run on.
+            controller: Controller of the study.
+            context_of: Returns what an attempt at a trial needs to know besides its config.
+            left_out: Nodes on which no trial may run, and why.
         """
-        super().__init__(metric=search.space.metric, mode=search.space.mode)
-        self.search, self.context_of, self.left_out = search, context_of, left_out
+        super().__init__(metric=controller.space.metric, mode=controller.space.mode)
+        self.controller, self.context_of, self.left_out = controller, context_of, left_out
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self.search.is_over or self.search.stopped or self.search.enough:
+        if self.controller.is_over or self.controller.stop_reason or self.controller.budget_spent:
             return Searcher.FINISHED  # type: ignore[return-value]  # as Ray has it
-        trial = self.search.next()
+        trial = self.controller.next_trial()
         if trial is None:
             return None
         return {**trial.config, "context": {**self.context_of(trial), "left_out": sorted(self.left_out)}}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """The callback is told."""
+        """Do nothing: StudyCallback informs the controller."""
 
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).touch()  # Ray wants a file
 
     def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a study goes on from its event log")
+        raise NotImplementedError("a study is resumed from its event log")
 
 
-class Judge(_NotKept, FIFOScheduler):
-    """Tells the search of each epoch, and Ray whether the trial goes on."""
+class StudyScheduler(_NotPickled, FIFOScheduler):
+    """Scheduler that passes reports to the controller, and stops the trials that are not to continue."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, controller: SearchController) -> None:
         super().__init__()
-        self.search = search
+        self.controller = controller
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        step = int(result.get(EPOCH, result["training_iteration"]))
-        notes = {key.removeprefix(f"{NOTES}/"): text for key, text in result.items() if key.startswith(f"{NOTES}/")}
-        last, first_unfreeze = bool(result.get(LAST)), result.get(FIRST_UNFREEZE)
-        goes_on = self.search.epoch(_ours(self.search, trial), step, our_metrics(result), notes, last, first_unfreeze)
+        goes_on = self.controller.on_report(
+            _trial_of(self.controller, trial),
+            int(result.get(EPOCH, result["training_iteration"])),
+            task_metrics(result),
+            {key.removeprefix(f"{NOTES}/"): text for key, text in result.items() if key.startswith(f"{NOTES}/")},
+            bool(result.get(LAST)),
+            result.get(FIRST_UNFREEZE),
+        )
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
 
-class Watch(_NotKept, Callback):
-    """Tells the search how attempts begin and end."""
+class StudyCallback(_NotPickled, Callback):
+    """Callback that informs the controller how attempts begin and end."""
 
-    def __init__(self, search: Search, tick: Callable[[], None], left_out: dict[str, str]) -> None:
+    def __init__(self, controller: SearchController, tick: Callable[[], None], left_out: dict[str, str]) -> None:
         """
         Args:
-            search: Is told.
-            tick: Called after each step of Ray's.
-            left_out: Nodes that will not do, and why: those that turn out so are added.
+            controller: Controller of the study.
+            tick: Called after each step of Ray Tune.
+            left_out: Nodes on which no trial may run, and why. Nodes that turn out to be unfit are added.
         """
-        self.search, self.tick, self.left_out = search, tick, left_out
+        self.controller, self.tick, self.left_out = controller, tick, left_out
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.search.started(_ours(self.search, trial))
+        self.controller.on_trial_start(_trial_of(self.controller, trial))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.search.ended(_ours(self.search, trial))
+        self.controller.on_trial_complete(_trial_of(self.controller, trial))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         error = _error_of(trial)
-        if unfit := UNFIT.search(error):
-            self.left_out[unfit[1]] = unfit[2]
-        moved = bool(unfit) or error.splitlines()[-1] in GONE.values()
-        self.search.failed(_ours(self.search, trial), error, moved)
+        cause, summary = classify(error)
+        if isinstance(error, UnfitNodeError):
+            node, _, reason = str(error).partition(" ")  # the node's id, then its host and what is wrong
+            self.left_out[node] = reason
+        lines = (trial.get_error() or "The trial left no error message.").rstrip().splitlines()[-ERROR_LINES:]
+        text = "\n".join([*lines, *([summary] if summary else [])])
+        self.controller.on_trial_error(_trial_of(self.controller, trial), text, cause)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         self.tick()
 
 
-class Stop(_NotKept, Stopper):
-    """Ends all attempts where the study cannot go on."""
+class StudyStopper(_NotPickled, Stopper):
+    """Stopper that ends all attempts when the study cannot continue."""
 
-    def __init__(self, search: Search) -> None:
-        self.search = search
+    def __init__(self, controller: SearchController) -> None:
+        self.controller = controller
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return bool(self.search.stopped) or self.search.enough
+        return bool(self.controller.stop_reason) or self.controller.budget_spent
 
 
 def run(
-    search: Search,
+    controller: SearchController,
     train: Callable[[dict[str, Any]], None],
     context_of: Callable[[Trial], Mapping[str, Any]],
     folder: Path,
@@ -140,59 +150,59 @@ def run(
     tick: Callable[[], None],
     left_out: dict[str, str] | None = None,
 ) -> None:
-    """Runs trials on a Ray that is connected until all are done, time is up, or the process is told to stop.
+    """Run trials on a connected Ray until all are done, time is up, or the process is asked to stop.
 
     Args:
-        search: Decides.
-        train: The trainable.
-        context_of: What an attempt at a trial is told; its "gpus" is the share of a GPU that it gets.
-        folder: The study's.
-        cpus: Cores of a trial.
-        concurrent: Trials at a time.
-        seconds: After which to stop, None for no limit.
-        tick: Called all the time.
-        left_out: Nodes of a cluster that no trial runs on, and why; those that turn out so are added.
+        controller: Controller of the study.
+        train: Trainable function.
+        context_of: Returns what an attempt at a trial needs to know; its "gpus" is the share of a GPU that it gets.
+        folder: Folder of the study.
+        cpus: Cores per trial.
+        concurrent: Number of trials that run at the same time.
+        seconds: Time limit, None for no limit.
+        tick: Called after each step of Ray Tune.
+        left_out: Nodes of a cluster on which no trial may run, and why. Nodes that turn out to be unfit are added.
     """
     unfit = {} if left_out is None else left_out
 
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
-        # Ray keeps a copy of this function as it is now: which nodes are left out by then comes with the attempt.
+        # Ray copies this function when the run begins, so the nodes to avoid have to come with the attempt.
         context = config["context"]
-        where = elsewhere(context["left_out"])
-        but: dict[str, Any] = {"bundle_label_selector": [where]} if where else {}
-        return PlacementGroupFactory([{"CPU": cpus, "GPU": context["gpus"]}], **but)
+        selector = elsewhere(context["left_out"])
+        options: dict[str, Any] = {"bundle_label_selector": [selector]} if selector else {}
+        return PlacementGroupFactory([{"CPU": cpus, "GPU": context["gpus"]}], **options)
 
-    shutil.rmtree(folder / RAYS, ignore_errors=True)
+    shutil.rmtree(folder / RAY_FOLDER, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(train, resources),
         param_space={"context": {}},
         tune_config=tune.TuneConfig(
-            search_alg=Proposer(search, context_of, unfit),
-            scheduler=Judge(search),
-            num_samples=-1,  # the search says when it is over
+            search_alg=StudySearcher(controller, context_of, unfit),
+            scheduler=StudyScheduler(controller),
+            num_samples=-1,  # the controller says when the search is over
             max_concurrent_trials=concurrent,
-            reuse_actors=True,  # starting a worker and importing torch costs more than a short trial
+            reuse_actors=True,  # starting a worker and importing torch takes longer than a short trial
             time_budget_s=seconds,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=RunConfig(
-            name=RAYS,
+            name=RAY_FOLDER,
             storage_path=str(folder),
-            callbacks=[Watch(search, tick, unfit)],
-            stop=Stop(search),
+            callbacks=[StudyCallback(controller, tick, unfit)],
+            stop=StudyStopper(controller),
             verbose=0,
         ),
     )
     try:
         tuner.fit()
     finally:
-        shutil.rmtree(folder / RAYS, ignore_errors=True)
+        shutil.rmtree(folder / RAY_FOLDER, ignore_errors=True)
 
 
-def our_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The task's metrics in a Ray result, without what Ray adds (pid, timestamps, config)."""
+def task_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the task's metrics of a Ray result, without what Ray adds (pid, timestamps, config)."""
     return {
-        # A metric named after a class can hold anything, e.g. "val/ap/H&M"; one such key would fail the whole batch.
+        # A metric named after a class can hold any character, e.g. "val/ap/H&M". MLflow would refuse the whole batch.
         re.sub(r"[^\w\-. :/]", "_", key): float(value)
         for key, value in result.items()
         if "/" in key and not key.startswith(("config/", f"{NOTES}/"))
@@ -200,12 +210,36 @@ def our_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _ours(search: Search, trial: Any) -> Trial:
-    return search.trial_table.trials[trial.config["context"]["trial"]]
+def classify(error: BaseException | None) -> tuple[Cause, str]:
+    """Return the cause of an attempt's error, and a short summary if Ray's own text is long, else "".
+
+    An exception with the attribute `retry = False` is not retried.
+    """
+    if isinstance(error, ActorUnavailableError):
+        return Cause.NODE, NODE_UNAVAILABLE
+    if isinstance(error, NodeDiedError) or (isinstance(error, RayActorError) and NODE_DIED in str(error)):
+        return Cause.NODE, NODE_LOST
+    if isinstance(error, RayActorError):
+        return Cause.OTHER, PROCESS_DIED
+    if isinstance(error, UnfitNodeError):
+        return Cause.NODE, ""
+    if isinstance(error, DiskFullError | StorageError):
+        return Cause.STORAGE, ""
+    # torch's type by its name: to import torch only to compare the type would take seconds
+    if (type(error).__module__, type(error).__name__) == ("torch", "OutOfMemoryError"):
+        return Cause.OUT_OF_MEMORY, ""
+    return (Cause.OTHER if getattr(error, "retry", True) else Cause.PERMANENT), ""
 
 
-def _error_of(trial: Any) -> str:
-    """The last lines of what an attempt raised; the last of them says why in a few words."""
-    text = Path(trial.error_file).read_text(errors="replace").rstrip() if trial.error_file else ""
-    told = [why for what, why in (DIED | GONE).items() if what in text]
-    return "\n".join([*(text or "it left no word of why").splitlines()[-ERROR_LINES:], *told])
+def _trial_of(controller: SearchController, trial: Any) -> Trial:
+    """Return the study's trial that one of Ray's trials is an attempt at."""
+    return controller.trial_table.trials[trial.config["context"]["trial"]]
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """Return the exception that ended an attempt; None if it cannot be read."""
+    try:
+        error = trial.get_pickled_error()
+    except Exception:  # an exception of a user's trainable may be one that cannot be unpickled
+        return None
+    return error.cause if isinstance(error, RayTaskError) else error

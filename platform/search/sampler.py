@@ -1,7 +1,8 @@
-"""What proposes configurations: Optuna's TPE, told honestly how each trial went.
+"""Sampler: Optuna's TPE proposes configs. It learns of every trial's scores and how the trial ended.
 
-It hears of a stopped trial as pruned, with the scores it had on the way, and of a failed one as failed. What it knows
-follows from the trials, and what it proposes from that and the seed: a study that goes on proposes what it would have.
+A pruned trial is a pruned one for Optuna too, with the scores it had on the way, and a failed one has failed. The
+sampler's state follows from the trials, and its proposals from that state and the seed: a resumed study proposes what
+it would have proposed without the interruption.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,40 +17,42 @@ from ray.tune.search.optuna import OptunaSearch
 from platform.space import Space
 from platform.study.trials import Trial
 
-REMEMBERED, OF_THEM_BEST = 300, 50  # trials that it goes by once there are twice as many; the rest the newest
+# TPE's time per proposal grows with the trials that it knows. Once it knows twice as many as MAX_TRIALS, it continues
+# with that many: the best ones and the newest ones.
+MAX_TRIALS, MAX_BEST = 300, 50
 
 
 class Sampler:
-    """Asks Optuna, and tells it."""
+    """Optuna study of the searched trials."""
 
     def __init__(
         self, space: Space, seed: int, trials: Iterable[Trial] = (), first: Sequence[dict[str, Any]] = ()
     ) -> None:
         """
         Args:
-            space: What is searched.
-            seed: Of what is proposed.
-            trials: What was proposed before, in that order; those that are not done yet will be told of.
-            first: The points that are proposed first.
+            space: Space of the study.
+            seed: Seed of the proposals.
+            trials: Trials that were proposed before, in order. Those that are not done will be reported later.
+            first: Configs that are proposed first.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed = space, seed
         self.distributions: dict[str, BaseDistribution] = OptunaSearch.convert_search_space(dict(space.searched))
-        # A third of a small study is drawn at random before TPE has anything to go by; never more than its default 10.
+        # The first third of a small study is random, so that TPE has data to model; at most Optuna's default of 10.
         self.random_trials = max(3, min(10, space.trials // 3))
         self.running: dict[str, optuna.Trial] = {}
-        before = list(trials)
-        self.asked = len(before)
-        done = [self._frozen(trial) for trial in before if trial.is_done]
-        self.study = self._study(done, {trial.id: self._frozen(trial) for trial in before if not trial.is_done})
-        for point in first[self.asked :]:
-            self.study.enqueue_trial(point)
+        earlier = list(trials)
+        self.asked = len(earlier)
+        done = [self._frozen(trial) for trial in earlier if trial.is_done]
+        self.study = self._study(done, {trial.id: self._frozen(trial) for trial in earlier if not trial.is_done})
+        for config in first[self.asked :]:
+            self.study.enqueue_trial(config)
 
     def ask(self, trial_id: str) -> dict[str, Any]:
-        """The first points, then what TPE proposes."""
-        if len(self.study.get_trials(deepcopy=False)) > 2 * REMEMBERED:
+        """Return the values of a new trial's searched parameters: one of the first configs, or TPE's proposal."""
+        if len(self.study.get_trials(deepcopy=False)) > 2 * MAX_TRIALS:
             self._forget()
-        # Of the number of the question alone: what was drawn before a restart need not be drawn again.
+        # The seed depends on the number of the proposal only, so random draws of an earlier process need no repeating.
         seed = int(np.random.SeedSequence((self.seed, self.asked)).generate_state(1)[0])
         self.study.sampler = optuna.samplers.TPESampler(
             seed=seed, multivariate=True, n_startup_trials=self.random_trials
@@ -59,25 +62,30 @@ class Sampler:
         return dict(self.running[trial_id].params)
 
     def report(self, trial_id: str, epoch: int, score: float) -> None:
-        """Tells of an epoch."""
+        """Add a trial's score after an epoch."""
         self.running[trial_id].report(score, epoch)
 
-    def tell(self, trial: Trial) -> None:
-        """Tells of a trial that is done."""
-        told = self._frozen(trial)
-        value = told.value if told.state == TrialState.COMPLETE else None  # Optuna takes none with the other states
-        self.study.tell(self.running.pop(trial.id), value, told.state)
+    def on_trial_end(self, trial: Trial) -> None:
+        """Add the outcome of a trial that is done."""
+        frozen = self._frozen(trial)
+        value = frozen.value if frozen.state == TrialState.COMPLETE else None  # Optuna takes none with other states
+        self.study.tell(self.running.pop(trial.id), value, frozen.state)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        """A trial as Optuna knows it. A complete one is worth its best epoch, whose weights are kept; a pruned one, as
-        Optuna has it, its last.
+        """Return a trial as Optuna knows it.
+
+        The value of a complete trial is that of its best epoch, whose weights are kept. A complete trial without any
+        score has failed for Optuna. The value of a pruned trial is its last score, as always in Optuna.
         """
         states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         state, scores = states.get(trial.status, TrialState.RUNNING), trial.scores(self.space.metric)
-        worth = {TrialState.COMPLETE: trial.best_score(self.space), TrialState.PRUNED: scores[-1] if scores else None}
+        best = trial.best_score(self.space)
+        if state == TrialState.COMPLETE and best is None:
+            state = TrialState.FAIL
+        values = {TrialState.COMPLETE: best, TrialState.PRUNED: scores[-1] if scores else None}
         return optuna.trial.create_trial(
             state=state,
-            value=worth.get(state),
+            value=values.get(state),
             params={key: trial.config[key] for key in self.distributions},
             distributions=self.distributions,
             intermediate_values=dict(enumerate(scores, start=1)),
@@ -92,11 +100,11 @@ class Sampler:
         return study
 
     def _forget(self) -> None:
-        """Goes on with the best trials and the newest: TPE's time to propose one grows with all that it knows."""
+        """Continue with the best and the newest trials only."""
         trials = self.study.get_trials()
         done = [trial for trial in trials if trial.state.is_finished()]
         complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
-        best = sorted(complete, key=lambda trial: self.space.goodness(trial.value or 0.0))[-OF_THEM_BEST:]
-        newest = done[len(best) - REMEMBERED :]
+        best = sorted(complete, key=lambda trial: self.space.as_maximised(trial.values[0]))[-MAX_BEST:]
+        newest = done[len(best) - MAX_TRIALS :]
         older = [trial for trial in best if trial.number < newest[0].number]
         self.study = self._study(older + newest, {key: trials[t.number] for key, t in self.running.items()})

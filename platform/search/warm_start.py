@@ -1,11 +1,10 @@
-"""What earlier studies of a task tell a new one: its first points.
+"""Warm start: the first configs of a study are the best ones of earlier studies of the task.
 
-The best configurations of the earlier studies are tried first, before anything is drawn at random. Only configurations
-are taken over, no scores: those of other data, or of another budget, say how configurations compare, and not what they
-would score here. What that gains: benchmarks/search_quality.py. To tell TPE of the scores as well, as ranks within each
-study, gained no more there.
+They are tried before anything is drawn at random. Only configs are taken over, no scores: scores on other data, or of
+another budget, show how configs compare, but not what they would score here. benchmarks/search_quality.py measures the
+gain. Giving TPE the scores as well, as ranks within each study, gained nothing more there.
 
-What is taken over is written down with the study's first event: it goes on with that, whatever becomes of the others.
+The first event of the study holds the configs, so that it does not depend on the earlier studies later.
 """
 
 import re
@@ -20,24 +19,24 @@ from platform.space import Space
 from platform.study import past_studies
 from platform.study.event_log import Event
 from platform.study.past_studies import PastStudy
-from platform.study.trials import Trial
+from platform.study.trials import Trial, rank
 from platform.tracking import past_runs
 
 if TYPE_CHECKING:
     from platform.study.request import Request
 
-FIRST_POINTS = 5  # at most, and at most a third of the trials
-JUDGED = ("finished", "pruned")  # trials whose scores say something
+MAX_CONFIGS = 5  # and no more than a third of the trials
+SCORED = ("finished", "pruned")  # statuses of trials whose scores are valid
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a study takes over. Plain values only: its event log begins with them.
+    """Configs that a study takes over. It holds plain values only, because the event log begins with them.
 
     Attributes:
-        points: {"values": of the searched parameters, "study", "trial": whose they are}, in the order of trying.
-        studies: What was found of each earlier study, a line each.
-        left_out: Why trials were left out, and how many for that.
+        points: Configs in the order in which they are tried: {"values": searched parameters, "study", "trial": source}.
+        studies: One line about each earlier study.
+        left_out: Numbers of trials that were left out, by reason.
     """
 
     points: Sequence[Mapping[str, Any]] = ()
@@ -45,35 +44,35 @@ class WarmStart:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> dict[str, str]:
-        """What is told of it before the search, by subject; {} where nothing was asked for."""
+        """Return what to print before the search, by subject; {} if there is no warm start."""
         if not self.studies:
             return {}
         points = ", ".join(f"{point['study']} {point['trial']}" for point in self.points)
-        told = {"warm start": "; ".join(self.studies), "tried first": points}
-        return told | ({"left out": _counted(self.left_out)} if self.left_out else {})
+        lines = {"warm start": "; ".join(self.studies), "tried first": points}
+        return lines | ({"left out": _counted(self.left_out)} if self.left_out else {})
 
     def as_json(self) -> dict[str, Any]:
-        """For the event log."""
+        """Return the content as the event log holds it."""
         return asdict(self)
 
 
-def first_points(events: Sequence[Event], space: Space) -> list[dict[str, Any]]:
-    """What a study tries first, by its event log: what it took over, then where its space starts."""
-    told = events[0].data.get("warm_start") if events else None
-    points = [point["values"] for point in told["points"]] if told else []
-    return points if space.start in points else [*points, dict(space.start)]
+def first_configs(events: Sequence[Event], space: Space) -> list[dict[str, Any]]:
+    """Return the configs that a study tries first: those taken over, then the first config of the space."""
+    warm_start = events[0].data.get("warm_start") if events else None
+    configs = [point["values"] for point in warm_start["points"]] if warm_start else []
+    return configs if space.start in configs else [*configs, dict(space.start)]
 
 
 def gather(request: "Request", space: Space, fingerprint: str) -> WarmStart:
-    """What the studies that --warm-start names tell this one.
+    """Return the warm start from the studies that --warm-start names.
 
     Args:
-        request: The new study's.
-        space: What it searches.
-        fingerprint: Of its data.
+        request: Request of the new study.
+        space: Space of the new study.
+        fingerprint: Fingerprint of its data.
 
     Raises:
-        InputError: What is named is not there, or nothing of it fits.
+        InputError: A named study does not exist, or no trial fits.
     """
     faults, studies = list[Fault](), dict[str, PastStudy]()
     for name in request.warm_start:
@@ -86,49 +85,50 @@ def gather(request: "Request", space: Space, fingerprint: str) -> WarmStart:
 
 
 def choose(studies: Sequence[PastStudy], task: str, space: Space, fingerprint: str) -> WarmStart:
-    """What of earlier studies is tried first: the best on each data set, then the second best on each, and so on.
+    """Return the best config on each data set, then the second best on each, and so on.
 
     Args:
-        studies: The earlier studies.
-        task: What the new one trains.
-        space: What it searches.
-        fingerprint: Of its data.
+        studies: Earlier studies.
+        task: Task of the new study.
+        space: Space of the new study.
+        fingerprint: Fingerprint of its data.
 
     Raises:
-        InputError: Nothing of them fits.
+        InputError: No trial fits.
     """
-    told, left_out = list[str](), Counter[str]()
-    by_data: dict[str, list[tuple[PastStudy, Trial]]] = defaultdict(list)  # only of the same data do scores compare
-    # Of equal rank, this study's own data first: there a configuration is known to be good, not only likely.
+    lines, left_out = list[str](), Counter[str]()
+    study_of: dict[int, str] = {}  # names of the studies, by the identity of the trial: ids of trials are not unique
+    by_data: dict[str, list[Trial]] = defaultdict(list)  # scores on different data cannot be compared
+    # Of equal ranks, those on the same data come first: there a config is known to be good, not only likely to be.
     for study in sorted(studies, key=lambda study: study.fingerprint != fingerprint):
         why_not = {trial.id: _misfit(study, trial, task, space) for trial in study.trials}
         left_out.update(filter(None, why_not.values()))
-        fits = [(study, trial) for trial in study.trials if not why_not[trial.id]]
+        fits = [trial for trial in study.trials if not why_not[trial.id]]
+        study_of |= {id(trial): study.name for trial in fits}
         by_data[study.fingerprint or study.id] += fits
         data = "the same data" if study.fingerprint == fingerprint else "other data"
-        told.append(f"{study.name} ({study.found}, {data}): {len(fits)} of {len(study.trials)} trials fit")
-    for tried in by_data.values():
-        tried.sort(key=lambda each: space.goodness(each[1].best_score(space) or 0.0), reverse=True)
+        lines.append(f"{study.name} ({study.found}, {data}): {len(fits)} of {len(study.trials)} trials fit")
+    ranked = [rank(trials, space) for trials in by_data.values()]
     points = list[dict[str, Any]]()
-    for study, trial in filter(None, chain.from_iterable(zip_longest(*by_data.values()))):
+    for trial in filter(None, chain.from_iterable(zip_longest(*ranked))):
         values = {key: trial.config[key] for key in space.searched}
         if values not in [point["values"] for point in points]:
-            points.append({"values": values, "study": study.name, "trial": trial.name})
+            points.append({"values": values, "study": study_of[id(trial)], "trial": trial.name})
     if not points:
-        rule, found = "--warm-start needs trials that this study could try", "; ".join(told) or "no study of the task"
+        rule, found = "--warm-start needs trials that this study could try", "; ".join(lines) or "no study of the task"
         found += f" ({_counted(left_out)})" if left_out else ""
         remedy = "Leave it out, name another study, or search the space of the earlier one."
         raise InputError(Fault(rule, found, remedy))
-    return WarmStart(points[: max(1, min(FIRST_POINTS, space.trials // 3))], told, dict(left_out))
+    return WarmStart(points[: max(1, min(MAX_CONFIGS, space.trials // 3))], lines, dict(left_out))
 
 
 def _named(request: "Request", name: str, space: Space) -> list[PastStudy]:
-    """A study of that name, else those of an experiment of that name."""
+    """Return the study of that name, else the studies of the experiment of that name."""
     from platform.study.request import EVENT_LOG, studies_in
 
     storage = studies_in(request.storage, name)
     if re.fullmatch(r"\w[\w.-]*", name) and (storage / name / EVENT_LOG).is_file():
-        return [past_studies.of_event_log(storage / name)]
+        return [past_studies.read_study(storage / name)]
     studies = past_runs.of_experiment(request.tracking_uri, name, request.task, space)
     if studies is None:
         known = ", ".join(sorted(file.parent.name for file in storage.glob(f"*/{EVENT_LOG}"))) or "none"
@@ -138,12 +138,12 @@ def _named(request: "Request", name: str, space: Space) -> list[PastStudy]:
 
 
 def _misfit(study: PastStudy, trial: Trial, task: str, space: Space) -> str:
-    """Why a trial tells this study nothing, "" if it does."""
+    """Return why a trial does not fit this study, "" if it does."""
     if study.task != task:
         return f"the task was {study.task}"
     if (study.metric, study.mode) != (space.metric, space.mode):
         return f"the metric was {study.metric} ({study.mode})"
-    if trial.status not in JUDGED or trial.best_score(space) is None:
+    if trial.status not in SCORED or trial.best_score(space) is None:
         return "the trial failed, or is not over"
     return space.misfit(trial.config)
 

@@ -51,15 +51,15 @@ def found(task: str, options: argparse.Namespace) -> Iterator[Path]:
     from safetensors import SafetensorError
 
     from platform.errors import Fault, InputError
-    from platform.study.request import studies_in, usual_uri
+    from platform.study.request import default_tracking_uri, studies_in
 
     model = options.model
     with tempfile.TemporaryDirectory(prefix="model-") as temporary:
         if model.partition(":")[0] == CHAMPION:
-            uri = options.tracking_uri or usual_uri()
+            uri = options.tracking_uri or default_tracking_uri()
             folder = _packed(_champion(task, model.partition(":")[2], uri), uri, Path(temporary))
         elif re.fullmatch("[0-9a-f]{32}", model) and not _exists(Path(model), Path(options.storage) / model):
-            uri = options.tracking_uri or usual_uri()
+            uri = options.tracking_uri or default_tracking_uri()
             folder = _packed(_of_run(model, uri), uri, Path(temporary))
         else:
             folder = of_study(task, model, studies_in(options.storage, None if model == BEST else model))

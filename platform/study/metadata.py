@@ -1,4 +1,4 @@
-"""What is known of a study before its first trial, as its event log begins with it and as MLflow shows it."""
+"""Facts about a study that are known before its first trial. The event log begins with them; MLflow shows them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from platform.project import ROOT
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """The data a study learns from, as MLflow shows it on every run.
+    """Data set of a study, as MLflow shows it on every run.
 
     Attributes:
-        name: What people call it, e.g. "logos-v2".
+        name: Its name, e.g. "logos-v2".
         digest: Fingerprint of its content; MLflow shows 36 characters of it.
-        source: Where it was read from: a path or an address.
+        source: Path or address that it was read from.
         profile: Counts, e.g. {"train": 800, "val": 100, "classes": 12}.
     """
 
@@ -28,24 +28,24 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What is known of a study before its first trial. Plain values only: its event log begins with them.
+    """Facts about a study. It holds plain values only, because the event log begins with them.
 
     Attributes:
-        tracking_uri: MLflow's store, e.g. "sqlite:////abs/mlflow.db" or "http://host:5000".
+        tracking_uri: Address of the MLflow store, e.g. "sqlite:////abs/mlflow.db" or "http://host:5000".
         experiment: The MLflow experiment that holds this and similar studies.
-        name: The study's name, and its parent run's.
-        id: What tells it from another study of that name; a study of the same id is continued, not doubled.
-        task: The task's name, e.g. "detector".
-        metric: The metric that is searched for, e.g. "val/map".
+        name: Name of the study and of its parent run.
+        id: Distinguishes it from other studies of that name. A study with a known id is continued, not recorded twice.
+        task: Name of the task, e.g. "detector".
+        metric: Metric that is searched for, e.g. "val/map".
         mode: "min" or "max".
-        max_epochs: The most epochs a trial gets.
+        max_epochs: Largest number of epochs of a trial.
         params: Parameters of the study: budget, number of trials, the space.
-        tags: Where it came from: commit, library versions, seed, data fingerprint. Set on the parent and each child.
-        input: What a model's input is, and so the column of its signature: "image" or "text".
+        tags: Provenance: commit, library versions, seed, data fingerprint. Set on the parent and each child.
+        input: Kind of a model's input, which names the column of its signature: "image" or "text".
         requirements: Packages that the task's models need besides what every model needs.
-        warm_start: Which earlier studies it goes by, "" for none. A tag of the parent.
-        dataset: The data, or None if there is none to speak of.
-        files: Files to keep on the study's run from its start.
+        warm_start: Earlier studies whose configs it tries first, "" for none. A tag of the parent.
+        dataset: The data set, None if there is none.
+        files: Files that are logged with the parent run at its start.
         code_paths: Folders shipped with a logged model, so that it loads outside the project.
     """
 
@@ -68,12 +68,12 @@ class StudyFacts:
 
 
 def as_json(study: StudyFacts) -> dict[str, Any]:
-    """What is known of a study, for its event log."""
+    """Return the facts as JSON for the event log."""
     return json.loads(json.dumps(asdict(study), default=str))
 
 
-def from_json(told: Mapping[str, Any]) -> StudyFacts:
-    """What `as_json` wrote down."""
-    dataset = DatasetFacts(**told["dataset"]) if told["dataset"] else None
-    paths = {key: [Path(path) for path in told[key]] for key in ("files", "code_paths")}
-    return StudyFacts(**{**told, **paths, "dataset": dataset})
+def from_json(facts: Mapping[str, Any]) -> StudyFacts:
+    """Return the facts that `as_json` wrote."""
+    dataset = DatasetFacts(**facts["dataset"]) if facts["dataset"] else None
+    paths = {key: [Path(path) for path in facts[key]] for key in ("files", "code_paths")}
+    return StudyFacts(**{**facts, **paths, "dataset": dataset})

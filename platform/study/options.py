@@ -6,7 +6,7 @@ import shlex
 import time
 from dataclasses import asdict, replace
 
-from platform.study.request import usual_uri
+from platform.study.request import default_tracking_uri
 from platform.study.settings import absolute_paths
 
 # Of a request: what is typed in another way, or never.
@@ -106,7 +106,7 @@ def request_of(options: argparse.Namespace):
         name=options.name or new_name(f"replay-{options.replay[:8]}" if options.replay else options.task),
         storage=resolved(options.storage or "studies"),
         experiment=options.experiment or options.task,
-        tracking_uri=options.tracking_uri or usual_uri(),
+        tracking_uri=options.tracking_uri or default_tracking_uri(),
         data=tuple(map(resolved, options.data)),
         time_budget=min(limits, default=None),
         settings=tuple(absolute_paths(setting) for setting in options.settings),

@@ -1,26 +1,27 @@
-"""Earlier studies, read from their event logs or from an MLflow experiment. Nothing of them is changed."""
+"""Earlier studies, read-only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from platform.study import event_log
+from platform.study.request import EVENT_LOG, read_request
 from platform.study.trials import Trial, trials_of
 
 
 @dataclass(frozen=True)
 class PastStudy:
-    """An earlier study.
+    """Earlier study, read from its event log or from an MLflow experiment.
 
     Attributes:
-        name: Its name.
-        id: What tells it from another of that name.
-        found: Where: "a study", or "a study in experiment X".
-        task: What it trained.
-        metric: What it searched for.
+        name: Name of the study.
+        id: Id that distinguishes it from other studies of that name.
+        found: Description of the source: "a study", or "a study in experiment X".
+        task: Task that it trained.
+        metric: Metric that it searched for.
         mode: "max" or "min".
-        fingerprint: Of its data.
-        trials: What it tried.
+        fingerprint: Fingerprint of its data.
+        trials: Its trials, without confirmations.
     """
 
     name: str
@@ -33,18 +34,14 @@ class PastStudy:
     trials: Sequence[Trial]
 
 
-def of_event_log(folder: Path) -> PastStudy:
-    """A study by its folder.
+def read_study(folder: Path) -> PastStudy:
+    """Read a study from its folder.
 
     Raises:
-        InputError: It is someone else's, or its event log is damaged.
+        InputError: The study belongs to another user, or its event log is damaged.
     """
-    from platform.study.request import EVENT_LOG, read_request
-
     request = read_request(folder)
     events = event_log.read(folder / EVENT_LOG)
-    told = events[0].data["facts"]
-    facts = {key: told[key] for key in ("task", "metric", "mode")}
-    fingerprint = request.fingerprint
+    facts = {key: events[0].data["facts"][key] for key in ("task", "metric", "mode")}
     trials = [trial for trial in trials_of(events).values() if not trial.confirms]
-    return PastStudy(request.name, request.id, "a study", fingerprint=fingerprint, trials=trials, **facts)
+    return PastStudy(request.name, request.id, "a study", fingerprint=request.fingerprint, trials=trials, **facts)

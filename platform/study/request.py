@@ -1,4 +1,4 @@
-"""TODO."""
+"""Request that a study began with, and the files of its folder."""
 
 import functools
 import json
@@ -15,30 +15,26 @@ from platform.project import COMMIT
 from platform.storage import filesystem, study_mirror
 from platform.study import event_log
 
-EVENT_LOG, RESULT, TRIALS, FROZEN, LOCK = (
-    "journal.log",
-    "result.json",
-    "trials",
-    "frozen",
-    ".lock",
-)  # in a study's folder
+# Files and folders of a study's folder.
+EVENT_LOG, RESULT, TRIALS, FROZEN, LOCK = "journal.log", "result.json", "trials", "frozen", ".lock"
+FINDINGS, DELIVERED = "data_findings.txt", "delivered.json"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; the study's event log begins with it.
+    """User's request. The study's event log begins with it.
 
     Attributes:
-        confirm: What of `platform.search.confirmation`, e.g. "3x3" or "none"; "": what the space says.
+        storage: Folder of studies: an absolute path, or an address in a bucket.
+        warm_start: Earlier studies or MLflow experiments whose best configs are tried first.
+        confirm: Extent of the confirmation, e.g. "3x3" or "none"; "" for the default of the space.
         no_reuse: Whether frozen stages are run again in each epoch.
-        storage: Where studies are kept: an absolute path, or an address in a bucket.
-        store_gb: GB that the prefix store may hold; None: `features.capacity`.
-        max_cost: US dollars that the nodes of a cluster may cost; None: no limit.
+        store_gb: Size limit of the feature store in GB, None for `feature_store.capacity`.
+        max_cost: Cost limit of a cluster's nodes in US dollars, None for no limit.
         wait_for_nodes: Seconds until a cluster must have room for a trial.
-        training_seed: Of all training, where that is another one than `seed`; None: `seed`.
-        warm_start: Earlier studies or MLflow experiments whose best configurations are tried first.
-        id: What tells the study from another of the same name.
-        fingerprint: Of the data that the study began with.
+        training_seed: Seed of all training if it differs from `seed`, else None.
+        id: Distinguishes the study from others of the same name.
+        fingerprint: Fingerprint of the data that the study began with.
     """
 
     task: str
@@ -67,53 +63,53 @@ class Request:
 
     @property
     def folder(self) -> Path:
-        """Everything of the study but MLflow's records; of one in a bucket, the copy on this machine."""
+        """Folder of the study; if the study is kept in a bucket, the copy on this machine."""
         return filesystem.here(self.storage) / self.name
 
     @property
     def remote(self) -> str:
-        """The study's address in a bucket, "" where it is kept in a folder."""
+        """Address of the study in a bucket, "" if it is kept in a folder."""
         return f"{self.storage}/{self.name}" if filesystem.is_bucket(self.storage) else ""
 
     def folder_of(self, trial_id: str) -> Path:
-        """A trial's checkpoints."""
+        """Return the folder of a trial's checkpoints."""
         return self.folder / TRIALS / trial_id
 
     def remote_of(self, trial_id: str) -> str:
-        """Where they are sent, "" for nowhere."""
+        """Return the address that a trial's checkpoints are copied to, "" for none."""
         return f"{self.remote}/{TRIALS}/{trial_id}" if self.remote else ""
 
     @property
     def cache(self) -> Path:
-        """What studies share: decoded data, and what frozen stages made of it."""
+        """Folder that studies share: decoded data and outputs of frozen stages."""
         return filesystem.cache(self.storage)
 
     @property
     def store(self) -> Path | None:
-        """Where what frozen stages made of the data is kept, None for nowhere."""
+        """Folder of the feature store, None if frozen stages are not reused."""
         return None if self.no_reuse else self.cache / "features"
 
 
 def read_request(folder: Path) -> Request:
-    """What an earlier study was asked for.
+    """Return the request of an earlier study.
 
     Raises:
-        InputError: There is no such study, or it is someone else's, or its event log is damaged or has lost its end.
+        InputError: The study does not exist or belongs to another user, or its event log is damaged or has lost its end.
     """
     if not (folder / EVENT_LOG).is_file():
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{EVENT_LOG}"))
         remedy = f"Studies there: {', '.join(known)}." if known else "No study is there: check --storage."
-        raise InputError(Fault("a study of that name must be there", str(folder), remedy))
+        raise InputError(Fault("a study of that name must exist", str(folder), remedy))
     for place in (folder, folder / EVENT_LOG):
         if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():
-            rule, remedy = "a study must be one's own", "Copy the folder, if its owner is to be trusted."
+            rule, remedy = "a study must belong to you", "Copy the folder if you trust its owner."
             raise InputError(Fault(rule, f"{place} belongs to user {place.stat().st_uid}", remedy))
-    events = _events(folder)
-    to, sent = delivered(folder)
+    events = read_events(folder)
+    to, sent = delivered_events(folder)
     if sent > len(events):
         found = f"{folder / EVENT_LOG} holds {len(events)} events, of which {sent} were sent to {to}"
-        remedy = "Restore the file from a copy, or start a new study: going on would falsify what is known."
-        raise InputError(Fault("a study's event log must have its end", found, remedy))
+        remedy = "Restore the file from a copy, or start a new study: continuing would falsify the results."
+        raise InputError(Fault("a study's event log must be complete", found, remedy))
     kept = events[0].data["request"]
     latest = [{"confirm": event.data["asked"]} for event in events if event.kind == "confirm"][-1:]
     lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
@@ -121,10 +117,14 @@ def read_request(folder: Path) -> Request:
 
 
 def studies_in(given: str, name: str | None = None) -> Path:
-    """The folder of studies that --storage names. What a bucket holds of them, or of one, is brought to this machine.
+    """Return the folder of studies that --storage names. Studies in a bucket are copied to this machine first.
+
+    Args:
+        given: Value of --storage.
+        name: Name of the only study to copy, None for all.
 
     Raises:
-        InputError: It does not answer, or a study went on here in another way than there.
+        InputError: The bucket does not answer, or a study was continued both here and on another machine.
     """
     place = filesystem.resolved(given)
     if filesystem.is_bucket(place):
@@ -133,21 +133,21 @@ def studies_in(given: str, name: str | None = None) -> Path:
 
 
 def lock(request: Request) -> FileLock:
-    """Held by the process that works on a study; the system gives it back when the process dies."""
+    """Return the lock of the process that works on a study. The system releases it when the process dies."""
     return FileLock(request.folder / LOCK)
 
 
-def busy(request: Request) -> Fault:
-    """What is told where another process works on a study."""
+def busy_fault(request: Request) -> Fault:
+    """Return the fault that another process works on a study."""
     remedy = "Wait for it, or stop it; for another study choose another --name."
-    return Fault("one process at a time works on a study", f"{request.name} is being worked on", remedy)
+    return Fault("only one process at a time can work on a study", f"{request.name} is in use", remedy)
 
 
-def _events(folder: Path) -> list[event_log.Event]:
-    """What a study's event log holds; it is asked for several times, and can be long.
+def read_events(folder: Path) -> list[event_log.Event]:
+    """Return the events of a study. They are cached, because the log can be long and is read several times.
 
     Raises:
-        InputError: The event log is damaged, or empty.
+        InputError: The event log is damaged or empty.
     """
     return _read(folder / EVENT_LOG, (folder / EVENT_LOG).stat().st_mtime_ns)
 
@@ -156,30 +156,24 @@ def _events(folder: Path) -> list[event_log.Event]:
 def _read(file: Path, changed_ns: int) -> list[event_log.Event]:
     if events := event_log.read(file):
         return events
-    remedy = f"It was stopped before anything was done: delete {file.parent} and start anew."
-    raise InputError(Fault("a study's event log must say what was asked for", f"{file}: nothing", remedy))
+    remedy = f"The study was stopped before it began: delete {file.parent} and start a new one."
+    raise InputError(Fault("a study's event log must hold its request", f"{file} is empty", remedy))
 
 
-FINDINGS = "data_findings.txt"
-
-
-@functools.cache  # as it was at first: MLflow sets the variable as soon as it is told an address
-def usual_uri() -> str:
-    """The address of MLflow where none is given."""
-
-    folder = Path.home() if os.environ.get(COMMIT) else Path.cwd()  # a job's own folder does not stay
+@functools.cache  # the first answer stays: MLflow itself sets the variable once it has an address
+def default_tracking_uri() -> str:
+    """Return the address of the MLflow store if none is given."""
+    folder = Path.home() if os.environ.get(COMMIT) else Path.cwd()  # the folder of a job is temporary
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
 
 
-DELIVERED = "delivered.json"
+def delivered_events(folder: Path) -> tuple[str, int]:
+    """Return the MLflow store that a study's events were sent to, and their number.
 
-
-def delivered(folder: Path) -> tuple[str, int]:
-    """Where events of a study's event log have been delivered to, and how many; 0 where that is not known: they then go
-    once more.
+    The number is 0 if it is unknown; the events are then sent again.
     """
     try:
-        told = json.loads((folder / DELIVERED).read_text())
-        return str(told["to"]), int(told["events"])
+        state = json.loads((folder / DELIVERED).read_text())
+        return str(state["to"]), int(state["events"])
     except (OSError, ValueError, KeyError, TypeError):
         return "", 0

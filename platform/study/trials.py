@@ -99,7 +99,7 @@ class Trial:
     def best_epoch(self, space: Space) -> int | None:
         """The epoch with the best score, from 1; of equal ones the last, whose weights saw the most."""
         known = [(n, s) for n, s in enumerate(self.scores(space.metric), start=1) if not math.isnan(s)]
-        return max(known, key=lambda each: (space.goodness(each[1]), each[0]), default=(None, 0.0))[0]
+        return max(known, key=lambda each: (space.as_maximised(each[1]), each[0]), default=(None, 0.0))[0]
 
     def best_score(self, space: Space) -> float | None:
         """The best epoch's."""
@@ -151,6 +151,27 @@ class StudyListener:
 
     def on_close(self, event: Event) -> None:
         """This process ended its work on the study."""
+
+
+def may_win(trial: Trial, space: Space) -> bool:
+    """Return whether a trial can be the best of its study.
+
+    It must have a score and must not have failed. Confirmations and baselines outside of the searched space cannot win.
+    """
+    scored = not trial.confirms and trial.status != "failed" and trial.best_epoch(space) is not None
+    return scored and space.may_win(trial.config, trial.baseline)
+
+
+def best_of(trials: Iterable[Trial], space: Space) -> Trial | None:
+    """Return the best of the trials that may win, None if there is none."""
+    ranked = rank([trial for trial in trials if may_win(trial, space)], space)
+    return ranked[0] if ranked else None
+
+
+def rank(trials: Iterable[Trial], space: Space) -> list[Trial]:
+    """Return the trials that have a score, the best first. Of equal ones, the first remains first."""
+    scored = [(score, trial) for trial in trials if (score := trial.best_score(space)) is not None]
+    return [trial for _, trial in sorted(scored, key=lambda each: space.as_maximised(each[0]), reverse=True)]
 
 
 class TrialTable:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from platform.study.event_log import Event
 from platform.study.metadata import StudyFacts
-from platform.study.request import DELIVERED, delivered
+from platform.study.request import DELIVERED, delivered_events
 from platform.study.trials import OF_A_TRIAL, StudyListener, Trial
 from platform.tracking.mlflow_recorder import OF_THE_STUDY, Recorder, is_refusal
 from platform.tracking.mlflow_store import set_environment
@@ -46,7 +46,7 @@ class Delivery(StudyListener):
         self.recorder = Recorder(study)
         self.last_error = ""
         self.refused: list[Event] = []
-        to, position = delivered(folder)
+        to, position = delivered_events(folder)
         self._position = position if to == study.tracking_uri else 0  # all before have arrived
         self._done = 0  # events of the batch that begins there
         self._news, self._hurry = threading.Event(), threading.Event()

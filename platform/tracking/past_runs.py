@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Integer
 
-from platform.space import Space
+from platform.space import Space, current_names
 from platform.study.past_studies import PastStudy
 from platform.study.trials import Trial
 from platform.tracking import mlflow_store
@@ -41,7 +41,9 @@ def _studies(client: Any, experiment_id: str, experiment: str, task: str, space:
             scores = {point.step: point.value for point in history}
             metrics = [{space.metric: scores[step]} for step in sorted(scores)]
             status = tags.get("status", "")
-            trial = Trial(tags.get("trial_id", ""), parsed(space, run.data.params), status=status, metrics=metrics)
+            trial = Trial(
+                tags.get("trial_id", ""), parsed(space, current_names(run.data.params)), status=status, metrics=metrics
+            )
             trials[tags["study_id"]].append(trial)
     studies = []
     for study_id in dict.fromkeys([*parents, *trials]):

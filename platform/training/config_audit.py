@@ -27,6 +27,8 @@ USED, UNUSED, FROZEN, TRAINED = "used", "not used", "frozen", "weights"  # subje
 class NotAsAskedError(RuntimeError):
     """A trial used something else than its configuration says."""
 
+    retry = False  # another attempt would end in the same way
+
 
 class Point(dict[str, Any]):
     """A configuration that takes note of what is read of it, by `point[key]` or `point.get(key)`.

@@ -37,6 +37,8 @@ from platform.training.reporters import Epoch, Reporter, ToFolder, ToRay
 class NonFiniteLossError(RuntimeError):
     """The loss, its gradient or the score became NaN or infinite; the trial ends there."""
 
+    retry = False  # another attempt would end in the same way
+
 
 def fit(
     model: nn.Module,

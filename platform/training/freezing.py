@@ -93,6 +93,8 @@ class Freezing:
 class FrozenChangedError(RuntimeError):
     """A tensor that should have been frozen is not what it was."""
 
+    retry = False  # another attempt would end in the same way
+
 
 class Freezer:
     """Keeps a model's first stages frozen, unfreezings them as told, and checks that frozen meant frozen.

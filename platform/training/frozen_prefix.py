@@ -29,6 +29,8 @@ LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", 
 class NotFrozenError(RuntimeError):
     """A module of a frozen stage is in training mode: what it computes is not for keeping."""
 
+    retry = False  # another attempt would end in the same way
+
 
 class Prefix:
     """The first stages of a model, applied to one split of the examples in one view.

@@ -142,7 +142,7 @@ def test_one_machine_keeps_its_study_in_a_bucket_too(bucket, toy_project, tmp_pa
     first = tune(toy_project, "", "--storage", studies, "--name", "one", "--epochs", "8", "--set", "pause=0.5")
     wait_for(lambda: epochs_in(f"{studies}/one") >= 3, first)
     told = tune(toy_project, "", "--storage", studies, "--name", "one", "--resume").communicate(timeout=60)[0]
-    assert "one process at a time works on a study" in told
+    assert "only one process at a time can work on a study" in told
     first.kill()
     first.wait()
     monkeypatch.setenv("HOME", str(tmp_path / "another machine"))

@@ -86,7 +86,7 @@ def test_one_process_at_a_time(request_of):
     request = request_of(settings=("pause=1",))
     begun(request)
     with lock(request):
-        assert "mine is being worked on" in faults_of(request)
+        assert "mine is in use" in faults_of(request)
 
 
 def test_a_damaged_event_log_is_refused(request_of):
@@ -117,7 +117,7 @@ def test_the_folder_of_another_user_is_refused(request_of):
     request = request_of()
     begun(request)
     os.chown(request.folder / EVENT_LOG, 12345, -1)
-    with pytest.raises(InputError, match="one's own"):
+    with pytest.raises(InputError, match="belong to you"):
         read_request(request.folder)
 
 

@@ -1,21 +1,23 @@
 """What a study decides, and that it decides the same after it was killed at any moment."""
 
-import copy
 import errno
 import warnings
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from platform.search import sampler
-from platform.search.controller import ATTEMPTS, Search
-from platform.search.scheduler import Asha
+from platform.search.controller import MAX_ATTEMPTS, Cause, SearchController
+from platform.search.scheduler import REDUCTION_FACTOR, PruningScheduler
 from platform.space import Space
 from platform.study.event_log import EventLog
-from platform.study.trials import StudyListener, TrialTable
+from platform.study.trials import StudyListener, TrialTable, may_win, rank
 
 RAISED = "Traceback (most recent call last):\n  File …\n{}"
 
@@ -47,32 +49,32 @@ def _quiet():
 def begin(tmp_path):
     """Begins a search, or goes on with it."""
 
-    def search(seed: int = 0, gpus: float = 0.0, **changes) -> Search:
+    def search(seed: int = 0, gpus: float = 0.0, **changes) -> SearchController:
         trial_table = TrialTable(EventLog(tmp_path / "event log"))
         trial_table.record("open")
-        return Search(space(**changes), seed, trial_table, gpus)
+        return SearchController(space(**changes), seed, trial_table, gpus)
 
     return search
 
 
-def play(search: Search, scores: list[float], last: bool = False) -> str:
+def play(search: SearchController, scores: list[float], last: bool = False) -> str:
     """The next trial with these scores, until it is told to stop; how it ended."""
-    trial = search.next()
-    search.started(trial)
+    trial = search.next_trial()
+    search.on_trial_start(trial)
     for step, score in enumerate(scores, start=1):
-        if not search.epoch(trial, step, {"val/map": score}, {}, last and step == len(scores)):
+        if not search.on_report(trial, step, {"val/map": score}, {}, last and step == len(scores)):
             break
-    search.ended(trial)
+    search.on_trial_complete(trial)
     return trial.status
 
 
-def told(search: Search) -> list:
+def told(search: SearchController) -> list:
     return search.sampler.study.trials
 
 
 def test_the_start_comes_first_then_the_baselines(begin):
     search = begin()
-    first, baseline, third = search.next(), search.next(), search.next()
+    first, baseline, third = search.next_trial(), search.next_trial(), search.next_trial()
     assert first.config == {"lr": 1e-2, "depth": 3, "weights": "starter"}
     assert (baseline.baseline, baseline.config) == ("scratch", {"lr": 1e-2, "depth": 0, "weights": "none"})
     assert (third.baseline, set(third.config)) == ("", {"lr", "depth", "weights"})
@@ -84,61 +86,65 @@ def test_optuna_is_told_how_each_trial_ended(begin):
     assert play(search, [0.5, 0.6, 0.4, 0.3]) == "finished"
     assert play(search, [0.9] * 4) == "finished"  # the baseline
     assert play(search, [0.1]) == "pruned"
-    trial = search.next()
-    search.started(trial)
-    search.epoch(trial, 1, {"val/map": 0.55}, {})
-    search.failed(trial, RAISED.format("platform.training.fit.NonFiniteLossError: the loss must be finite"))
+    trial = search.next_trial()
+    search.on_trial_start(trial)
+    search.on_report(trial, 1, {"val/map": 0.55}, {})
+    search.on_trial_error(trial, RAISED.format("NonFiniteLossError: the loss must be finite"), Cause.PERMANENT)
     assert [trial.state for trial in told(search)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     assert told(search)[0].value == 0.6  # the best epoch
     assert told(search)[0].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.4, 4: 0.3}
     assert told(search)[1].intermediate_values == {1: 0.1}
 
 
-def test_asha_cuts_the_worse_but_never_a_baseline(begin):
+def test_the_worse_are_pruned_but_never_a_baseline(begin):
     search = begin()
     assert play(search, [0.9] * 4) == "finished"
     assert play(search, [0.0] * 4) == "finished"
-    assert play(search, [0.95, 0.95, 0.1]) == "pruned"
-    assert {rung: len(scores) for rung, scores in search.asha.rungs.items()} == {1: 2, 2: 2, 3: 2}
+    assert play(search, [0.1] * 4) == "pruned"
+    assert search.pruned == {"003"}
 
 
-def test_the_best_quarter_passes_the_first_rung_and_the_better_half_the_others():
-    asha = Asha(space(max_epochs=12, grace_epochs=3))
-    assert list(asha.rungs) == [3, 4, 6, 8]
-    for rung, others in asha.rungs.items():
-        others |= {str(number): number / 10 for number in range(1, 9)}
-        lowest = min(score for score in range(100) if not Asha.cuts(copy.deepcopy(asha), "new", rung, score / 100))
-        assert lowest == (63 if rung == 3 else 45)
-    assert not asha.cuts("new", 5, 0.0), "no rung"
+def epochs_of(scheduler: PruningScheduler, trial_id: str, score: float, first_unfreeze: int | None = None) -> int:
+    """The epochs that a trial with a constant score trains."""
+    for epoch in range(1, scheduler.space.max_epochs + 1):
+        if scheduler.prunes(trial_id, epoch, score, first_unfreeze):
+            return epoch
+    return scheduler.space.max_epochs
 
 
-def test_asha_waits_for_a_thaw(begin):
-    """With rungs at 1, 2, 3, 4, 5, 8 and 11 of 12 epochs: the worst trial is cut at once; one of the better half that
-    is to unfreeze, at the first rung when it has trained two epochs after its unfreeze.
-    """
-    for score, first_unfreeze, last in (
-        *((0.1, None, 1), (0.1, 0, 1), (0.1, 1, 1), (0.1, 9, 1)),
-        *((0.6, None, 1), (0.6, 0, 1), (0.6, 1, 3), (0.6, 2, 4), (0.6, 5, 8), (0.6, 7, 11), (0.6, 10, 12)),
-    ):
-        search = begin(max_epochs=12, trials=99, baselines={})
-        for at_first in (0.5, 0.5, 0.9):
-            trial = search.next()
-            search.started(trial)
-            while search.epoch(trial, trial.epochs + 1, {"val/map": 0.5 if trial.epochs else at_first}, {}):
-                pass
-            search.ended(trial)
-        before = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
-        trial = search.next()
-        search.started(trial)
-        while search.epoch(
-            trial, trial.epochs + 1, {"val/map": 0.1 if trial.epochs else score}, {}, first_unfreeze=first_unfreeze
-        ):
-            pass
-        assert trial.epochs == last, (score, first_unfreeze)
-        after = {rung: len(scores) for rung, scores in search.asha.rungs.items()}
-        # It counts only for those who trained as it did.
-        assert {rung for rung in after if after[rung] > before[rung]} == {1, last} & set(after), (score, first_unfreeze)
-        search.ended(trial)
+def test_trials_are_pruned_as_by_rays_scheduler():
+    asked = space(max_epochs=12, grace_epochs=3)
+    ours = PruningScheduler(asked)
+    rays = AsyncHyperBandScheduler("epoch", "val/map", "max", 12, 3, REDUCTION_FACTOR)
+    scores = np.random.default_rng(0).random((40, 12))
+    for number, curve in enumerate(scores):
+        trial = SimpleNamespace(trial_id=str(number))
+        rays.on_trial_add(None, trial)
+        for epoch, score in enumerate(curve, start=1):
+            stops = rays.on_trial_result(None, trial, {"epoch": epoch, "val/map": score}) == "STOP"
+            assert ours.prunes(str(number), epoch, score) == (stops and epoch < 12)
+            if stops:
+                break
+
+
+@pytest.mark.parametrize(("waits", "first_unfreeze", "epochs"), [
+    (False, None, 1), (False, 5, 1), (True, None, 1), (True, 0, 1), (True, 5, 7), (True, 9, 11), (True, 10, 12),
+])  # fmt: skip
+def test_a_space_can_ask_to_wait_for_unfreezing(waits, first_unfreeze, epochs):
+    scheduler = PruningScheduler(space(max_epochs=12, wait_for_unfreezing=waits))
+    for number in range(4):
+        epochs_of(scheduler, f"good {number}", 0.9)
+    assert epochs_of(scheduler, "bad", 0.1, first_unfreeze) == epochs
+
+
+def test_a_trial_without_a_score_is_the_worst_in_either_mode(begin):
+    search = begin(mode="min", baselines={})
+    assert play(search, [float("nan")] * 4) == "finished"
+    assert play(search, [0.5] * 4) == "finished"
+    first, second = search.trial_table.trials.values()
+    assert rank([first, second], search.space) == [second]
+    assert (may_win(first, search.space), may_win(second, search.space)) == (False, True)
+    assert [trial.state for trial in told(search)] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch(begin):
@@ -150,112 +156,106 @@ def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch(begin):
 
 def test_an_epoch_told_twice_counts_once(begin):
     search = begin()
-    trial = search.next()
-    search.started(trial)
+    trial = search.next_trial()
+    search.on_trial_start(trial)
     for step, score in [(1, 0.1), (2, 0.2), (1, 0.9), (2, 0.9), (3, 0.3)]:
-        search.epoch(trial, step, {"val/map": score}, {})
+        search.on_report(trial, step, {"val/map": score}, {})
     assert trial.scores("val/map") == [0.1, 0.2, 0.3]
 
 
 def test_what_fails_is_tried_again_and_given_up_after_failing_in_a_row(begin):
     search = begin(trials=1, baselines={})
-    trial = search.next()
-    for number in range(ATTEMPTS + 1):
-        search.started(trial)
+    trial = search.next_trial()
+    for number in range(MAX_ATTEMPTS + 1):
+        search.on_trial_start(trial)
         if number == 1:
-            search.epoch(trial, 1, {"val/map": 0.5}, {})  # it got further: the count begins anew
-        search.failed(trial, RAISED.format(f"RuntimeError: attempt {number}"))
-        assert (search.next() is trial) == (number < ATTEMPTS)
-    assert (trial.status, trial.attempts, trial.epochs) == ("failed", ATTEMPTS + 1, 1)
+            search.on_report(trial, 1, {"val/map": 0.5}, {})  # it got further: the count begins anew
+        search.on_trial_error(trial, RAISED.format(f"RuntimeError: attempt {number}"))
+        assert (search.next_trial() is trial) == (number < MAX_ATTEMPTS)
+    assert (trial.status, trial.attempts, trial.epochs) == ("failed", MAX_ATTEMPTS + 1, 1)
     assert trial.error.endswith("attempt 3")
     assert told(search)[0].state == TrialState.FAIL
     assert search.is_over
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        "platform.training.fit.NonFiniteLossError: it is nan",
-        "platform.training.freezing.FrozenChangedError: stem.weight did",
-    ],
-)
-def test_what_would_come_again_is_not_tried_again(begin, error):
+def test_a_permanent_error_is_not_retried(begin):
     search = begin()
-    trial = search.next()
-    search.started(trial)
-    search.failed(trial, RAISED.format(error))
+    trial = search.next_trial()
+    search.on_trial_start(trial)
+    search.on_trial_error(trial, RAISED.format("NonFiniteLossError: it is nan"), Cause.PERMANENT)
     assert trial.status == "failed"
-    assert search.next() is not trial
+    assert search.next_trial() is not trial
 
 
 def test_a_gpu_out_of_memory_is_tried_with_a_larger_share(begin):
     search = begin(gpus=0.3)
-    trial = search.next()
+    trial = search.next_trial()
     error = RAISED.format("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.")
     for share in (0.6, 1.0):
-        search.started(trial)
-        search.failed(trial, error)
-        assert (search.next(), trial.gpus) == (trial, share)
-    search.started(trial)
-    search.failed(trial, error)
+        search.on_trial_start(trial)
+        search.on_trial_error(trial, error, Cause.OUT_OF_MEMORY)
+        assert (search.next_trial(), trial.gpus) == (trial, share)
+    search.on_trial_start(trial)
+    search.on_trial_error(trial, error, Cause.OUT_OF_MEMORY)
     assert trial.status == "failed", "there is no more than a whole one"
 
 
 def test_a_full_disk_stops_the_study_and_fails_no_trial(begin):
     search = begin()
-    trial = search.next()
-    search.started(trial)
-    search.failed(
-        trial, RAISED.format("platform.storage.checkpoints.DiskFullError: [Errno 28] no room for the checkpoint")
-    )
-    assert "no room" in search.stopped
-    assert search.next() is None
+    trial = search.next_trial()
+    search.on_trial_start(trial)
+    search.on_trial_error(trial, RAISED.format("DiskFullError: [Errno 28] no room for the checkpoint"), Cause.STORAGE)
+    assert "no room" in search.stop_reason
+    assert search.next_trial() is None
     assert not trial.is_done
     again = begin()
-    assert not again.stopped
-    assert again.next().id == trial.id
+    assert not again.stop_reason
+    assert again.next_trial().id == trial.id
 
 
 def test_a_journal_that_cannot_be_written_stops_the_study(begin, monkeypatch):
     search = begin()
-    trial = search.next()
-    search.started(trial)
+    trial = search.next_trial()
+    search.on_trial_start(trial)
 
     def full(kind, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(search.trial_table.event_log, "append", full)
-    assert not search.epoch(trial, 1, {"val/map": 0.5}, {}), "what is not written down has not happened"
-    search.ended(trial)
-    assert (search.stopped, search.next()) == ("the event log cannot be written: No space left on device", None)
+    assert not search.on_report(trial, 1, {"val/map": 0.5}, {}), "what is not written down has not happened"
+    search.on_trial_complete(trial)
+    assert (search.stop_reason, search.next_trial()) == (
+        "the event log cannot be written: No space left on device",
+        None,
+    )
     assert (trial.epochs, trial.is_done) == (0, False)
 
 
 def test_a_trial_that_ends_without_a_word_has_failed(begin):
     search = begin()
-    trial = search.next()
-    search.started(trial)
-    search.ended(trial)
+    trial = search.next_trial()
+    search.on_trial_start(trial)
+    search.on_trial_complete(trial)
     assert (trial.status, "without saying why" in trial.error) == ("failed", True)
 
 
 def test_a_space_with_nothing_to_search_still_runs(begin):
     search = begin(params={"weights": "starter"}, start={}, baselines={})
-    assert search.next().config == {"weights": "starter"}
+    assert search.next_trial().config == {"weights": "starter"}
 
 
 def test_an_interrupted_study_says_so_and_goes_on_with_what_was_running(begin):
     search = begin()
     play(search, [0.5] * 4)
-    trial = search.next()
-    search.started(trial)
-    search.epoch(trial, 1, {"val/map": 0.2}, {})
-    search.interrupted()
+    trial = search.next_trial()
+    search.on_trial_start(trial)
+    search.on_report(trial, 1, {"val/map": 0.2}, {})
+    search.interrupt_trials()
     assert trial.status == "interrupted"
     again = begin()
-    trial = again.next()
+    trial = again.next_trial()
     assert (trial.id, trial.epochs, trial.status) == ("002", 1, "waiting")
-    assert again.next().id == "003"
+    assert again.next_trial().id == "003"
 
 
 def curve(config: dict, epoch: int) -> float:
@@ -282,31 +282,31 @@ def simulate(folder, kills: set[int], **changes) -> list[tuple]:
             if not trial_table.confirm:
                 trial_table.record("confirm", asked="2x2")
             trial_table.record("open")
-            search = Search(space(trials=12, **changes), 0, trial_table)
-            while trial := search.next():
-                search.started(trial)
+            search = SearchController(space(trials=12, **changes), 0, trial_table)
+            while trial := search.next_trial():
+                search.on_trial_start(trial)
                 goes_on, fails = True, trial.id in ("005", "010")
                 while goes_on:
                     epoch = trial.epochs + 1
                     if fails and epoch == 2:
-                        search.failed(trial, RAISED.format("NonFiniteLossError: nan"))
+                        search.on_trial_error(trial, RAISED.format("NonFiniteLossError: nan"), Cause.PERMANENT)
                         break
-                    goes_on = search.epoch(trial, epoch, {"val/map": curve(trial.config, epoch)}, {})
+                    goes_on = search.on_report(trial, epoch, {"val/map": curve(trial.config, epoch)}, {})
                 if not trial.is_done and not goes_on:
-                    search.ended(trial)
+                    search.on_trial_complete(trial)
             assert search.is_over
         except KilledError:
             continue
         states = [(t.state, t.intermediate_values, t.value, t.params) for t in told(search)]
         trials = [(t.id, t.config, t.status, t.metrics, t.seed) for t in trial_table.trials.values()]
-        return [trials, sorted(states, key=repr), search.asha.rungs]
+        return [trials, sorted(states, key=repr), search.pruned]
     raise AssertionError("it was killed more often than told")
 
 
 @settings(max_examples=25, deadline=None)
 @given(kills=st.sets(st.integers(1, 60), max_size=6))
 def test_a_study_killed_anywhere_ends_as_if_it_had_not_been(tmp_path_factory, kills):
-    """The same configurations, cuts, scores; Optuna knows the same, and so do ASHA's rungs."""
+    """The configs, pruned trials and scores are the same, and Optuna knows the same."""
     whole = simulate(tmp_path_factory.mktemp("whole"), set())
     assert simulate(tmp_path_factory.mktemp("killed"), set(kills)) == whole
     assert {status for _, _, status, _, _ in whole[0]} == {"finished", "pruned", "failed"}
@@ -319,46 +319,46 @@ def test_the_best_are_trained_again_once_all_is_searched_and_the_baselines_when_
     changes = {"params": params, "start": {"lr": 1e-2, "freeze_depth": 2}, "depth": 3, "trials": 2, "baselines": {}}
     begin().trial_table.record("confirm", asked="1x2")
     search = begin(**changes)
-    first, second = search.next(), search.next()
+    first, second = search.next_trial(), search.next_trial()
     for trial in (first, second):
-        search.started(trial)
-    waiting = [search.next() for _ in range(4)]
+        search.on_trial_start(trial)
+    waiting = [search.next_trial() for _ in range(4)]
     assert [trial.id for trial in waiting] == [
         "only-the-heads-seed-1", "everything-trained-seed-1", "only-the-heads-seed-2", "everything-trained-seed-2",
     ]  # fmt: skip
     assert [trial.config["freeze_depth"] for trial in waiting] == [3, 0, 3, 0]
-    assert search.next() is None, "which trial is the best is not known yet"
+    assert search.next_trial() is None, "which trial is the best is not known yet"
     for trial, score in ((first, 0.5), (second, 0.6)):
         for step in range(1, 5):
-            search.epoch(trial, step, {"val/map": score}, {})
-        search.ended(trial)
+            search.on_report(trial, step, {"val/map": score}, {})
+        search.on_trial_complete(trial)
     assert not search.is_over
-    again = [search.next(), search.next()]
+    again = [search.next_trial(), search.next_trial()]
     assert [(trial.confirms, trial.seed, trial.config) for trial in again] == [
         ("trial 002", 1, second.config), ("trial 002", 2, second.config),
     ]  # fmt: skip
     for trial in [*waiting, *again]:
-        search.started(trial)
-        while search.epoch(trial, trial.epochs + 1, {"val/map": 0.0}, {}):
+        search.on_trial_start(trial)
+        while search.on_report(trial, trial.epochs + 1, {"val/map": 0.0}, {}):
             pass
-        search.ended(trial)
+        search.on_trial_complete(trial)
         assert (trial.status, trial.epochs) == ("finished", 4), "ASHA does not cut it"
-    assert (search.next(), search.is_over) == (None, True)
+    assert (search.next_trial(), search.is_over) == (None, True)
     assert begin(**changes).is_over
 
 
 def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, begin):
-    monkeypatch.setattr(sampler, "REMEMBERED", 20)
-    monkeypatch.setattr(sampler, "OF_THEM_BEST", 5)
+    monkeypatch.setattr(sampler, "MAX_TRIALS", 20)
+    monkeypatch.setattr(sampler, "MAX_BEST", 5)
     search = begin(baselines={}, trials=200, grace_epochs=4)
-    long = search.next()
-    search.started(long)
-    search.epoch(long, 1, {"val/map": 0.3}, {})
+    long = search.next_trial()
+    search.on_trial_start(long)
+    search.on_report(long, 1, {"val/map": 0.3}, {})
     for number in range(100):
         play(search, [0.1] * 3 + [0.99 if number == 7 else 0.2 + number / 1000])
         assert len(told(search)) <= 41
-    search.epoch(long, 2, {"val/map": 0.4}, {})
-    search.failed(long, "NonFiniteLossError")
+    search.on_report(long, 2, {"val/map": 0.4}, {})
+    search.on_trial_error(long, "NonFiniteLossError", Cause.PERMANENT)
     assert search.sampler.study.best_value == 0.99
     [known] = [trial for trial in told(search) if trial.state == TrialState.FAIL]
     assert known.params == {"lr": 1e-2, "depth": 3}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from toy_trainable import EPOCHS, train
 
 from platform.search import ray_tune
-from platform.search.controller import ATTEMPTS, Search
+from platform.search.controller import MAX_ATTEMPTS, SearchController
 from platform.space import Space
 from platform.storage.checkpoints import Checkpoints, verify
 from platform.study.event_log import EventLog
@@ -25,7 +25,7 @@ FAULTS = ("throws once", "throws always", "nan", "damaged", "node gone", "no mem
 LEFT_OUT: dict[str, str] = {}
 
 
-def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, **changes) -> Search:
+def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, **changes) -> SearchController:
     """The trials of a space, one for each fault; all but for their faults are the same."""
     params = {"fault": tune.choice(["none", *FAULTS])}
     asked = {"baselines": {fault: {"fault": fault} for fault in FAULTS}, "trials": 1 + len(FAULTS), **changes}
@@ -34,7 +34,7 @@ def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, 
     space = Space(params, "val/score", "max", **budget, **asked)
     trial_table = TrialTable(EventLog(folder / "event log"))
     trial_table.record("open")
-    search = Search(space, 0, trial_table, gpus)
+    search = SearchController(space, 0, trial_table, gpus)
 
     def context_of(trial) -> dict:
         share = gpus if trial.gpus is None else trial.gpus
@@ -66,7 +66,7 @@ def study(nodes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     marker = folder / "trials" / "node gone.marker"
 
-    def strike(search: Search) -> None:
+    def strike(search: SearchController) -> None:
         """Takes the node away on which the trial waits for it, and brings another."""
         if marker.exists() and (told := marker.read_text()):
             marker.write_text("")
@@ -84,7 +84,7 @@ def test_every_trial_ends_as_it_must(study):
     assert found == {
         "none": ("finished", 4, 1),
         "throws once": ("finished", 4, 2),
-        "throws always": ("failed", 2, ATTEMPTS),
+        "throws always": ("failed", 2, MAX_ATTEMPTS),
         "damaged": ("finished", 4, 2),
         "node gone": ("finished", 4, 2),
         "no memory": ("finished", 4, 2),
@@ -126,7 +126,7 @@ def test_what_killed_an_attempt_is_told_in_a_few_words(study):
     _, trials = study
     told = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "damaged")}
     assert told["throws once"] == "RuntimeError: bad luck"
-    assert told["damaged"] == "its process died: killed from outside, for want of memory, or crashed"
+    assert told["damaged"] == "its process died: it was killed from outside, ran out of memory, or crashed"
 
 
 def test_a_node_that_goes_away_is_no_failure_of_its_trial(study):
@@ -161,11 +161,11 @@ def test_only_what_going_on_and_the_best_need_is_kept(study):
 
 
 def test_what_has_cost_enough_ends_without_a_failure(nodes, tmp_path):
-    def spend(search: Search) -> None:
-        search.enough = any(trial.epochs for trial in search.trial_table.trials.values())
+    def spend(search: SearchController) -> None:
+        search.budget_spent = any(trial.epochs for trial in search.trial_table.trials.values())
 
     search = run(tmp_path, tmp_path / "trials", spend, baselines={}, trials=9, fault=tune.choice(["none"]))
-    search.interrupted()
+    search.interrupt_trials()
     found = [trial.status for trial in search.trial_table.trials.values()]
     assert set(found) <= {"interrupted", "finished", "waiting"}
     assert len(found) < 9
@@ -181,7 +181,7 @@ def test_a_full_disk_stops_the_study_and_leaves_the_checkpoint_before(nodes, tmp
         few = {"baselines": {}, "trials": 1, "wide": 20_000}
         search = run(tmp_path, disk, **few)
         [trial] = search.trial_table.trials.values()
-        assert "no room for the checkpoint of epoch" in search.stopped
+        assert "no room for the checkpoint of epoch" in search.stop_reason
         assert not trial.is_done
         assert 1 <= trial.epochs < EPOCHS
         verify(disk / trial.id / f"epoch-{trial.epochs}")

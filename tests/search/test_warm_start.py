@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ray import tune
 
 from platform.errors import InputError
-from platform.search.controller import Search
-from platform.search.warm_start import FIRST_POINTS, first_points, gather
+from platform.search.controller import SearchController
+from platform.search.warm_start import MAX_CONFIGS, first_configs, gather
 from platform.space import Space
 from platform.study import metadata, past_studies
 from platform.study.event_log import EventLog, read
@@ -123,7 +123,7 @@ def test_studies_take_turns_and_the_same_data_come_first(begin, request_of):
     begin("far", *trials(1e-3))
     begin("near", *trials(1.5e-4), fingerprint="mine")
     warm = gather(request_of("far", "near", "far"), SPACE, "mine")
-    assert len(warm.points) == FIRST_POINTS
+    assert len(warm.points) == MAX_CONFIGS
     assert [study for study, _ in tried(warm)] == ["near", "far", "near", "far", "near"]
     assert warm.studies[0] == "near (a study, the same data): 9 of 9 trials fit"
     assert tried(gather(request_of("far"), replace(SPACE, trials=6), "mine")) == [
@@ -176,7 +176,7 @@ def test_an_experiment_tells_what_the_journals_told(begin, request_of):
         for event in each.events:
             if event.kind in (*OF_A_TRIAL, *OF_THE_STUDY):
                 recorder.deliver([event])
-    of_event_log = past_studies.of_event_log(request_of(name="old").folder)
+    of_event_log = past_studies.read_study(request_of(name="old").folder)
     [of_mlflow] = past_runs.of_experiment(request_of().tracking_uri, "e", "toy", SPACE)
     assert of_mlflow.found == "a study in experiment e"
     for trial, same in zip(of_event_log.trials, of_mlflow.trials, strict=True):
@@ -229,14 +229,16 @@ def simulate(file: Path, warm: dict, stops: set[int]) -> list[tuple]:
         trial_table.record("open")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            search = Search(space, 0, trial_table)
-        while trial := search.next():
-            search.started(trial)
-            while search.epoch(trial, trial.epochs + 1, {"val/error": trial.config["lr"] + 1 / (1 + trial.epochs)}, {}):
+            search = SearchController(space, 0, trial_table)
+        while trial := search.next_trial():
+            search.on_trial_start(trial)
+            while search.on_report(
+                trial, trial.epochs + 1, {"val/error": trial.config["lr"] + 1 / (1 + trial.epochs)}, {}
+            ):
                 if stops and len(trial_table.events) > min(stops):
                     break
             else:
-                search.ended(trial)
+                search.on_trial_complete(trial)
             if stops and len(trial_table.events) > min(stops):
                 stops.remove(min(stops))
                 break
@@ -256,7 +258,7 @@ def test_a_study_that_goes_on_proposes_what_it_would_have(begin, request_of, tmp
 
 
 def test_without_a_warm_start_a_search_begins_where_its_space_does(tmp_path):
-    assert first_points([], SPACE) == [SPACE.start]
+    assert first_configs([], SPACE) == [SPACE.start]
 
 
 def command(project: Path, *arguments: str) -> subprocess.CompletedProcess:

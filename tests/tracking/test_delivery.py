@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from platform import deliver
 from platform.study.event_log import EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts, as_json, from_json
-from platform.study.request import DELIVERED, delivered
+from platform.study.request import DELIVERED, delivered_events
 from platform.study.trials import TrialTable
 from platform.tracking import delivery, mlflow_recorder
 from platform.tracking.delivery import Delivery
@@ -275,7 +275,7 @@ def test_what_mlflow_will_never_take_does_not_hold_up_the_rest(tmp_path):
     told.play("002", range(1, 4), "finished", lr=0.2)
     assert told.close() == 2
     assert {event.kind for event in told.delivery.refused} == {"report", "best"}
-    _, arrived = delivered(tmp_path)
+    _, arrived = delivered_events(tmp_path)
     assert told.delivery.events[arrived] is told.delivery.refused[0], "what was refused goes once more the next time"
     assert [steps_of(store(tmp_path), run) for run in runs_of(store(tmp_path), "trial")] == [[1, 2, 4], [1, 2, 3]]
 
