@@ -64,11 +64,11 @@ def _run(side: str, trials: int) -> float:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
-    told = json.loads(done.stdout.strip().splitlines()[-1])
-    if told["runs"] != trials:
-        raise SystemExit(f"{side}: {trials} trials left {told['runs']} runs in MLflow")
-    print(f"{side}, {trials} trials: {told['seconds']:.1f} s", file=sys.stderr)
-    return told["seconds"]
+    output = json.loads(done.stdout.strip().splitlines()[-1])
+    if output["runs"] != trials:
+        raise SystemExit(f"{side}: {trials} trials left {output['runs']} runs in MLflow")
+    print(f"{side}, {trials} trials: {output['seconds']:.1f} s", file=sys.stderr)
+    return output["seconds"]
 
 
 def train(config: dict[str, Any]) -> None:

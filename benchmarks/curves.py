@@ -52,13 +52,13 @@ class Recorded:
     @classmethod
     def of(cls, file: Path) -> "Recorded":
         """Reads a file. The space is the one that was recorded, whatever the task's is now."""
-        told = read(file)
-        domains = {key: getattr(tune, kind)(*bounds) for key, (kind, *bounds) in told["searched"].items()}
-        configs = [told["fixed"] | dict(zip(domains, each["config"], strict=True)) for each in told["curves"]]
-        budget = {key: told[key] for key in ("metric", "mode", "max_epochs", "grace_epochs")}
+        content = read(file)
+        domains = {key: getattr(tune, kind)(*bounds) for key, (kind, *bounds) in content["searched"].items()}
+        configs = [content["fixed"] | dict(zip(domains, each["config"], strict=True)) for each in content["curves"]]
+        budget = {key: content[key] for key in ("metric", "mode", "max_epochs", "grace_epochs")}
         start = {key: configs[0][key] for key in domains}
-        space = Space(told["fixed"] | domains, start=start, trials=len(configs), depth=told["depth"], **budget)
-        return cls(file.name.split(".")[0], space, configs, np.array([each["scores"] for each in told["curves"]]))
+        space = Space(content["fixed"] | domains, start=start, trials=len(configs), depth=content["depth"], **budget)
+        return cls(file.name.split(".")[0], space, configs, np.array([each["scores"] for each in content["curves"]]))
 
     def first_unfreeze(self, config: dict[str, Any]) -> int | None:
         """How many epochs a configuration trains before its first unfreeze, None if it has none."""
@@ -81,8 +81,8 @@ def main() -> None:
     p.add_argument("--storage", type=Path, required=True, help="a folder for the studies that record")
     p.add_argument("--out", type=Path, required=True)
     options = p.parse_args()
-    told = read(options.out) if options.out.exists() else {}
-    drawn = told.get("drawn", 0)
+    content = read(options.out) if options.out.exists() else {}
+    drawn = content.get("drawn", 0)
     upto = min(options.trials, drawn + options.piece)
     if drawn >= upto:
         raise SystemExit(f"{options.out} has all of its {drawn} points.")
@@ -122,12 +122,12 @@ def main() -> None:
     head = {"task": options.task, "data": plan.dataset.name, "metric": space.metric, "mode": space.mode}
     head |= {"machine": timing.machine(), "settings": options.settings, "fingerprint": plan.dataset.fingerprint}
     head |= {"max_epochs": space.max_epochs, "grace_epochs": space.grace_epochs, "depth": space.depth}
-    head |= {"searched": {key: _told(domain) for key, domain in space.searched.items()}}
+    head |= {"searched": {key: _domain_as_json(domain) for key, domain in space.searched.items()}}
     head |= {"fixed": space.fixed, "points": options.points}
-    if told and (other := [key for key in head if head[key] != told[key]]):
+    if content and (other := [key for key in head if head[key] != content[key]]):
         raise SystemExit(f"{options.out} was recorded otherwise: {', '.join(other)}")
-    write(options.out, head | {"drawn": upto, "curves": [*told.get("curves", []), *new]})
-    print(f"{options.out}: {upto} drawn, {len(told.get('curves', [])) + len(new)} recorded")
+    write(options.out, head | {"drawn": upto, "curves": [*content.get("curves", []), *new]})
+    print(f"{options.out}: {upto} drawn, {len(content.get('curves', [])) + len(new)} recorded")
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -135,18 +135,18 @@ def read(file: Path) -> dict[str, Any]:
     return json.loads(gzip.decompress(file.read_bytes()))
 
 
-def write(file: Path, told: dict[str, Any]) -> None:
+def write(file: Path, content: dict[str, Any]) -> None:
     """Writes a file of curves; the same curves give the same file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    *_, (_, curves) = told.items()
+    *_, (_, curves) = content.items()
     lines = ",\n".join(json.dumps(curve) for curve in curves)
-    head = json.dumps({key: value for key, value in told.items() if key != "curves"})
+    head = json.dumps({key: value for key, value in content.items() if key != "curves"})
     partial = file.with_name(f".{file.name}")
     partial.write_bytes(gzip.compress(f'{head[:-1]}, "curves": [\n{lines}\n]}}\n'.encode(), mtime=0))
     partial.replace(file)
 
 
-def _told(domain: Any) -> list:
+def _domain_as_json(domain: Any) -> list:
     """A domain as the function of ray.tune that makes it, and its arguments."""
     if isinstance(domain, Categorical):
         return ["choice", list(domain.categories)]

@@ -1,4 +1,4 @@
-"""How good is the search? Epochs until it has seen what only the best 1 % of random configurations reach.
+"""Quality of the search: epochs until it has seen a score that only the best 1 % of random configs reach.
 
 python -m benchmarks.search_quality                          on the curves in benchmarks/curves
 python -m benchmarks.search_quality TABLE --after OTHER      with an earlier study of another table for the warm start
@@ -9,7 +9,7 @@ start is what its author knows, and propose freely in the space:
 
 random                  random points, each trained to its end
 stock                   Ray's OptunaSearch and ASHAScheduler as they ship, with the space's budget and first rung
-ours                    platform.search.controller: what `platform.tune` decides with
+ours                    platform.search.controller, which makes the decisions of `platform.tune`
 ours, warm              the same after a study of another data set, of 30 trials, whose epochs are not counted
 ours, warm, same data   the same after a study of the same data
 """
@@ -200,9 +200,9 @@ def _table(file: Path, options: argparse.Namespace) -> None:
                     for seed in range(options.seeds)), strict=True))))
             for method in options.methods
         }  # fmt: skip
-    told = ", ".join(f"{target:.4f}" for target in targets)
+    scores = ", ".join(f"{target:.4f}" for target in targets)
     print(f"\n{name}: surrogate of {len(surrogate.recorded.scores)} curves{', with noise' * options.noise}; ", end="")
-    print(f"{options.seeds} seeds; {surrogate.recorded.space.metric} {told}; earlier study: {other.recorded.name}\n")
+    print(f"{options.seeds} seeds; {surrogate.recorded.space.metric} {scores}; earlier study: {other.recorded.name}\n")
     header = ["search", *(part for top in TOP for part in (f"epochs to the top {top:.0%}", "stock / it"))]
     rows = [[method, *(part for number in range(len(TOP)) for part in (
             _spread(found[:, number]), _ratio(runs.get("stock", found)[:, number], found[:, number])))]

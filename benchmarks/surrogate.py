@@ -45,8 +45,8 @@ def main() -> None:
         apart = np.square(plain[:, None] - plain[None]).sum(-1)
         np.fill_diagonal(apart, np.inf)
         nearest = best[apart.argmin(1)]
-        told = [f"{spearmanr(best, other).statistic:.2f}" for other in (predicted, nearest)]
-        rows.append([recorded.name, str(len(best)), *told, f"{np.std(best - predicted):.3f} of {np.std(best):.3f}"])
+        ranks = [f"{spearmanr(best, other).statistic:.2f}" for other in (predicted, nearest)]
+        rows.append([recorded.name, str(len(best)), *ranks, f"{np.std(best - predicted):.3f} of {np.std(best):.3f}"])
     print(timing.table(["table", "points", "surrogate, rank correlation", "nearest point", "left of the spread"], rows))
 
 

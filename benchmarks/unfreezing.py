@@ -41,8 +41,8 @@ def main() -> None:
     for file in options.files:
         curves = Curves.read(file)
         late = sum(map(curves.is_late, range(len(curves.unfreezings))))
-        told = f"{len(curves.scores)} configurations, of which {late} unfreeze after the first rung; "
-        print(f"\n{file.name.split('.')[0]}: {told}")
+        counts = f"{len(curves.scores)} configurations, of which {late} unfreeze after the first rung; "
+        print(f"\n{file.name.split('.')[0]}: {counts}")
         print(f"searches of {options.trials}, {options.seeds} seeds\n")
         sides: dict[str, list[int | None]] = {"judges all alike": [None] * len(curves.unfreezings)}
         sides["waits for the unfreeze"] = curves.unfreezings
@@ -57,7 +57,7 @@ def main() -> None:
         print(timing.table(header, rows))
         for name, outcomes in found.items():
             share = sum(outcome.not_unfrozen for outcome in outcomes) / sum(outcome.late for outcome in outcomes)
-            print(f"\n{name}: {share:.0%} of those that unfreeze late were cut before", end="")
+            print(f"\n{name}: {share:.0%} of those that unfreeze late were pruned before", end="")
         ends = {name: np.array([outcome.best for outcome in outcomes]) for name, outcomes in found.items()}
         print(f"\n\ngain in the best, of as many trials: {_gain(ends)}; of as many epochs: {_gain(spent)}")
 
@@ -102,7 +102,7 @@ class Outcome:
         epochs: How many it trained.
         seen: Each better score, and after how many epochs it was seen.
         late: Trials that were to unfreeze after the first rung.
-        not_unfrozen: Those of them that were cut before.
+        not_unfrozen: Those of them that were pruned before.
     """
 
     best: float

@@ -94,7 +94,7 @@ def read_request(folder: Path) -> Request:
     """Return the request of an earlier study.
 
     Raises:
-        InputError: The study does not exist or belongs to another user, or its event log is damaged or has lost its end.
+        InputError: The study does not exist or belongs to another user, or its event log is damaged or incomplete.
     """
     if not (folder / EVENT_LOG).is_file():
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{EVENT_LOG}"))

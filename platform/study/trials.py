@@ -22,34 +22,34 @@ from typing import Any
 from platform.space import Space
 from platform.study.event_log import Event, EventLog
 
-DONE = ("finished", "pruned", "failed")  # of a trial's status; the others: waiting, running, interrupted
+DONE = ("finished", "pruned", "failed")  # statuses of trials that are over
 
 
 @dataclass
 class Trial:
-    """A trial as far as it has come.
+    """State of a trial.
 
     Attributes:
-        id: Its running number in the study, e.g. "007".
-        config: The point that is tried.
-        baseline: The name of the baseline that it is, "" for none.
-        confirms: The name of what it trains again, "" for what is tried the first time.
-        seed: Of its training; None: the study's.
-        gpus: The share of a GPU that it gets, None for what all get.
-        status: waiting, running, finished (nothing was left to do), pruned (cut as one of the worse), failed, or
-            interrupted (by the user or the time budget).
-        metrics: Of each epoch so far.
-        notes: What is to be said of it, by subject.
-        unfreeze: How many epochs it trains before its first unfreeze, None if it has none.
-        last: Whether it has said that nothing is left to do.
+        id: Number of the trial in the study, e.g. "007".
+        config: Its config.
+        baseline: Name of its baseline, "" if it is none.
+        confirms: Name of the configuration that it trains again, "" if it is no confirmation.
+        seed: Seed of its training, None for the study's.
+        gpus: Share of a GPU that it gets, None for the study's default.
+        status: waiting, running, finished (nothing is left to do), pruned (worse than others), failed, or interrupted
+            (by the user or the time budget).
+        metrics: Metrics of each epoch so far.
+        notes: Remarks, by subject.
+        first_unfreeze: Epochs that it trains before its first unfreezing, None if it never unfreezes.
+        last: Whether it has reported that nothing is left to do.
         error: Why it failed.
-        retried: Why attempts failed after which it was tried again.
-        moved: Why it had to go on on another node: the one before was taken away, or would not do. No failure of its.
-        attempts: How often it was begun.
-        failures: How many attempts in a row have failed without an epoch in between.
-        moves: How often in a row it moved without an epoch in between.
-        seconds: What all its attempts took.
-        since_ms: Up to when that is counted, 0 while nothing runs; ms since 1970.
+        retried: Errors of attempts after which it was retried.
+        moved: Why it moved to another node: the node before was lost or unfit. This is no failure of the trial.
+        attempts: Number of attempts.
+        failures: Number of failed attempts in a row without a finished epoch.
+        moves: Number of moves in a row without a finished epoch.
+        seconds: Duration of all attempts.
+        since_ms: Time up to which `seconds` counts, in milliseconds since 1970; 0 while no attempt runs.
     """
 
     id: str
@@ -74,35 +74,35 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """As people call it."""
+        """Name of the trial for people."""
         return f"{self.confirms}, seed {self.seed}" if self.confirms else f"trial {self.id}"
 
     @property
     def is_searched(self) -> bool:
-        """Whether the sampler proposed it; the others are trained to their full budget, whatever ASHA says."""
+        """Whether the sampler proposed it. Other trials are trained to the full budget and never pruned."""
         return not self.baseline and not self.confirms
 
     @property
     def epochs(self) -> int:
-        """Finished ones."""
+        """Number of finished epochs."""
         return len(self.metrics)
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing will be added to it."""
+        """Whether the trial is finished, pruned or failed."""
         return self.status in DONE
 
     def scores(self, metric: str) -> list[float]:
-        """A metric of each epoch, NaN where an epoch lacks it."""
+        """Return a metric of each epoch, NaN for an epoch that lacks it."""
         return [metrics.get(metric, math.nan) for metrics in self.metrics]
 
     def best_epoch(self, space: Space) -> int | None:
-        """The epoch with the best score, from 1; of equal ones the last, whose weights saw the most."""
+        """Return the epoch with the best score, from 1; of equal ones the last, which has trained the longest."""
         known = [(n, s) for n, s in enumerate(self.scores(space.metric), start=1) if not math.isnan(s)]
         return max(known, key=lambda each: (space.as_maximised(each[1]), each[0]), default=(None, 0.0))[0]
 
     def best_score(self, space: Space) -> float | None:
-        """The best epoch's."""
+        """Return the score of the best epoch, None if there is no score."""
         epoch = self.best_epoch(space)
         return None if epoch is None else self.metrics[epoch - 1][space.metric]
 
@@ -189,12 +189,12 @@ class TrialTable:
 
     @property
     def confirm(self) -> str:
-        """What was asked for last of `platform.search.confirmation`, "" for nothing."""
+        """Extent of the confirmation that was asked for last, "" for none."""
         return next((event.data["asked"] for event in reversed(self.events) if event.kind == "confirm"), "")
 
     @property
     def events(self) -> list[Event]:
-        """All so far; grows."""
+        """All events so far; the list grows."""
         return self.event_log.events
 
     def record(self, kind: str, **data: Any) -> None:
@@ -214,7 +214,7 @@ class TrialTable:
 
 
 def trials_of(events: Iterable[Event]) -> dict[str, Trial]:
-    """The trials that follow from events, by id, in the order in which they were proposed."""
+    """Return the trials that follow from events, by id, in the order in which they were proposed."""
     trials = dict[str, Trial]()
     for event in events:
         _apply(trials, event)
@@ -233,8 +233,8 @@ def _apply(trials: dict[str, Trial], event: Event) -> None:
 
 
 def proposed(data: Mapping[str, Any]) -> Trial:
-    """What an event "trial" tells of."""
-    again = {"confirms": data.get("confirms", ""), "seed": data.get("seed")}  # event logs of earlier versions lack them
+    """Return the trial that an event of kind "trial" describes."""
+    again = {"confirms": data.get("confirms", ""), "seed": data.get("seed")}  # early event logs lack them
     return Trial(data["trial_id"], data["config"], data["baseline"], **again)
 
 

@@ -78,26 +78,26 @@ def test_a_search_sees_what_it_trains_and_no_more(table, method):
         asked.append(Hidden(config))
         return asked[-1]
 
-    told = list(itertools.islice(simulate(made[method](), curve), 150))
-    assert [trained for trained, *_ in told] == list(range(1, 151))
+    steps = list(itertools.islice(simulate(made[method](), curve), 150))
+    assert [trained for trained, *_ in steps] == list(range(1, 151))
     assert sum(each.seen for each in asked) == 150
     first = {**SPACE.fixed, **SPACE.start}
     assert asked[0].config == first, "all begin with the same point"
     running: dict[str, int] = {}
-    for _, trial_id, epoch, score in told:
+    for _, trial_id, epoch, score in steps:
         assert epoch == running.get(trial_id, 0) + 1
         assert score == truth(asked[int(trial_id) - 1].config)[epoch - 1]
         running[trial_id] = epoch
-    assert {len(told[number : number + 2]) for number in range(0, 150, 2)} == {2}
-    assert [trial_id for _, trial_id, *_ in told[:4]] == ["001", "002", "001", "002"], "two at a time, in turn"
+    assert {len(steps[number : number + 2]) for number in range(0, 150, 2)} == {2}
+    assert [trial_id for _, trial_id, *_ in steps[:4]] == ["001", "002", "001", "002"], "two at a time, in turn"
     if method == "random":
         assert set(list(running.values())[:-2]) == {SPACE.max_epochs}
     else:
-        assert min(running.values()) < SPACE.max_epochs == max(running.values()), "some are cut, some are not"
+        assert min(running.values()) < SPACE.max_epochs == max(running.values()), "some are pruned, some are not"
 
 
 def test_ours_keeps_its_search_honest(table):
-    """Optuna hears of a cut trial as pruned; Ray's tells it as complete."""
+    """Optuna knows a pruned trial as pruned; Ray's searcher reports it as complete."""
     ours, stock = Ours(SPACE, 1, table.first_unfreeze), Stock(SPACE, 1)
     for method in (ours, stock):
         list(itertools.islice(simulate(method, truth), 120))

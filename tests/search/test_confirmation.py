@@ -1,4 +1,4 @@
-"""What a winner over seeds is, and what it must beat."""
+"""Winner of a confirmation, and the baselines that it must beat."""
 
 from dataclasses import replace
 
@@ -29,12 +29,12 @@ def trial(number: int, score: float, config: dict | None = None, **changes) -> T
     return Trial(f"{number:03d}", config, status="finished", metrics=[{"val/map": score}], **changes)
 
 
-def table(mine: list[float], heads: list[float], everything: list[float], space: Space = SPACE) -> dict:
-    """A winner's test scores and the baselines'; the validation scores are the test scores."""
+def table(own: list[float], heads: list[float], everything: list[float], space: Space = SPACE) -> dict:
+    """Return the outcome for test scores of a winner and the baselines. Validation scores are equal to test scores."""
     found = trial(1, 0.5)
     rows = [*confirmation.chosen([found], space, 1), *confirmation.baselines(space)]
     trials, tested = {}, {}
-    for row, scores in zip(rows, (mine, heads, everything), strict=True):
+    for row, scores in zip(rows, (own, heads, everything), strict=True):
         for seed, score in enumerate(scores, start=1):
             run = trial(0, score, dict(row.config), confirms=row.name, seed=seed)
             run.id = f"{row.slug}-{seed}"
@@ -112,12 +112,12 @@ def test_a_lead_counts_where_its_interval_excludes_nothing():
 
 def test_a_winner_that_is_a_baseline_says_so():
     [heads, _] = confirmation.baselines(SPACE)
-    found = trial(1, 0.5, dict(heads.config))
-    rows = [*confirmation.chosen([found], SPACE, 1), *confirmation.baselines(SPACE)]
+    best = trial(1, 0.5, dict(heads.config))
+    rows = [*confirmation.chosen([best], SPACE, 1), *confirmation.baselines(SPACE)]
     run = trial(2, 0.5, dict(heads.config), confirms="trial 001", seed=1)
-    told = confirmation.table(rows, "1x2", [1], confirmation.runs_of(rows, [run]), {run.id: {"test/map": 0.5}}, SPACE)
-    assert "only the heads (the same configuration)" in told["verdict"]
-    assert not told["is_champion"]
+    found = confirmation.table(rows, "1x2", [1], confirmation.runs_of(rows, [run]), {run.id: {"test/map": 0.5}}, SPACE)
+    assert "only the heads (the same configuration)" in found["verdict"]
+    assert not found["is_champion"]
 
 
 def test_where_less_is_better_a_lead_is_less():
@@ -126,7 +126,7 @@ def test_where_less_is_better_a_lead_is_less():
     assert not table([0.80, 0.82, 0.81], [0.50, 0.53, 0.51], [0.60, 0.63, 0.61], least)["is_champion"]
 
 
-def test_what_failed_is_left_out_and_told():
+def test_failed_trainings_are_left_out():
     found = table([0.80], [0.50, 0.53, 0.51], [0.60, 0.63, 0.61])
     assert (found["rows"][0]["low"], found["is_champion"]) == (None, False)
     assert "one seed" in found["verdict"]
@@ -145,7 +145,7 @@ def test_a_training_that_failed_counts_in_no_mean():
     assert "0.600 over 2 seeds" in found["verdict"]
 
 
-def test_where_nothing_was_trained_again_that_is_told():
+def test_a_confirmation_without_trainings_says_so():
     found = table([], [], [])
     assert found["verdict"] == "No configuration was trained again to its end: nothing is confirmed."
     assert [(row["mean"], confirmation.scored(row)) for row in found["rows"]] == [(None, 0)] * 3
@@ -164,7 +164,7 @@ def test_validation_scores_choose_among_configurations_and_the_test_split_does_n
 @pytest.mark.parametrize(
     "text", ["3", "x", "0x3", "3x1", "101x3", "3x101", "3x3x3", "-1x3", "all", "٣x3", "9" * 5000 + "x3"]
 )
-def test_what_confirm_takes(text):
+def test_the_value_of_confirm_is_checked(text):
     [fault] = confirmation.faults(text)
     assert "--confirm 3x3" in fault.remedy
     assert not confirmation.faults("3x3") + confirmation.faults("none") + confirmation.faults("")
@@ -176,8 +176,8 @@ scores = st.lists(st.floats(0, 1), min_size=3, max_size=3)
 
 
 @given(scores, scores, scores)
-def test_a_champion_leads_each_baseline_by_more_than_nothing(mine, heads, everything):
-    found = table(mine, heads, everything)
+def test_a_champion_leads_each_baseline_by_more_than_nothing(own, heads, everything):
+    found = table(own, heads, everything)
     for row in found["rows"]:
         assert row["low"] <= row["mean"] <= row["high"]
     leads = found["rows"][0]["against"].values()

@@ -1,4 +1,4 @@
-"""What a study decides, and that it decides the same after it was killed at any moment."""
+"""Decisions of a study, which are the same after it was killed at any moment."""
 
 import errno
 import warnings
@@ -47,7 +47,7 @@ def _quiet():
 
 @pytest.fixture
 def begin(tmp_path):
-    """Begins a search, or goes on with it."""
+    """Return a function that begins a search or continues it."""
 
     def search(seed: int = 0, gpus: float = 0.0, **changes) -> SearchController:
         trial_table = TrialTable(EventLog(tmp_path / "event log"))
@@ -58,7 +58,7 @@ def begin(tmp_path):
 
 
 def play(search: SearchController, scores: list[float], last: bool = False) -> str:
-    """The next trial with these scores, until it is told to stop; how it ended."""
+    """Run the next trial with these scores until it has to stop, and return its status."""
     trial = search.next_trial()
     search.on_trial_start(trial)
     for step, score in enumerate(scores, start=1):
@@ -68,7 +68,7 @@ def play(search: SearchController, scores: list[float], last: bool = False) -> s
     return trial.status
 
 
-def told(search: SearchController) -> list:
+def optuna_trials(search: SearchController) -> list:
     return search.sampler.study.trials
 
 
@@ -81,7 +81,7 @@ def test_the_start_comes_first_then_the_baselines(begin):
     assert [trial.id for trial in (first, baseline, third)] == ["001", "002", "003"]
 
 
-def test_optuna_is_told_how_each_trial_ended(begin):
+def test_optuna_knows_how_each_trial_ended(begin):
     search = begin()
     assert play(search, [0.5, 0.6, 0.4, 0.3]) == "finished"
     assert play(search, [0.9] * 4) == "finished"  # the baseline
@@ -90,10 +90,10 @@ def test_optuna_is_told_how_each_trial_ended(begin):
     search.on_trial_start(trial)
     search.on_report(trial, 1, {"val/map": 0.55}, {})
     search.on_trial_error(trial, RAISED.format("NonFiniteLossError: the loss must be finite"), Cause.PERMANENT)
-    assert [trial.state for trial in told(search)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
-    assert told(search)[0].value == 0.6  # the best epoch
-    assert told(search)[0].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.4, 4: 0.3}
-    assert told(search)[1].intermediate_values == {1: 0.1}
+    assert [trial.state for trial in optuna_trials(search)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert optuna_trials(search)[0].value == 0.6  # the best epoch
+    assert optuna_trials(search)[0].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.4, 4: 0.3}
+    assert optuna_trials(search)[1].intermediate_values == {1: 0.1}
 
 
 def test_the_worse_are_pruned_but_never_a_baseline(begin):
@@ -144,17 +144,17 @@ def test_a_trial_without_a_score_is_the_worst_in_either_mode(begin):
     first, second = search.trial_table.trials.values()
     assert rank([first, second], search.space) == [second]
     assert (may_win(first, search.space), may_win(second, search.space)) == (False, True)
-    assert [trial.state for trial in told(search)] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert [trial.state for trial in optuna_trials(search)] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-def test_a_trial_that_says_it_is_done_is_complete_before_its_last_epoch(begin):
+def test_a_trial_that_reports_its_end_is_complete_before_its_last_epoch(begin):
     search = begin()
     assert play(search, [0.3], last=True) == "finished"
-    [only] = told(search)
+    [only] = optuna_trials(search)
     assert (only.state, only.value) == (TrialState.COMPLETE, 0.3)
 
 
-def test_an_epoch_told_twice_counts_once(begin):
+def test_an_epoch_reported_twice_counts_once(begin):
     search = begin()
     trial = search.next_trial()
     search.on_trial_start(trial)
@@ -163,7 +163,7 @@ def test_an_epoch_told_twice_counts_once(begin):
     assert trial.scores("val/map") == [0.1, 0.2, 0.3]
 
 
-def test_what_fails_is_tried_again_and_given_up_after_failing_in_a_row(begin):
+def test_a_failed_trial_is_retried_and_given_up_after_failing_in_a_row(begin):
     search = begin(trials=1, baselines={})
     trial = search.next_trial()
     for number in range(MAX_ATTEMPTS + 1):
@@ -174,7 +174,7 @@ def test_what_fails_is_tried_again_and_given_up_after_failing_in_a_row(begin):
         assert (search.next_trial() is trial) == (number < MAX_ATTEMPTS)
     assert (trial.status, trial.attempts, trial.epochs) == ("failed", MAX_ATTEMPTS + 1, 1)
     assert trial.error.endswith("attempt 3")
-    assert told(search)[0].state == TrialState.FAIL
+    assert optuna_trials(search)[0].state == TrialState.FAIL
     assert search.is_over
 
 
@@ -213,7 +213,7 @@ def test_a_full_disk_stops_the_study_and_fails_no_trial(begin):
     assert again.next_trial().id == trial.id
 
 
-def test_a_journal_that_cannot_be_written_stops_the_study(begin, monkeypatch):
+def test_an_event_log_that_cannot_be_written_stops_the_study(begin, monkeypatch):
     search = begin()
     trial = search.next_trial()
     search.on_trial_start(trial)
@@ -222,7 +222,7 @@ def test_a_journal_that_cannot_be_written_stops_the_study(begin, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(search.trial_table.event_log, "append", full)
-    assert not search.on_report(trial, 1, {"val/map": 0.5}, {}), "what is not written down has not happened"
+    assert not search.on_report(trial, 1, {"val/map": 0.5}, {}), "what is not recorded has not happened"
     search.on_trial_complete(trial)
     assert (search.stop_reason, search.next_trial()) == (
         "the event log cannot be written: No space left on device",
@@ -231,12 +231,12 @@ def test_a_journal_that_cannot_be_written_stops_the_study(begin, monkeypatch):
     assert (trial.epochs, trial.is_done) == (0, False)
 
 
-def test_a_trial_that_ends_without_a_word_has_failed(begin):
+def test_a_trial_that_ends_early_without_an_error_has_failed(begin):
     search = begin()
     trial = search.next_trial()
     search.on_trial_start(trial)
     search.on_trial_complete(trial)
-    assert (trial.status, "without saying why" in trial.error) == ("failed", True)
+    assert (trial.status, "without an error" in trial.error) == ("failed", True)
 
 
 def test_a_space_with_nothing_to_search_still_runs(begin):
@@ -244,7 +244,7 @@ def test_a_space_with_nothing_to_search_still_runs(begin):
     assert search.next_trial().config == {"weights": "starter"}
 
 
-def test_an_interrupted_study_says_so_and_goes_on_with_what_was_running(begin):
+def test_an_interrupted_study_continues_with_what_was_running(begin):
     search = begin()
     play(search, [0.5] * 4)
     trial = search.next_trial()
@@ -267,7 +267,7 @@ class KilledError(Exception):
 
 
 def simulate(folder, kills: set[int], **changes) -> list[tuple]:
-    """A whole study, one trial at a time, that is killed after the events of these numbers and goes on."""
+    """Run a whole study, one trial at a time. It is killed after the events of these numbers, and resumed."""
     for _ in range(len(kills) + 1):
         trial_table = TrialTable(EventLog(folder / "event log"))
 
@@ -297,10 +297,10 @@ def simulate(folder, kills: set[int], **changes) -> list[tuple]:
             assert search.is_over
         except KilledError:
             continue
-        states = [(t.state, t.intermediate_values, t.value, t.params) for t in told(search)]
+        states = [(t.state, t.intermediate_values, t.value, t.params) for t in optuna_trials(search)]
         trials = [(t.id, t.config, t.status, t.metrics, t.seed) for t in trial_table.trials.values()]
         return [trials, sorted(states, key=repr), search.pruned]
-    raise AssertionError("it was killed more often than told")
+    raise AssertionError("it was killed more often than asked")
 
 
 @settings(max_examples=25, deadline=None)
@@ -311,7 +311,7 @@ def test_a_study_killed_anywhere_ends_as_if_it_had_not_been(tmp_path_factory, ki
     assert simulate(tmp_path_factory.mktemp("killed"), set(kills)) == whole
     assert {status for _, _, status, _, _ in whole[0]} == {"finished", "pruned", "failed"}
     assert [seed for *_, seed in whole[0]] == [None] * 12 + [1, 1, 2, 2]
-    assert len(whole[1]) == 11, "Optuna hears of neither the baseline nor what is trained again"
+    assert len(whole[1]) == 11, "Optuna learns of neither the baseline nor the confirmations"
 
 
 def test_the_best_are_trained_again_once_all_is_searched_and_the_baselines_when_there_is_room(begin):
@@ -342,12 +342,12 @@ def test_the_best_are_trained_again_once_all_is_searched_and_the_baselines_when_
         while search.on_report(trial, trial.epochs + 1, {"val/map": 0.0}, {}):
             pass
         search.on_trial_complete(trial)
-        assert (trial.status, trial.epochs) == ("finished", 4), "ASHA does not cut it"
+        assert (trial.status, trial.epochs) == ("finished", 4), "a confirmation is never pruned"
     assert (search.next_trial(), search.is_over) == (None, True)
     assert begin(**changes).is_over
 
 
-def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, begin):
+def test_a_long_study_continues_with_the_best_and_the_newest(monkeypatch, begin):
     monkeypatch.setattr(sampler, "MAX_TRIALS", 20)
     monkeypatch.setattr(sampler, "MAX_BEST", 5)
     search = begin(baselines={}, trials=200, grace_epochs=4)
@@ -356,12 +356,12 @@ def test_a_long_study_goes_on_with_the_best_and_the_newest(monkeypatch, begin):
     search.on_report(long, 1, {"val/map": 0.3}, {})
     for number in range(100):
         play(search, [0.1] * 3 + [0.99 if number == 7 else 0.2 + number / 1000])
-        assert len(told(search)) <= 41
+        assert len(optuna_trials(search)) <= 41
     search.on_report(long, 2, {"val/map": 0.4}, {})
     search.on_trial_error(long, "NonFiniteLossError", Cause.PERMANENT)
     assert search.sampler.study.best_value == 0.99
-    [known] = [trial for trial in told(search) if trial.state == TrialState.FAIL]
+    [known] = [trial for trial in optuna_trials(search) if trial.state == TrialState.FAIL]
     assert known.params == {"lr": 1e-2, "depth": 3}
     assert known.intermediate_values == {1: 0.3, 2: 0.4}
-    newest = [trial.value for trial in told(search) if trial.value is not None]
+    newest = [trial.value for trial in optuna_trials(search) if trial.value is not None]
     assert {0.295, 0.296, 0.297, 0.298, 0.299} < {round(value, 3) for value in newest}

@@ -1,4 +1,4 @@
-"""A search under a real Ray Tune whose workers fail in every way: what can be gone on with is, the rest is told."""
+"""Search under a real Ray Tune whose workers fail in every way: trials continue if they can, else the error shows."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ LEFT_OUT: dict[str, str] = {}
 
 
 def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, **changes) -> SearchController:
-    """The trials of a space, one for each fault; all but for their faults are the same."""
+    """Run one trial for each fault. Apart from the faults, they are equal."""
     params = {"fault": tune.choice(["none", *FAULTS])}
     asked = {"baselines": {fault: {"fault": fault} for fault in FAULTS}, "trials": 1 + len(FAULTS), **changes}
     params |= {key: asked.pop(key) for key in ("wide", "fault") if key in asked}
@@ -38,8 +38,8 @@ def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, 
 
     def context_of(trial) -> dict:
         share = gpus if trial.gpus is None else trial.gpus
-        told = {"trial": trial.id, "folder": str(where / trial.id), "known": trial.epochs, "gpus": share}
-        return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shelf=str(where / "frozen"), **told))
+        given = {"trial": trial.id, "folder": str(where / trial.id), "known": trial.epochs, "gpus": share}
+        return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shelf=str(where / "frozen"), **given))
 
     ray_tune.run(search, train, context_of, folder, 1, 2, None, lambda: tick(search), LEFT_OUT)
     return search
@@ -47,7 +47,7 @@ def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, 
 
 @pytest.fixture(scope="module")
 def nodes():
-    """Two nodes, each of a core and a GPU in name only: its shares are what is looked at."""
+    """Two nodes, each with a core and a GPU that exists in name only, for its shares."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -67,10 +67,10 @@ def study(nodes, tmp_path_factory):
     marker = folder / "trials" / "node gone.marker"
 
     def strike(search: SearchController) -> None:
-        """Takes the node away on which the trial waits for it, and brings another."""
-        if marker.exists() and (told := marker.read_text()):
+        """Remove the node on which the trial waits for that, and add another."""
+        if marker.exists() and (pid := marker.read_text()):
             marker.write_text("")
-            [node] = [n for n in nodes.worker_nodes if n.all_processes["raylet"][0].process.pid == int(told)]
+            [node] = [n for n in nodes.worker_nodes if n.all_processes["raylet"][0].process.pid == int(pid)]
             nodes.remove_node(node, allow_graceful=False)
             nodes.add_node(num_cpus=1, num_gpus=1)
 
@@ -94,19 +94,19 @@ def test_every_trial_ends_as_it_must(study):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "text"),
     [
         ("throws always", "RuntimeError: bad luck"),
         ("nan", "NonFiniteLossError: the loss must be finite; it is nan at epoch 1, step 1"),
     ],
 )
-def test_why_it_failed_is_told(study, fault, told):
-    assert told in study[1][fault].error
+def test_the_error_is_recorded(study, fault, text):
+    assert text in study[1][fault].error
 
 
 @pytest.mark.parametrize("fault", ["throws once", "damaged", "node gone", "no memory", "unfit"])
-def test_what_was_gone_on_with_ends_with_the_same_weights(study, fault):
-    """Killed at the unfreeze: the second of four epochs was done, the third unfreezings a stage."""
+def test_a_continued_trial_ends_with_the_same_weights(study, fault):
+    """It was killed when the second of four epochs was done. The third one unfreezes a stage."""
     folder, trials = study
     assert trials[fault].scores("val/score") == trials["none"].scores("val/score")
     for name in ("model.safetensors", "optimizer.safetensors"):
@@ -115,18 +115,18 @@ def test_what_was_gone_on_with_ends_with_the_same_weights(study, fault):
         assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_used(study):
+def test_a_damaged_checkpoint_is_noted_and_the_one_before_used(study):
     _, trials = study
-    told = trials["damaged"].notes["resumed"]
-    assert told == ("the checkpoint of epoch 2 is damaged (model.safetensors: not as written); went on from epoch-1")
+    note = trials["damaged"].notes["resumed"]
+    assert note == ("the checkpoint of epoch 2 is damaged (model.safetensors: not as written); went on from epoch-1")
     assert "resumed" not in trials["node gone"].notes
 
 
-def test_what_killed_an_attempt_is_told_in_a_few_words(study):
+def test_the_cause_of_a_killed_attempt_is_short(study):
     _, trials = study
-    told = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "damaged")}
-    assert told["throws once"] == "RuntimeError: bad luck"
-    assert told["damaged"] == "its process died: it was killed from outside, ran out of memory, or crashed"
+    errors = {fault: trials[fault].retried[0].splitlines()[-1] for fault in ("throws once", "damaged")}
+    assert errors["throws once"] == "RuntimeError: bad luck"
+    assert errors["damaged"] == "its process died: it was killed from outside, ran out of memory, or crashed"
 
 
 def test_a_node_that_goes_away_is_no_failure_of_its_trial(study):
@@ -135,7 +135,7 @@ def test_a_node_that_goes_away_is_no_failure_of_its_trial(study):
     assert (gone.retried, gone.failures, gone.status) == ([], 0, "finished")
 
 
-def test_a_node_that_will_not_do_is_left_out(study):
+def test_an_unfit_node_is_left_out(study):
     folder, trials = study
     unfit = trials["unfit"]
     assert (unfit.retried, unfit.failures) == ([], 0)
@@ -143,7 +143,7 @@ def test_a_node_that_will_not_do_is_left_out(study):
     [why] = LEFT_OUT.values()
     assert why.endswith("its disk is full")
     first, *others = dict.fromkeys((folder / "unfit.nodes").read_text().splitlines())
-    assert others, "it went on elsewhere"
+    assert others, "it continued on another node"
     assert first.split()[0] in LEFT_OUT
     assert first not in (folder / "unfit.nodes").read_text().splitlines()[3:]
 
@@ -152,7 +152,7 @@ def test_a_larger_share_of_the_gpu_was_given(study):
     assert study[1]["no memory"].gpus == 1.0
 
 
-def test_only_what_going_on_and_the_best_need_is_kept(study):
+def test_only_checkpoints_for_continuing_and_of_the_best_epoch_are_kept(study):
     folder, trials = study
     kept = Checkpoints(folder / trials["none"].id)
     best = int(np.argmax(trials["none"].scores("val/score"))) + 1
@@ -160,7 +160,7 @@ def test_only_what_going_on_and_the_best_need_is_kept(study):
     assert not list(kept.folder.glob(".partial-*"))
 
 
-def test_what_has_cost_enough_ends_without_a_failure(nodes, tmp_path):
+def test_a_spent_budget_ends_trials_without_a_failure(nodes, tmp_path):
     def spend(search: SearchController) -> None:
         search.budget_spent = any(trial.epochs for trial in search.trial_table.trials.values())
 

@@ -48,15 +48,15 @@ def request_of(tmp_path):
 
 @pytest.fixture
 def begin(request_of):
-    """Writes an earlier study's event log: (configuration, scores, status) of each trial."""
+    """Return a function that writes the event log of an earlier study, given (config, scores, status) of each trial."""
 
     def write(name: str, *trials: tuple[dict, list[float], str], fingerprint: str = "other", **changes) -> TrialTable:
         request = request_of(name=name, fingerprint=fingerprint)
         request.folder.mkdir()
         trial_table = TrialTable(EventLog(request.folder / EVENT_LOG))
         known = {"task": "toy", "metric": "val/error", "mode": "min", "max_epochs": 3, **changes}
-        told = StudyFacts(request.tracking_uri, "e", name, request.id, tags={"data_fingerprint": fingerprint}, **known)
-        trial_table.record("study", request=asdict(request), space={}, facts=metadata.as_json(told))
+        facts = StudyFacts(request.tracking_uri, "e", name, request.id, tags={"data_fingerprint": fingerprint}, **known)
+        trial_table.record("study", request=asdict(request), space={}, facts=metadata.as_json(facts))
         trial_table.record("open")
         for number, (config, scores, status) in enumerate(trials, start=1):
             trial_id = f"{number:03d}"
@@ -145,27 +145,27 @@ def test_studies_take_turns_and_the_same_data_come_first(begin, request_of):
 )  # fmt: skip
 def test_where_nothing_fits_nothing_is_started(begin, request_of, changes, why):
     begin("old", (ONE, [0.4], "finished"), **changes)
-    told = refused(request_of("old"))
-    assert "--warm-start needs trials that this study could try" in told
-    assert f"0 of 1 trials fit (1: {why})" in told
+    message = refused(request_of("old"))
+    assert "--warm-start needs trials that this study could try" in message
+    assert f"0 of 1 trials fit (1: {why})" in message
 
 
-def test_what_is_not_there_is_told_with_what_is(begin, request_of, tmp_path):
+def test_a_missing_study_is_refused_with_the_names_of_those_there(begin, request_of, tmp_path):
     begin("old", (ONE, [0.4], "finished"))
-    told = refused(request_of("odl", "../old"))
-    assert told.count("--warm-start needs a study in --storage, or an MLflow experiment") == 2
-    assert "Studies there: old" in told
+    message = refused(request_of("odl", "../old"))
+    assert message.count("--warm-start needs a study in --storage, or an MLflow experiment") == 2
+    assert "Studies there: old" in message
     assert not (tmp_path / "mlflow.db").exists(), "asking made it"
 
 
-def test_a_damaged_journal_is_refused(begin, request_of):
+def test_a_damaged_event_log_is_refused(begin, request_of):
     begin("old", (ONE, [0.4], "finished"))
     file = request_of(name="old").folder / EVENT_LOG
     file.write_bytes(file.read_bytes().replace(b"0.4", b"0.1"))
     assert "a study's event log must be as it was written" in refused(request_of("old"))
 
 
-def test_an_experiment_tells_what_the_journals_told(begin, request_of):
+def test_an_experiment_gives_the_same_as_the_event_logs(begin, request_of):
     trials = [({**ONE, "lr": 0.1 / (3 + number)}, [0.5, number / 7], "finished") for number in range(4)]
     trial_table = begin("old", *trials, (ONE, [0.2], "pruned"), ({**ONE, "lr": 5e-3}, [], "failed"))
     other = begin("fish", (ONE, [0.1], "finished"), task="fish")
@@ -270,10 +270,10 @@ def test_the_command_begins_with_what_did_best(toy_project):
     first = command(toy_project, "--name", "first", "--trials", "4")
     assert first.returncode == 0, first.stdout + first.stderr
     result = json.loads((toy_project / "studies" / "first" / "result.json").read_text())
-    told = command(toy_project, "--warm-start", "first", "--dry-run").stdout
-    assert "first (a study, the same data): 4 of 4 trials fit" in told
+    text = command(toy_project, "--warm-start", "first", "--dry-run").stdout
+    assert "first (a study, the same data): 4 of 4 trials fit" in text
     best = min(result["trials"], key=lambda trial: trial["metrics"]["val/error"])
-    assert f"first {best['name']}" in told
+    assert f"first {best['name']}" in text
     shutil.rmtree(toy_project / "studies" / "first")
     second = command(toy_project, "--name", "second", "--warm-start", "toy", "--set", "lr_head=2e-2..8e-2")
     assert second.returncode == 0, second.stdout + second.stderr

@@ -1,4 +1,4 @@
-"""What is written down survives whatever happens to the process, and damage is never taken for truth."""
+"""Recorded events survive whatever happens to the process, and damage is always detected."""
 
 import resource
 import signal
@@ -25,7 +25,7 @@ def written(file: Path, count: int = 5) -> list:
     return event_log.events
 
 
-def test_what_is_written_is_read_and_gone_on_with(tmp_path):
+def test_a_log_is_read_and_continued(tmp_path):
     events = written(tmp_path / "j")
     event_log = EventLog(tmp_path / "j")
     assert event_log.events == events == read(tmp_path / "j")
@@ -39,14 +39,14 @@ def test_what_is_written_is_read_and_gone_on_with(tmp_path):
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_no_damage_passes_for_truth(tmp_path_factory, data):
-    """Any cut leaves the events before it; any altered byte, and any line lost or moved, is refused."""
+def test_damage_is_detected(tmp_path_factory, data):
+    """A truncated file keeps the whole lines; an altered byte, or a line lost or moved, is refused."""
     file = tmp_path_factory.mktemp("event log") / "j"
     events = written(file, 4)
     whole = file.read_bytes()
-    how = data.draw(st.sampled_from(["cut", "altered", "lost", "moved"]))
+    how = data.draw(st.sampled_from(["truncated", "altered", "lost", "moved"]))
     lines = whole.splitlines(keepends=True)
-    if how == "cut":
+    if how == "truncated":
         length = data.draw(st.integers(0, len(whole)))
         file.write_bytes(whole[:length])
         event_log = EventLog(file)
@@ -70,7 +70,7 @@ def test_no_damage_passes_for_truth(tmp_path_factory, data):
         read(file)
 
 
-def test_a_killed_process_leaves_all_that_it_has_told(tmp_path):
+def test_a_killed_process_leaves_all_that_it_has_written(tmp_path):
     code = (
         "import sys; from pathlib import Path; from platform.study.event_log import EventLog\n"
         "log = EventLog(Path(sys.argv[1]))\n"
@@ -83,13 +83,13 @@ def test_a_killed_process_leaves_all_that_it_has_told(tmp_path):
     process.stdout.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
-    told = 1 + len(process.stdout.read().splitlines())
+    printed = 1 + len(process.stdout.read().splitlines())
     event_log = EventLog(tmp_path / "j")
-    assert told <= len(event_log.events) <= told + 1
+    assert printed <= len(event_log.events) <= printed + 1
     assert [event.data["n"] for event in event_log.events] == list(range(len(event_log.events)))
 
 
-def test_what_the_disk_does_not_take_has_not_happened(tmp_path):
+def test_an_event_that_the_disk_does_not_take_has_not_happened(tmp_path):
     code = (
         "import sys, resource; from pathlib import Path; from platform.study.event_log import EventLog, read\n"
         "file = Path(sys.argv[1]); log = EventLog(file); log.append('first', {})\n"
