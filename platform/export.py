@@ -6,8 +6,8 @@ python -m platform.export TASK --out model.onnx --check photos/         # compar
 What onnxruntime computes is compared with what the model does, on embedded examples if there are no others; a detector
 must find something in them. A file that computes something else is not written.
 
-The file says itself what it takes and gives, as JSON under the name metadata. A classifier in a program with onnxruntime
-alone:
+The file says itself what it takes and gives, as JSON under the name metadata. A classifier in a program with
+onnxruntime alone:
 
     import json
     import numpy as np

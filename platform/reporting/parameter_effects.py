@@ -10,8 +10,8 @@ A search leaves no fair sample: trials are cut at different epochs, and the samp
   largest is taken as well: looking at many splits makes nothing significant. P-values are corrected by Holm's method,
   those of freezing and unfreezing, which were asked for before, among themselves, and those of all other parameters.
 - a trial that was cut early meets a late-unfreezing one that was still frozen then. What that tells nobody knows. So of
-  freezing and unfreezing only that is told which holds three times: with such wins and losses as they are, with the frozen
-  one's losses as draws, and with its wins as draws. The largest p-value counts.
+  freezing and unfreezing only that is told which holds three times: with such wins and losses as they are, with the
+  frozen one's losses as draws, and with its wins as draws. The largest p-value counts.
 - by how much is the median difference over the pairs (Hodges and Lehmann, 1963), with a 95 % percentile interval from
   scipy's bootstrap of the trials. The split was chosen by the same trials, so it is rather too large than too small.
 - a split is called confounded where its two sides also differ in another parameter that itself goes with the score,

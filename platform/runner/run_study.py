@@ -57,7 +57,7 @@ from platform.study.request import (
 )
 from platform.study.trials import Trial, TrialTable, best_of
 from platform.tracking.delivery import Delivery
-from platform.tracking.tensorboard import TensorBoardLog
+from platform.tracking.tensorboard import TensorBoardListener
 from platform.training.context import Context
 from platform.training.feature_store import capacity
 
@@ -158,7 +158,7 @@ class StudyRun:
         self.delivery = Delivery(facts, table.events, request.folder, table.event_log.sync)
         self.cleanup = CheckpointCleanup(space, table, partial(results.checkpoints_of, request))
         self.view = LiveView(space, table, self.console, request.time_budget)
-        tensorboard = TensorBoardLog(request.folder, table, self.console.print)
+        tensorboard = TensorBoardListener(request.folder, table, self.console.print)
         table.listeners += [self.delivery, self.view, self.cleanup, tensorboard]
         self.controller = SearchController(space, request.seed, table, plan.resources.gpus_per_trial)
         self.delivery.start()

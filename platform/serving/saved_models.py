@@ -6,8 +6,8 @@
     RUN_ID                what was logged with this run of MLflow; of a study's own run, with its best trial's
     champion              the task's registered model with this alias; champion:DATASET where there are several
 
-A model of MLflow is the same folder, packed in what MLflow serves. Only its weights and its metadata are read: none of the
-code that lies beside them is run here.
+A model of MLflow is the same folder, packed in what MLflow serves. Only its weights and its metadata are read: none of
+the code that lies beside them is run here.
 """
 
 import argparse

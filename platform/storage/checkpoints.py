@@ -8,8 +8,8 @@
     assets/                  files that belong to the model, a tokenizer say; not every task has them
     manifest.json            a hash of each of these files, written last
 
-The model, its metadata and its assets serve by themselves; the rest is only for going on. A checkpoint is written whole or
-not at all, and read only as it was written.
+The model, its metadata and its assets serve by themselves; the rest is only for going on. A checkpoint is written whole
+or not at all, and read only as it was written.
 """
 
 import contextlib

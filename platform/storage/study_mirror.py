@@ -129,7 +129,8 @@ def bring(
 ) -> None:
     """Brings the studies that a bucket holds to this machine, without their checkpoints.
 
-    An event log that has less here than in the bucket is replaced; one that has more stays, and all of its study with it.
+    An event log that has less here than in the bucket is replaced; one that has more stays, and all of its study with
+    it.
 
     Args:
         place: Address of the folder of studies.

@@ -1,44 +1,45 @@
-"""A study's curves for TensorBoard: `tensorboard --logdir studies/NAME`, or the folder of all studies.
+"""Curves of a study for TensorBoard: `tensorboard --logdir studies/NAME`, or the folder of all studies.
 
-A listener of the event log's events. Each trial is a run of its own, with its configuration for the HParams tab. When a
-process begins to work on a study, all is written anew from the event log, into files of the same names: nothing is there
-twice and nothing is missing, here or in a bucket. A bucket gets the files with all others when the process ends.
+Each trial is a run of its own, with its config for the HParams tab. When a process starts to work on a study, all runs
+are written anew from the event log, so that nothing is missing or doubled, on this machine or in a bucket.
 """
 
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from platform.study.event_log import Event
 from platform.study.trials import StudyListener, Trial, TrialTable
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 FOLDER = "tensorboard"  # of a study
-ENDED = {"finished": "STATUS_SUCCESS", "pruned": "STATUS_SUCCESS", "failed": "STATUS_FAILURE"}
+SUFFIX = ".study"  # of a file that is complete
 LONGEST = 80  # characters of a run's name
 
 
-class TensorBoardLog(StudyListener):
-    """Writes what happens, each epoch at once, without a thread.
+class TensorBoardListener(StudyListener):
+    """Writes the reports of each trial as they arrive.
 
     Attributes:
-        given_up: Why nothing is written any more, "" if it is.
+        given_up: Why nothing is written any more, "" while all is well.
     """
 
-    def __init__(self, folder: Path, trial_table: TrialTable, tell: Callable[[str], None] = print) -> None:
-        """Writes what has happened so far.
+    def __init__(self, folder: Path, trial_table: TrialTable, warn: Callable[[str], None] = print) -> None:
+        """Write everything that has happened so far.
 
         Args:
-            folder: The study's.
+            folder: Folder of the study.
             trial_table: Its trials.
-            tell: Told, once, why nothing is written any more.
+            warn: Called once if nothing can be written any more, with the reason.
         """
-        self.folder, self.trial_table, self.tell = folder / FOLDER, trial_table, tell
-        self.given_up = ""
-        self._files: dict[str, BinaryIO] = {}
-        self._begun: dict[str, float] = {}  # when a trial was proposed
-        self._tested: set[str] = set()  # a process that was killed may have told of a best trial before
+        self.folder, self.warn, self.given_up = folder / FOLDER, warn, ""
+        self._writers: dict[str, SummaryWriter] = {}
+        self._ended: Any = None  # the summary that ends a run in the HParams tab, the same for all
+        self._tested: set[str] = set()  # a process that was killed may have recorded a best trial before
         try:
             shutil.rmtree(self.folder)
         except FileNotFoundError:
@@ -48,111 +49,70 @@ class TensorBoardLog(StudyListener):
         for event in trial_table.events:
             self.on_event(event, trial_table.trial_of(event))
 
-    def on_event(self, event: Event, trial: Trial | None) -> None:
-        """Write an event. After the first one that cannot be written, nothing is written any more."""
-        if self.given_up:
-            return
-        try:
-            super().on_event(event, trial)
-        except OSError as error:  # for example of a full disk, which is no reason to end the study
-            self._give_up(error)
-
-    def on_trial_add(self, trial: Trial, event: Event) -> None:
-        self._begun[trial.id] = event.time_ms / 1000
-
     def on_report(self, trial: Trial, event: Event) -> None:
-        self._scalars(trial, event, event.data["metrics"], event.data["step"])
+        self._write(trial, event, event.data["metrics"], event.data["step"])
 
     def on_trial_end(self, trial: Trial, event: Event) -> None:
-        if event.data["status"] in ENDED:
-            self._write(trial, event, _session_end(ENDED[event.data["status"]], event.time_ms / 1000), 0)
-            self._close(trial)
+        if trial.is_done:
+            self._close(trial.id, succeeded=trial.status != "failed")
 
     def on_best(self, trial: Trial, event: Event) -> None:
         if trial.id not in self._tested:
             self._tested.add(trial.id)
-            self._scalars(trial, event, event.data["metrics"], trial.epochs)
-            self._close(trial)
+            self._write(trial, event, event.data["metrics"], trial.epochs)
+            self._close(trial.id)
 
     def on_close(self, event: Event) -> None:
-        for trial_id in list(self._files):
-            self._close(self.trial_table.trials[trial_id])
+        for trial_id in list(self._writers):
+            self._close(trial_id)
 
-    def _scalars(self, trial: Trial, event: Event, metrics: Mapping[str, float], step: int) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
+    def _write(self, trial: Trial, event: Event, metrics: Mapping[str, float], step: int) -> None:
+        if self.given_up:
+            return
+        try:
+            writer = self._writer(trial)
+            for key, value in metrics.items():
+                writer.add_scalar(key, value, step, walltime=event.time_ms / 1000)
+            writer.flush()
+        except OSError as error:  # the disk is full, for example: no reason to end the study
+            self._give_up(error)
 
-        values = [Summary.Value(tag=key, simple_value=value) for key, value in metrics.items()]
-        self._write(trial, event, Summary(value=values), step)
+    def _writer(self, trial: Trial) -> "SummaryWriter":
+        """Return the open writer of a trial; a new one begins with the trial's config."""
+        if trial.id not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard.summary import hparams
 
-    def _write(self, trial: Trial, event: Event, summary: Any, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event as Record
-
-        file = self._file(trial)
-        _append(file, Record(wall_time=event.time_ms / 1000, step=step, summary=summary))
-        file.flush()
-
-    def _file(self, trial: Trial) -> BinaryIO:
-        """A trial's file, begun with its configuration. A trial that ended is gone on with at the end of its file."""
-        if trial.id not in self._files:
-            from tensorboard.compat.proto.event_pb2 import Event as Record
-
-            begun = self._begun[trial.id]
-            place = self.folder / run_name(trial) / f"events.out.tfevents.{int(begun):010d}.study"
-            place.parent.mkdir(parents=True, exist_ok=True)
+            place = self.folder / run_name(trial)
             is_new = not place.exists()
-            self._files[trial.id] = file = place.open("ab")
+            self._writers[trial.id] = writer = SummaryWriter(place)
             if is_new:
-                _append(file, Record(wall_time=begun, file_version="brain.Event:2"))
-                _append(file, Record(wall_time=begun, summary=_session_start(trial, run_name(trial), begun)))
-        return self._files[trial.id]
+                plain = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in trial.config.items()}
+                experiment, started, self._ended = hparams(plain, {})
+                for summary in (experiment, started):
+                    writer._get_file_writer().add_summary(summary)  # add_hparams would open a run of its own
+        return self._writers[trial.id]
 
-    def _close(self, trial: Trial) -> None:
-        if file := self._files.pop(trial.id, None):
-            file.close()
+    def _close(self, trial_id: str, succeeded: bool = False) -> None:
+        """Close a trial's file under a name that depends on nothing: a bucket then holds no second file of a run."""
+        if writer := self._writers.pop(trial_id, None):
+            try:
+                if succeeded:
+                    writer._get_file_writer().add_summary(self._ended)
+                folder = Path(writer.log_dir)
+                writer.close()
+                [open_file] = [file for file in folder.iterdir() if not file.name.endswith(SUFFIX)]
+                number = sum(file.name.endswith(SUFFIX) for file in folder.iterdir())
+                open_file.rename(folder / f"events.out.tfevents.{number}{SUFFIX}")
+            except OSError as error:
+                self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        self.given_up = f"No more is written for TensorBoard: {error.filename or self.folder}: {error.strerror}"
-        self.tell(self.given_up)
+        self.given_up = f"Nothing more is written for TensorBoard: {error.filename or self.folder}: {error.strerror}"
+        self.warn(self.given_up)
 
 
 def run_name(trial: Trial) -> str:
-    """What TensorBoard calls a trial: with the baseline that it is. What repeats one says so by its id."""
-    told = f"{trial.id} {trial.baseline}" if trial.baseline else trial.id
-    return re.sub(r"[^\w .,%+=-]", "_", told)[:LONGEST].strip(" .")
-
-
-def _append(file: BinaryIO, record: Any) -> None:
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    RecordWriter(file).write(record.SerializeToString())
-
-
-def _session_start(trial: Trial, name: str, when: float) -> Any:
-    """A configuration as the HParams tab reads it. What TensorBoard itself writes it with wants TensorFlow."""
-    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
-
-    info = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=when)
-    for key, value in trial.config.items():
-        if isinstance(value, bool):
-            info.hparams[key].bool_value = value
-        elif isinstance(value, int | float):
-            info.hparams[key].number_value = value
-        else:
-            info.hparams[key].string_value = str(value)
-    content = plugin_data_pb2.HParamsPluginData(session_start_info=info)
-    return _about_parameters(metadata.SESSION_START_INFO_TAG, content)
-
-
-def _session_end(status: str, when: float) -> Any:
-    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
-
-    info = plugin_data_pb2.SessionEndInfo(status=api_pb2.Status.Value(status), end_time_secs=when)
-    return _about_parameters(metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=info))
-
-
-def _about_parameters(tag: str, content: Any) -> Any:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams import metadata
-
-    told = metadata.create_summary_metadata(content)
-    return Summary(value=[Summary.Value(tag=tag, metadata=told, tensor=metadata.NULL_TENSOR)])
+    """Return what TensorBoard calls a trial: its id, and the name of the baseline that it is."""
+    name = f"{trial.id} {trial.baseline}" if trial.baseline else trial.id
+    return re.sub(r"[^\w .,%+=-]", "_", name)[:LONGEST].strip(" .")

@@ -2,8 +2,8 @@
 
 A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The
 first `depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not
-move, dropout is off). A schedule unfreezes them from the top down. Frozen tensors are hashed, and checked after each epoch
-in which they were run, at each unfreeze and in the end.
+move, dropout is off). A schedule unfreezes them from the top down. Frozen tensors are hashed, and checked after each
+epoch in which they were run, at each unfreeze and in the end.
 
 Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 """
@@ -69,7 +69,9 @@ class Freezing:
         return max(0, frozen - 1) if stands_still else frozen
 
     def first_unfreeze(self, epochs: int) -> int | None:
-        """How many of a budget's epochs are trained before anything unfreezes, at the least; None if nothing ever does."""
+        """How many of a budget's epochs are trained before anything unfreezes, at the least; None if nothing ever
+        does.
+        """
         if self.unfreeze == "never" or not self.depth:
             return None
         first = math.ceil(self.unfreeze_at * epochs) + (PLATEAU_PATIENCE if self.unfreeze == "on_plateau" else 0)
