@@ -1,5 +1,5 @@
-"""What a trial costs besides its training: proposing, scheduling, recording. Trials that do nothing, through the
-engine and through Ray Tune as its documentation shows it.
+"""Overhead of a trial: proposing, scheduling, recording. Trials that do nothing run with the engine and with Ray Tune
+as its documentation shows it.
 
 python -m benchmarks.controller --trials 1000 --stock-trials 100
 python -m benchmarks.controller --growth 100 5000
@@ -27,7 +27,7 @@ EPOCHS = 4
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.controller",
         description=__doc__,
@@ -72,7 +72,7 @@ def _run(side: str, trials: int) -> float:
 
 
 def train(config: dict[str, Any]) -> None:
-    """Reports a score that gets better with each epoch, and is best at a point that TPE can find."""
+    """Report a score that improves with each epoch, and is best at a point that TPE can find."""
     from ray import tune
 
     distance = math.log10(config["lr"] / 1e-2) ** 2 + (config["a"] - 0.3) ** 2 + 0.1 * config["depth"]
@@ -158,7 +158,7 @@ def _stock(trials: int, folder: Path) -> float:
 
 
 def _count_runs(folder: Path) -> int:
-    """Of trials, finished or not."""
+    """Return the number of recorded trials, finished or not."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")

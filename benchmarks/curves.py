@@ -1,4 +1,4 @@
-"""Records learning curves: random points of a task's space, each trained to its full budget, to simulate searches on.
+"""Recording of learning curves: random configs of a task's space, each trained to its full budget, for simulations.
 
 python -m benchmarks.curves autoencoder --trials 300 --storage FOLDER --out benchmarks/curves/autoencoder.json.gz
 python -m benchmarks.curves classifier --trials 150 --storage FOLDER --out benchmarks/curves/classifier.json.gz
@@ -35,7 +35,7 @@ CURVES = Path(__file__).parent / "curves"
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a file of curves holds.
+    """Content of a file of curves.
 
     Attributes:
         name: The file's, without its ending.
@@ -51,7 +51,7 @@ class Recorded:
 
     @classmethod
     def of(cls, file: Path) -> "Recorded":
-        """Reads a file. The space is the one that was recorded, whatever the task's is now."""
+        """Read a file. The space is the recorded one, even if the task's space has changed since."""
         content = read(file)
         domains = {key: getattr(tune, kind)(*bounds) for key, (kind, *bounds) in content["searched"].items()}
         configs = [content["fixed"] | dict(zip(domains, each["config"], strict=True)) for each in content["curves"]]
@@ -61,13 +61,13 @@ class Recorded:
         return cls(file.name.split(".")[0], space, configs, np.array([each["scores"] for each in content["curves"]]))
 
     def first_unfreeze(self, config: dict[str, Any]) -> int | None:
-        """How many epochs a configuration trains before its first unfreeze, None if it has none."""
+        """Return how many epochs a config trains before its first unfreezing, None if it never unfreezes."""
         freezing = Freezing(config["freeze_depth"], config["unfreeze"], config["unfreeze_at"])
         return freezing.first_unfreeze(self.space.max_epochs)
 
 
 def main() -> None:
-    """Writes the file, or adds to it."""
+    """Write the file, or add curves to it."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.curves", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -112,7 +112,7 @@ def main() -> None:
     study.close("FINISHED")
     space, trials = plan.space, list(study.trial_table.trials.values())
     if left := [trial.id for trial in trials if trial.status not in ("finished", "failed")]:
-        raise SystemExit(f"it was stopped; not recorded: {', '.join(left)}")
+        raise SystemExit(f"The study was stopped. These curves are not recorded: {', '.join(left)}")
     keys = list(space.searched)
     new = [
         {"config": [trial.config[key] for key in keys], "scores": [round(s, 5) for s in trial.scores(space.metric)]}
@@ -125,18 +125,18 @@ def main() -> None:
     head |= {"searched": {key: _domain_as_json(domain) for key, domain in space.searched.items()}}
     head |= {"fixed": space.fixed, "points": options.points}
     if content and (other := [key for key in head if head[key] != content[key]]):
-        raise SystemExit(f"{options.out} was recorded otherwise: {', '.join(other)}")
+        raise SystemExit(f"{options.out} was recorded with other values of: {', '.join(other)}")
     write(options.out, head | {"drawn": upto, "curves": [*content.get("curves", []), *new]})
     print(f"{options.out}: {upto} drawn, {len(content.get('curves', [])) + len(new)} recorded")
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What a file of curves holds."""
+    """Return the content of a file of curves."""
     return json.loads(gzip.decompress(file.read_bytes()))
 
 
 def write(file: Path, content: dict[str, Any]) -> None:
-    """Writes a file of curves; the same curves give the same file."""
+    """Write a file of curves. Equal curves give equal files."""
     file.parent.mkdir(parents=True, exist_ok=True)
     *_, (_, curves) = content.items()
     lines = ",\n".join(json.dumps(curve) for curve in curves)
@@ -147,7 +147,7 @@ def write(file: Path, content: dict[str, Any]) -> None:
 
 
 def _domain_as_json(domain: Any) -> list:
-    """A domain as the function of ray.tune that makes it, and its arguments."""
+    """Return the name of the ray.tune function that makes a domain, and its arguments."""
     if isinstance(domain, Categorical):
         return ["choice", list(domain.categories)]
     if isinstance(domain, Integer):
@@ -157,7 +157,7 @@ def _domain_as_json(domain: Any) -> list:
 
 
 def _plain(value):
-    """NumPy's numbers as Python's."""
+    """Return a NumPy number as a Python number."""
     return value.item() if hasattr(value, "item") else value
 
 

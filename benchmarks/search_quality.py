@@ -44,21 +44,21 @@ WORKERS = 2
 EARLIER_TRIALS = 30
 PAIRS = {"classifier": "objects", "objects": "classifier", "autoencoder": "digits", "digits": "autoencoder"}
 
-Unfreeze = Callable[[dict[str, Any]], int | None]
+FirstUnfreeze = Callable[[dict[str, Any]], int | None]
 
 
 class Method(Protocol):
-    """A search: proposes, and decides who goes on."""
+    """Search method: proposes configs and decides which trials continue."""
 
     def propose(self, trial_id: str) -> dict[str, Any]:
-        """The configuration of a new trial."""
+        """Return the config of a new trial."""
 
     def goes_on(self, trial_id: str, epoch: int, score: float) -> bool:
-        """Whether a trial is trained further after an epoch, from 1."""
+        """Return whether a trial continues after an epoch (from 1)."""
 
 
 class Random:
-    """Random points, each to its end."""
+    """Random configs, each trained to the full budget."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.generator = space, np.random.default_rng((seed, 1))
@@ -103,9 +103,9 @@ class Stock:
 
 
 class Ours:
-    """The search of this project, with its event log in a folder that goes when it does."""
+    """Search of this project, with its event log in a temporary folder."""
 
-    def __init__(self, space: Space, seed: int, first_unfreeze: Unfreeze, earlier: Any = None) -> None:
+    def __init__(self, space: Space, seed: int, first_unfreeze: FirstUnfreeze, earlier: Any = None) -> None:
         self.space, self.first_unfreeze = space, first_unfreeze
         self.folder = tempfile.TemporaryDirectory()
         self.trial_table = TrialTable(EventLog(Path(self.folder.name) / "event log"))
@@ -135,7 +135,7 @@ class Ours:
 
 
 def simulate(method: Method, curve: Callable[[dict[str, Any]], Any]) -> Iterator[tuple[int, str, int, float]]:
-    """A search without end: after each epoch that is trained, how many there were, of which trial, which, the score.
+    """Simulate a search without end. Yield, for each epoch: their number so far, the trial, its epoch and its score.
 
     Args:
         method: The search.
@@ -156,7 +156,7 @@ def simulate(method: Method, curve: Callable[[dict[str, Any]], Any]) -> Iterator
 
 
 def reached(method: Method, surrogate: Surrogate, targets: list[float], most: int) -> list[float]:
-    """How many epochs a search trains until it sees each of some scores, greater is better; inf: more than `most`."""
+    """Return how many epochs a search trains until it sees each target (greater is better); inf if more than `most`."""
     as_maximised, left = surrogate.recorded.space.as_maximised, dict(enumerate(targets))
     found = [math.inf] * len(targets)
     for trained, _, _, score in simulate(method, surrogate.curve):
@@ -169,7 +169,7 @@ def reached(method: Method, surrogate: Surrogate, targets: list[float], most: in
 
 
 def main() -> None:
-    """Prints a table for each file."""
+    """Print a table for each file."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.search_quality",
         description=__doc__,
@@ -211,13 +211,13 @@ def _table(file: Path, options: argparse.Namespace) -> None:
 
 
 def _spread(epochs: np.ndarray) -> str:
-    """The median with the quartiles."""
+    """Return the median with the quartiles as text."""
     low, middle, high = np.quantile(epochs, (0.25, 0.5, 0.75), method="nearest")
     return f"{middle:.0f} ({low:.0f}–{high:.0f})"
 
 
 def _ratio(slower: np.ndarray, faster: np.ndarray) -> str:
-    """Of the medians, with the interval that bootstrap gives it, 95 %."""
+    """Return the ratio of the medians with its 95 % bootstrap interval as text."""
     generator = np.random.default_rng(0)
     medians = [np.median(generator.choice(of, (2000, len(of))), axis=1) for of in (slower, faster)]
     low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
@@ -225,7 +225,7 @@ def _ratio(slower: np.ndarray, faster: np.ndarray) -> str:
 
 
 def _earlier(surrogate: Surrogate, seed: int) -> dict[str, Any]:
-    """What a study of `EARLIER_TRIALS` trials on a table tells another, as an event log has it."""
+    """Return the warm start from a study of `EARLIER_TRIALS` trials on a table, as an event log holds it."""
     space, first_unfreeze = surrogate.recorded.space, surrogate.recorded.first_unfreeze
     start = random_point(space, np.random.default_rng((seed, 0)))
     space = replace(space, start={key: start[key] for key in space.searched}, baselines={})
@@ -250,7 +250,7 @@ def _keep(*surrogates: Surrogate) -> None:
 
 
 def _run(method: str, seed: int, targets: list[float], most: int) -> list[float]:
-    """One search of a method, after an earlier study if it is warm."""
+    """Run one search with a method, after an earlier study if it is a warm start."""
     surrogate, other = _surrogates
     space, first_unfreeze = surrogate.recorded.space, surrogate.recorded.first_unfreeze
     start = random_point(space, np.random.default_rng((seed, 0)))

@@ -1,6 +1,6 @@
-"""What training would give at any point of a space, learned from recorded curves: a search on it costs no training.
+"""Surrogate of training, learned from recorded curves: it predicts the learning curve of any config of a space.
 
-python -m benchmarks.surrogate      how well the surrogates tell of points that they have not seen
+python -m benchmarks.surrogate      how well the surrogates predict configs that they have not seen
 
 A search proposes points that nobody recorded. The nearest recorded one is no answer: in so many dimensions it is as
 good as any. So a random forest predicts the curve, as Eggensperger et al. found best ("Efficient Benchmarking of
@@ -29,7 +29,7 @@ TREES = 200
 
 
 def main() -> None:
-    """Prints how well each table's surrogate, and the nearest neighbour, tell of points that they have not seen."""
+    """Print how well each table's surrogate, and the nearest neighbour, predict configs that they have not seen."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.surrogate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 class Surrogate:
-    """Learning curves at any point of a recorded space.
+    """Learning curves of any config of a recorded space.
 
     Attributes:
         recorded: What it is learned from.
@@ -71,7 +71,7 @@ class Surrogate:
         self._left = recorded.scores - forest.oob_prediction_
 
     def curve(self, config: dict[str, Any]) -> np.ndarray:
-        """(epochs,) the metric after each epoch at a point."""
+        """Return the metric after each epoch (epochs,) for a config."""
         point = np.array([_features(self.recorded, config)], dtype=np.float32)
         curve = np.mean([tree.predict(point).reshape(-1) for tree in self._trees], axis=0)
         if self.noise:
@@ -80,7 +80,7 @@ class Surrogate:
         return curve
 
     def targets(self, shares: tuple[float, ...], points: int = 5000) -> list[float]:
-        """What only these shares of random points reach at their best, greater is better."""
+        """Return the best scores that only these shares of random configs reach; greater is better."""
         generator = np.random.default_rng(12345)
         space = self.recorded.space
         best = [max(map(space.as_maximised, self.curve(random_point(space, generator)))) for _ in range(points)]
@@ -88,7 +88,7 @@ class Surrogate:
 
 
 def random_point(space: Space, generator: np.random.Generator) -> dict[str, Any]:
-    """A configuration drawn as the space says."""
+    """Draw a config from the space."""
     drawn = {key: domain.sample(random_state=generator) for key, domain in space.searched.items()}
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in drawn.items()}
     return {**space.fixed, **plain}
@@ -103,7 +103,7 @@ def _best(recorded: Recorded, scores: np.ndarray) -> np.ndarray:
 
 
 def _scaled(space: Space, config: dict[str, Any]) -> list[float]:
-    """A point in the unit cube, each parameter on its own scale; a choice without order as one of several corners."""
+    """Return a config as a point of the unit cube, each parameter on its own scale, an unordered choice one-hot."""
     at: list[float] = []
     domain: Any
     for key, domain in space.searched.items():
@@ -121,7 +121,7 @@ def _scaled(space: Space, config: dict[str, Any]) -> list[float]:
 
 
 def _features(recorded: Recorded, config: dict[str, Any]) -> list[float]:
-    """A point, and what follows from it for the stages."""
+    """Return a config's features: its parameters, and what follows from them for the stages."""
     epochs, depth = recorded.space.max_epochs, config["freeze_depth"]
     first_unfreeze = recorded.first_unfreeze(config)
     pace = {"at_once": epochs, "gradual": 1.0, "on_plateau": 1 / 3}.get(config["unfreeze"], 0.0)

@@ -28,7 +28,7 @@ WORKERS = 2
 
 
 def main() -> None:
-    """Prints a table for each file."""
+    """Print a table for each file."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.unfreezing",
         description=__doc__,
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _gain(bests: dict[str, np.ndarray]) -> str:
-    """The mean difference over the seeds, with its interval."""
+    """Return the mean difference over the seeds with its interval as text."""
     plain, waits = bests.values()
     interval = stats.bootstrap((waits - plain,), np.mean, random_state=0).confidence_interval
     return f"{np.mean(waits - plain):+.4f} (95 %: {interval.low:+.4f} to {interval.high:+.4f})"
@@ -71,7 +71,7 @@ def _gain(bests: dict[str, np.ndarray]) -> str:
 
 @dataclass(frozen=True)
 class Curves:
-    """What was recorded of a task.
+    """Recorded curves of a task.
 
     Attributes:
         space: Its budget, metric and mode.
@@ -84,7 +84,7 @@ class Curves:
     unfreezings: list[int | None]
 
     def is_late(self, number: int) -> bool:
-        """Whether a configuration unfreezes after the first rung."""
+        """Return whether a config unfreezes after the first rung."""
         return (self.unfreezings[number] or 0) > self.space.grace_epochs
 
     @classmethod
@@ -95,7 +95,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search came to.
+    """Outcome of a search.
 
     Attributes:
         best: Its best score.
@@ -112,12 +112,12 @@ class Outcome:
     not_unfrozen: int
 
     def best_after(self, epochs: int) -> float:
-        """The best score that was seen within so many epochs."""
+        """Return the best score that was seen within a number of epochs."""
         return max(good for when, good in self.seen if when <= epochs)
 
 
 def search(curves: Curves, unfreezings: list[int | None], seed: int, trials: int) -> Outcome:
-    """A search through some of the configurations, in an order of its own."""
+    """Simulate a search through some of the configs, in an order that depends on the seed."""
     scheduler = PruningScheduler(replace(curves.space, wait_for_unfreezing=True))
     waiting = np.random.default_rng(seed).permutation(len(curves.scores))[:trials].tolist()
     running: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The simulation that the search is judged by: nothing is seen before it is trained, and the top is the top."""
+"""Simulation of searches: no score is seen before its epoch is trained; the targets are scores of the best configs."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ SPACE = Space(
 
 
 def truth(config: dict) -> np.ndarray:
-    """(6,) a curve that ends the higher, the nearer the rate is to 0.01."""
+    """Return a curve (6,) that ends higher, the nearer the rate is to 0.01."""
     return np.linspace(0.5, 1.0, 6) * (1 - abs(math.log10(config["lr_head"]) + 2) / 2)
 
 
@@ -54,7 +54,7 @@ def table() -> Recorded:
 
 
 class Hidden:
-    """A curve of which each epoch is asked for once, in order."""
+    """Curve that checks that each epoch is read once, in order."""
 
     def __init__(self, config: dict) -> None:
         self.config, self.seen = config, 0

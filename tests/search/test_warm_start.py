@@ -1,4 +1,4 @@
-"""What a search takes over from earlier studies, and that it goes on with that whatever becomes of them."""
+"""Warm starts: the configs that a study takes over, and keeps whatever becomes of the earlier studies."""
 
 import json
 import shutil
@@ -220,7 +220,7 @@ def test_a_configuration_comes_back_from_its_texts(params, texts):
 
 
 def simulate(file: Path, warm: dict, stops: set[int]) -> list[tuple]:
-    """A study that stops after some of its events and goes on; what was proposed."""
+    """Run a study that is stopped after some events and resumed; return the proposed configs."""
     space = replace(SPACE, trials=12, baselines={"scratch": {"weights": "none"}})
     while True:
         trial_table = TrialTable(EventLog(file))
