@@ -34,12 +34,12 @@ class WarmStart:
     """Configs that a study takes over. It holds plain values only, because the event log begins with them.
 
     Attributes:
-        points: Configs in the order in which they are tried: {"values": searched parameters, "study", "trial": source}.
+        configs: Configs in the order in which they are tried: {"values": searched parameters, "study", "trial"}.
         studies: One line about each earlier study.
         left_out: Numbers of trials that were left out, by reason.
     """
 
-    points: Sequence[Mapping[str, Any]] = ()
+    configs: Sequence[Mapping[str, Any]] = ()
     studies: Sequence[str] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -47,8 +47,8 @@ class WarmStart:
         """Return what to print before the search, by subject; {} if there is no warm start."""
         if not self.studies:
             return {}
-        points = ", ".join(f"{point['study']} {point['trial']}" for point in self.points)
-        lines = {"warm start": "; ".join(self.studies), "tried first": points}
+        sources = ", ".join(f"{config['study']} {config['trial']}" for config in self.configs)
+        lines = {"warm start": "; ".join(self.studies), "tried first": sources}
         return lines | ({"left out": _counted(self.left_out)} if self.left_out else {})
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class WarmStart:
 def first_configs(events: Sequence[Event], space: Space) -> list[dict[str, Any]]:
     """Return the configs that a study tries first: those taken over, then the first config of the space."""
     warm_start = events[0].data.get("warm_start") if events else None
-    configs = [point["values"] for point in warm_start["points"]] if warm_start else []
+    configs = [config["values"] for config in warm_start["configs"]] if warm_start else []
     return configs if space.start in configs else [*configs, dict(space.start)]
 
 
@@ -109,17 +109,17 @@ def choose(studies: Sequence[PastStudy], task: str, space: Space, fingerprint: s
         data = "the same data" if study.fingerprint == fingerprint else "other data"
         lines.append(f"{study.name} ({study.found}, {data}): {len(fits)} of {len(study.trials)} trials fit")
     ranked = [rank(trials, space) for trials in by_data.values()]
-    points = list[dict[str, Any]]()
+    configs = list[dict[str, Any]]()
     for trial in filter(None, chain.from_iterable(zip_longest(*ranked))):
         values = {key: trial.config[key] for key in space.searched}
-        if values not in [point["values"] for point in points]:
-            points.append({"values": values, "study": study_of[id(trial)], "trial": trial.name})
-    if not points:
+        if values not in [config["values"] for config in configs]:
+            configs.append({"values": values, "study": study_of[id(trial)], "trial": trial.name})
+    if not configs:
         rule, found = "--warm-start needs trials that this study could try", "; ".join(lines) or "no study of the task"
         found += f" ({_counted(left_out)})" if left_out else ""
         remedy = "Leave it out, name another study, or search the space of the earlier one."
         raise InputError(Fault(rule, found, remedy))
-    return WarmStart(points[: max(1, min(MAX_CONFIGS, space.trials // 3))], lines, dict(left_out))
+    return WarmStart(configs[: max(1, min(MAX_CONFIGS, space.trials // 3))], lines, dict(left_out))
 
 
 def _named(request: "Request", name: str, space: Space) -> list[PastStudy]:

@@ -18,7 +18,8 @@ import xxhash
 
 from platform.errors import Fault, InputError
 
-# Format 1, without a number: "epoch" for "report", "thaw" for "first_unfreeze", and former names of parameters.
+# Format 1, which has no number, says "epoch" for "report", "thaw" for "first_unfreeze" and "points" for a warm start's
+# "configs", and uses former names of parameters.
 FORMAT = 2
 # A killed process loses nothing that it has written. A power failure can lose the events of the last second, but none
 # that was sent to MLflow.
@@ -178,8 +179,9 @@ def _translated(event: Event) -> Event:
         data["config"] = current_names(data["config"])
     elif kind == "study":
         data["space"] = current_names(data.get("space", {}))
-        for point in (data.get("warm_start") or {}).get("points", []):
-            point["values"] = current_names(point["values"])
+        if warm_start := data.get("warm_start"):
+            points = warm_start.pop("points")
+            warm_start["configs"] = [{**point, "values": current_names(point["values"])} for point in points]
     return Event(kind, event.time_ms, data)
 
 

@@ -132,7 +132,7 @@ def test_noise_is_of_the_point_alone(table):
 
 def test_a_warm_start_begins_with_the_best_of_the_other_table(table):
     earlier = search_quality._earlier(Surrogate(table), 5)
-    lrs = [point["values"]["lr_head"] for point in earlier["points"]]
+    lrs = [config["values"]["lr_head"] for config in earlier["configs"]]
     assert np.mean([abs(math.log10(lr) + 2) for lr in lrs]) < 0.5
     method = Ours(SPACE, 0, table.first_unfreeze, earlier)
     assert [method.propose("")["lr_head"] for _ in lrs] == lrs

@@ -81,7 +81,7 @@ def refused(request, space: Space = SPACE) -> str:
 
 
 def tried(warm) -> list[tuple[str, str]]:
-    return [(point["study"], point["trial"]) for point in warm.points]
+    return [(config["study"], config["trial"]) for config in warm.configs]
 
 
 def test_the_best_come_first_and_what_does_not_fit_is_counted(begin, request_of):
@@ -102,7 +102,7 @@ def test_the_best_come_first_and_what_does_not_fit_is_counted(begin, request_of)
     )
     warm = gather(request_of("old"), SPACE, "mine")
     assert tried(warm) == [("old", "trial 002"), ("old", "trial 001")], "the same configuration counts once"
-    assert warm.points[0]["values"] == {"lr": 1e-3, "depth": 1, "head": "b"}
+    assert warm.configs[0]["values"] == {"lr": 1e-3, "depth": 1, "head": "b"}
     assert warm.studies == ["old (a study, other data): 3 of 12 trials fit"]
     assert warm.left_out == {
         "the trial failed, or is not over": 3,
@@ -123,14 +123,14 @@ def test_studies_take_turns_and_the_same_data_come_first(begin, request_of):
     begin("far", *trials(1e-3))
     begin("near", *trials(1.5e-4), fingerprint="mine")
     warm = gather(request_of("far", "near", "far"), SPACE, "mine")
-    assert len(warm.points) == MAX_CONFIGS
+    assert len(warm.configs) == MAX_CONFIGS
     assert [study for study, _ in tried(warm)] == ["near", "far", "near", "far", "near"]
     assert warm.studies[0] == "near (a study, the same data): 9 of 9 trials fit"
     assert tried(gather(request_of("far"), replace(SPACE, trials=6), "mine")) == [
         ("far", "trial 001"),
         ("far", "trial 002"),
     ], "at most a third of the trials"
-    assert len(gather(request_of("far"), replace(SPACE, trials=1), "mine").points) == 1
+    assert len(gather(request_of("far"), replace(SPACE, trials=1), "mine").configs) == 1
     begin("again", (ONE, [0.05], "finished"), ({**ONE, "lr": 2e-3}, [0.25], "finished"))
     warm = gather(request_of("far", "again"), replace(SPACE, trials=12), "mine")
     assert tried(warm)[:3] == [("far", "trial 001"), ("far", "trial 002"), ("far", "trial 003")], "of one data set"
@@ -185,7 +185,7 @@ def test_an_experiment_gives_the_same_as_the_event_logs(begin, request_of):
     for key in ("name", "id", "task", "metric", "mode", "fingerprint"):
         assert getattr(of_event_log, key) == getattr(of_mlflow, key)
     by_name, by_experiment = (gather(request_of(name), SPACE, "mine") for name in ("old", "e"))
-    assert by_name.points == by_experiment.points
+    assert by_name.configs == by_experiment.configs
     assert len(gather(request_of("old", "e"), SPACE, "mine").studies) == 1, "one study, found twice"
     assert past_runs.of_experiment(request_of().tracking_uri, "none", "toy", SPACE) is None
     client = mlflow.MlflowClient(request_of().tracking_uri)

@@ -62,7 +62,7 @@ def test_an_old_log_is_read_in_the_current_format(storage):
     assert "unfreeze_at" in data.space.searched
     events = read(storage / "old" / "journal.log")
     assert [event.kind for event in events].count("report") == 2
-    assert events[0].data["warm_start"]["points"][0]["values"] == trial.config
+    assert events[0].data["warm_start"]["configs"][0]["values"] == trial.config
 
 
 def test_an_old_study_serves_as_a_warm_start(storage):
@@ -70,8 +70,8 @@ def test_an_old_study_serves_as_a_warm_start(storage):
     start = {"freeze_depth": 5, "unfreeze_at": 0.2}
     space = Space(params, "val/score", "max", max_epochs=2, grace_epochs=1, trials=9, start=start)
     request = Request("toy", "new", str(storage), "toy", "sqlite://", warm_start=("old",))
-    [point] = gather(request, space, "").points
-    assert point["values"] == {"freeze_depth": 2, "unfreeze_at": 0.4}
+    [config] = gather(request, space, "").configs
+    assert config["values"] == {"freeze_depth": 2, "unfreeze_at": 0.4}
 
 
 def test_an_old_study_is_not_resumed(storage):
