@@ -16,11 +16,11 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from platform.errors import Fault, InputError
 from platform.space import Space
-from platform.study import metadata
-from platform.study.event_log import Event, ReadOnlyEventLog
+from platform.study import event_log, metadata
+from platform.study.event_log import Event
 from platform.study.metadata import StudyFacts
 from platform.study.request import EVENT_LOG, RESULT
-from platform.study.trials import Trial, TrialTable, best_of
+from platform.study.trials import Trial, best_of, trials_of
 
 FIGURES, FINDINGS = "figures", "data_findings.txt"  # of a study's folder
 FROZEN_STAGES = "train/frozen_stages"
@@ -145,8 +145,8 @@ def read(folder: Path) -> StudyData:
     Raises:
         InputError: There is no study, or its event log or its result is not as it was written.
     """
-    trial_table = TrialTable(ReadOnlyEventLog(folder / EVENT_LOG))
-    events, trials = trial_table.events, list(trial_table.trials.values())
+    events = event_log.read(folder / EVENT_LOG)
+    trials = list(trials_of(events).values())
     if not events:
         raise InputError(
             Fault("a study's event log must say what was asked for", f"{folder / EVENT_LOG}: nothing", "Wait.")

@@ -105,24 +105,6 @@ class EventLog:
         os.lseek(self._file, self._size, os.SEEK_SET)
 
 
-class ReadOnlyEventLog(EventLog):
-    """Event log that is read once and never written. Another process may be writing to it."""
-
-    def __init__(self, file: Path) -> None:
-        """
-        Raises:
-            InputError: The file does not exist, or a line is not as it was written.
-        """
-        self.events, self.torn = read(file), False
-
-    def append(self, kind: str, data: dict[str, Any]) -> Event:
-        """
-        Raises:
-            TypeError: Always.
-        """
-        raise TypeError("this event log is read-only")
-
-
 def first(file: Path) -> Event | None:
     """Return the first event of a log, None if it cannot be read."""
     try:

@@ -12,6 +12,12 @@ from platform.study.settings import absolute_paths
 # Fields of a request that are not written as --field VALUE.
 SPECIAL_FIELDS = ("task", "name", "id", "fingerprint", "training_seed", "settings", "data", "warm_start")
 
+# Fields that have the value of the option of the same name.
+SAME_FIELDS = (
+    "trials", "epochs", "seed", "concurrent", "cpus_per_trial", "gpus_per_trial", "no_reuse", "store_gb", "max_cost",
+    "wait_for_nodes",
+)  # fmt: skip
+
 
 def parser(description: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the options, which are the same for every task."""
@@ -133,21 +139,7 @@ def request_of(options: argparse.Namespace):
         settings=tuple(absolute_paths(setting) for setting in options.settings),
         warm_start=tuple(options.warm_start),
         confirm=options.confirm or "",
-        **{
-            key: getattr(options, key)
-            for key in (
-                "trials",
-                "epochs",
-                "seed",
-                "concurrent",
-                "cpus_per_trial",
-                "gpus_per_trial",
-                "no_reuse",
-                "store_gb",
-                "max_cost",
-                "wait_for_nodes",
-            )
-        },
+        **{key: getattr(options, key) for key in SAME_FIELDS},
     )
 
 

@@ -140,7 +140,7 @@ def lock(request: Request) -> FileLock:
 def busy_fault(request: Request) -> Fault:
     """Return the fault that another process works on a study."""
     remedy = "Wait for it, or stop it; for another study choose another --name."
-    return Fault("only one process at a time can work on a study", f"{request.name} is in use", remedy)
+    return Fault("only one process at a time can work on a study", f"another process that works on {request.name}", remedy)
 
 
 def read_events(folder: Path) -> list[event_log.Event]:
@@ -157,7 +157,7 @@ def _read(file: Path, changed_ns: int) -> list[event_log.Event]:
     if events := event_log.read(file):
         return events
     remedy = f"The study was stopped before it began: delete {file.parent} and start a new one."
-    raise InputError(Fault("a study's event log must hold its request", f"{file} is empty", remedy))
+    raise InputError(Fault("a study's event log must hold its request", f"an empty {file}", remedy))
 
 
 @functools.cache  # the first answer stays: MLflow itself sets the variable once it has an address

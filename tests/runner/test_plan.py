@@ -86,7 +86,7 @@ def test_one_process_at_a_time(request_of):
     request = request_of(settings=("pause=1",))
     begun(request)
     with lock(request):
-        assert "mine is in use" in faults_of(request)
+        assert "another process that works on mine" in faults_of(request)
 
 
 def test_a_damaged_event_log_is_refused(request_of):
@@ -97,7 +97,7 @@ def test_a_damaged_event_log_is_refused(request_of):
     with pytest.raises(InputError, match="line 1"):
         read_request(request.folder)
     file.write_bytes(b"")
-    with pytest.raises(InputError, match="start anew"):
+    with pytest.raises(InputError, match="start a new one"):
         read_request(request.folder)
 
 

@@ -14,8 +14,8 @@ from tensorboard.plugins.hparams import metadata
 from told_study import EPOCHS, Told
 
 from platform.runner.run_study import GROWING
-from platform.study.event_log import ReadOnlyEventLog
-from platform.study.trials import Trial, TrialTable
+from platform.study.event_log import read
+from platform.study.trials import Trial, trials_of
 from platform.tracking.tensorboard import FOLDER, TensorBoardListener, run_name
 
 START, END = metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG
@@ -34,7 +34,7 @@ def curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int,
 
 def journal_says(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
     """The same as the event log has it."""
-    trials = TrialTable(ReadOnlyEventLog(folder / "journal.log")).trials.values()
+    trials = trials_of(read(folder / "journal.log")).values()
     return {run_name(t): list(enumerate(t.scores(metric), start=1)) for t in trials if t.metrics}
 
 
