@@ -140,7 +140,9 @@ def lock(request: Request) -> FileLock:
 def busy_fault(request: Request) -> Fault:
     """Return the fault that another process works on a study."""
     remedy = "Wait for it, or stop it; for another study choose another --name."
-    return Fault("only one process at a time can work on a study", f"another process that works on {request.name}", remedy)
+    return Fault(
+        "only one process at a time can work on a study", f"another process that works on {request.name}", remedy
+    )
 
 
 def read_events(folder: Path) -> list[event_log.Event]:
