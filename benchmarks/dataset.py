@@ -1,4 +1,4 @@
-"""How long clean and split take on a messy data set, and how much of what is wrong in it they find.
+"""Duration of clean and split on a messy data set, and the share of its faults that they find.
 
 python -m benchmarks.dataset                                  # makes 6,000 logos of 400 classes, cleans and splits them
 python -m benchmarks.dataset --data logos/ --seed 0           # what benchmarks.logos made; its tables are made anew
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Found:
-    """What cleaning said, arranged to be looked up."""
+    """Results of cleaning, arranged for lookups."""
 
     findings: Mapping[str, Sequence[Finding]]  # by each image that they name
     groups: Mapping[str, str]  # near duplicates: group by image
@@ -44,7 +44,7 @@ class Found:
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.dataset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _timed(step: str, data: Path, *more: str) -> list[str]:
-    """A command's time and memory; the largest of all commands so far, as the system tells it."""
+    """Run a command; return its time and the largest memory of all commands so far."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "platform.dataset", step, str(data), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -82,7 +82,7 @@ def _timed(step: str, data: Path, *more: str) -> list[str]:
 
 
 def labels(data: Dataset, truth: Mapping[str, Any]) -> dict[str, float]:
-    """How well raw labels were grouped: over spellings of brands, pair by pair, and over boxes.
+    """Score the grouping of raw labels by pairs of spellings and by boxes.
 
     Returns:
         precision, recall; of a person's questions the share whose suggestion is right; the share of boxes that are in
@@ -115,19 +115,19 @@ def labels(data: Dataset, truth: Mapping[str, Any]) -> dict[str, float]:
 
 
 def faults(data: Dataset, truth: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each kind of fault: how many there are, how many were found, and what they were called."""
+    """Return a row for each kind of fault: number planted, number found, and names of the findings."""
     found = _found(data)
     rows = []
     for kind, planted in _by_kind(truth["faults"]).items():
         is_found = FOUND_BY.get(kind, _at_box)
-        names = Counter(f"{each.kind} ({each.action})" for fault in planted for each in _told(found, fault))
+        names = Counter(f"{each.kind} ({each.action})" for fault in planted for each in _findings(found, fault))
         named = ", ".join(name for name, _ in names.most_common(2))
         rows.append([kind, str(len(planted)), str(sum(is_found(found, fault) for fault in planted)), named])
     return rows
 
 
 def beside(data: Dataset, truth: Mapping[str, Any]) -> list[list[str]]:
-    """What was found where nothing is wrong."""
+    """Return the findings where nothing is wrong."""
     found = _found(data)
     wrong = {fault[key] for fault in truth["faults"] for key in ("image", "other") if key in fault}
     copies = {frozenset((fault["image"], fault["other"])) for fault in truth["faults"] if "other" in fault}
@@ -144,16 +144,16 @@ def beside(data: Dataset, truth: Mapping[str, Any]) -> list[list[str]]:
 
 
 def split(data: Dataset) -> list[list[str]]:
-    """The split's shares, and what must not be."""
+    """Return the split's shares and its violations."""
     splits = Counter(picture.split for picture in data.pictures)
     of = {picture.path.relative_to(data.root).as_posix(): picture.split for picture in data.pictures}
-    apart = sum(len({of[image] for image, _ in group if image in of}) > 1 for group in data.groups.values())
-    absent = {name: sum(not data.images_of(label, name) for label in data.seen) for name in SPLITS}
-    few = sum(data.images_of(label) < len(SPLITS) for label in data.seen)
+    apart = sum(len({of[image] for image, _ in group if image in of}) > 1 for group in data.near_duplicates.values())
+    absent = {name: sum(not data.images_of(label, name) for label in data.boxes_by_class) for name in SPLITS}
+    few = sum(data.images_of(label) < len(SPLITS) for label in data.boxes_by_class)
     return [
         *[[f"share of {name}", f"{splits[name] / max(1, splits.total()):.3f}"] for name in SPLITS],
         ["near duplicates in different splits", str(apart)],
-        ["classes", f"{len(data.seen)}, {few} of them with fewer than {len(SPLITS)} images"],
+        ["classes", f"{len(data.boxes_by_class)}, {few} of them with fewer than {len(SPLITS)} images"],
         *[[f"classes without an image in {name}", str(count)] for name, count in absent.items()],
     ]
 
@@ -163,24 +163,24 @@ def _found(data: Dataset) -> Found:
     for each in data.findings:
         for image in {each.image, each.other if not each.mended else ""} - {""}:
             findings[image].append(each)
-    groups = {image: number for number, group in data.groups.items() for image, _ in group}
+    groups = {image: number for number, group in data.near_duplicates.items() for image, _ in group}
     silent = {each.label for each in data.labels if each.suggestion == DROP}
     classes = {each.label: "" if each.label in silent else each.name for each in data.labels}
     return Found(findings, groups, _images(data, CLEANED), classes)
 
 
 def _images(data: Dataset, table: str) -> dict[str, int]:
-    """Images of a table, with their boxes."""
+    """Return the number of boxes of each image of a table."""
     raw = csv_boxes.read_table(data.root, data.root / table)
     return {image.path.relative_to(data.root).as_posix(): len(image.boxes) for image in raw.images}
 
 
-def _told(found: Found, fault: Mapping[str, Any]) -> list[Finding]:
-    """The findings of a fault: those at its box, where it has one, else those of its image."""
-    mine = found.findings.get(fault["image"], [])
+def _findings(found: Found, fault: Mapping[str, Any]) -> list[Finding]:
+    """Return the findings at the box of a fault, or otherwise those of its image."""
+    of_image = found.findings.get(fault["image"], [])
     box = fault.get("box")
-    at_box = [each for each in mine if box and each.box and max(map(_far, each.box, box)) < 0.1]
-    return at_box or [each for each in mine if not box or not each.box]
+    at_box = [each for each in of_image if box and each.box and max(map(_far, each.box, box)) < 0.1]
+    return at_box or [each for each in of_image if not box or not each.box]
 
 
 def _far(one: float, other: float) -> float:
@@ -188,7 +188,7 @@ def _far(one: float, other: float) -> float:
 
 
 def _at_box(found: Found, fault: Mapping[str, Any]) -> bool:
-    return bool(_told(found, fault))
+    return bool(_findings(found, fault))
 
 
 def _aside(found: Found, fault: Mapping[str, Any]) -> bool:
@@ -200,13 +200,13 @@ def _one_of_two(found: Found, fault: Mapping[str, Any]) -> bool:
 
 
 def _grouped(found: Found, fault: Mapping[str, Any]) -> bool:
-    """Told as near duplicates, or the one set aside as a copy of the other."""
+    """Return whether a pair is grouped as near duplicates, or one image is set aside as a copy."""
     group = found.groups.get(fault["image"])
     return (group is not None and group == found.groups.get(fault["other"])) or _one_of_two(found, fault)
 
 
 def _whole(found: Found, fault: Mapping[str, Any]) -> bool:
-    """Each logo has its box, and has it once."""
+    """Return whether each logo has exactly one box."""
     return found.kept.get(fault["image"]) == fault["logos"]
 
 

@@ -1,4 +1,4 @@
-"""Near duplicates among invented logos: which altered copies are found, and which different logos are taken for one.
+"""Near duplicates among invented logos: share of altered copies found, and of different logos taken for copies.
 
 python -m benchmarks.duplicates
 
@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from benchmarks import timing
 from platform.curation.cleaning import duplicates
-from platform.curation.cleaning.looks import Look, look
+from platform.curation.cleaning.looks import Look, read_looks
 
 SIZE = (320, 240)
 STYLES = ("word", "badge", "letters", "frame", "sign", "photograph")
@@ -30,7 +30,7 @@ Altered = Callable[[Image.Image, random.Random], Image.Image]
 
 
 def jpeg(quality: int) -> Altered:
-    """Compressed again."""
+    """Return the image after another compression."""
 
     def alter(image: Image.Image, _: random.Random) -> Image.Image:
         buffer = io.BytesIO()
@@ -41,12 +41,12 @@ def jpeg(quality: int) -> Altered:
 
 
 def resized(by: float) -> Altered:
-    """Another size."""
+    """Return the image in another size."""
     return lambda image, _: image.resize((round(image.width * by), round(image.height * by)), Image.Resampling.BICUBIC)
 
 
 def cropped(share: float) -> Altered:
-    """Up to this share of the side cut off at each of the four edges."""
+    """Return the image with up to this share of the side cropped at each edge."""
 
     def alter(image: Image.Image, rng: random.Random) -> Image.Image:
         left, top, right, bottom = (rng.uniform(0, share) for _ in range(4))
@@ -57,12 +57,12 @@ def cropped(share: float) -> Altered:
 
 
 def lit(by: float) -> Altered:
-    """Brighter or darker."""
+    """Return the image brighter or darker."""
     return lambda image, _: ImageEnhance.Brightness(image).enhance(by)
 
 
 def all_of(*steps: Altered) -> Altered:
-    """One after the other."""
+    """Return a function that applies others in turn."""
 
     def alter(image: Image.Image, rng: random.Random) -> Image.Image:
         for step in steps:
@@ -88,7 +88,7 @@ COPIES: dict[str, Altered] = {
 
 
 def family(style: str, members: int, seed: int) -> list[Image.Image]:
-    """Logos of one style, each with another word."""
+    """Return logos of one style, each with another word."""
     rng = random.Random(f"{style} {seed}")
     ink, paint = (tuple(rng.randrange(180) for _ in range(3)) for _ in range(2))
     font = ImageFont.load_default(rng.choice((28, 36, 44)))
@@ -121,7 +121,7 @@ def _white() -> Image.Image:
 
 
 def _photograph(rng: random.Random) -> Image.Image:
-    """Light and shadow in muted colours, with grain."""
+    """Return a background of light and shadow in muted colours, with grain."""
     noise = np.random.default_rng(rng.randrange(2**32))
     coarse = noise.integers(40, 216, (6, 8, 1)) + noise.normal(0, 20, 3) + noise.normal(0, 10, (6, 8, 3))
     soft = Image.fromarray(coarse.clip(0, 255).astype(np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
@@ -130,7 +130,7 @@ def _photograph(rng: random.Random) -> Image.Image:
 
 
 def main() -> None:
-    """Prints a row for each kind of copy."""
+    """Print a row for each kind of copy."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.duplicates",
         description=__doc__,
@@ -158,7 +158,7 @@ def _row(kind: str, originals: list[Image.Image], copies: list[Image.Image]) -> 
         paths = [root / f"{name}{number:04}.png" for name in "oc" for number in range(len(originals))]
         for path, image in zip(paths, [*originals, *copies], strict=True):
             image.save(path, compress_level=1)
-        looks = look(root, paths)
+        looks = read_looks(root, paths)
         began = perf_counter()
         found = {(pair.one.stem[1:], pair.other.stem[1:]) for pair in duplicates.near(looks)}
         seconds = perf_counter() - began
@@ -168,7 +168,7 @@ def _row(kind: str, originals: list[Image.Image], copies: list[Image.Image]) -> 
 
 
 def _hash_alone(looks: list[Look]) -> float:
-    """The share of right pairs among those no further apart than nine tenths of the copies are."""
+    """Return the precision at the distance that includes nine tenths of the copies."""
     hashes, half = np.array([seen.hash for seen in looks]), len(looks) // 2
     apart = np.concatenate(list(_apart(hashes)))
     own = apart[np.arange(half), np.arange(half, 2 * half)]

@@ -1,4 +1,4 @@
-"""Names of brands that people listed as the same: which two belong together, and two halves of all of them.
+"""Names of brands that people listed as the same: true pairs, and a division into two halves.
 
 An item is a wikidata number, else an id, and lists the names of its lines. Two names belong together if some item lists
 both. Which item somebody meant who typed "hofer" no text tells; so an item is held to list whatever differs from a name
@@ -22,7 +22,7 @@ DEVELOPED, HELD_OUT = "developed on", "held out"
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the file: an item's first name and another."""
+    """Line of the file: an item's first name and another."""
 
     item: str
     canonical: str
@@ -31,7 +31,7 @@ class Row:
 
 
 class Truth:
-    """Which names belong together.
+    """Pairs of names that belong together.
 
     Attributes:
         names: All, sorted.
@@ -53,31 +53,31 @@ class Truth:
         self.pairs = {pair for names in listed.values() for pair in combinations(names, 2)}
 
     def joins(self, one: str, other: str) -> bool:
-        """Whether some item lists both."""
+        """Return whether some item lists both names."""
         return bool(self.items[one] & self.items[other])
 
 
 def in_letters(label: str) -> str:
-    """A name without what is taken for the same text: case, width, accents, blanks, punctuation."""
+    """Return a name without case, width, accents, blanks and punctuation."""
     text = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", label).casefold())
     text = unicodedata.normalize("NFC", "".join(char for char in text if not "\u0300" <= char <= "\u036f"))
     return "".join(char for char in text if unicodedata.category(char)[0] in "LMN") or label
 
 
 def in_lower_case(label: str) -> str:
-    """A name without its case."""
+    """Return a name in lower case."""
     return unicodedata.normalize("NFC", label).casefold()
 
 
 def read(file: Path) -> list[Row]:
-    """The lines of the file."""
+    """Read the lines of the file."""
     with file.open(encoding="utf-8", newline="") as stream:
         lines = [*csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
     return [Row(line["wikidata"] or line["id"], line["canonical"], line["alias"], line["alias_kind"]) for line in lines]
 
 
 def halves(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of a half to develop on and of one held out; items that share a name are on one side."""
+    """Return the rows for development and those held out; items that share a name are in the same half."""
     first = {row.item: row.item for row in rows}
 
     def root(item: str) -> str:

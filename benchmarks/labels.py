@@ -1,4 +1,4 @@
-"""How well labels are grouped without an alias table, on names that people know to be the same.
+"""Precision and recall of grouping labels without an alias table, on names that people listed as the same.
 
 python -m benchmarks.labels brand_aliases.tsv                  # the figures, as in RESULTS.md; about a minute
 python -m benchmarks.labels brand_aliases.tsv --wrong 50       # of the wrong pairs, so many drawn, to be read
@@ -19,12 +19,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 from benchmarks.label_truth import DEVELOPED, Pair, Row, Truth, halves, in_letters, in_lower_case, read
+from platform.curation.labels import normalise
 from platform.curation.labels.grouping import DEFAULT, DROP, Settings, Verdict, group
 from platform.curation.labels.likeness import SPELLING, SURE
-from platform.curation.labels.names import name
-from platform.curation.labels.normalise import RULES, Rule, bare, key
+from platform.curation.labels.normalise import RULES, Rule, bare, key, name
 
 MERGE_AT = (0.97, 0.95, 0.92, 0.9, 0.86, 0.82)
 MERGED_ON = [kind for kind, sure in SURE.items() if sure >= DEFAULT.merge_at and kind != SPELLING]
@@ -32,33 +33,33 @@ ASKED_ON = [kind for kind, sure in SURE.items() if sure < DEFAULT.merge_at]
 
 
 class Grouped(NamedTuple):
-    """Verdicts, and how many seconds they took."""
+    """Verdicts, and the seconds that they took."""
 
     verdicts: list[Verdict]
     seconds: float
 
     def classes(self) -> dict[str, list[str]]:
-        """Labels by class, the one that names it first."""
+        """Return labels by class, first the one that names it."""
         classes: dict[str, list[str]] = defaultdict(list)
         for verdict in sorted(self.verdicts, key=lambda verdict: bool(verdict.matched)):
             classes[verdict.cls or f"none: {verdict.label}"].append(verdict.label)
         return classes
 
     def pairs(self) -> set[Pair]:
-        """Labels of one class."""
+        """Return the pairs of labels in one class."""
         return _pairs(self.classes().values())
 
     def questions(self) -> list[Verdict]:
-        """The verdicts that ask whether two classes are one."""
+        """Return the verdicts that ask whether two classes are the same."""
         return [verdict for verdict in self.verdicts if verdict.suggestion not in ("", DROP)]
 
     def yes(self, truth: Truth) -> list[Verdict]:
-        """The questions to which the truth says yes: of the label asked about, and of the suggested class's name."""
+        """Return the questions whose label and suggested class belong together."""
         classes = self.classes()
         return [v for v in self.questions() if truth.joins(v.label, classes[v.suggestion][0])]
 
     def answered(self, truth: Truth) -> set[Pair]:
-        """The pairs once the questions are answered by the truth."""
+        """Return the pairs after the questions are answered by the truth."""
         classes, now = self.classes(), {cls: cls for cls in self.classes()}
         for verdict in self.yes(truth):
             cls, into = verdict.cls or "", verdict.suggestion
@@ -70,11 +71,11 @@ class Grouped(NamedTuple):
         return _pairs(classes.values())
 
 
-def run(names: Iterable[str], settings: Settings = DEFAULT, rules: Sequence[Rule] = RULES) -> Grouped:
-    """Groups names, each used once."""
+def run(names: Iterable[str], settings: Settings = DEFAULT) -> Grouped:
+    """Group names, each used once."""
     counts = dict.fromkeys(names, 1)
     start = time.perf_counter()
-    return Grouped(group(counts, settings=settings, rules=rules), time.perf_counter() - start)
+    return Grouped(group(counts, settings=settings), time.perf_counter() - start)
 
 
 def _pairs(groups: Iterable[Collection[str]]) -> set[Pair]:
@@ -82,18 +83,18 @@ def _pairs(groups: Iterable[Collection[str]]) -> set[Pair]:
 
 
 def share(part: Collection, whole: Collection) -> float:
-    """What share of a whole its part is; 1 of nothing."""
+    """Return the share of a part in the whole; 1 for an empty whole."""
     return len(part) / len(whole) if whole else 1.0
 
 
 def precision_recall(pairs: set[Pair], truth: Truth) -> tuple[float, float]:
-    """What share of these pairs belongs together, and what share of those that do is among them."""
+    """Return precision and recall of these pairs."""
     right = pairs & truth.pairs
     return share(right, pairs), share(right, truth.pairs)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table in Markdown."""
+    """Print a table in Markdown."""
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for row in rows:
         print(f"| {' | '.join(f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in row)} |")
@@ -101,7 +102,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def quality(sides: Mapping[str, Sequence[Row]]) -> None:
-    """Precision and recall of each side, what hangs on the reading of the truth, and the questions."""
+    """Print precision and recall of each half, for several readings of the truth, and the questions."""
     scores, readings, questions = [], [], []
     for side, rows in sides.items():
         truth, lower, exact = (Truth(rows, same) for same in (in_letters, in_lower_case, str))
@@ -127,7 +128,7 @@ def quality(sides: Mapping[str, Sequence[Row]]) -> None:
 
 
 def thresholds(truth: Truth) -> None:
-    """What other scores to merge at would do."""
+    """Print the effect of other scores to merge at."""
     rows = []
     for merge_at in MERGE_AT:
         result = run(truth.names, Settings(merge_at=merge_at))
@@ -138,10 +139,11 @@ def thresholds(truth: Truth) -> None:
 
 
 def contributions(truth: Truth) -> None:
-    """Each rule and each kind of likeness: put to those before it, and left out of all."""
+    """Print the effect of each rule and kind of likeness: added to those before it, and left out alone."""
 
     def counted(rules: Sequence[Rule], without: Collection[str]) -> tuple[int, int]:
-        merged = run(truth.names, Settings(without=without), rules).pairs()
+        with patch.object(normalise, "RULES", rules), patch.dict(SURE, dict.fromkeys(without, 0.0)):
+            merged = run(truth.names).pairs()
         return len(merged & truth.pairs), len(merged - truth.pairs)
 
     def change(new: tuple[int, int], old: tuple[int, int]) -> list[str]:
@@ -168,7 +170,7 @@ def _scores(counts: tuple[int, int], truth: Truth) -> tuple[float, float]:
 
 
 def missed(rows: Sequence[Row], truth: Truth) -> None:
-    """What the pairs are that were not merged: how the two names differ, and what the alias is to its item."""
+    """Print the missed pairs by the difference of their names and by the kind of alias."""
     result = run(truth.names)
     merged, answered = result.pairs(), result.answered(truth)
     kinds = {(min(r.canonical, r.alias), max(r.canonical, r.alias)): r.kind.split(":")[0] for r in rows}
@@ -208,7 +210,7 @@ def _difference(one: str, other: str) -> str:
 
 
 def mistyped(truth: Truth) -> None:
-    """A letter put in, left out, exchanged or swapped in a third of the names, used half as often: where it goes."""
+    """Print the classes of names with a random typing error, in a third of the names and used half as often."""
     draw = random.Random(0)
     latin = [label for label in truth.names if label.isascii() and len(_letters(label)) > 3]
     typed = {_mistype(label, draw): label for label in draw.sample(latin, len(latin) // 3)}
@@ -247,7 +249,7 @@ def _mistype(text: str, draw: random.Random) -> str:
 
 
 def print_wrong(truth: Truth, number: int) -> None:
-    """Some of the pairs that were merged though no item lists both, with the reasons."""
+    """Print some of the merged pairs that no item lists, with the reasons."""
     result = run(truth.names)
     reason = {verdict.label: verdict.reason for verdict in result.verdicts}
     wrong = sorted(result.pairs() - truth.pairs)
@@ -257,7 +259,7 @@ def print_wrong(truth: Truth, number: int) -> None:
 
 
 def print_merged_words(file: Path) -> None:
-    """What is merged of the answers in ManyNames, and of the English names beside them: hardly anything should be."""
+    """Print the merged labels of ManyNames' answers and English names, which should be very few."""
     answers: Counter[str] = Counter()
     english: Counter[str] = Counter()
     with file.open(encoding="utf-8", newline="") as stream:
@@ -273,7 +275,7 @@ def print_merged_words(file: Path) -> None:
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

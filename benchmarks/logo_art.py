@@ -19,7 +19,7 @@ QUALITY = 88
 
 @dataclass(frozen=True)
 class Scene:
-    """What an image shows: `classes` are numbers of `names`, its logos from left to right and from top to bottom."""
+    """Content of an image: `classes` are indices of `names`, for its logos from left to right and top to bottom."""
 
     seed: tuple[int, int]
     classes: tuple[int, ...]
@@ -27,7 +27,7 @@ class Scene:
 
 
 def draw(scene: Scene, names: Sequence[str]) -> tuple[Image.Image, list[Box]]:
-    """The picture, RGB, and where its logos are: (x1, y1, x2, y2) in whole pixels."""
+    """Return the RGB image and the boxes of its logos: (x1, y1, x2, y2) in whole pixels."""
     rng = np.random.default_rng(scene.seed)
     picture = _photograph(*SIZES[rng.integers(len(SIZES))], rng)
     boxes = []
@@ -37,7 +37,7 @@ def draw(scene: Scene, names: Sequence[str]) -> tuple[Image.Image, list[Box]]:
 
 
 def encoded(picture: Image.Image, form: str = "JPEG", quality: int = QUALITY, orientation: int = 1) -> bytes:
-    """As a file; EXIF says `orientation` if it is not 1."""
+    """Encode an image as a file, with the EXIF `orientation` if it is not 1."""
     buffer = io.BytesIO()
     exif = Image.Exif()
     if orientation != 1:
@@ -47,7 +47,7 @@ def encoded(picture: Image.Image, form: str = "JPEG", quality: int = QUALITY, or
 
 
 def _photograph(width: int, height: int, rng: Generator) -> Image.Image:
-    """Light and shadow in muted colours from top to bottom, a few things in front, grain."""
+    """Return a background: light and shadow in muted colours, a few objects, grain."""
     light = rng.integers(40, 216, (5, 6, 1)) * np.linspace(rng.uniform(0.7, 1.3), 1, 5)[:, None, None]
     tint = np.linspace(rng.normal(0, 28, 3), rng.normal(0, 28, 3), 5)[:, None] + rng.normal(0, 10, (5, 6, 3))
     coarse = Image.fromarray((light + tint).clip(0, 255).astype(np.uint8))
@@ -64,7 +64,7 @@ def _photograph(width: int, height: int, rng: Generator) -> Image.Image:
 
 
 def _cells(size: tuple[int, int], count: int, rng: Generator) -> list[tuple[int, int, int, int]]:
-    """Places that do not overlap: the whole image for one logo, quarters for more."""
+    """Return places that do not overlap: the whole image for one logo, quarters for more."""
     width, height = size
     if count == 1:
         return [(0, 0, width, height)]
@@ -90,7 +90,7 @@ def _paste(picture: Image.Image, logo: Image.Image, cell: tuple[int, int, int, i
 
 @cache
 def _logo(number: int, name: str) -> Image.Image:
-    """A brand's own logo, RGBA: a mark and its name, side by side or one below the other, often on a plate."""
+    """Return a brand's logo, RGBA: a mark and its name, side by side or stacked, often on a plate."""
     rng = np.random.default_rng([17, number])
     hue = (number * 0.618034) % 1
     first = _colour(hue, 0.85, rng.uniform(0.35, 0.9))
@@ -116,7 +116,7 @@ def _logo(number: int, name: str) -> Image.Image:
 
 
 def _mark(kind: str, ink: tuple[int, ...], paper: tuple[int, ...], side: int) -> Image.Image:
-    """A shape of `side` pixels, drawn large and made smaller."""
+    """Return a shape of `side` pixels, drawn large and reduced."""
     large = 4 * side
     mark = Image.new("RGBA", (large, large), (0, 0, 0, 0))
     pen, whole = ImageDraw.Draw(mark), (8, 8, large - 8, large - 8)

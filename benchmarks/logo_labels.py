@@ -1,4 +1,4 @@
-"""Invented brands, and the ways in which many hands spell them.
+"""Invented brands, and the ways in which many people spell them.
 
 Nothing here knows how labels are cleaned: the spellings come from what crowd workers type, keyboards of other scripts,
 spreadsheets that open a file in the wrong encoding, and haste.
@@ -28,7 +28,7 @@ WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)} | {0x20: 0x3000}
 
 
 def brands(count: int, rng: Generator) -> list[str]:
-    """Different names; a few are meant to be mistaken for one another, the others are not."""
+    """Return different names, a few of which are similar on purpose."""
     names: list[str] = []
     while len(names) < count:
         alike = names and rng.random() < LOOKALIKES
@@ -41,7 +41,7 @@ def brands(count: int, rng: Generator) -> list[str]:
 
 
 def spellings(name: str, count: int, rng: Generator) -> list[str]:
-    """Up to `count` spellings of a brand, its own not among them."""
+    """Return up to `count` spellings of a brand besides its own."""
     ways = list(WAYS.values())
     found = dict[str, None]()
     for _ in range(3 * count):
@@ -71,7 +71,7 @@ def _is_unlike(name: str, names: list[str]) -> bool:
 
 
 def _one(*texts: str) -> Callable[[str, Generator], str]:
-    """One of some templates."""
+    """Return a text from one of some templates."""
     return lambda name, rng: str(rng.choice(texts)).replace("*", name)
 
 
@@ -80,7 +80,7 @@ def _apart(name: str, rng: Generator) -> str:
 
 
 def _typo(name: str, rng: Generator) -> str:
-    """A letter left out, doubled, or changed with the next; short names are typed right."""
+    """Return a name with a letter omitted, doubled or swapped; short names are unchanged."""
     if len(name) < 7:
         return name.upper()
     place = int(rng.integers(1, len(name) - 1))
@@ -97,7 +97,7 @@ def _accented(name: str, rng: Generator) -> str:
 
 
 def _mojibake(name: str, rng: Generator) -> str:
-    """UTF-8 read as Windows-1252, as spreadsheets do."""
+    """Return UTF-8 decoded as Windows-1252, as spreadsheets do."""
     return unicodedata.normalize("NFC", _accented(name, rng)).encode().decode("sloppy-windows-1252")
 
 

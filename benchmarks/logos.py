@@ -47,7 +47,7 @@ OWN_SPELLING = 0.6  # of the boxes that bear their class's name as it is
 
 @dataclass(frozen=True)
 class Job:
-    """A picture with its copies, drawn by one process."""
+    """Image with its copies, drawn by one process."""
 
     scene: Scene
     fault: str | None
@@ -56,7 +56,7 @@ class Job:
 
 @dataclass(frozen=True)
 class File:
-    """What was written: path from the data set's folder, upright size, boxes in it."""
+    """Written image: path from the data set's folder, upright size, boxes."""
 
     image: str
     size: tuple[int, int]
@@ -66,7 +66,7 @@ class File:
 
 
 def make(out: Path, images: int = 6000, classes: int = 400, seed: int = 0) -> dict[str, Any]:
-    """Writes the data set and what is true of it, which is also returned.
+    """Write the data set and its truth, which is also returned.
 
     Args:
         out: A folder that is not there yet.
@@ -118,7 +118,7 @@ def _jobs(images: int, classes: int, seed: int, rng: Generator) -> list[Job]:
 
 
 def _write(out: Path, names: Sequence[str], job: Job) -> list[File]:
-    """Draws an image, and its copy if it has one."""
+    """Draw an image, and its copy if it has one."""
     picture, boxes = logo_art.draw(job.scene, names)
     if job.fault == "too small":
         shrink = 24 / max(picture.size)
@@ -148,7 +148,7 @@ def _resized(picture: Image.Image, boxes: Sequence[Box], scale: float) -> tuple[
 
 
 def _cropped(picture: Image.Image, boxes: Sequence[Box]) -> tuple[Image.Image, list[Box]]:
-    """Without a thirtieth of each side; boxes at the edge lose as much."""
+    """Return the image and boxes with a thirtieth of each side cropped."""
     left, top = picture.width // 30, picture.height // 30
     right, bottom = picture.width - left, picture.height - top
     moved = [(max(x1 - left, 0), max(y1 - top, 0), min(x2, right) - left, min(y2, bottom) - top)
@@ -165,7 +165,7 @@ COPIED: dict[str, Callable[[Image.Image, Sequence[Box]], tuple[Image.Image, list
 
 
 def _put(out: Path, content: bytes, form: str, size: tuple[int, int], boxes: Sequence[Box], cut: bool = False) -> File:
-    """Writes a file under its content's name; `cut`: the disk loses its second half afterwards."""
+    """Write a file under the hash of its content; with `cut`, only the first half of it."""
     digest = hashlib.sha256(content).hexdigest()
     image = f"{IMAGES}/{digest[:2]}/{digest[:32]}.{SUFFIXES[form]}"
     (out / image).write_bytes(content[: len(content) // 2] if cut else content)
@@ -173,7 +173,7 @@ def _put(out: Path, content: bytes, form: str, size: tuple[int, int], boxes: Seq
 
 
 class _Labels:
-    """Who typed what: each class has a few spellings besides its own, more the more boxes it has."""
+    """Labels as typed: each class has a few spellings besides its own, more for classes with more boxes."""
 
     def __init__(self, names: Sequence[str], boxes: Counter[int], rng: Generator) -> None:
         self.true = dict(zip(names, names, strict=True)) | {"": ""} | dict.fromkeys(logo_labels.SAYS_NOTHING, "")
@@ -185,7 +185,7 @@ class _Labels:
         self.rng = rng
 
     def typed(self, number: int) -> str:
-        """A label for a box of a class."""
+        """Return a label for a box of a class."""
         own, *others = self.spellings[number]
         return own if not others or self.rng.random() < OWN_SPELLING else str(self.rng.choice(others))
 
@@ -193,7 +193,7 @@ class _Labels:
 def _rows(
     jobs: Sequence[Job], written: Sequence[Sequence[File]], labels: _Labels, rng: Generator
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The list's rows, and every fault."""
+    """Return the rows of the list, and every fault."""
     rows: list[dict[str, Any]] = []
     faults: list[dict[str, Any]] = []
     for job, files in zip(jobs, written, strict=True):
@@ -224,7 +224,7 @@ def _row(file: File, label: str, box: Box | None, url: str) -> dict[str, Any]:
 def _spoilt(
     fault: str, told: list[Any], size: tuple[int, int], classes: int, labels: _Labels, rng: Generator
 ) -> tuple[list[tuple[str, Box | None]], Box | None]:
-    """The image's boxes with the last one spoilt, and how that is written."""
+    """Return the image's boxes with a fault in the last one, and its written form."""
     (label, (x1, y1, x2, y2)), (width, height) = told[-1], size
     box = (x1, y1, x2, y2)
     boxes: dict[str, Box] = {
@@ -271,7 +271,7 @@ def _line(url: str, outcome: str, detail: str, status: int | None, rng: Generato
 
 
 def main() -> None:
-    """Makes it and says what it holds."""
+    """Make the data set and print its content."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.logos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""A web server that answers as written, byte by byte, and counts; and 300 addresses of it with all that goes wrong."""
+"""Web server with prepared byte-exact responses that counts requests, and 300 of its addresses with every fault."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,14 @@ from urllib.parse import quote, unquote
 import numpy as np
 from PIL import Image
 
-from platform.curation.fetching.outcomes import Outcome
+from platform.curation.fetching.download import Outcome
 
 Reply = bytes | Callable[[asyncio.StreamWriter, int], Awaitable[None]]  # the latter is told the how-manyeth hit it is
 
 
 @dataclass
 class Server:
-    """Answers in a thread of its own.
+    """Server in a thread of its own.
 
     Attributes:
         host: An address of this machine; every one of 127.0.0.0/8 is.
@@ -95,7 +95,7 @@ def redirect(to: str, code: int = 302) -> bytes:
 
 
 def logo(seed: int, kind: str = "PNG", **options: object) -> bytes:
-    """A picture of its own for each seed."""
+    """Return a different image for each seed."""
     generator = np.random.default_rng(seed)
     pixels = np.full((48, 64, 3), generator.integers(0, 256, 3), np.uint8)
     top, left = generator.integers(0, 24, 2)
@@ -107,7 +107,7 @@ def logo(seed: int, kind: str = "PNG", **options: object) -> bytes:
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """A whole PNG of one bit a pixel, all zero: some KB that would unpack to width * height / 8 bytes and more."""
+    """Return a PNG of one bit a pixel: some KB that would decode to at least width * height / 8 bytes."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -159,7 +159,7 @@ async def _endless_headers(writer: asyncio.StreamWriter, hit: int) -> None:
 
 
 def fill(server: Server, elsewhere: Server, count: int = 300) -> dict[str, Outcome]:
-    """Gives a server its pages; returns what must become of `count` addresses, in an order that mixes them.
+    """Add pages to a server; return the expected outcome of `count` addresses, in mixed order.
 
     Args:
         server: May be reached.

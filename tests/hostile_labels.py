@@ -1,4 +1,4 @@
-"""Labels of every kind of character that people and programs bring along."""
+"""Labels with every kind of character that occurs in data from people and programs."""
 
 from hypothesis import strategies as st
 

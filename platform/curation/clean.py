@@ -1,4 +1,4 @@
-"""The command clean: labels, images and boxes put in order → cleaned.csv, and in cleaning/ what was done and why."""
+"""Command clean: group labels and repair images and boxes → cleaned.csv, and a record of all changes in cleaning/."""
 
 import argparse
 import filecmp
@@ -14,17 +14,17 @@ from typing import Any
 from rich.console import Console
 
 from platform.curation import steps
-from platform.curation.cleaning import clean_view, findings, frames, repair
-from platform.curation.cleaning.box_rules import Limits
+from platform.curation.cleaning import findings, frames, repair
 from platform.curation.cleaning.duplicates import BITS, UNLIKE
 from platform.curation.cleaning.findings import Action, Finding
-from platform.curation.cleaning.looks import Look, look
+from platform.curation.cleaning.looks import Look, read_looks
 from platform.curation.cleaning.repair import Cleaned
+from platform.curation.cleaning.rules import Limits
 from platform.curation.labels import grouping, label_table
 from platform.curation.labels.grouping import Settings, Verdict
 from platform.curation.labels.label_table import NO_DECISIONS, Decisions
 from platform.curation.labels.normalise import key
-from platform.curation.progress import progress
+from platform.curation.steps import progress
 from platform.data import sheets
 from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.annotations import RawBox
@@ -36,23 +36,23 @@ FOLDER = "cleaning"
 LABELS, FINDINGS, NEAR, SUMMARY = "labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"
 NO_LABEL_LIKE, NO_SUCH_LABEL = "alias that no label is like", "decision about a label that is not there"
 
-_TOLD = 3  # kinds of findings, where nothing is left
+_KINDS = 3  # kinds of findings in the message when nothing is left
 _LIBRARIES = ("pillow", "numpy", "scipy", "imagehash", "rapidfuzz", "anyascii", "ftfy")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be done.
+    """Checked options of `clean`, and the data to be cleaned.
 
     Attributes:
         root: The data set's folder, absolute.
-        source: What it was read as.
-        boxes: Its boxes by raw label, each with its image.
+        source: Its annotations.
+        boxes: Boxes by raw label, each with its image.
         aliases: Class by alias.
-        decisions: Of a person.
-        settings: For labels.
-        limits: For boxes.
-        least: The shorter side that an image must have, in pixels.
+        decisions: Decisions of a person about labels.
+        settings: Thresholds for labels.
+        limits: Limits for boxes.
+        min_side: Pixels that the shorter side of an image must have.
     """
 
     root: Path
@@ -62,18 +62,18 @@ class Asked:
     decisions: Decisions
     settings: Settings
     limits: Limits
-    least: int
+    min_side: int
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Cleans; what the folder held before stays as it is.
+    """Clean a data set; the files that it consisted of before are not changed.
 
     Args:
         options: Of the command line.
-        console: Where to tell.
+        console: For messages.
 
     Returns:
-        The exit code: 1 if the disk is full, say.
+        The exit code: 1 if a table could not be written.
 
     Raises:
         InputError: An option is wrong, a table cannot be read, the folder has no known layout or cannot be written;
@@ -86,27 +86,28 @@ def run(options: argparse.Namespace, console: Console) -> int:
                                   asked.decisions.of, asked.settings)  # fmt: skip
         paths = sorted({image.path for image in asked.source.raw.images})
         with progress(console, "looked at", len(paths)) as advance:
-            looks = look(asked.root, paths, lambda: advance(""))
+            looks = read_looks(asked.root, paths, lambda: advance(""))
         raise_if_any(_convention_faults(asked.source, looks))
         with console.status("comparing images"):
-            cleaned = repair.repair(asked.root, asked.source, looks, verdicts, asked.limits, asked.least)
-        cleaned.findings.extend(_idle(asked, verdicts))
+            cleaned = repair.repair(asked.root, asked.source, looks, verdicts, asked.limits, asked.min_side)
+        cleaned.findings.extend(_without_effect(asked, verdicts))
         summary = _summary(asked, verdicts, cleaned)
         _raise_if_nothing_is_left(cleaned)
         with steps.under_way(asked.root, "clean"):
             removed = _write(asked, verdicts, cleaned, summary)
     except OSError as error:
         what = f"{error.strerror or error}: {error.filename or asked.root}"
-        console.print(f"Not cleaned: {what}. {csv_boxes.CLEANED} is as it was.", markup=False)
+        console.print(f"Not cleaned: {what}. {csv_boxes.CLEANED} is unchanged.", markup=False)
         return EXIT_INCOMPLETE
-    clean_view.tell(console, options.dir, asked.source, summary, removed)
+    findings.print_summary(console, options.dir, asked.source, summary, removed)
     return 0
 
 
 def _asked(options: argparse.Namespace) -> Asked:
-    """
+    """Check the options and read the data set.
+
     Raises:
-        InputError: All that is wrong with the options, the tables and the folder.
+        InputError: With all faults of the options, the tables and the folder.
     """
     settings = Settings(options.merge_at, options.ask_at)
     faults = [*grouping.faults(settings), *_limit_faults(options)]
@@ -143,11 +144,11 @@ def _limit_faults(options: argparse.Namespace) -> list[Fault]:
 
 
 def _convention_faults(source: Source, looks: Mapping[Path, Look]) -> list[Fault]:
-    """x, y, width and height read as two corners: their repair would be wrong boxes by the hundred."""
+    """Return a fault if boxes seem to be x, y, width, height; repairing them as corners would make wrong boxes."""
     if source.layout != csv_boxes.LAYOUT:
         return []
     boxes = [(box.box, looks[image.path]) for image in source.raw.images for box in image.boxes]
-    inverted = frames.sides_not_corners([(box, seen.width, seen.height) for box, seen in boxes])
+    inverted = frames.sides_not_corners([(box, look.width, look.height) for box, look in boxes])
     if not inverted:
         return []
     rule = "boxes must be given by two corners, the second right of the first and below it"
@@ -160,9 +161,9 @@ def _raise_if_nothing_is_left(cleaned: Cleaned) -> None:
         return
     kinds = findings.counted(cleaned.findings)
     first = {each.kind: each for each in reversed(cleaned.findings)}
-    told = [f"{sum(kinds[kind].values())} x {kind} ({_first(first[kind])})" for kind in [*kinds][:_TOLD]]
-    rule, remedy = "a box must be left to train on", "Correct what is read, or allow more: see clean --help."
-    raise InputError(Fault(rule, f"none, but {'; '.join(told) or 'nothing wrong either'}", remedy))
+    found = [f"{sum(kinds[kind].values())} x {kind} ({_first(first[kind])})" for kind in [*kinds][:_KINDS]]
+    rule, remedy = "a box must be left to train on", "Correct the annotations, or relax the limits; see clean --help."
+    raise InputError(Fault(rule, f"none, but {'; '.join(found) or 'no findings either'}", remedy))
 
 
 def _first(finding: Finding) -> str:
@@ -178,22 +179,24 @@ def _folder_faults(root: Path) -> list[Fault]:
 
 
 def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Decisions:
-    """What a person decided; their work in cleaning/labels.csv is not written over without being applied.
+    """Return the decisions; those in an existing cleaning/labels.csv must be among them, as it is overwritten.
 
     Raises:
-        InputError: The table cannot be read, or cleaning/labels.csv has decisions that it lacks.
+        InputError: A table cannot be read, or cleaning/labels.csv has decisions that were not given.
     """
     decisions = label_table.read_decisions(given, labels) if given else NO_DECISIONS
     table = root / FOLDER / LABELS
     if not table.is_file() or (given and given.resolve() == table.resolve()):
         return decisions
-    rule, remedy = f"{table} is written anew, and must hold no decision that is not given", f"Give --decisions {table}."
+    rule, remedy = f"{table} is overwritten, so its decisions must be given", f"Give --decisions {table}."
     try:
         there = label_table.read_decisions(table, labels)
     except InputError as error:
-        raise InputError(*(Fault(rule, str(fault), "Mend it, or move it away.") for fault in error.faults)) from error
-    applied = decisions.shown().items()
-    if lost := sorted(label for label, cls in there.shown().items() if (label, cls) not in applied):
+        raise InputError(
+            *(Fault(rule, str(fault), "Correct it, or move it away.") for fault in error.faults)
+        ) from error
+    applied = decisions.by_cell().items()
+    if lost := sorted(label for label, cls in there.by_cell().items() if (label, cls) not in applied):
         raise InputError(Fault(rule, f"{len(lost)} about {', '.join(lost[:3])}", f"{remedy} Or move it away."))
     return decisions
 
@@ -206,16 +209,16 @@ def _by_label(source: Source) -> dict[str, list[tuple[Path, RawBox]]]:
     return {label: list(boxes[label]) for label in sorted(boxes)}
 
 
-def _idle(asked: Asked, verdicts: Sequence[Verdict]) -> list[Finding]:
-    """Aliases and decisions that changed nothing: mostly somebody's slip of the pen."""
+def _without_effect(asked: Asked, verdicts: Sequence[Verdict]) -> list[Finding]:
+    """Return a finding for each alias and decision without effect, which is probably mistyped."""
     used = {key(text) for verdict in verdicts for text in (verdict.label, verdict.matched)}
     aliases = [alias for alias in sorted(asked.aliases) if key(alias) not in used]
-    told = ((NO_LABEL_LIKE, aliases), (NO_SUCH_LABEL, asked.decisions.gone))
-    return [Finding(kind, Action.KEPT, label=label) for kind, labels in told for label in labels]
+    unused = ((NO_LABEL_LIKE, aliases), (NO_SUCH_LABEL, asked.decisions.gone))
+    return [Finding(kind, Action.KEPT, label=label) for kind, labels in unused for label in labels]
 
 
 def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary: Mapping[str, Any]) -> Sequence[str]:
-    """Writes all tables, each whole or not at all; returns what later steps had made, and was removed."""
+    """Write all tables, each atomically; return the removed files of later steps."""
     folder = asked.root / FOLDER
     boxes = {label: len(of) for label, of in asked.boxes.items()}
     images = {label: len({path for path, _ in of}) for label, of in asked.boxes.items()}
@@ -234,7 +237,7 @@ def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary:
 
 
 def _write_cleaned(root: Path, cleaned: Cleaned) -> Sequence[str]:
-    """Writes cleaned.csv if it is another than the one there; then what was made of that one goes."""
+    """Write cleaned.csv if it has changed, and remove what was made from the old one."""
     fresh, file = root / FOLDER / csv_boxes.CLEANED, root / csv_boxes.CLEANED
     try:
         csv_boxes.write(fresh, root, cleaned.images)
@@ -248,7 +251,7 @@ def _write_cleaned(root: Path, cleaned: Cleaned) -> Sequence[str]:
 
 
 def _summary(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dict[str, Any]:
-    """Returns the content of summary.json."""
+    """Return the content of summary.json."""
     raw = asked.source.raw
     unread = [repair.image for repair in raw.repairs]
     classes = Counter(box.name for image in cleaned.images for box in image.boxes)
@@ -277,7 +280,7 @@ def _summary(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dic
         "thresholds": {
             "merge_at": asked.settings.merge_at,
             "ask_at": asked.settings.ask_at,
-            "min_image": asked.least,
+            "min_image": asked.min_side,
             "min_box": asked.limits.side,
             "max_box": asked.limits.share,
             "near_duplicate": {"unlike": UNLIKE, "bits": BITS},

@@ -1,4 +1,4 @@
-"""One layout → another: boxes as they were written, images copied, and what has no place in the other layout told."""
+"""Command convert: one layout → another, with copied images and unchanged boxes; losses are printed."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from platform.curation import file_names, writers
+from platform.curation import writers
 from platform.curation.writers import Picture
 from platform.data import images
 from platform.data.arrays import in_threads
@@ -26,14 +26,14 @@ from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
 TITLES = {"coco": coco.LAYOUT, "voc": voc.LAYOUT, "yolo": yolo.LAYOUT, "csv": csv_boxes.LAYOUT}
 _LISTS_NO_CLASSES = {"voc", "csv"}
 _HAS_NO_SIZES = {"yolo", "csv"}
-_BY_STEM = {"voc", "yolo"}  # a file of annotations for each image
-_FARTHEST = 1e9  # pixels: farther out there is no box, and its numbers would not survive their conversion
+_BY_STEM = {"voc", "yolo"}  # one annotation file for each image
+_FARTHEST = 1e9  # pixels; farther coordinates belong to no real box and would not survive the conversion
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _SHOWN = 3
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Writes the folder, whole or not at all."""
+    """Write the folder atomically."""
     root, out, to = absolute(options.dir), options.out.resolve(), options.to
     raise_if_any([*folder_faults(root, "A must be a folder with images and annotations"), *_out_faults(root, out)])
     source = layouts.read(root)
@@ -49,11 +49,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     except OSError as error:
         console.print(f"Nothing is written: {error.strerror or error}: {error.filename or out}.", markup=False)
         return EXIT_INCOMPLETE
-    taken = f"{source.layout} ({source.table})" if source.table else source.layout
+    read_from = f"{source.layout} ({source.table})" if source.table else source.layout
     splits = counted(Counter(picture.image.split or "in no split" for picture in pictures))
     boxes = sum(len(picture.image.boxes) for picture in pictures)
     facts = f"images {len(pictures):,} ({splits}), boxes {boxes:,}, classes {len(classes):,}"
-    console.print(f"{taken} → {TITLES[to]}: {facts}", markup=False)
+    console.print(f"{read_from} → {TITLES[to]}: {facts}", markup=False)
     warnings = (*source.warnings, *_losses(to, source.raw, pictures), *_oddities(to, pictures))
     for title, line in Findings(tuple(repairs), warnings=warnings).lines().items():
         console.print(f"{title}: {line}", markup=False)
@@ -78,7 +78,7 @@ def _out_faults(root: Path, out: Path) -> list[Fault]:
 
 
 def _pictures(root: Path, raw: RawDataset, to: str, repairs: list[Repair]) -> list[Picture]:
-    """Returns what is written, ordered by name; what is left out goes to `repairs`."""
+    """Return the images to be written, ordered by name; those left out are added to `repairs`."""
     read = _merged(root, raw.images)
     if to == "yolo" and any(image.split for image in read):
         repairs += [Repair(Kind.NO_SPLIT, place(root, image.path)) for image in read if image.split is None]
@@ -91,8 +91,8 @@ def _pictures(root: Path, raw: RawDataset, to: str, repairs: list[Repair]) -> li
         if isinstance(fault, images.ImageFault)
     ]
     kept = [(image, header) for image in read if isinstance(header := headers[image.path], images.Header)]
-    made = file_names.unique(
-        [file_names.safe(image.path, header.format) for image, header in kept],
+    made = writers.unique(
+        [writers.safe(image.path, header.format) for image, header in kept],
         [writers.folder(to, image.split) for image, _ in kept],
         by_stem=to in _BY_STEM,
     )
@@ -103,7 +103,7 @@ def _pictures(root: Path, raw: RawDataset, to: str, repairs: list[Repair]) -> li
 
 
 def _merged(root: Path, read: Iterable[RawImage]) -> list[RawImage]:
-    """Joins the boxes of an image that several annotations name."""
+    """Join the boxes of images with several annotations."""
     boxes: dict[tuple[Path, str | None], list[RawBox]] = {}
     first: dict[tuple[Path, str | None], RawImage] = {}
     for image in read:
@@ -132,7 +132,7 @@ def _boxes(read: Iterable[RawBox], repairs: list[Repair]) -> tuple[RawBox, ...]:
 
 
 def _classes(raw: RawDataset, pictures: Iterable[Picture]) -> list[str]:
-    """Returns the classes as they were declared, and after them those that were not."""
+    """Return the declared classes, followed by the others."""
     used = {box.name for picture in pictures for box in picture.image.boxes}
     return list(dict.fromkeys([*raw.declared, *sorted(used)]))
 
@@ -141,7 +141,7 @@ def _class_faults(to: str, pictures: Iterable[Picture]) -> list[Fault]:
     if to != "voc":
         return []
     strange = {box.name for picture in pictures for box in picture.image.boxes if _NOT_XML.search(box.name)}
-    rule = "class names must be of characters that XML can hold"
+    rule = "class names must consist of characters that XML allows"
     found = named([repr(name) for name in sorted(strange)])
     return [Fault(rule, found, "Rename them, or choose another layout.")] if strange else []
 
@@ -155,7 +155,7 @@ def _write(out: Path, to: str, pictures: Sequence[Picture], classes: Sequence[st
         in_threads(_copy_to(partial, to), pictures)
         writers.WRITERS[to](partial, pictures, classes)
         partial.chmod(0o755)
-        partial.rename(out)  # in place of an empty folder, too, but of no other
+        partial.rename(out)  # also replaces an empty folder, but no other
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -168,10 +168,10 @@ def _copy_to(root: Path, to: str) -> Callable[[Picture], object]:
 
 
 def _losses(to: str, raw: RawDataset, pictures: Sequence[Picture]) -> list[str]:
-    """Returns what the data had and the layout has no place for, a line each."""
+    """Return a line for each part of the data that the layout has no place for."""
     lines = []
     if raw.beyond:
-        lines.append(f"read past, and not in {TITLES[to]}: {counted(raw.beyond)}")
+        lines.append(f"ignored, and not in {TITLES[to]}: {counted(raw.beyond)}")
     used = {box.name for picture in pictures for box in picture.image.boxes}
     unused = [name for name in raw.declared if name not in used]
     if to in _LISTS_NO_CLASSES and raw.declared:
@@ -184,7 +184,7 @@ def _losses(to: str, raw: RawDataset, pictures: Sequence[Picture]) -> list[str]:
 
 
 def _oddities(to: str, pictures: Sequence[Picture]) -> list[str]:
-    """Returns what was written in another way than one may expect, a line each."""
+    """Return a line for each thing that was written in an unexpected way."""
     lines = []
     renamed = [f"{p.image.path.name!r} is {p.name!r}" for p in pictures if p.name != p.image.path.name]
     if renamed:
@@ -192,19 +192,19 @@ def _oddities(to: str, pictures: Sequence[Picture]) -> list[str]:
         lines.append(f"images with new names: {len(renamed)}, {', '.join(renamed[:_SHOWN])}{more}")
     several = Counter(picture.image.path for picture in pictures)
     if copies := sum(count > 1 for count in several.values()):
-        lines.append(f"images in several splits, of which each has a copy of its own now: {copies}")
+        lines.append(f"images in several splits, copied once for each: {copies}")
     corners = [(box.box, picture.size) for picture in pictures for box in picture.image.boxes]
     if to == "voc" and (parts := sum(any(edge != math.floor(edge) for edge in box) for box, _ in corners)):
-        lines.append(f"boxes with parts of pixels, which some tools for Pascal VOC do not read: {parts}")
+        lines.append(f"boxes with fractions of pixels, which some tools for Pascal VOC cannot read: {parts}")
     if to == "yolo" and (odd := sum(not _inside(box, size) for box, size in corners)):
         lines.append(
-            f"boxes that are inverted or reach out of their image: {odd}. YOLO's own tools pass over such images; "
-            "python -m platform.dataset clean mends them"
+            f"boxes that are inverted or reach out of their image: {odd}. YOLO's own tools skip such images; "
+            "python -m platform.dataset clean repairs them"
         )
     missing = {"train", "val"} - {picture.image.split for picture in pictures}
     if to == "yolo" and missing:
         lines.append(
-            f"there is no {' and no '.join(sorted(missing))} split, which YOLO's own tools ask for: "
+            f"there is no {' and no '.join(sorted(missing))} split, which YOLO's own tools require: "
             "python -m platform.dataset split makes them"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Fetches the images of a list: every address asked once, and told in the manifest how it ended."""
+"""Command fetch: download the images of a list; the manifest records the outcome of every address."""
 
 import argparse
 import asyncio
@@ -22,30 +22,30 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from platform.curation import steps
-from platform.curation.fetching import download, fetch_view, fetched, pictures, request
+from platform.curation.fetching import download, fetched_table, image_store, request
 from platform.curation.fetching.addresses import Gate
+from platform.curation.fetching.download import AGAIN, Failure, Outcome, Record
+from platform.curation.fetching.host_queue import HostQueue
+from platform.curation.fetching.listing import Scan, scan
 from platform.curation.fetching.manifest import Manifest
-from platform.curation.fetching.outcomes import AGAIN, Failure, Outcome, Record
 from platform.curation.fetching.request import Request
-from platform.curation.fetching.scan import Scan, scan
-from platform.curation.fetching.turns import Turns
-from platform.curation.progress import progress
+from platform.curation.steps import progress
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError
 
 _SCRATCH, _LOCK = ".fetching", ".fetch.lock"
-_DECODERS = min(8, os.cpu_count() or 1)  # images decoded at a time: each may take some bytes a pixel, see --max-mpx
-_CHECKED = 1024  # images whose bytes are compared with their names, in line at a time
+_DECODERS = min(8, os.cpu_count() or 1)  # images decoded at a time; --max-mpx bounds the memory of each
+_CHECKED = 1024  # images queued at a time for the comparison of their bytes with their names
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Fetches; goes on where an earlier run with the same folder stopped.
+    """Fetch the images, continuing where an earlier run with the same folder stopped.
 
     Args:
         options: Of the command line.
-        console: Where to tell.
+        console: For messages.
 
     Returns:
-        The exit code: 1 if it had to stop, or not a single image is there.
+        The exit code: 1 if it had to stop, or no image was fetched.
 
     Raises:
         InputError: An option is wrong, the list cannot be read, or another process is at work in the folder.
@@ -60,43 +60,44 @@ def run(options: argparse.Namespace, console: Console) -> int:
         except* OSError as group:  # a full disk, a folder that may not be written, …
             reasons = [str(error) for error in _leaves(group)]
     for reason in dict.fromkeys(reasons):
-        console.print(f"Stopped: {reason}. What was fetched is kept; the same command goes on.", markup=False)
+        console.print(f"Stopped: {reason}. The same command continues; what was fetched is kept.", markup=False)
     return code
 
 
 def _run(asked: Request, listed: Scan, console: Console) -> int:
-    fetch_view.tell_list(console, asked.listing, listed)
+    fetched_table.print_list(console, asked.listing, listed)
     version = asked.listing.version()
     with contextlib.closing(Manifest(asked.out, listed.urls)) as manifest:
         altered = _forget_altered(asked.out, listed, manifest, console)
         if asked.again:
             manifest.forget([url for url, known in manifest.known.items() if known.outcome in AGAIN])
         todo = [url for url in listed.urls if url not in manifest.known]
-        fetch_view.tell_known(console, len(listed.urls) - len(todo), altered, manifest.damaged, len(todo))
+        fetched_table.print_known(console, len(listed.urls) - len(todo), altered, manifest.damaged, len(todo))
         began = time.monotonic()
         _fetch_all(asked, todo, manifest, console)
         if todo:
             console.print(f"{len(todo):,} asked in {time.monotonic() - began:.1f} s\n")
-        written = fetched.write(asked.out, asked.listing, manifest.known, listed.splits)
-        fetch_view.tell_result(console, asked.out, listed, manifest, written)
-        fetch_view.tell_left(console, manifest.finish(asked.listing.rows()))
+        written = fetched_table.write(asked.out, asked.listing, manifest.known, listed.splits)
+        fetched_table.print_result(console, asked.out, listed, manifest, written)
+        fetched_table.print_unlisted(console, manifest.finish(asked.listing.rows()))
     if asked.listing.version() != version:
-        console.print("The list was changed meanwhile: the same command asks what is new.", style="yellow")
+        console.print("The list has changed during the run; the same command fetches what is new.", style="yellow")
     return 0 if any(manifest.known[url].image for url in listed.urls) else EXIT_INCOMPLETE
 
 
 def _fetch_all(asked: Request, urls: Sequence[str], manifest: Manifest, console: Console) -> None:
-    """
+    """Fetch addresses, with a progress bar, and write each outcome to the manifest.
+
     Raises:
         ExceptionGroup: Of OSError: something could not be written.
     """
     counts: Counter[Outcome] = Counter()
     with (
-        _asyncio_hears_ctrl_c(),
+        _asyncio_handles_ctrl_c(),
         warnings.catch_warnings(),
         progress(console, "asked", len(urls)) as advance,
     ):
-        warnings.filterwarnings("ignore", module="PIL")  # what is wrong with an image is its outcome
+        warnings.filterwarnings("ignore", module="PIL")  # a faulty image is recorded as an outcome
 
         def done(record: Record) -> None:
             manifest.add(record)
@@ -107,8 +108,8 @@ def _fetch_all(asked: Request, urls: Sequence[str], manifest: Manifest, console:
 
 
 async def _ask_all(asked: Request, urls: Sequence[str], done: Callable[[Record], None]) -> None:
-    turns = Turns(urls, asked.per_host)
-    # Looking up a name blocks a thread for seconds where its server is silent: as many as there are connections.
+    queue = HostQueue(urls, asked.per_host)
+    # A name lookup may block its thread for seconds, so there is one thread for each connection.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(asked.concurrent, "name"))
     gate = Gate(asked.allowed)
     with ThreadPoolExecutor(_DECODERS, "decode") as decoders:
@@ -117,22 +118,22 @@ async def _ask_all(asked: Request, urls: Sequence[str], done: Callable[[Record],
             asyncio.TaskGroup() as workers,
         ):
             for _ in range(min(asked.concurrent, len(urls))):
-                workers.create_task(_work(asked, turns, client, decoders, done))
+                workers.create_task(_work(asked, queue, client, decoders, done))
 
 
 async def _work(
     asked: Request,
-    turns: Turns,
+    queue: HostQueue,
     client: aiohttp.ClientSession,
     decoders: ThreadPoolExecutor,
     done: Callable[[Record], None],
 ) -> None:
-    while turn := turns.next():
+    while turn := queue.next():
         host, url = turn
-        record = turns.given_up(host, url) or await _fetch(asked, url, client, decoders)
-        turns.done(host, record)
+        record = queue.given_up(host, url) or await _fetch(asked, url, client, decoders)
+        queue.done(host, record)
         done(record)
-        await asyncio.sleep(0)  # also where nothing was waited for
+        await asyncio.sleep(0)  # let other tasks run, even where nothing was awaited
 
 
 async def _fetch(asked: Request, url: str, client: aiohttp.ClientSession, decoders: ThreadPoolExecutor) -> Record:
@@ -140,7 +141,7 @@ async def _fetch(asked: Request, url: str, client: aiohttp.ClientSession, decode
     answer = None
     try:
         answer = await download.download(client, url, asked.limits)
-        keep = partial(pictures.keep, answer.body, asked.out, asked.out / _SCRATCH, asked.max_pixels)
+        keep = partial(image_store.keep, answer.body, asked.out, asked.out / _SCRATCH, asked.max_pixels)
         kept = await asyncio.get_running_loop().run_in_executor(decoders, keep)
         record = Record(url, Outcome.FETCHED, **vars(kept))
     except Failure as failure:
@@ -153,7 +154,7 @@ async def _fetch(asked: Request, url: str, client: aiohttp.ClientSession, decode
 
 
 def _forget_altered(root: Path, listed: Scan, manifest: Manifest, console: Console) -> int:
-    """Makes the manifest forget images that are gone or have other bytes now; returns how many addresses that are."""
+    """Remove images that are missing or were altered from the manifest; return the number of their addresses."""
     had: dict[str, list[str]] = {}
     for url in listed.urls:
         if (known := manifest.known.get(url)) and known.image:
@@ -162,8 +163,9 @@ def _forget_altered(root: Path, listed: Scan, manifest: Manifest, console: Conso
     images = iter(had)
     with ThreadPoolExecutor(_DECODERS) as pool, progress(console, "checked", len(had)) as advance:
         while some := list(islice(images, _CHECKED)):
-            for image, intact in zip(some, pool.map(lambda image: pictures.is_intact(root, image), some), strict=True):
-                altered += [] if intact else had[image]
+            intact = pool.map(partial(image_store.is_intact, root), some)
+            for image, is_intact in zip(some, intact, strict=True):
+                altered += [] if is_intact else had[image]
                 advance("")
     manifest.forget(altered)
     return len(altered)
@@ -171,16 +173,16 @@ def _forget_altered(root: Path, listed: Scan, manifest: Manifest, console: Conso
 
 @contextlib.contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    """The folder, for this process alone.
+    """Lock the folder for this process.
 
     Raises:
-        InputError: Another is at work there, or it cannot be made.
+        InputError: Another process has it, or it cannot be created.
     """
     lock = FileLock(out / _LOCK)
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        shutil.rmtree(out / _SCRATCH, ignore_errors=True)  # what a killed process left
+        shutil.rmtree(out / _SCRATCH, ignore_errors=True)  # left by a killed process
         (out / _SCRATCH).mkdir()
     except Timeout as error:
         remedy = "Wait until it is done, or choose another --out."
@@ -195,8 +197,8 @@ def _alone_in(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _asyncio_hears_ctrl_c() -> Iterator[None]:
-    """At Ctrl-C asyncio lets all that runs end in order, if it finds Python's own handler, and then raises it."""
+def _asyncio_handles_ctrl_c() -> Iterator[None]:
+    """Install Python's own handler of Ctrl-C, with which asyncio cancels its tasks in order and then raises."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
@@ -209,6 +211,7 @@ def _asyncio_hears_ctrl_c() -> Iterator[None]:
 
 
 def _leaves(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    """Yield the exceptions of a group and of the groups within it."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)

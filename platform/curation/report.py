@@ -1,4 +1,4 @@
-"""The command report: a data set as one HTML page."""
+"""Command report: a data set as one HTML page."""
 
 import argparse
 from pathlib import Path
@@ -14,28 +14,28 @@ from platform.reporting import html_page
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Writes the page; the data set stays as it is."""
+    """Write the page; the data set is not changed."""
     raise_if_any(steps.faults(absolute(options.dir), "fetch", "clean"))
     out = options.out or options.dir / PAGE
     if options.out:
         raise_if_any(file_faults("--out", str(out)))
-    for_eye = write(options.dir, out)
+    decisions = write(options.dir, out)
     console.print(str(out), markup=False)
-    if for_eye:
-        console.print(f"{for_eye:,} things need a person's eye: the page shows them first.")
+    if decisions:
+        console.print(f"{decisions:,} decisions need a person. The page shows them first.")
     return 0
 
 
 def write(root: Path, out: Path) -> int:
-    """Writes the page of a data set; returns how many things on it need a person's eye.
+    """Write the page of a data set; return how many decisions on it need a person.
 
     Raises:
         InputError: See `dataset_data.read`; or the page cannot be written there.
     """
-    text, eye = dataset_page.html(dataset_data.read(root))
+    text, decisions = dataset_page.html(dataset_data.read(root))
     try:
         html_page.put(text, out)
     except OSError as error:
         rule = "the page needs a place that can be written to"
         raise InputError(Fault(rule, f"{out}: {error.strerror}", "Choose another with --out.")) from error
-    return int(eye["count"])
+    return decisions

@@ -1,4 +1,4 @@
-"""The command split: training, validation and test, stratified, and what shows the same in one of them."""
+"""Command split: stratified splits for training, validation and test, with near duplicates in the same split."""
 
 import argparse
 import json
@@ -11,10 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from platform.curation import steps
-from platform.curation.splitting import rare, together
-from platform.curation.splitting.rare import OTHER
-from platform.curation.splitting.together import Item
+from platform.curation import split_items, steps
+from platform.curation.split_items import OTHER, Item
 from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.layouts import Source
 from platform.data.files import absolute, folder_faults
@@ -26,21 +24,21 @@ FACTS = steps.SPLIT_FACTS
 
 DROP = "drop"
 
-_ANY = ""  # what all images with a box have beside their classes: no split is to be of background alone
+_ANY = ""  # extra class of all images with a box, so that no split consists of background images only
 _SEEDS = 2**32
 
 
 @dataclass(frozen=True)
 class Made:
-    """A split that is made.
+    """Finished split.
 
     Attributes:
         root: The data set's folder, absolute.
-        source: What it was read as.
+        source: Its annotations.
         before: The images as they were read.
-        few: In how many pictures each of the rare classes is.
-        set_aside: Images that show only rare classes, where these are dropped.
-        splits: The images of each split, by its name.
+        few: Number of pictures of each rare class.
+        set_aside: Images with rare classes only, where these are dropped.
+        splits: Images by name of the split.
         options: Of the command line.
     """
 
@@ -54,7 +52,7 @@ class Made:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Writes split.csv and split.json; what they are made from is not changed."""
+    """Write split.csv and split.json; the tables that they are made from are not changed."""
     root = absolute(options.dir)
     raise_if_any([*_option_faults(options), *folder_faults(root, "DIR must be a folder with images and annotations"),
                   *steps.faults(root, "fetch", "clean")])  # fmt: skip
@@ -62,8 +60,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     source = layouts.read(root, before=csv_boxes.SPLIT)
     repairs = list(source.raw.repairs)
     try:
-        items = together.items(root, source.table, source.raw, repairs)
-        raise_if_any(_class_faults(rare.pictures(items), options.min_per_class, repairs))
+        items = split_items.items(root, source.table, source.raw, repairs)
+        raise_if_any(_class_faults(split_items.pictures(items), options.min_per_class, repairs))
         made = _make(root, source, items, options)
         raise_if_any(_split_faults(made))
         facts = _facts(made)
@@ -105,12 +103,12 @@ def _class_faults(pictures: Mapping[str, int], least: int, repairs: Sequence[Rep
 
 
 def _make(root: Path, source: Source, items: Sequence[Item], options: argparse.Namespace) -> Made:
-    few = {name: n for name, n in rare.pictures(items).items() if n < options.min_per_class and name != OTHER}
-    kept, set_aside = rare.drop(items, few) if options.rare == DROP else (rare.merge(items, few), [])
+    few = {name: n for name, n in split_items.pictures(items).items() if n < options.min_per_class and name != OTHER}
+    kept, set_aside = split_items.drop(items, few) if options.rare == DROP else (split_items.merge(items, few), [])
     labels = [{*item.classes, _ANY} if item.classes else set() for item in kept]
     train, val, test = options.shares
-    its = stratified_split(labels, (train, val, test), options.seed, [item.group for item in kept])
-    splits = {split: [item for item, own in zip(kept, its, strict=True) if own == split] for split in SPLITS}
+    split_of = stratified_split(labels, (train, val, test), options.seed, [item.group for item in kept])
+    splits = {split: [item for item, own in zip(kept, split_of, strict=True) if own == split] for split in SPLITS}
     return Made(root, source, items, few, set_aside, splits, options)
 
 
@@ -136,7 +134,7 @@ def _write(made: Made, facts: Mapping[str, Any]) -> None:
 
 
 def _facts(made: Made) -> dict[str, Any]:
-    """Returns the content of split.json."""
+    """Return the content of split.json."""
     options = made.options
     boxes = Counter(box.name for item in made.before for box in item.image.boxes if box.name in made.few)
     sizes = Counter(item.group for items in made.splits.values() for item in items)
@@ -172,7 +170,7 @@ def _counts(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the content of split.json for people, by title."""
+    """Return the content of split.json for people, by title."""
     lines = {f"{facts['from']} → {csv_boxes.SPLIT}": f"seed {facts['seed']}"}
     for split, counts in facts["splits"].items():
         classes, background = len(counts["images_per_class"]), counts["background_images"]
@@ -192,19 +190,19 @@ def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _notes(made: Made) -> list[str]:
-    """Returns what may surprise, a line each."""
+    """Return a line for each thing that a person should know."""
     notes = list(made.source.warnings)
     given = Counter(image.split for image in made.source.raw.images if image.split)
     if given:
-        notes.append(f"the splits that the data gives, in images {counted(given)}, are made anew")
-    before = rare.pictures(made.before).get(OTHER, 0)
-    after = rare.pictures(item for items in made.splits.values() for item in items)
+        notes.append(f"the given splits (images: {counted(given)}) are replaced")
+    before = split_items.pictures(made.before).get(OTHER, 0)
+    after = split_items.pictures(item for items in made.splits.values() for item in items)
     if before and made.few and made.options.rare != DROP:
-        notes.append(f"there was a class {OTHER} before, pictures {before:,}: it has the rare ones now, too")
+        notes.append(f"the existing class {OTHER} (pictures: {before:,}) now also contains the rare classes")
     if 0 < after.get(OTHER, 0) < made.options.min_per_class:
-        notes.append(f"the class {OTHER} is rare itself: pictures {after[OTHER]}")
+        notes.append(f"the class {OTHER} itself is rare (pictures: {after[OTHER]})")
     if made.source.raw.beyond:
-        notes.append(f"read past, and not in {csv_boxes.SPLIT}: {counted(made.source.raw.beyond)}")
+        notes.append(f"ignored, and not in {csv_boxes.SPLIT}: {counted(made.source.raw.beyond)}")
     for split, items in made.splits.items():
         shown = {name for item in items for name in item.classes}
         notes += lacking([name for name in after if name not in shown], after, f"an image in {split}")

@@ -1,19 +1,23 @@
-"""What the steps leave in a data set's folder: marks of those that were stopped, and what is out of date."""
+"""State of the steps in a data set's folder: marks of unfinished ones, outdated files, progress on the console."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from platform.data.detection import csv_boxes
 from platform.errors import Fault
 
-PAGE, SPLIT_FACTS = "dataset.html", "split.json"  # made of the tables: out of date with any of them
+PAGE, SPLIT_FACTS = "dataset.html", "split.json"  # made from the tables, and outdated with any of them
 
 
 @contextlib.contextmanager
 def under_way(root: Path, step: str) -> Iterator[None]:
-    """Marks that a step is writing; the mark stays where it is stopped."""
+    """Mark a step as unfinished; the mark remains if the step is interrupted."""
     mark = _mark(root, step)
     mark.touch()
     yield
@@ -21,23 +25,23 @@ def under_way(root: Path, step: str) -> Iterator[None]:
 
 
 def faults(root: Path, *steps: str) -> list[Fault]:
-    """The steps before that were stopped: their tables may be of two runs, or of an earlier list."""
+    """Return a fault for each earlier step that was interrupted, as its tables may come from two runs."""
     return [
-        Fault(f"{step} must have come to its end", f"it was stopped in {root}",
-              f"Run it again, or remove {_mark(root, step)} to take what is there.")
+        Fault(f"{step} must have finished", f"it was stopped in {root}",
+              f"Run it again, or remove {_mark(root, step)} to use its tables as they are.")
         for step in steps
         if _mark(root, step).exists()
     ]  # fmt: skip
 
 
 def writing_faults(*folders: Path) -> list[Fault]:
-    """Where a step could not write its tables, before it works for nothing."""
+    """Return a fault for each folder that is read-only, before a step works in vain."""
     shut = [folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
-    return [Fault("a step writes into the data set's folder", f"{each} is read-only", "Allow it.") for each in shut]
+    return [Fault("the data set's folder must be writable", f"{each} is read-only", "Allow it.") for each in shut]
 
 
 def remove_later(root: Path, table: str) -> tuple[str, ...]:
-    """Removes what was made of a table that is another one now; returns the names."""
+    """Remove the files that were made from a table that has changed; return their names."""
     later = (*csv_boxes.STEPS[csv_boxes.STEPS.index(table) + 1 :], SPLIT_FACTS, PAGE)
     there = tuple(name for name in later if (root / name).is_file())
     for name in there:
@@ -47,3 +51,29 @@ def remove_later(root: Path, table: str) -> tuple[str, ...]:
 
 def _mark(root: Path, step: str) -> Path:
     return root / f".{step}-unfinished"
+
+
+_LINE_EVERY = 60.0  # seconds
+
+
+@contextlib.contextmanager
+def progress(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show a progress bar on a terminal, otherwise a line a minute.
+
+    Yields:
+        Function that advances it by one; its argument is a note on what is done, "" for none.
+    """
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        done, printed = 0, time.monotonic()
+
+        def advance(note: str = "") -> None:
+            nonlocal done, printed
+            done += 1
+            bar.update(task, advance=1, description=f"{what}{note}")
+            if not console.is_terminal and time.monotonic() - printed > _LINE_EVERY:
+                printed = time.monotonic()
+                console.print(f"{what}{note}: {done:,} of {total:,}", markup=False)
+
+        yield advance

@@ -1,10 +1,12 @@
-"""COCO, Pascal VOC, YOLO and CSV as their own tools write them, such that our readers read back the same.
+"""Writers of COCO, Pascal VOC, YOLO and CSV, in the form of their own tools; reading the files gives the same boxes.
 
-Each writer is given a folder in which the images lie already, where `FOLDERS` says, under names that are unique there.
+Each writer gets a folder that already contains the images, in the folders of `FOLDERS` and under unique names.
 """
 
 import json
 import math
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,19 +20,19 @@ from platform.data.detection import csv_boxes
 from platform.data.detection.annotations import Box, RawImage
 from platform.data.images import SUFFIXES
 
-# Where the images of a split lie in each layout; a layout that has no folders of splits says the splits elsewhere.
+# Folder of a split's images in each layout; layouts without folders of splits record the splits elsewhere.
 FOLDERS = {"coco": "{split}", "voc": "JPEGImages", "yolo": "images/{split}", "csv": "images"}
-UNSPLIT = {"coco": "images", "yolo": "images"}  # and where those of no split lie
+UNSPLIT = {"coco": "images", "yolo": "images"}  # folder of images in no split
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image to be written.
+    """Image to be written.
 
     Attributes:
-        image: As it was read; its path is where it was read from.
-        name: Of its file.
-        size: (width, height) in pixels of the file, the right way up.
+        image: As it was read, with the path of the original file.
+        name: File name.
+        size: (width, height) of the upright image in pixels.
     """
 
     image: RawImage
@@ -39,18 +41,18 @@ class Picture:
 
     @property
     def drawn_on(self) -> tuple[int, int]:
-        """The size that its boxes were drawn on: as the annotation says, if it does."""
-        said = self.image.size
-        return said if said is not None and min(said) > 0 else self.size
+        """Size that the boxes were drawn on: that of the annotation, if it has one."""
+        annotated = self.image.size
+        return annotated if annotated is not None and min(annotated) > 0 else self.size
 
 
 def folder(layout: str, split: str | None) -> str:
-    """Where the images of a split lie, below the data set's folder."""
+    """Return the folder of a split's images below the data set's folder."""
     return FOLDERS[layout].format(split=split) if split else UNSPLIT.get(layout, FOLDERS[layout])
 
 
 def coco(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
-    """annotations/instances_{train,val,test}.json, or instances.json."""
+    """Write annotations/instances_{train,val,test}.json, or instances.json."""
     (root / "annotations").mkdir()
     ids = {name: number for number, name in enumerate(classes, start=1)}
     for split, members in _by_split(pictures).items():
@@ -69,7 +71,7 @@ def _coco(pictures: Iterable[Picture], ids: dict[str, int]) -> dict[str, Any]:
             x, y, w, h = _xywh(box.box)
             annotations.append(
                 {
-                    "id": len(annotations) + 1,  # from 1: pycocotools takes 0 for "no match"
+                    "id": len(annotations) + 1,  # from 1, as 0 means "no match" in pycocotools
                     "image_id": number,
                     "category_id": ids[box.name],
                     "bbox": [x, y, w, h],
@@ -82,7 +84,7 @@ def _coco(pictures: Iterable[Picture], ids: dict[str, int]) -> dict[str, Any]:
 
 
 def _xywh(box: Box) -> Box:
-    """Returns sides that, added to the corner, give the other corner again, wherever a float can."""
+    """Return sides that, added to the corner, give exactly the other corner where a float can."""
     x1, y1, x2, y2 = box
     return x1, y1, _side(x1, x2), _side(y1, y2)
 
@@ -124,7 +126,7 @@ _OBJECT = """	<object>
 
 
 def voc(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
-    """Annotations/*.xml as labelImg writes them, and the splits in ImageSets/Main/{train,val,test}.txt."""
+    """Write Annotations/*.xml as labelImg does, and the splits in ImageSets/Main/{train,val,test}.txt."""
     annotations, lists = root / "Annotations", root / "ImageSets" / "Main"
     annotations.mkdir()
     for picture in pictures:
@@ -140,22 +142,22 @@ def voc(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None
 
 
 def _xml(text: str) -> str:
-    return escape(text, {"\r": "&#13;"})  # else the parser reads a line feed
+    return escape(text, {"\r": "&#13;"})  # otherwise the parser reads a line feed
 
 
 def _listed(name: str) -> str:
-    """Returns the stem, as VOC lists it; the whole name where the stem would be taken for a name itself: a.jpg.png."""
+    """Return the stem, as VOC lists it; the whole name where the stem itself looks like a file name: a.jpg.png."""
     stem = PurePosixPath(name).stem
     return name if PurePosixPath(stem).suffix.lower() in SUFFIXES else stem
 
 
 def _number(value: float) -> str:
-    """Returns whole pixels as labelImg writes them, and others in full."""
+    """Return whole pixels as labelImg writes them, and others in full precision."""
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def yolo(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
-    """labels/{train,val,test}/*.txt beside images/, and data.yaml; its folder is where that file lies."""
+    """Write labels/{train,val,test}/*.txt beside images/, and data.yaml."""
     ids = {name: number for number, name in enumerate(classes)}
     by_split = _by_split(pictures)
     for split, members in by_split.items():
@@ -171,7 +173,7 @@ def yolo(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> Non
 
 
 class _Name(str):
-    """A class name: quoted always, as not all readers of YAML agree what "no" and "1e3" are, nor about odd blanks."""
+    """Class name, always quoted in YAML, because readers disagree about "no", "1e3" and unusual blanks."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -188,7 +190,7 @@ def _cxcywh(box: Box, size: tuple[int, int]) -> str:
 
 
 def csv(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
-    """annotations.csv."""
+    """Write annotations.csv."""
     images = (replace(picture.image, path=root / "images" / picture.name) for picture in pictures)
     csv_boxes.write(root / csv_boxes.OWN, root, images)
 
@@ -201,3 +203,58 @@ def _by_split(pictures: Iterable[Picture]) -> dict[str | None, list[Picture]]:
 
 
 WRITERS = {"coco": coco, "voc": voc, "yolo": yolo, "csv": csv}
+
+
+# Characters that lists, XML and paths of other systems cannot contain.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff\\\\]")
+_LONGEST = 200  # bytes of a stem; file systems allow 255 of a name
+
+
+def safe(path: Path, kind: str) -> str:
+    """Return a valid file name for an image in all layouts, changed as little as possible.
+
+    Args:
+        path: Of the image.
+        kind: Format as Pillow names it, used where the name has no suffix of an image.
+    """
+    stem, suffix = path.stem, path.suffix
+    if suffix.lower() not in SUFFIXES:
+        stem, suffix = path.name, ".jpg" if kind in ("JPEG", "MPO") else f".{kind.lower()}"
+    stem = _UNSAFE.sub("_", stem)
+    if len(stem.encode()) > _LONGEST:
+        stem = stem.encode()[:_LONGEST].decode(errors="ignore")
+    return f"{stem.strip() or '_'}{suffix}"
+
+
+def unique(names: Sequence[str], folders: Sequence[str], by_stem: bool) -> list[str]:
+    """Return names that are unique in their folders: the first keeps its name, "a.jpg", the next becomes "a_2.jpg".
+
+    Names that differ only by case count as equal, because some file systems do not distinguish them.
+
+    Args:
+        names: Present names.
+        folders: Folder of each.
+        by_stem: Whether "a.jpg" and "a.png" count as equal, as in layouts with an annotation file per image.
+    """
+
+    def key(folder: str, name: str) -> tuple[str, str]:
+        return folder, unicodedata.normalize("NFC", PurePosixPath(name).stem if by_stem else name).casefold()
+
+    made: list[str | None] = []
+    taken: set[tuple[str, str]] = set()
+    for name, folder in zip(names, folders, strict=True):
+        made.append(None if key(folder, name) in taken else name)
+        taken.add(key(folder, name))
+    tried: dict[tuple[str, str], int] = {}
+    for place, (name, folder) in enumerate(zip(names, folders, strict=True)):
+        if made[place] is not None:
+            continue
+        path, number = PurePosixPath(name), tried.get(key(folder, name), 1)
+        other = name
+        while key(folder, other) in taken:
+            number += 1
+            other = f"{path.stem}_{number}{path.suffix}"
+        tried[key(folder, name)] = number
+        taken.add(key(folder, other))
+        made[place] = other
+    return [name for name in made if name is not None]

@@ -1,4 +1,4 @@
-"""The messy logos that cleaning is measured on: what they say is true is so."""
+"""Tests of the messy logos that cleaning is measured on: their stated truth is correct."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def test_every_label_has_its_true_class(made):
 
 @dataclass
 class Spoilt:
-    """A fault, and what there is of its image."""
+    """Fault with the files and rows of its image."""
 
     fault: dict
     file: Path

@@ -1,3 +1,5 @@
+"""Tests of the command clean on a small data set with one example of each fault."""
+
 import json
 import os
 import shutil
@@ -9,7 +11,7 @@ from PIL import Image
 
 from platform import dataset
 from platform.curation import clean
-from platform.curation.cleaning import image_rules, repair
+from platform.curation.cleaning import repair, rules
 from platform.curation.cleaning.findings import Action
 from platform.curation.pages import dataset_data
 from platform.data import sheets
@@ -22,14 +24,14 @@ SIZE = (96, 72)
 
 
 def photograph(seed, size=SIZE):
-    """A picture that no other looks like, with structure as large as a perceptual hash sees."""
+    """Return a unique image with structures large enough for a perceptual hash."""
     small = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Three spellings of one class and one of another, and an image for each thing that can be wrong with one."""
+    """Create a data set with four spellings of one class, another class, and an image with each fault."""
     root = tmp_path / "logos"
     (root / "images").mkdir(parents=True)
     labels = ["Coca Cola", "Coca Cola", "Coca Cola", "coca-cola®", "COCA COLA logo", "Lindgren", "Lindgren", "Lindgren"]
@@ -62,7 +64,7 @@ def found(root):
 
 
 def decide(root, **classes):
-    """What a person does: writes into the column decision."""
+    """Fill the column decision, as a person does."""
     file = root / "cleaning" / "labels.csv"
     columns, rows = sheets.read(file)
     sheets.write(file, columns, [row | {"decision": classes.get(row["label"], "")} for row in rows])
@@ -95,7 +97,7 @@ def test_everything_that_was_wrong_is_listed(root):
     told = found(root)
     actions = {key: each.action for key, each in told.items()}
     assert actions == {
-        ("tiny.png", image_rules.TOO_SMALL): Action.SET_ASIDE,
+        ("tiny.png", rules.TOO_SMALL): Action.SET_ASIDE,
         ("broken.png", Kind.BROKEN_IMAGE): Action.SET_ASIDE,
         ("fine0.png", repair.EXACT): Action.SET_ASIDE,
         ("lost.png", Kind.OUTSIDE): Action.SET_ASIDE,
@@ -181,7 +183,7 @@ def test_what_was_made_of_another_table_is_removed_and_told(root, capsys):
     assert run(root, "--decisions", str(file)) == 0
     assert not any((root / name).exists() for name in (csv_boxes.SPLIT, "split.json", "dataset.html"))
     told = " ".join(capsys.readouterr().out.split())
-    assert "Made from an earlier cleaned.csv, and removed: split.csv, split.json, dataset.html" in told
+    assert "Removed, because made from an earlier cleaned.csv: split.csv, split.json, dataset.html" in told
 
 
 def test_where_a_step_was_stopped_the_next_one_says_so(root, capsys):
@@ -189,12 +191,12 @@ def test_where_a_step_was_stopped_the_next_one_says_so(root, capsys):
     (root / ".clean-unfinished").touch()
     for command in ("split", "report"):
         assert dataset.main([command, str(root)]) == 2
-        assert "clean must have come to its end" in capsys.readouterr().err
+        assert "clean must have finished" in capsys.readouterr().err
     assert run(root) == 0
     assert dataset.main(["split", str(root)]) == 0
     (root / ".fetch-unfinished").touch()
     assert run(root) == 2
-    assert "fetch must have come to its end" in capsys.readouterr().err
+    assert "fetch must have finished" in capsys.readouterr().err
 
 
 def test_width_and_height_in_place_of_a_corner_are_not_repaired_into_something(root, capsys):

@@ -1,3 +1,5 @@
+"""Tests of the command convert between all four layouts."""
+
 import argparse
 import errno
 import io
@@ -29,7 +31,7 @@ SIZES = ((64, 32), (17, 40), (1, 1))
 
 
 def converted(source: Path, out: Path, to: str) -> str:
-    """Converts; returns what was said."""
+    """Convert a data set; return the output."""
     said = io.StringIO()
     options = argparse.Namespace(dir=source, out=out, to=to)
     assert convert.run(options, Console(file=said, width=10_000)) == 0
@@ -43,7 +45,7 @@ def picture(path: Path, number: int = 0) -> Path:
 
 
 def written(root: Path, images: dict[tuple[str, str | None], list]) -> Path:
-    """A CSV data set of {(path, split): [(class, x1, y1, x2, y2)]}."""
+    """Create a CSV data set of {(path, split): [(class, x1, y1, x2, y2)]}."""
     root.mkdir()
     for number, path in enumerate(dict.fromkeys(path for path, _ in images)):
         picture(root / path, number)
@@ -56,7 +58,7 @@ def written(root: Path, images: dict[tuple[str, str | None], list]) -> Path:
 
 
 def content(root: Path) -> list:
-    """What a folder holds, wherever it lies: of each image its bytes, split, and boxes."""
+    """Return the bytes, split and boxes of each image of a folder."""
     raw = layouts.read(root).raw
     assert raw.repairs == ()
     held = [(i.path.read_bytes(), i.split or "", [(box.name, *box.box) for box in i.boxes]) for i in raw.images]
@@ -64,7 +66,7 @@ def content(root: Path) -> list:
 
 
 def close(one: list, other: list, within: float) -> bool:
-    """Whether two contents are equal but for edges that differ by no more than this, in pixels."""
+    """Return whether two contents are equal up to a tolerance of edges in pixels."""
     flat = [[edge for *_, boxes in held for _, *box in boxes for edge in box] for held in (one, other)]
     names = [[(*image, [name for name, *_ in boxes]) for *image, boxes in held] for held in (one, other)]
     return names[0] == names[1] and flat[0] == pytest.approx(flat[1], abs=within, rel=0)
@@ -87,7 +89,7 @@ ANY = st.floats(-1e8, 1e8) | st.integers(-200, 200)
 
 @st.composite
 def within(draw):
-    """A box with its corners in order, nowhere below zero."""
+    """Return a box with ordered corners and no negative coordinates."""
     (x1, x2), (y1, y2) = (sorted(draw(st.tuples(*[st.floats(0, 5000)] * 2))) for _ in range(2))
     return draw(names), x1, y1, x2, y2
 
@@ -100,7 +102,7 @@ anywhere = st.tuples(names, ANY, ANY, ANY, ANY)
 
 
 def of(boxes):
-    """Data sets: with splits or without, an image in several of them, of background, equal stems in other folders."""
+    """Generate data sets with and without splits, shared images, background images and equal stems."""
     images = st.lists(boxes, max_size=3)
     return st.dictionaries(st.tuples(paths, splits), images, min_size=1, max_size=5) | st.dictionaries(
         st.tuples(paths, st.none()), images, min_size=1, max_size=5
@@ -192,10 +194,10 @@ def test_voc_is_as_labelimg_writes_it(root, tmp_path):
     assert "\t\t<width>64</width>\n\t\t<height>32</height>\n\t\t<depth>3</depth>\n" in text
     assert "\t\t\t<xmin>1</xmin>\n\t\t\t<ymin>2</ymin>\n\t\t\t<xmax>30</xmax>\n\t\t\t<ymax>20</ymax>\n" in text
     assert "<xmin>3.5</xmin>" in text
-    assert "boxes with parts of pixels, which some tools for Pascal VOC do not read: 1" in said
+    assert "boxes with fractions of pixels, which some tools for Pascal VOC cannot read: 1" in said
     lists = {file.name: file.read_text().split() for file in (out / "ImageSets" / "Main").iterdir()}
     assert lists == {"train.txt": ["a"], "val.txt": ["b", "c_2"], "test.txt": ["c"]}
-    assert "images in several splits, of which each has a copy of its own now: 1" in said
+    assert "images in several splits, copied once for each: 1" in said
     assert "images with new names: 1, 'c.png' is 'c_2.png'" in said
 
 
@@ -226,7 +228,7 @@ def test_declared_classes_keep_their_order_and_what_has_no_place_is_told(root, t
     ]
     assert layouts.read(tmp_path / "yolo").raw.declared == ("zebra", "dog", "cat")
     assert "crowd box: 2: annotations/instances_train.json annotations[2] (left out)" in said
-    assert "read past, and not in YOLO: segmentation 3" in said
+    assert "ignored, and not in YOLO: segmentation 3" in said
     assert "images of another size than annotated, which YOLO has no place for: 3" in said
     said = converted(tmp_path / "coco", tmp_path / "voc", "voc")
     assert "Pascal VOC has no list of classes: their order is not kept, nor those without a box: zebra" in said
@@ -242,7 +244,7 @@ def test_what_yolo_cannot_hold_or_its_tools_refuse_is_told(tmp_path):
     said = converted(written(tmp_path / "given", images), tmp_path / "out", "yolo")
     assert "image in no split: 1: b.png (left out)" in said
     assert "inverted or reach out of their image: 2." in said
-    assert "there is no val split, which YOLO's own tools ask for" in said
+    assert "there is no val split, which YOLO's own tools require" in said
     assert len(content(tmp_path / "out")) == 1
     converted(tmp_path / "given", tmp_path / "coco", "coco")
     assert content(tmp_path / "coco") == content(tmp_path / "given")

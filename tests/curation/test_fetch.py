@@ -1,4 +1,4 @@
-"""Fetching, against a server where everything goes wrong that can."""
+"""Tests of the command fetch against a server with every fault."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from PIL import Image
 
 from platform import dataset
 from platform.curation import steps
-from platform.curation.fetching.outcomes import AGAIN, MAY_PASS, Outcome
+from platform.curation.fetching.download import AGAIN, MAY_PASS, Outcome
 from platform.data import sheets
 from platform.data.detection import csv_boxes
 
@@ -229,7 +229,7 @@ def test_tables_of_later_steps_go_when_what_they_were_made_of_changes(server, tm
     assert not any(file.exists() for file in later)
     told = capsys.readouterr().out
     assert "fetched.csv is another now; what it was, with all corrections, is fetched.before.csv" in told
-    assert "removed: cleaned.csv, split.csv" in told
+    assert "the old one: cleaned.csv, split.csv" in told
     assert "Other" not in (out / "fetched.before.csv").read_text()
 
 
@@ -307,7 +307,7 @@ def test_boxes_that_seem_to_be_something_else_are_told(server, tmp_path, capsys)
     assert fetch(listing, tmp_path / "out") == 0
     assert "run it again with --box xywh" in capsys.readouterr().out
     assert fetch(listing, tmp_path / "out", "--box", "xywh") == 0
-    assert "--box" not in capsys.readouterr().out.replace("(as named)", "")
+    assert "--box" not in capsys.readouterr().out
     assert table(tmp_path / "out")[0]["x2"] == "50.0"
     assert server.hits.total() == 1
 

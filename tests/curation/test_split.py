@@ -1,3 +1,5 @@
+"""Tests of the command split."""
+
 import argparse
 import io
 import json
@@ -23,7 +25,7 @@ BOX = (8, 2, 24, 18)
 
 
 def noise(path: Path, seed: int, side: int = 64) -> Path:
-    """A picture like no other, of large patches, so that it is the same to the eye at any size."""
+    """Return a unique image of large patches, which looks the same at any size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     patches = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
     Image.fromarray(patches).resize((side, side), Image.Resampling.BICUBIC).save(path)
@@ -31,7 +33,7 @@ def noise(path: Path, seed: int, side: int = 64) -> Path:
 
 
 def written(root: Path, classes: dict[str, list[str]], table: str = "cleaned.csv", splits: str | None = None) -> Path:
-    """A data set of {path: classes of its boxes}, each image of its own noise."""
+    """Create a data set of {path: classes of its boxes}, each image with its own noise."""
     images = []
     for number, (path, names) in enumerate(classes.items()):
         noise(root / path, number)
@@ -42,7 +44,7 @@ def written(root: Path, classes: dict[str, list[str]], table: str = "cleaned.csv
 
 
 def cleaned(root: Path, classes: dict[str, list[str]], near: list[set[str]] = ()) -> Path:
-    """The same as cleaning leaves it."""
+    """Create the same data set as cleaning leaves it."""
     written(root, classes)
     (root / "cleaning").mkdir()
     rows = [{"image": path, "group": number, "distance": 0.1} for number, group in enumerate(near) for path in group]
@@ -51,7 +53,7 @@ def cleaned(root: Path, classes: dict[str, list[str]], near: list[set[str]] = ()
 
 
 def run(root: Path, shares=(0.7, 0.15, 0.15), seed=0, min_per_class=1, rare="other") -> str:
-    """Splits; returns what was said."""
+    """Split a data set; return the output."""
     said = io.StringIO()
     options = argparse.Namespace(dir=root, shares=list(shares), seed=seed, min_per_class=min_per_class, rare=rare)
     assert split.run(options, Console(file=said, width=10_000)) == 0
@@ -59,7 +61,7 @@ def run(root: Path, shares=(0.7, 0.15, 0.15), seed=0, min_per_class=1, rare="oth
 
 
 def of(root: Path) -> dict[str, str]:
-    """The split of each image."""
+    """Return the split of each image."""
     return {row["image"]: row["split"] for row in sheets.read(root / "split.csv")[1]}
 
 
@@ -168,9 +170,9 @@ def test_a_class_that_is_called_other_already_is_the_same_class_and_told(tmp_pat
     root = cleaned(tmp_path, RARE | {"o.png": ["other"]})
     said = run(root, min_per_class=3)
     assert classes_of(root)["o.png"] == ["other"]
-    assert "there was a class other before, pictures 1: it has the rare ones now, too" in said
+    assert "the existing class other (pictures: 1) now also contains the rare classes" in said
     said = run(root, min_per_class=9)
-    assert "the class other is rare itself: pictures 6" in said
+    assert "the class other itself is rare (pictures: 6)" in said
 
 
 def test_rare_classes_are_dropped_and_images_of_nothing_else_are_set_aside(tmp_path):
@@ -202,7 +204,7 @@ def test_classes_too_rare_for_every_split_are_in_training_and_counted(tmp_path):
 def test_splits_that_the_data_gives_are_made_anew_and_told(tmp_path):
     root = written(tmp_path, MANY, "annotations.csv", splits="train")
     before = (root / "annotations.csv").read_bytes()
-    assert "the splits that the data gives, in images train 48, are made anew" in run(root)
+    assert "the given splits (images: train 48) are replaced" in run(root)
     assert set(of(root).values()) == set(SPLITS)
     assert (root / "annotations.csv").read_bytes() == before
     run(root, seed=1)  # from the annotations again, not from the split
@@ -210,7 +212,7 @@ def test_splits_that_the_data_gives_are_made_anew_and_told(tmp_path):
 
 
 def test_what_cannot_be_used_does_not_make_a_class_trainable(tmp_path):
-    """A class whose only box in training had no area would stop the detector."""
+    """Check that unusable boxes do not count; a class without a usable training box would stop the detector."""
     root = cleaned(tmp_path, MANY)
     with (root / "cleaned.csv").open("a") as stream:
         stream.write("".join(f"images/{n:02}.png,thin,5,5,5,9,\n" for n in range(20)))

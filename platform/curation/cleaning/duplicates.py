@@ -1,7 +1,7 @@
-"""Images that show the same: equal pixels, or nearly so, as after another compression, size, crop or brightness.
+"""Duplicate images: equal pixels, or nearly the same after another compression, size, crop or brightness.
 
-A perceptual hash finds the candidates, and the small grey pictures of two candidates decide. `benchmarks.duplicates`
-measures how well, and is where the numbers below are from.
+A perceptual hash finds the candidates, and a comparison of small grey images decides. The thresholds come from
+`benchmarks.duplicates`, which measures precision and recall.
 """
 
 from collections import defaultdict
@@ -14,20 +14,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from platform.curation.cleaning.alignment import unlikeness
-from platform.curation.cleaning.looks import Look, look
+from platform.curation.cleaning.looks import Look, read_looks
 from platform.data.arrays import in_threads
 
-UNLIKE = 0.22  # from here on two images are different ones, see `alignment.unlikeness`
-BITS = 100  # of 256: hashes further apart are not looked at
-STRETCHED = 1.2  # times the width to the height: what crops can make of it, and a little more
-NEAREST = 24  # images that each is compared with, at most: thousands of words in one style are all near each other
+UNLIKE = 0.22  # distance from which two images are different, see `alignment.unlikeness`
+BITS = 100  # of 256; images with more different bits are not compared
+STRETCHED = 1.2  # largest ratio of two aspect ratios; crops change it by a little less
+NEAREST = 24  # images that each is compared with, at most, as thousands of words in one style have similar hashes
 
 _PAIRS = 64  # pairs of pictures aligned at a time
-_CELLS = 2**22  # pairs of hashes compared at a time: bounds the memory
+_CELLS = 2**22  # pairs of hashes compared at a time, which bounds the memory
 
 
 class Near(NamedTuple):
-    """Two images that show nearly the same; `distance` is below UNLIKE, 0 if nothing differs."""
+    """Two near duplicates; `distance` is below UNLIKE, and 0 if nothing differs."""
 
     one: Path
     other: Path
@@ -35,18 +35,18 @@ class Near(NamedTuple):
 
 
 def exact(looks: Mapping[Path, Look]) -> list[list[Path]]:
-    """Images of equal pixels, groups of two or more, all in the order given."""
+    """Return groups of two or more images with equal pixels, in the order given."""
     equal: dict[str, list[Path]] = defaultdict(list)
-    for path, seen in looks.items():
-        if not seen.fault:
-            equal[seen.pixels].append(path)
+    for path, look in looks.items():
+        if not look.fault:
+            equal[look.pixels].append(path)
     return [paths for paths in equal.values() if len(paths) > 1]
 
 
 def near(looks: Mapping[Path, Look]) -> list[Near]:
-    """Pairs of images that show nearly the same, in the order given; of those with equal pixels the first stands in."""
-    first = {seen.pixels: path for path, seen in reversed([*looks.items()]) if not seen.fault}
-    paths = [path for path, seen in looks.items() if first.get(seen.pixels) == path]
+    """Return pairs of near duplicates in the order given; of images with equal pixels only the first is compared."""
+    first = {look.pixels: path for path, look in reversed([*looks.items()]) if not look.fault}
+    paths = [path for path, look in looks.items() if first.get(look.pixels) == path]
     if len(paths) < 2:
         return []
     pairs = _candidates(np.array([looks[path].hash for path in paths]))
@@ -64,7 +64,7 @@ def near(looks: Mapping[Path, Look]) -> list[Near]:
 
 
 def joined(paths: Sequence[Path], pairs: Iterable[tuple[Path, Path]]) -> dict[Path, int]:
-    """The number of each one's group: those of a pair are in one. Groups are numbered by their first path."""
+    """Return the number of each path's group of connected pairs; groups are numbered by their first path."""
     place = {path: number for number, path in enumerate(paths)}
     ends = np.array([(place[one], place[other]) for one, other in pairs], int).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(paths), len(paths)))
@@ -74,20 +74,20 @@ def joined(paths: Sequence[Path], pairs: Iterable[tuple[Path, Path]]) -> dict[Pa
 
 
 def groups(root: Path, paths: Iterable[Path]) -> dict[Path, int]:
-    """The number of each image's group: those that show the same or nearly so are in one, and belong in one split.
+    """Return the number of each image's group of duplicates and near duplicates, which belong in one split.
 
     Args:
-        root: The data set's folder, see `looks.look`.
-        paths: Images below it. Broken ones are groups of their own.
+        root: The data set's folder, see `looks.read_looks`.
+        paths: Images below it. A broken one is a group of its own.
     """
     paths = list(dict.fromkeys(paths))
-    looks = look(root, paths)
+    looks = read_looks(root, paths)
     same = [(each[0], other) for each in exact(looks) for other in each[1:]]
     return joined(paths, [*same, *((pair.one, pair.other) for pair in near(looks))])
 
 
 def _candidates(hashes: np.ndarray) -> np.ndarray:
-    """Pairs worth a look, sorted, of shape (pairs, 2), for hashes of shape (images, words)."""
+    """Return candidate pairs, sorted, of shape (pairs, 2), for hashes of shape (images, words)."""
     found = [np.zeros((0, 2), int), *_near_hashes(hashes)]
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 

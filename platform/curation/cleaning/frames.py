@@ -1,6 +1,6 @@
-"""The frame that the boxes of an image were drawn in: the upright picture nearly always, else one of those below.
+"""Coordinate frame that the boxes of an image were drawn in: usually the upright image, otherwise one of those below.
 
-They are put into the upright picture where only one answer is possible; where there are two, a person is asked.
+Boxes are transformed to the upright image where only one frame is possible; where there are two, a person is asked.
 """
 
 import math
@@ -16,23 +16,23 @@ OTHER_SIZE = "boxes made for another image size"
 TURNED = "boxes drawn on the picture as stored"
 MAYBE_TURNED = "boxes that fit upright and as stored"
 
-_MOST_RELATIVE = 2.0  # numbers up to here are no pixels of a box that anybody would draw
+_MOST_RELATIVE = 2.0  # no one draws a box in pixels with numbers up to this
 _SAME_ASPECT = 0.01  # of width to height
-_SLOPPY = 0.02  # of a side, that boxes are drawn over the edge by hand
+_SLOPPY = 0.02  # of a side: how far boxes drawn by hand exceed the edge
 
 _MANY_INVERTED, _MOST_SIDES = 0.2, 0.9  # shares of all boxes
 
-_UPRIGHT, _SIDEWAYS = 1, 5  # EXIF orientations; from 5 on width and height change places
+_UPRIGHT, _SIDEWAYS = 1, 5  # EXIF orientations; from 5 on width and height are swapped
 
 
 class Frame(NamedTuple):
-    """What is known of an image, and of the annotation it has.
+    """Image and annotation whose frame is to be found.
 
     Attributes:
-        width: Of the upright picture, in pixels; height likewise.
+        width: Of the upright image, in pixels; height likewise.
         height: See `width`.
         orientation: The EXIF tag.
-        declared: (width, height) that the annotation says; None if it does not.
+        declared: (width, height) in the annotation; None if it has none.
         pixels: Whether the layout writes boxes in pixels.
     """
 
@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What frame it is, if not the usual one; `boxes` are as they lie in the upright picture, in the order given."""
+    """Unusual frame; `boxes` are in the upright image, in the order given."""
 
     kind: str
     action: Action
@@ -53,10 +53,10 @@ class Reading(NamedTuple):
 
 
 def read(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
-    """How the boxes of an image are to be read: at most one repair, then what a person is asked; [] for as they stand.
+    """Return how the boxes of an image are to be read: at most one repair, then questions; [] for unchanged.
 
     Args:
-        boxes: Finite ones, of some area.
+        boxes: Finite ones with an area.
         frame: Of their image.
     """
     if not boxes:
@@ -68,10 +68,10 @@ def read(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
 
 
 def sides_not_corners(boxes: Sequence[tuple[Box, int, int]]) -> int:
-    """How many boxes have a second corner left of the first or above it, if all are more likely x, y, width, height.
+    """Return the number of boxes with inverted corners, if all boxes are more likely x, y, width, height; else 0.
 
-    Corners in any order are no fault: who drags a box upwards draws it so. Taken for sides, most of those would leave
-    the image.
+    Inverted corners alone are no proof, as dragging a box upwards draws it so. Read as sides, most of those boxes
+    would leave the image.
 
     Args:
         boxes: Each with the width and height of its image.
@@ -89,14 +89,14 @@ def _are_sides(box: Box, width: int, height: int) -> bool:
 
 
 def upright(box: Box, orientation: int, width: int, height: int) -> Box:
-    """A box of the picture as stored, in the upright picture of this width and height."""
+    """Transform a box of the stored image to the upright image of this width and height."""
     x1, y1, x2, y2 = box
     turn = _TURNS[orientation]
     (a, b), (c, d) = turn(x1, y1, width, height), turn(x2, y2, width, height)
     return ordered((a, b, c, d))
 
 
-# Where a point of the stored picture lies in the upright one (width w, height h), by EXIF orientation.
+# Position of a stored image's point in the upright one (width w, height h), by EXIF orientation.
 _TURNS: dict[int, Callable[[float, float, int, int], tuple[float, float]]] = {
     1: lambda x, y, w, h: (x, y),
     2: lambda x, y, w, h: (w - x, y),
@@ -144,14 +144,14 @@ def _turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
 
 
 def _maybe_turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
-    """Shares of a picture fit it both ways, and so do boxes that were scaled with it."""
+    """Return the question about a turned image; relative and scaled boxes fit it in both orientations."""
     if not _can_be_turned(frame):
         return []
     return [Reading(MAYBE_TURNED, Action.ASK, f"EXIF orientation {frame.orientation}; taken as upright", tuple(boxes))]
 
 
 def _can_be_turned(frame: Frame) -> bool:
-    """Whether there is another way to look at the picture, and the annotation does not say which one was meant."""
+    """Return whether the image has another orientation, and the annotation does not tell which one was used."""
     if frame.orientation not in _TURNS or frame.orientation == _UPRIGHT:
         return False
     if frame.declared is None or min(frame.declared) <= 0:
@@ -164,12 +164,12 @@ def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _stored(frame: Frame) -> tuple[int, int]:
-    """Width and height of the picture as stored."""
+    """Return width and height of the stored image."""
     return (frame.height, frame.width) if frame.orientation >= _SIDEWAYS else (frame.width, frame.height)
 
 
 def _about(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes are the same but for rounding."""
+    """Return whether two sizes are equal except for rounding."""
     return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= 1
 
 
@@ -178,5 +178,5 @@ def _scaled(boxes: Sequence[Box], x: float, y: float) -> tuple[Box, ...]:
 
 
 def _over(boxes: Sequence[Box], width: int, height: int) -> float:
-    """By how many pixels the worst of the boxes leaves the frame."""
+    """Return by how many pixels the worst of the boxes leaves the frame."""
     return max(max(-x1, -y1, x2 - width, y2 - height) for x1, y1, x2, y2 in map(ordered, boxes))

@@ -1,4 +1,4 @@
-"""What each image looks like: decoded once, and kept in cleaning/looks.npz for the next command."""
+"""Features of each image, computed once and stored in cleaning/looks.npz for the next command."""
 
 import os
 import tempfile
@@ -16,26 +16,26 @@ from platform.curation.cleaning.alignment import SIDE
 from platform.data import images
 
 FILE = "cleaning/looks.npz"
-HASH_SIDE = 16  # 256 bits: logos on plain ground have few low frequencies, and with 64 bits different ones are equal
+HASH_SIDE = 16  # 256 bits, because with 64 bits different logos on plain ground have equal hashes
 
-# Another version of any of these may see the same file otherwise: then what is kept counts for nothing.
+# Features made by another version of any of these are not used, as they may differ.
 _MADE_BY = f"1 Pillow {PIL.__version__} imagehash {imagehash.__version__} {HASH_SIDE} {SIDE}"
-_PLAIN = 32  # levels of 255 that a plain ground may vary by: what JPEG makes of it
+_PLAIN = 32  # levels of 255 that a plain ground may vary by after JPEG compression
 _CLOSEST = 0.5  # of a side
 _FAULT_LENGTH = 200  # characters
 
 
 class Look(NamedTuple):
-    """What is known of an image's pixels.
+    """Features of an image.
 
     Attributes:
         width: In pixels, upright; 0 if the file is broken, height likewise.
         height: See `width`.
         orientation: The EXIF tag as written, 0 if there is none; 1 … 8 are valid.
         pixels: Hash of the decoded pixels, see `images.content_hash`.
-        hash: Perceptual hash (pHash) of what the image shows, without plain margins; uint64 of shape (4,).
-        grey: The same reduced to uint8 of shape (64, 64), blurred.
-        aspect: Its width to its height.
+        hash: Perceptual hash (pHash) of the image without plain margins; uint64 of shape (4,).
+        grey: The image without margins, uint8 of shape (64, 64), blurred.
+        aspect: Width to height of the image without margins.
         fault: Why it cannot be used; "" if it can.
     """
 
@@ -49,16 +49,16 @@ class Look(NamedTuple):
     fault: str
 
 
-def look(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda: None) -> dict[Path, Look]:
-    """Looks at images, decoding only those that are new or changed since they were looked at last.
+def read_looks(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda: None) -> dict[Path, Look]:
+    """Compute the features of images, decoding only new and changed ones.
 
     Args:
-        root: The data set's folder, where the result is kept, also when this is interrupted.
+        root: The data set's folder, where the result is stored, also after an interrupt.
         paths: Images below it.
         advance: Called once for each image.
 
     Raises:
-        OSError: What was seen cannot be kept, on a full disk say.
+        OSError: The features cannot be stored, for example on a full disk.
     """
     keys = {path: _key(root, path) for path in paths}
     kept = _load(root / FILE)
@@ -67,13 +67,13 @@ def look(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda
         advance()
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow decodes without the interpreter's lock
     try:
-        for path, seen in zip(new, pool.map(_look, new), strict=True):
-            kept[keys[path]] = seen
+        for path, features in zip(new, pool.map(_look, new), strict=True):
+            kept[keys[path]] = features
             advance()
     finally:
         pool.shutdown(cancel_futures=True)
         if new and kept:
-            _save(root / FILE, {key: seen for key, seen in kept.items() if (root / key[0]).exists()})
+            _save(root / FILE, {key: features for key, features in kept.items() if (root / key[0]).exists()})
     return {path: kept[key] for path, key in keys.items()}
 
 
@@ -92,15 +92,15 @@ def _look(path: Path) -> Look:
     except images.ImageFault as fault:
         nothing = np.zeros(4, np.uint64), np.zeros((SIDE, SIDE), np.uint8)
         return Look(0, 0, 0, "", *nothing, 1.0, str(fault)[:_FAULT_LENGTH] or "unreadable")
-    shown = _shown(image.convert("L"))
+    shown = _without_margins(image.convert("L"))
     small = shown.resize((SIDE, SIDE), Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
     bits = np.packbits(imagehash.phash(shown, HASH_SIDE).hash).view(np.uint64)
     aspect = shown.width / shown.height
     return Look(image.width, image.height, orientation, images.content_hash(image), bits, np.asarray(small), aspect, "")
 
 
-def _shown(grey: Image.Image) -> Image.Image:
-    """The picture without plain margins: a word in the middle of a white page is looked at as closely as any."""
+def _without_margins(grey: Image.Image) -> Image.Image:
+    """Return the image without plain margins, so that a word on a white page fills the hash like any other."""
     pixels = np.asarray(grey)
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     ground = int(np.median(edge))
@@ -114,28 +114,28 @@ def _shown(grey: Image.Image) -> Image.Image:
 
 
 def _widened(first: int, last: int, side: int) -> tuple[int, int]:
-    """A range that is at least _CLOSEST of the side: nearer by, the traces of compression would count, too."""
+    """Widen a range to at least _CLOSEST of the side; closer crops would magnify compression artefacts."""
     wide = max(last - first, round(_CLOSEST * side))
     first = min(max(0, (first + last - wide) // 2), side - wide)
     return first, first + wide
 
 
 def _load(file: Path) -> dict[_Key, Look]:
-    """What was kept; nothing if it was made by other versions, or cannot be read: then it is made again."""
+    """Load stored features; none if they are unreadable or were made by other versions."""
     try:
         with np.load(file, allow_pickle=False) as kept:
             if str(kept["made_by"]) != _MADE_BY:
                 return {}
             keys = zip(kept["path"].tolist(), kept["bytes"].tolist(), kept["changed"].tolist(), strict=True)
             columns = [kept[name] for name in Look._fields]
-    except Exception:  # NumPy, zipfile and zlib raise about anything of a damaged file
+    except Exception:  # NumPy, zipfile and zlib raise nearly anything for a damaged file
         return {}
     listed = [list(column) if column.ndim > 1 else column.tolist() for column in columns]
     return {key: Look(*row) for key, row in zip(keys, zip(*listed, strict=True), strict=True)}
 
 
 def _save(file: Path, kept: dict[_Key, Look]) -> None:
-    """Writes what is to be kept, whole or not at all."""
+    """Store features atomically."""
     file.parent.mkdir(exist_ok=True)
     paths, sizes, times = zip(*kept, strict=True)
     columns: dict[str, Any] = dict(zip(Look._fields, map(np.array, zip(*kept.values(), strict=True)), strict=True))

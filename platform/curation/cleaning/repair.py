@@ -1,7 +1,6 @@
-"""Images and boxes as read → images and boxes to train on, and a line for whatever was found on the way.
+"""Repair of images and boxes for training, with a finding for each change.
 
-Every box that was read is in the result, or is told to have been set aside: by a line of its own, or by that of its
-image.
+Every box that was read is either in the result or set aside by a finding, its own or that of its image.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from platform.curation.cleaning import box_rules, duplicates, frames, image_rules
-from platform.curation.cleaning.box_rules import Drawn, Limits
+from platform.curation.cleaning import duplicates, frames, rules
 from platform.curation.cleaning.duplicates import Near
 from platform.curation.cleaning.findings import Action, Finding, of_box, of_image
 from platform.curation.cleaning.frames import Frame
 from platform.curation.cleaning.looks import Look
-from platform.curation.cleaning.overlaps import Placed, settle
+from platform.curation.cleaning.rules import Limits, Placed, settle
 from platform.curation.labels.grouping import DECIDED, Verdict
 from platform.data.detection import yolo
 from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
@@ -32,24 +30,25 @@ LEFT_EMPTY, LOST_SOME = "image left without its boxes", "image that lost some of
 
 @dataclass
 class Picture:
-    """An image on its way.
+    """Image during the repair.
 
     Attributes:
         path: Its file.
-        name: The same from the data set's folder.
-        where: The annotation that named it first.
-        seen: What it looks like.
-        splits: That the data gives it; it should be one at most.
-        raw: Its boxes as read, once each, by the annotation's image.
-        placed: Those that can be used so far.
-        written: How many annotations it had, the unreadable ones among them.
-        lost: How many of them cannot be used, though they show something; `dropped` are those that a person dropped.
+        name: Path from the data set's folder.
+        where: First annotation that named it.
+        look: Its features.
+        splits: Splits given by the data; there should be at most one.
+        raw: Annotations with their boxes, each box once.
+        placed: Boxes that are usable so far.
+        written: Number of annotated boxes, with the unreadable ones.
+        lost: Number of them that are unusable although they show something.
+        dropped: Number of them that a person dropped.
     """
 
     path: Path
     name: str
     where: str
-    seen: Look
+    look: Look
     splits: list[str]
     raw: list[RawImage]
     placed: list[Placed] = field(default_factory=list)
@@ -59,18 +58,18 @@ class Picture:
 
     @property
     def split(self) -> str | None:
-        """The one that counts: what is tested on is never trained on."""
+        """Split that counts: test before validation before training, so that no test image is trained on."""
         return max(self.splits, key=SPLITS.index, default=None)
 
 
 class Cleaned(NamedTuple):
-    """The result.
+    """Result of the repair.
 
     Attributes:
-        images: By path.
-        near: Pairs of them that show nearly the same.
-        groups: The number, from 1, of each that is in such a pair; connected pairs are one group.
-        findings: Everything else.
+        images: Ordered by path.
+        near: Pairs of near duplicates among them.
+        groups: Group number, from 1, of each image in such a pair; connected pairs are one group.
+        findings: All findings.
     """
 
     images: list[RawImage]
@@ -82,15 +81,15 @@ class Cleaned(NamedTuple):
 def repair(
     root: Path, source: Source, looks: Mapping[Path, Look], verdicts: Iterable[Verdict], limits: Limits, least: int
 ) -> Cleaned:
-    """Applies all rules; nothing is read or written.
+    """Apply all rules; no file is read or written.
 
     Args:
         root: The data set's folder, absolute.
-        source: What it was read as.
-        looks: Of all of its images.
-        verdicts: On all of its labels.
+        source: Its annotations.
+        looks: Features of all images.
+        verdicts: Classes of all labels.
         limits: Of boxes.
-        least: The shorter side that an image must have, in pixels.
+        least: Pixels that the shorter side of an image must have.
     """
     pictures = _pictures(root, source.raw, looks)
     findings = [*_unread(root, source.raw, pictures)]
@@ -104,19 +103,19 @@ def repair(
         _settle(picture, findings)
     kept = [picture for picture in pictures if _is_kept(picture, findings)]
     findings += _split_findings(kept)
-    near = duplicates.near({picture.path: picture.seen for picture in kept})
+    near = duplicates.near({picture.path: picture.look for picture in kept})
     groups = _groups(near)
     findings += _near_findings(near, {picture.path: picture for picture in kept}, groups)
     return Cleaned([_image(picture) for picture in kept], near, groups, findings)
 
 
 def _pictures(root: Path, raw: RawDataset, looks: Mapping[Path, Look]) -> list[Picture]:
-    """Each image once, by path, with all that was read of it."""
+    """Return each image once, by path, with all of its annotations."""
     found: dict[Path, Picture] = {}
     for image in sorted(raw.images, key=lambda image: image.path.relative_to(root).as_posix()):
         name = printable(image.path.relative_to(root).as_posix())
         picture = found.setdefault(image.path, Picture(image.path, name, image.where, looks[image.path], [], []))
-        known = {box for other in picture.raw for box in other.boxes}  # VOC gives boxes in each of an image's splits
+        known = {box for other in picture.raw for box in other.boxes}  # VOC repeats boxes in each of an image's splits
         picture.raw.append(replace(image, boxes=tuple(box for box in image.boxes if box not in known)))
         picture.splits += [image.split] if image.split and image.split not in picture.splits else []
     for picture in found.values():
@@ -125,7 +124,7 @@ def _pictures(root: Path, raw: RawDataset, looks: Mapping[Path, Look]) -> list[P
 
 
 def _unread(root: Path, raw: RawDataset, pictures: Sequence[Picture]) -> Iterator[Finding]:
-    """What the reader could not use."""
+    """Yield a finding for everything that the reader could not use."""
     by_path = {picture.path: picture for picture in pictures}
     empty: dict[Path, str] = {}
     for repair in raw.repairs:
@@ -141,7 +140,7 @@ def _unread(root: Path, raw: RawDataset, pictures: Sequence[Picture]) -> Iterato
 
 
 def _nameable(root: Path, pictures: Iterable[Picture], findings: list[Finding]) -> list[Picture]:
-    """Without those that no table can name: it would name another file, or none."""
+    """Return the images whose name is UTF-8; a table cannot name the others."""
     nameable = []
     for picture in pictures:
         if is_utf8(str(picture.path.relative_to(root))):
@@ -155,11 +154,11 @@ def _nameable(root: Path, pictures: Iterable[Picture], findings: list[Finding]) 
 def _usable(pictures: Iterable[Picture], least: int, findings: list[Finding]) -> list[Picture]:
     usable = []
     for picture in pictures:
-        rules = list(image_rules.held(picture.seen, least))
-        for rule in rules:
-            detail = f"{rule.detail(picture.seen)}{_with(picture.written) if rule.action == Action.SET_ASIDE else ''}"
-            findings.append(of_image(rule.kind, rule.action, picture.name, picture.where, detail))
-        if all(rule.action != Action.SET_ASIDE for rule in rules):
+        broken = list(rules.check_image(picture.look, least))
+        for kind, action, detail in broken:
+            lost = _with(picture.written) if action == Action.SET_ASIDE else ""
+            findings.append(of_image(kind, action, picture.name, picture.where, detail + lost))
+        if all(rule.action != Action.SET_ASIDE for rule in broken):
             usable.append(picture)
     return usable
 
@@ -167,11 +166,11 @@ def _usable(pictures: Iterable[Picture], least: int, findings: list[Finding]) ->
 def _place(
     picture: Picture, verdicts: Mapping[str, Verdict], limits: Limits, pixels: bool, findings: list[Finding]
 ) -> None:
-    """Gives the boxes their classes and their places in the upright image."""
-    seen = picture.seen
+    """Give the boxes their classes and their coordinates in the upright image."""
+    look = picture.look
     for image in picture.raw:
-        frame = Frame(seen.width, seen.height, seen.orientation, image.size, pixels)
-        boxes = {raw: raw.box for raw in image.boxes if box_rules.countable(raw.box)}
+        frame = Frame(look.width, look.height, look.orientation, image.size, pixels)
+        boxes = {raw: raw.box for raw in image.boxes if rules.countable(raw.box)}
         repaired = None
         for reading in frames.read(list(boxes.values()), frame):
             if reading.action == Action.ASK:
@@ -183,11 +182,10 @@ def _place(
             if verdict.cls is None:
                 _drop(picture, raw, verdict, findings)
                 continue
-            drawn = Drawn(boxes.get(raw, raw.box), seen.width, seen.height, limits)
-            box, rules = box_rules.judged(drawn)
+            box, broken = rules.check_box(boxes.get(raw, raw.box), look.width, look.height, limits)
             if repaired and raw in boxes and box is not None:
                 findings.append(of_box(repaired.kind, repaired.action, picture.name, raw, repaired.detail, box))
-            findings += [of_box(rule.kind, rule.action, picture.name, raw, became=box) for rule in rules]
+            findings += [of_box(kind, action, picture.name, raw, became=box) for kind, action in broken]
             if box is None:
                 picture.lost += 1
             else:
@@ -203,10 +201,10 @@ def _drop(picture: Picture, raw: RawBox, verdict: Verdict, findings: list[Findin
 
 
 def _one_of_each(pictures: Sequence[Picture], findings: list[Finding]) -> list[Picture]:
-    """Of images of equal pixels one, with the boxes of all: of those in the split that counts most, the first."""
+    """Keep one of the images with equal pixels, with the boxes of all: the first in the split that counts most."""
     by_path = {picture.path: picture for picture in pictures}
     gone = set()
-    for paths in duplicates.exact({picture.path: picture.seen for picture in pictures}):
+    for paths in duplicates.exact({picture.path: picture.look for picture in pictures}):
         same = [by_path[path] for path in paths]
         best = max(same, key=lambda picture: SPLITS.index(picture.split) if picture.split else -1)
         for copy in same:
@@ -224,10 +222,10 @@ def _one_of_each(pictures: Sequence[Picture], findings: list[Finding]) -> list[P
 
 
 def _settle(picture: Picture, findings: list[Finding]) -> None:
-    """Of boxes in one place one, or none if they contradict each other."""
+    """Keep one of the boxes in the same place, or none if their classes differ."""
     settled = settle(picture.placed)
     for box, first, overlap in settled.again:
-        if box.file == first.file:  # otherwise the copy's line stands for it
+        if box.file == first.file:  # otherwise the finding of the copy covers it
             detail = f"of {first.raw.where}, intersection over union {overlap:.2f}"
             findings.append(of_box(Kind.DUPLICATE, Action.SET_ASIDE, picture.name, box.raw, detail))
     for box, other in settled.conflicts:
@@ -238,7 +236,7 @@ def _settle(picture: Picture, findings: list[Finding]) -> None:
 
 
 def _is_kept(picture: Picture, findings: list[Finding]) -> bool:
-    """An image without any of the boxes it had would teach that there is nothing; a background image had none."""
+    """Return whether an image is kept; one that lost all of its boxes would be trained on as background."""
     if picture.written and not picture.placed:
         findings.append(of_image(LEFT_EMPTY, Action.SET_ASIDE, picture.name, picture.where, f"{picture.written} boxes"))
         return False
@@ -279,7 +277,7 @@ def _near_findings(
 
 
 def nearest(near: Iterable[Near]) -> dict[Path, tuple[float, Path]]:
-    """Of each image that is in a pair, how far the nearest other one is, and which it is; by path."""
+    """Return the distance and path of the nearest other image, for each image in a pair, ordered by path."""
     best: dict[Path, tuple[float, Path]] = {}
     for pair in sorted(near, key=lambda pair: (pair.distance, pair.one, pair.other)):
         best.setdefault(pair.one, (pair.distance, pair.other))

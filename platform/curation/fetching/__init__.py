@@ -1,1 +1,1 @@
-"""Reading a list of addresses and downloading its images."""
+"""Reading of address lists and download of their images."""

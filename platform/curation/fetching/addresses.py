@@ -1,9 +1,8 @@
-"""Which addresses may be reached: those of the public internet, and what the user allows besides.
+"""Network addresses that may be reached: those of the public internet, and those that the user allows.
 
-An address in a list, or in a redirect, may lead into the network of whoever reads the list: to a router's page, a data
-base without a password, a cloud's metadata with its keys (server-side request forgery). So each address is judged at
-the moment a socket for it is made. Whatever was written, resolved or rebound before, nothing lies between that and the
-connection.
+An address in a list, or in a redirect, may lead into the reader's own network: to a router's page, a database without
+a password, a cloud's metadata with its keys (server-side request forgery). So each address is checked when the socket
+for it is created, after all name resolution and redirects.
 
 The tables follow IANA's registries of special-purpose addresses; `ipaddress.is_global` differs between Python's patch
 releases (CVE-2024-4032) and counts multicast as global.
@@ -47,40 +46,42 @@ _SPECIAL = tuple(
         ("ff00::/8", "multicast"),
     )
 )
-_PUBLIC_V6 = IPv6Network("2000::/3")  # all that was ever given to anyone
+_PUBLIC_V6 = IPv6Network("2000::/3")  # all that has been allocated
 _HOLD_V4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))  # IPv4-mapped, NAT64: the last four bytes
 
 
 class ForbiddenAddress(OSError):  # noqa: N818 (an outcome, not a fault of the program)
-    """No socket was made.
+    """Address to which no connection may be made.
 
     Attributes:
         address: As the system writes it.
-        what: What it is.
+        what: Kind of address, for people.
     """
 
     def __init__(self, address: str, what: str) -> None:
-        super().__init__("forbidden address")  # equal for all: of a host's addresses, aiohappyeyeballs then tells one
+        super().__init__("forbidden address")  # the same text for all, so that aiohappyeyeballs reports one
         self.address, self.what = address, what
 
 
 class Gate:
-    """Makes the sockets of a `TCPConnector`, and only for addresses that may be reached."""
+    """Socket factory of a `TCPConnector` that only connects to addresses that may be reached."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
-        """
+        """Create the factory.
+
         Args:
             allowed: Networks that may be reached although they are not public.
         """
         self.allowed = tuple(allowed)
 
     def __call__(self, info: tuple) -> socket.socket:
-        """
+        """Create a socket.
+
         Args:
             info: As of `socket.getaddrinfo`: family, type, protocol, name, (address, port, …).
 
         Raises:
-            ForbiddenAddress: It is not to be reached.
+            ForbiddenAddress: The address must not be reached.
         """
         family, kind, protocol, _, place = info
         what = forbidden(place[0], self.allowed)
@@ -90,7 +91,7 @@ class Gate:
 
 
 def forbidden(address: str, allowed: Iterable[Network] = ()) -> str | None:
-    """What an address is that must not be reached; None if it may be.
+    """Return the kind of an address that must not be reached; None if it may be reached.
 
     Args:
         address: IPv4 or IPv6, the latter perhaps with a zone: "fe80::1%eth0".
@@ -99,30 +100,30 @@ def forbidden(address: str, allowed: Iterable[Network] = ()) -> str | None:
     try:
         parsed = _inner(ip_address(address))
     except ValueError:
-        return "no address"
+        return "not an address"
     if any(parsed in network for network in allowed):
         return None
     special = next((what for network, what in _SPECIAL if parsed in network), None)
     if special is None and parsed.version == 6 and parsed not in _PUBLIC_V6:
-        return "not given to anyone"
+        return "not allocated"
     return special
 
 
 def networks(texts: Iterable[str]) -> tuple[list[Network], list[Fault]]:
-    """The networks that were allowed, and what is wrong with those that are none."""
+    """Parse the allowed networks; return them and the faults of the others."""
     found: list[Network] = []
     faults = []
     for text in texts:
         try:
             found.append(ip_network(text.strip()))
         except ValueError as error:
-            remedy = "Write an address or a network, 10.1.0.0/16 say."
+            remedy = "Write an address or a network, for example 10.1.0.0/16."
             faults.append(Fault("--allow must be a network", f"{text} ({error})", remedy))
     return found, faults
 
 
 def _inner(address: Address) -> Address:
-    """The IPv4 address that is reached through an IPv6 address, where it holds one."""
+    """Return the IPv4 address that an IPv6 address contains, if it does."""
     if isinstance(address, IPv6Address) and any(address in network for network in _HOLD_V4):
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address

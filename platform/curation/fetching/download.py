@@ -1,4 +1,4 @@
-"""One address asked: limits, redirects followed by hand, and tries again what may pass."""
+"""Download of one address with limits, checked redirects and retries, and the possible outcomes."""
 
 import asyncio
 import email.utils
@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from http import HTTPStatus
 
 import aiohttp
@@ -13,34 +14,122 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from yarl import URL
 
 from platform.curation.fetching.addresses import ForbiddenAddress, Gate
-from platform.curation.fetching.outcomes import Failure, Outcome
 from platform.data.files import printable
+
+
+class Outcome(StrEnum):
+    """Outcome of an address or of an unreadable row."""
+
+    FETCHED = "fetched"
+    DEAD_LINK = "dead link"
+    SERVER_ERROR = "server error"
+    TIMEOUT = "timeout"
+    NO_SUCH_HOST = "no such host"
+    CONNECTION_FAILED = "connection failed"
+    FORBIDDEN_ADDRESS = "forbidden address"
+    UNSUPPORTED_SCHEME = "unsupported scheme"
+    NOT_A_URL = "not a URL"
+    REDIRECTS = "too many redirects"
+    TOO_LARGE = "too many bytes"
+    TOO_MANY_PIXELS = "too many pixels"
+    NOT_AN_IMAGE = "not an image"
+    BROKEN_IMAGE = "broken image"
+    UNREADABLE_ROW = "unreadable row"
+
+
+# Outcomes that may change by themselves, and those that depend on an option; --again retries both.
+MAY_PASS = frozenset({Outcome.SERVER_ERROR, Outcome.TIMEOUT, Outcome.NO_SUCH_HOST, Outcome.CONNECTION_FAILED})
+BOUNDED = {
+    Outcome.FORBIDDEN_ADDRESS: "--allow NETWORK",
+    Outcome.TOO_LARGE: "--max-mb",
+    Outcome.TOO_MANY_PIXELS: "--max-mpx",
+}
+AGAIN = MAY_PASS | frozenset(BOUNDED)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Line of the manifest.
+
+    Attributes:
+        url: As the list writes it; None for a row that cannot be read.
+        outcome: Of the address.
+        detail: For people; may be empty.
+        status: HTTP status of the last response, None if there was none.
+        image: Path of the image from the data set's folder; None unless fetched, as are the next four.
+        bytes: Size of the file.
+        width, height: In pixels, the right way up.
+        sha256: Of the file's bytes.
+        final_url: Last address after redirects, None if no request was made.
+        tries: Number of tries.
+        seconds: Duration, pauses included.
+    """
+
+    url: str | None
+    outcome: Outcome
+    detail: str = ""
+    status: int | None = None
+    image: str | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    sha256: str | None = None
+    final_url: str | None = None
+    tries: int = 0
+    seconds: float = 0.0
+
+
+class Failure(Exception):  # noqa: N818 (an outcome, not a fault of the program)
+    """Failed download of an address.
+
+    Attributes:
+        outcome: Of the address.
+        detail: For people.
+        passing: Whether another try soon may succeed.
+        pause: Seconds that the server asks to wait before it, if it does.
+        status, final_url, tries: As in `Record`.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        detail: str = "",
+        *,
+        passing: bool = False,
+        pause: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(outcome, detail)
+        self.outcome, self.detail, self.passing, self.pause, self.status = outcome, detail, passing, pause, status
+        self.final_url: str | None = None
+        self.tries = 0
+
 
 MAX_REDIRECTS = 5
 _SCHEMES = ("http", "https")
-_LONGEST_URL = 8192  # characters; servers take no more
+_LONGEST_URL = 8192  # characters; servers accept no more
 _LONGEST_DETAIL = 200
-_LONGEST_PAUSE = 60.0  # seconds; who asks for more is not asked again in this run
+_LONGEST_PAUSE = 60.0  # seconds; after a longer Retry-After there is no further try in this run
 _BACKOFF = wait_exponential_jitter(initial=1, max=20)
 _CHUNK = 2**16
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 425, 429})
-# An address of these is sent as it is: what is signed must not be written in another way, however equal.
+# An address of these characters is sent unchanged, because an equivalent spelling may break its signature.
 _AS_WRITTEN = re.compile(r"(?:[\w\-.~:/?#\[\]@!$&'()*+,;=]|%[0-9a-fA-F]{2})+", re.ASCII)
 _HEADERS = {
     "Accept": "image/jpeg,image/png,image/webp,image/gif,image/bmp,image/tiff,*/*;q=0.1",
-    "Accept-Encoding": "identity",  # an image is compressed already; what unpacks may be a bomb
+    "Accept-Encoding": "identity",  # images are compressed already, and compressed responses may be decompression bombs
 }
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one address may take.
+    """Limits of one address.
 
     Attributes:
         timeout: Seconds of a try.
-        bytes: Of the answer's body.
-        tries: Of what may pass.
+        bytes: Largest body of a response.
+        tries: Number of tries after failures that may pass.
     """
 
     timeout: float
@@ -50,7 +139,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Answer:
-    """A body, whole; the status it came with, where it came from, and how many tries it took."""
+    """Complete response: body, status, address after redirects, and number of tries."""
 
     body: bytes
     status: int
@@ -59,33 +148,33 @@ class Answer:
 
 
 def session(gate: Gate, concurrent: int, per_host: int, user_agent: str) -> aiohttp.ClientSession:
-    """What addresses are asked through: no cookies, no proxies or passwords of the environment, nothing unpacked."""
+    """Return an HTTP client without cookies, decompression, and the environment's proxies and passwords."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrent, limit_per_host=per_host, socket_factory=gate),
         headers={**_HEADERS, "User-Agent": user_agent},
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # a try has one limit, see `_ask`
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # a try has one time limit, see `_request`
         trust_env=False,
         auto_decompress=False,
     )
 
 
 async def download(client: aiohttp.ClientSession, text: str, limits: Limits) -> Answer:
-    """Asks an address, again where that may help.
+    """Download an address, with further tries after failures that may pass.
 
     Args:
         client: See `session`.
         text: The address as written.
-        limits: What it may take.
+        limits: Of the download.
 
     Raises:
-        Failure: No whole body came.
+        Failure: There is no complete response.
     """
     retrying = AsyncRetrying(
         retry=retry_if_exception(_worth_another), stop=stop_after_attempt(limits.tries), wait=_pause, reraise=True
     )
     try:
-        answer: Answer = await retrying(_ask, client, text, limits)
+        answer: Answer = await retrying(_request, client, text, limits)
     except Failure as failure:
         failure.tries = retrying.statistics["attempt_number"]
         raise
@@ -93,21 +182,21 @@ async def download(client: aiohttp.ClientSession, text: str, limits: Limits) -> 
 
 
 def parse(text: str, base: URL | None = None) -> URL:
-    """An address that may be asked, as far as its text tells.
+    """Parse an address and check that it may be requested.
 
     Args:
         text: As written.
-        base: What it is relative to.
+        base: Address that a redirect is relative to.
 
     Raises:
-        Failure: It is none.
+        Failure: It is no valid http or https address.
     """
     if len(text) > _LONGEST_URL:
         raise Failure(Outcome.NOT_A_URL, f"{len(text):,} characters")
     try:
         url = URL(text, encoded=bool(_AS_WRITTEN.fullmatch(text)))
         url = base.join(url) if base else url
-        host, _ = url.raw_host, url.port  # which are looked at now, and may be wrong
+        host, _ = url.raw_host, url.port  # both are parsed only now, and may be invalid
     except ValueError as error:
         raise Failure(Outcome.NOT_A_URL, _short(error)) from error
     if not url.scheme:
@@ -119,32 +208,32 @@ def parse(text: str, base: URL | None = None) -> URL:
     return url
 
 
-async def _ask(client: aiohttp.ClientSession, text: str, limits: Limits) -> Answer:
-    """One try.
+async def _request(client: aiohttp.ClientSession, text: str, limits: Limits) -> Answer:
+    """Request an address once.
 
     Raises:
-        Failure: No whole body came.
+        Failure: There is no complete response.
     """
-    asked: list[URL] = []
+    requested: list[URL] = []
     try:
         async with asyncio.timeout(limits.timeout):
-            return await _follow(client, text, limits, asked)
-    except Exception as error:  # on hostile answers libraries raise nearly anything
-        told = error if isinstance(error, Failure) else _failure(error, limits)
-        told.final_url = str(asked[-1]) if asked else None
-        raise told from error
+            return await _follow(client, text, limits, requested)
+    except Exception as error:  # libraries raise nearly anything on hostile responses
+        failure = error if isinstance(error, Failure) else _failure(error, limits)
+        failure.final_url = str(requested[-1]) if requested else None
+        raise failure from error
 
 
-async def _follow(client: aiohttp.ClientSession, text: str, limits: Limits, asked: list[URL]) -> Answer:
+async def _follow(client: aiohttp.ClientSession, text: str, limits: Limits, requested: list[URL]) -> Answer:
     url = parse(text)
-    while len(asked) <= MAX_REDIRECTS:
-        if url in asked:
+    while len(requested) <= MAX_REDIRECTS:
+        if url in requested:
             raise Failure(Outcome.REDIRECTS, "a loop")
-        asked.append(url)
+        requested.append(url)
         async with client.get(url, allow_redirects=False) as response:
             target = response.headers.get("Location")
             if response.status not in _REDIRECTS or target is None:
-                _refuse(response)
+                _raise_for_status(response)
                 return Answer(await _body(response, limits.bytes), response.status, str(url))
         url = _redirected(target, url)
     raise Failure(Outcome.REDIRECTS, f"more than {MAX_REDIRECTS}")
@@ -157,8 +246,9 @@ def _redirected(target: str, url: URL) -> URL:
         raise Failure(failure.outcome, _short(f"redirected to {target}: {failure.detail}")) from failure
 
 
-def _refuse(response: aiohttp.ClientResponse) -> None:
-    """
+def _raise_for_status(response: aiohttp.ClientResponse) -> None:
+    """Raise the failure of a response without success.
+
     Raises:
         Failure: The status is no success.
     """
@@ -190,14 +280,14 @@ def _failure(error: Exception, limits: Limits) -> Failure:
     reason = getattr(error, "os_error", None) or error
     if isinstance(reason, ForbiddenAddress):
         return Failure(Outcome.FORBIDDEN_ADDRESS, f"{reason.address}: {reason.what}")
-    if isinstance(reason, socket.gaierror):  # the name's server may be busy, or say that there is no such name
+    if isinstance(reason, socket.gaierror):  # the name server may be busy, or say that there is no such name
         return Failure(Outcome.NO_SUCH_HOST, _short(reason.strerror), passing=reason.errno == socket.EAI_AGAIN)
     if isinstance(error, (aiohttp.InvalidURL, UnicodeError)):
         return Failure(Outcome.NOT_A_URL, _short(error))
     if isinstance(error, TimeoutError):
         return Failure(Outcome.TIMEOUT, f"not whole after {limits.timeout:g} s", passing=True)
     unsafe = isinstance(error, aiohttp.ClientConnectorCertificateError)
-    if isinstance(error, aiohttp.ClientResponseError):  # not HTTP, or not as it should be
+    if isinstance(error, aiohttp.ClientResponseError):  # not valid HTTP
         reason = error.message
     return Failure(Outcome.CONNECTION_FAILED, _short(reason) or type(error).__name__, passing=not unsafe)
 
@@ -207,13 +297,13 @@ def _worth_another(error: BaseException) -> bool:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Seconds until the next try: what the server asked for, and longer each time."""
+    """Return the seconds until the next try: at least what the server asked for, and growing."""
     error = state.outcome.exception() if state.outcome else None
     return max(_BACKOFF(state), getattr(error, "pause", None) or 0)
 
 
 def _retry_after(text: str) -> float | None:
-    """Seconds that a Retry-After asks for, which has them or a date; None if it has neither."""
+    """Return the seconds of a Retry-After header, which contains seconds or a date; None if it has neither."""
     if text.strip().isdecimal():
         return min(float(text), 1e9)
     try:

@@ -1,7 +1,9 @@
-"""What a row of a list says: one address, and the labels and boxes of the image there.
+"""Columns and rows of a list: each row has one address, and the labels and boxes of the image there.
 
-A box may be four columns, a text ("1,2,3,4", "[1 2 3 4]", JSON), four JSON numbers, an object with any of the columns
-that a row may have, or a list of these. What cannot be read of a row is told beside the rest of it, which is kept.
+Columns are known by their usual names, listed in the tables below, or named by the user (`Chosen`); the keys of a JSON
+object are columns, too. A box may be four columns, a text ("1,2,3,4", "[1 2 3 4]", JSON), four JSON numbers, an object
+with any of the columns that a row may have, or a list of these. What cannot be read of a row is reported as a fault,
+and the rest of the row is kept.
 """
 
 import json
@@ -9,20 +11,128 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from platform.curation.fetching.columns import CXCYWH, XYWH, Chosen, Columns, find, key
 from platform.data.detection.annotations import Box
 from platform.data.files import printable, split_of
 
-_RELATIVE = 2.0  # a box whose numbers are all at most this in size is none in pixels: so small nothing can be seen
-_MISSING = frozenset({"", "nan", "null", "none"})  # what an empty cell of numbers is written as
-_SHOWN = 60  # characters of a value that a fault names
+XYXY, XYWH, CXCYWH = "xyxy", "xywh", "cxcywh"
+CONVENTIONS = (XYXY, XYWH, CXCYWH)
+
+# Names as `key` writes them; the first one that the list has is used.
+URL = (
+    *("url", "image_url", "img_url", "imageurl", "imgurl", "photo_url", "picture_url", "file_url", "download_url"),
+    *("coco_url", "uri", "image_uri", "link", "image_link", "href", "src", "image_src", "image", "img"),
+)
+LABEL = (
+    *("label", "label_name", "labels", "class", "class_name", "classname", "classes", "category", "category_name"),
+    *("brand", "brand_name", "logo", "name", "tag", "object", "text"),
+)
+SPLIT = ("split", "subset", "set", "partition")
+BOXES = (
+    *("boxes", "bboxes", "annotations", "objects", "box", "bbox", "bounding_box", "bounding_boxes", "bndbox"),
+    "rectangle",
+)
+CORNERS = (
+    (("x1", "y1", "x2", "y2"), XYXY),
+    (("xmin", "ymin", "xmax", "ymax"), XYXY),
+    (("x_min", "y_min", "x_max", "y_max"), XYXY),
+    (("left", "top", "right", "bottom"), XYXY),
+    (("cx", "cy", "w", "h"), CXCYWH),
+    (("cx", "cy", "width", "height"), CXCYWH),
+    (("x_center", "y_center", "w", "h"), CXCYWH),
+    (("x_center", "y_center", "width", "height"), CXCYWH),
+    (("x", "y", "w", "h"), XYWH),
+    (("x", "y", "width", "height"), XYWH),
+    (("left", "top", "width", "height"), XYWH),
+)
+_BOX_ENDS = ("_box", "_bbox", *CONVENTIONS)
+_BOX_STARTS = re.compile("^(b?box|bounding_box|bndbox)_")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Names of columns that the user gave, as `key` writes them, and one of CONVENTIONS; None where not given."""
+
+    url: str | None = None
+    label: str | None = None
+    box: str | None = None
+    convention: str | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Meaning of a list's columns; None, or empty, where there is no such column.
+
+    Attributes:
+        url, label, split, boxes: Names of columns; `boxes` holds whole boxes.
+        corners: The four columns that hold one number of a box each, in this order.
+        convention: Meaning of a box's four numbers, one of CONVENTIONS.
+        assumed: Whether the convention is only the default.
+    """
+
+    url: str | None
+    label: str | None
+    split: str | None
+    boxes: str | None
+    corners: tuple[str, ...]
+    convention: str
+    assumed: bool
+
+
+def key(name: str) -> str:
+    """Return a column's name in the form that is compared: "Image URL" is "image_url"."""
+    return re.sub(r"\W+", "_", name.strip().lower()).strip("_")
+
+
+@lru_cache(maxsize=4096)  # the objects of a file of JSON lines have nearly the same keys
+def find(names: tuple[str, ...], chosen: Chosen) -> Columns:
+    """Return the meaning of columns with these names.
+
+    Args:
+        names: As `key` writes them.
+        chosen: Takes precedence over the usual names.
+    """
+    corners, named = _corners(names) if chosen.box is None else ((), None)
+    boxes = None if corners else chosen.box or _first(BOXES, names) or _ending(names)
+    if boxes is not None:
+        named = next((convention for convention in CONVENTIONS if boxes.endswith(convention)), None)
+    return Columns(
+        url=chosen.url or _first(URL, names),
+        label=chosen.label or _first(LABEL, names),
+        split=_first(SPLIT, names),
+        boxes=boxes,
+        corners=corners,
+        convention=chosen.convention or named or XYXY,
+        assumed=not (chosen.convention or named),
+    )
+
+
+def _corners(names: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+    plain = {_BOX_STARTS.sub("", name): name for name in names}
+    for wanted, convention in CORNERS:
+        if all(name in plain for name in wanted):
+            return tuple(plain[name] for name in wanted), convention
+    return (), None
+
+
+def _ending(names: Sequence[str]) -> str | None:
+    return next((name for name in names if name.endswith(_BOX_ENDS)), None)
+
+
+def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    return next((name for name in wanted if name in names), None)
+
+
+_RELATIVE = 2.0  # a box of which no number is larger is in shares of the image, as it would be invisible in pixels
+_MISSING = frozenset({"", "nan", "null", "none"})  # spellings of an empty cell
+_SHOWN = 60  # characters of a value in a fault's message
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A label as written, "" if there is none, and its box (x1, y1, x2, y2) as written, None if there is none.
+    """Label as written ("" if there is none) with its box (x1, y1, x2, y2) as written (None if there is none).
 
     Attributes:
         relative: Whether the box is in shares of the image's width and height, not in pixels.
@@ -35,10 +145,10 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the list.
+    """Row of the list.
 
     Attributes:
-        line: Where it begins in the file, from 1.
+        line: Number of its first line in the file, from 1.
         url: As written; None if the row has none that can be read.
         boxes: Empty for an image without label and box.
         split: "train", "val", "test" or None.
@@ -53,16 +163,16 @@ class Row:
 
 
 class Unreadable(Exception):  # noqa: N818 (it is a fault of the user's file, as in platform.errors)
-    """A part of a row that cannot be used; the message says why."""
+    """Part of a row that cannot be used; the message says why."""
 
 
 def read(line: int, record: Mapping[str, Any], columns: Columns, chosen: Chosen) -> Row:
-    """What a row says.
+    """Read a row.
 
     Args:
         line: Its number.
-        record: Its values by column: texts, or what JSON has.
-        columns: What its columns mean.
+        record: Its values by column: texts, or JSON values.
+        columns: Meaning of its columns.
         chosen: The same for objects within it.
     """
     url = _text(record.get(columns.url)) if columns.url else ""
@@ -73,7 +183,7 @@ def read(line: int, record: Mapping[str, Any], columns: Columns, chosen: Chosen)
     try:
         boxes = tuple(_boxes(record, columns, chosen, faults))
     except RecursionError:
-        faults.append("objects within objects without end")
+        faults.append("too many objects within objects")
     split = _text(record.get(columns.split)) if columns.split else ""
     known = split_of(split)
     if split and known is None:
@@ -82,7 +192,7 @@ def read(line: int, record: Mapping[str, Any], columns: Columns, chosen: Chosen)
 
 
 def _boxes(record: Mapping[str, Any], columns: Columns, chosen: Chosen, faults: list[str]) -> Iterator[Labelled]:
-    """The labels and boxes of a record; a label whose box cannot be read stays, without."""
+    """Yield the labels and boxes of a record; a label whose box cannot be read is kept without a box."""
     labels = record.get(columns.label) if columns.label else None
     if isinstance(labels, list) and len(labels) < 2:
         labels = labels[0] if labels else None
@@ -121,7 +231,7 @@ def _labelled(label: str, value: Any, columns: Columns, chosen: Chosen, faults: 
 
 
 def _values(record: Mapping[str, Any], columns: Columns) -> list[Any]:
-    """The boxes of a record, each as four numbers still to be read, or an object; empty if there are none."""
+    """Return the boxes of a record, each as four unparsed numbers or an object; empty if there are none."""
     if columns.corners:
         given = [record.get(corner) for corner in columns.corners]
         return [] if all(_is_missing(value) for value in given) else [given]
@@ -136,7 +246,7 @@ def _values(record: Mapping[str, Any], columns: Columns) -> list[Any]:
 
 
 def _decoded(text: str) -> Any:
-    """What JSON holds; else the text itself: numpy and others also write brackets."""
+    """Return the decoded JSON; else the text itself, because NumPy and others also write brackets."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -169,7 +279,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A label, an address; "" where there is none. JSON's NaN is how pandas writes that."""
+    """Return a label or address as text; "" where there is none, which pandas writes as NaN in JSON."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return printable(value) if isinstance(value, (str, int, float)) else ""

@@ -1,7 +1,7 @@
 """A list of addresses, labels and boxes: CSV, TSV or JSON lines, read row by row, as often as needed.
 
-A list may have a million rows, typed by anyone. A row that cannot be read is a `Row` that says why; it does not take
-others with it: where somebody opened a quote and forgot to close it, the lines after it are read as lines again.
+A list may have a million rows, typed by anyone. A row that cannot be read is a `Row` with a fault, and does not affect
+the others: after a quote that was never closed, the following lines are read as rows again.
 """
 
 import csv
@@ -9,35 +9,34 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from platform.curation.fetching import list_rows
-from platform.curation.fetching.columns import Chosen, Columns, find, key
-from platform.curation.fetching.list_rows import Row
+from platform.curation.fetching.list_rows import Chosen, Columns, Row, find, key
 from platform.data import tables
 from platform.errors import Fault, InputError, raise_if_any
 
-_DELIMITERS = ",;\t"  # where the suffix does not say it
+_DELIMITERS = ",;\t"  # tried where the suffix does not tell
 _LONGEST = 2**20  # characters of a first line
-_TRIED = 100  # lines of JSON among which one must have an address
-_TOLD = 20  # columns that a fault names
+_TRIED = 100  # first lines of JSON, one of which must have an address
+_TOLD = 20  # columns in a fault's message
 _SHAPE = "a list must be CSV, TSV or JSON lines"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A list that can be read.
+    """Readable list.
 
     Attributes:
-        file: Where it is.
-        encoding, errors: How its bytes are read, as Python calls it.
+        file: Its path.
+        encoding, errors: As of `open`.
         delimiter: Between the fields of a row; None for JSON lines.
-        names: Its columns, as `columns.key` writes them.
-        chosen: What the user said about them.
-        notes: What was decided, for people.
+        names: Its columns, as `list_rows.key` writes them.
+        chosen: Columns that the user named.
+        notes: Messages about the encoding, for people.
     """
 
     file: Path
@@ -50,19 +49,19 @@ class Listing:
 
     @property
     def columns(self) -> Columns:
-        """What its columns mean; of JSON lines, those of the first that has an address."""
+        """Meaning of its columns; for JSON lines, of the first object that has an address."""
         return find(self.names, self.chosen)
 
     def version(self) -> tuple[int, int]:
-        """Another one after the file was changed."""
-        told = self.file.stat()
-        return told.st_mtime_ns, told.st_size
+        """Return a value that changes with the file."""
+        stat = self.file.stat()
+        return stat.st_mtime_ns, stat.st_size
 
     def rows(self) -> Iterator[Row]:
-        """Its rows, in order.
+        """Yield the rows in order.
 
         Raises:
-            UnicodeError: Its bytes are not what `encoding` says.
+            UnicodeError: The file has another encoding.
         """
         with self.file.open(encoding=self.encoding, errors=self.errors, newline="") as stream:
             if self.delimiter is None:
@@ -72,12 +71,12 @@ class Listing:
 
 
 def open_list(file: Path, chosen: Chosen, encoding: str = tables.DETECT) -> Listing:
-    """Finds out how a list is to be read.
+    """Detect encoding, delimiter and columns of a list.
 
     Args:
         file: The list.
-        chosen: What the user says about its columns.
-        encoding: What Python calls it, or "detect".
+        chosen: Columns that the user named.
+        encoding: A name that Python knows, or "detect".
 
     Raises:
         InputError: It cannot be read, or no column has addresses.
@@ -100,7 +99,7 @@ def open_list(file: Path, chosen: Chosen, encoding: str = tables.DETECT) -> List
 
 
 def wrong_encoding(file: Path, encoding: str, error: UnicodeError) -> InputError:
-    """What is told where a list's bytes are not what was said or guessed."""
+    """Return the error for a list whose bytes do not fit the encoding."""
     rule, remedy = f"the list must be {encoding} throughout", "Save it as UTF-8, or give another --encoding."
     return InputError(Fault(rule, f"{file}: {error}", remedy))
 
@@ -110,7 +109,7 @@ def _damage(repairs: Sequence[Any]) -> list[str]:
 
 
 def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tuple[str, ...]]:
-    """The delimiter, and the names of the columns."""
+    """Return the delimiter and the names of the columns."""
     first = stream.readline(_LONGEST)
     while first.isspace():
         first = stream.readline(_LONGEST)
@@ -132,7 +131,7 @@ def _header(line: str, delimiter: str) -> tuple[str, ...]:
 
 
 def _json_names(stream: TextIO, chosen: Chosen) -> tuple[str, ...]:
-    """The keys of the first object that has an address, else of the first."""
+    """Return the keys of the first object that has an address, or else of the first object."""
     objects = [tuple(record) for _, record in islice(_json_records(stream), _TRIED) if isinstance(record, dict)]
     return next((names for names in objects if find(names, chosen).url in names), objects[0] if objects else ())
 
@@ -147,7 +146,7 @@ def _column_faults(file: Path, names: Sequence[str], chosen: Chosen) -> list[Fau
     ]
     if not chosen.url and find(tuple(names), chosen).url is None:
         remedy = "Name the column of addresses with --url-column; the first line must hold the columns' names."
-        faults.append(Fault("a list must have a column of addresses, url say", found, remedy))
+        faults.append(Fault("a list must have a column of addresses, such as url", found, remedy))
     return faults
 
 
@@ -160,16 +159,17 @@ def _json_rows(stream: TextIO, chosen: Chosen) -> Iterator[Row]:
 
 
 def _json_records(stream: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Each line that is not blank, and its object, or what is wrong with it."""
+    """Yield the number of each line that is not blank, with its object or the fault."""
     for number, text in enumerate(stream, start=1):
         if not text.strip():
             continue
         try:
             record = json.loads(text.lstrip("\ufeff"))
         except (ValueError, RecursionError) as error:
-            yield number, f"no JSON: {error}"
+            yield number, f"not JSON: {error}"
             continue
-        yield number, {key(name): value for name, value in record.items()} if isinstance(record, dict) else "no object"
+        is_object = isinstance(record, dict)
+        yield number, {key(name): value for name, value in record.items()} if is_object else "not an object"
 
 
 def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: Chosen) -> Iterator[Row]:
@@ -182,12 +182,12 @@ def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: Chos
             yield Row(line, None, faults=(f"{len(fields)} fields, the first line has {len(names)}",))
             continue
         fields += [""] * (len(names) - len(fields))
-        record = dict(zip(reversed(names), reversed(fields), strict=True))  # of two columns of one name the first
+        record = dict(zip(reversed(names), reversed(fields), strict=True))  # of two equal names the first is used
         yield list_rows.read(line, record, columns, chosen)
 
 
 class _Lines(Iterator[str]):
-    """Lines, which can be given back: all but the first of those `taken` are then read again."""
+    """Iterator over lines that can return all but the first of the lines `taken`, to read them again."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.ahead, self.taken = stream, deque[str](), list[str]()
@@ -197,14 +197,15 @@ class _Lines(Iterator[str]):
         return self.taken[-1]
 
     def give_back(self) -> None:
+        """Return the lines taken after the first."""
         self.ahead.extendleft(reversed(self.taken[1:]))
         del self.taken[1:]
 
 
 def _fields(stream: TextIO, delimiter: str, width: int) -> Iterator[tuple[int, list[str] | None]]:
-    """The rows that are not blank, each with the number of its first line; without empty fields beyond the width.
+    """Yield (number of the first line, fields) of each row that is not blank, without empty fields beyond the width.
 
-    None are the fields of one that cannot be read.
+    The fields of a row that cannot be read are None.
     """
     lines = _Lines(stream)
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -223,12 +224,12 @@ def _fields(stream: TextIO, delimiter: str, width: int) -> Iterator[tuple[int, l
 
 
 def _swallows(fields: Sequence[str]) -> bool:
-    """Whether a field holds another row's address: a quote was opened that nobody meant."""
+    """Return whether a field contains another row's address, as after a quote that was opened by mistake."""
     return any(re.search(r"[\r\n].*\bhttps?://", field, re.DOTALL | re.IGNORECASE) for field in fields)
 
 
 def _alone(line: str, delimiter: str, width: int) -> list[str] | None:
-    """The fields of a line whose quotes do not fit: read such that there are as many as there should, or nearly."""
+    """Return the fields of a line with unbalanced quotes, in the reading closest to the expected width."""
     with_quotes = _next(csv.reader([line], delimiter=delimiter), width)
     without = _next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE), width)
     readings = [fields for fields in (with_quotes, without) if fields is not None]
@@ -236,7 +237,7 @@ def _alone(line: str, delimiter: str, width: int) -> list[str] | None:
 
 
 def _next(rows: Iterator[list[str]], width: int) -> list[str] | None:
-    """None at the end, and where quotes are not as they must be."""
+    """Return the next row; None at the end, and where the quotes are wrong."""
     try:
         fields = next(rows, None)
     except csv.Error:
@@ -244,3 +245,47 @@ def _next(rows: Iterator[list[str]], width: int) -> list[str] | None:
     while fields and len(fields) > width and not fields[-1].strip():
         fields.pop()
     return fields
+
+
+@dataclass
+class Scan:
+    """Content of a list, read once.
+
+    Attributes:
+        rows: Their number.
+        urls: Addresses in the order of the list, each once.
+        splits: First split of each address that has one.
+        faults: Number of parts of rows that could not be read.
+        first_fault: The first of them, with its line.
+    """
+
+    rows: int = 0
+    urls: dict[str, None] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
+    faults: int = 0
+    first_fault: str = ""
+
+
+def scan(listing: Listing) -> Scan:
+    """Read a list once.
+
+    Raises:
+        InputError: It has no address, or another encoding.
+    """
+    found = Scan()
+    try:
+        for row in listing.rows():
+            found.rows += 1
+            found.faults += len(row.faults)
+            if row.faults and not found.first_fault:
+                found.first_fault = f"line {row.line}: {row.faults[0]}"
+            if row.url is not None:
+                found.urls.setdefault(row.url)
+                if row.split:
+                    found.splits.setdefault(row.url, row.split)
+    except UnicodeError as error:
+        raise wrong_encoding(listing.file, listing.encoding, error) from error
+    if not found.urls:
+        remedy = f"The first that could not be read is {found.first_fault}." if found.faults else "Fill it."
+        raise InputError(Fault("a list must have a row with an address", f"{found.rows:,} in {listing.file}", remedy))
+    return found

@@ -1,7 +1,7 @@
-"""manifest.jsonl: a line for every address of the list, with its outcome, written as soon as that is known.
+"""manifest.jsonl: a line for every address of the list, written as soon as its outcome is known.
 
-A process may be killed at any time: its last line may be torn, and is then dropped. In the end the lines are put in the
-list's order, and with them what could not be read of the list.
+A torn last line, left by a killed process, is dropped. At the end the lines are put into the list's order, together
+with the unreadable rows of the list.
 """
 
 import json
@@ -12,21 +12,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from platform.curation.fetching.download import Outcome, Record
+from platform.curation.fetching.image_store import is_name
 from platform.curation.fetching.list_rows import Row
-from platform.curation.fetching.outcomes import Outcome, Record
-from platform.curation.fetching.pictures import is_name
 
 NAME = "manifest.jsonl"
-UNLISTED = "unlisted.jsonl"  # lines of addresses that an earlier list had; should they come back, they are known
+UNLISTED = "unlisted.jsonl"  # lines of addresses of earlier lists, used again if the addresses return
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is kept in memory of a line: there may be a million.
+    """Part of a line that is kept in memory, as there may be a million lines.
 
     Attributes:
-        outcome: How it ended.
-        start: Where the line begins in the file.
+        outcome: Of the address.
+        start: Offset of the line in the file.
         image, width, height: As in `Record`.
     """
 
@@ -38,18 +38,19 @@ class Known:
 
 
 class Manifest:
-    """The manifest of a folder, open for writing at its end; one process at a time.
+    """Manifest of a folder, open for appending by one process at a time.
 
     Attributes:
-        known: By address, the last that was written of it.
-        damaged: How many lines could not be read; what they told is asked again.
+        known: Last line of each address.
+        damaged: Number of lines that could not be read; their addresses are asked again.
     """
 
     def __init__(self, root: Path, listed: Collection[str]) -> None:
-        """
+        """Open the manifest and read its lines.
+
         Args:
             root: The folder.
-            listed: The addresses of the list; what an earlier list had is only looked at for these.
+            listed: Addresses of the list; lines of earlier lists are used for these.
         """
         self.known: dict[str, Known] = {}
         self.damaged = 0
@@ -65,31 +66,31 @@ class Manifest:
                 self._write(line)
 
     def add(self, record: Record) -> None:
-        """Writes a line, after all that it tells of.
+        """Append a line; its image must have been written before.
 
         Raises:
-            OSError: The disk did not take it; it is as if it had not been written.
+            OSError: The disk is full, say; then nothing of the line is left.
         """
         self._write(_line(record))
 
     def forget(self, urls: Iterable[str]) -> None:
-        """What is known of these addresses holds no longer."""
+        """Remove addresses, so that they are asked again."""
         for url in urls:
             self.known.pop(url, None)
 
     def detail(self, url: str) -> str:
-        """What the line of a known address says besides its outcome."""
+        """Return the detail of a known address."""
         with (self._root / NAME).open("rb") as lines:
             return json.loads(_line_at(lines, self.known[url].start))["detail"]
 
     def finish(self, rows: Iterable[Row]) -> int:
-        """Puts the lines in the order of a list all of whose addresses are known; nothing can be written after it.
+        """Put the lines into the order of the list, all of whose addresses must be known; nothing is written after it.
 
         Returns:
-            How many addresses are known that the list does not have: their lines are kept in UNLISTED.
+            Number of known addresses that the list does not have; their lines are moved to UNLISTED.
 
         Raises:
-            OSError: The disk has no room; the file is as it was.
+            OSError: The disk is full, say; then the file is unchanged.
         """
         handle, partial = tempfile.mkstemp(prefix=f".{NAME}.", dir=self._root)
         try:
@@ -110,14 +111,14 @@ class Manifest:
         return len(left)
 
     def close(self) -> None:
-        """Ends the writing; what was written is on the disk, or with the system."""
+        """Close the file."""
         self._file.close()
 
     def _write(self, line: bytes) -> None:
         start = self._file.seek(0, os.SEEK_END)
         try:
             if (written := self._file.write(line)) < len(line):
-                self._file.write(line[written:])  # a full disk takes a part, and raises at the next
+                self._file.write(line[written:])  # a full disk writes a part, and raises at the next
         except OSError:
             self._file.truncate(start)
             raise
@@ -125,24 +126,25 @@ class Manifest:
 
     def _learn(self, line: bytes, start: int) -> None:
         try:
-            told = json.loads(line)
-            if told["url"] is not None:
-                self.known[told["url"]] = _known(told, start)
+            record = json.loads(line)
+            if record["url"] is not None:
+                self.known[record["url"]] = _known(record, start)
         except (ValueError, TypeError, KeyError, RecursionError):
             self.damaged += 1
 
 
-def _known(told: dict[str, Any], start: int) -> Known:
-    """
+def _known(record: dict[str, Any], start: int) -> Known:
+    """Check a line and return its part to be kept.
+
     Raises:
-        ValueError, TypeError, KeyError: It is not what `_line` writes.
+        ValueError, TypeError, KeyError: The line was not written by `_line`.
     """
-    outcome = Outcome(told["outcome"])
+    outcome = Outcome(record["outcome"])
     if outcome is not Outcome.FETCHED:
         return Known(outcome, start, None, 0, 0)
-    if not is_name(told["image"]) or min(told["width"], told["height"]) < 1:
-        raise ValueError("no image of ours")
-    return Known(outcome, start, told["image"], int(told["width"]), int(told["height"]))
+    if not is_name(record["image"]) or min(record["width"], record["height"]) < 1:
+        raise ValueError("not an image name of the image store")
+    return Known(outcome, start, record["image"], int(record["width"]), int(record["height"]))
 
 
 def _line(record: Record) -> bytes:
@@ -161,7 +163,7 @@ def _url(line: bytes) -> str | None:
 
 
 def _lines(file: Path) -> Iterator[bytes]:
-    """The whole lines of a file that may not be there."""
+    """Yield the complete lines of a file, none if it does not exist."""
     if not file.exists():
         return
     with file.open("rb") as stream:

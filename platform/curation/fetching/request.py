@@ -1,4 +1,4 @@
-"""The options of `fetch`, checked all at once."""
+"""Options of `fetch`, all checked at once."""
 
 import argparse
 import math
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from platform.curation.fetching.addresses import Network, networks
-from platform.curation.fetching.columns import Chosen, key
 from platform.curation.fetching.download import Limits
+from platform.curation.fetching.list_rows import Chosen, key
 from platform.curation.fetching.listing import Listing, open_list
 from platform.data import images
 from platform.errors import Fault, InputError, folder_faults, raise_if_any
@@ -19,18 +19,18 @@ _SPARE_FILES = 100  # open files besides connections
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """Checked options of `fetch`.
 
     Attributes:
         listing: The list.
         out: The data set's folder.
         limits: Of one address.
-        max_pixels: Of one image.
+        max_pixels: Largest number of pixels of an image.
         concurrent: Connections at a time.
-        per_host: Of them to one host.
+        per_host: Connections to one host at a time.
         allowed: Networks that may be reached although they are not public.
-        user_agent: What servers are told.
-        again: Whether to ask again what failed and may not fail now.
+        user_agent: Value of the HTTP header.
+        again: Whether to retry addresses whose failure may have passed.
     """
 
     listing: Listing
@@ -45,9 +45,10 @@ class Request:
 
 
 def of(options: argparse.Namespace) -> Request:
-    """
+    """Check the options and open the list.
+
     Raises:
-        InputError: With everything that is wrong with the options, and with the list as far as its first lines tell.
+        InputError: With all faults of the options and of the list's first lines.
     """
     allowed, faults = networks(options.allow)
     faults += [*_number_faults(options), *folder_faults("--out", options.out), *_agent_faults(options.user_agent)]
@@ -74,7 +75,7 @@ def of(options: argparse.Namespace) -> Request:
 
 
 def _number_faults(options: argparse.Namespace) -> list[Fault]:
-    """What is wrong with the numbers: a row for each option with the least and the most that it may be."""
+    """Return the faults of numeric options, which have a smallest and a largest value each."""
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     connections = open_files - _SPARE_FILES if open_files != resource.RLIM_INFINITY else math.inf
     bounds = (
@@ -96,4 +97,4 @@ def _number_faults(options: argparse.Namespace) -> list[Fault]:
 def _agent_faults(text: str) -> list[Fault]:
     if text.isascii() and text.isprintable():
         return []
-    return [Fault("--user-agent must be a line of ASCII", repr(text), "Write a name and an address, say.")]
+    return [Fault("--user-agent must be a line of ASCII", repr(text), "Write for example a name and a mail address.")]

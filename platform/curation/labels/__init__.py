@@ -1,1 +1,1 @@
-"""Grouping labels as typed into classes."""
+"""Grouping of typed labels into classes."""

@@ -1,20 +1,19 @@
-"""Raw labels, with how often each was used → the classes that they mean, each with its reason.
+"""Grouping of raw labels into classes by their frequency and likeness.
 
-Labels of the same key (`normalise`) are one name. Names are taken by frequency: each joins the most like of the groups
-there are, or begins one. What counts is the likeness to the group's head, its most frequent name: that way no chain of
-small differences leads from "bank of east texas" to "bank of west texas". Two groups about equally like are no answer;
-then, and below the score to merge at, nothing is merged, and a person is asked.
+Labels of the same key (`normalise`) are one name. Names are processed by frequency: each joins the most similar group,
+or begins one. It is compared with the group's head, its most frequent name, so that no chain of small differences leads
+from "bank of east texas" to "bank of west texas". Where two groups are about equally similar, or the likeness is below
+the score to merge at, nothing is merged and a person is asked.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from platform.curation.labels import likeness
 from platform.curation.labels.likeness import Like
-from platform.curation.labels.names import name
-from platform.curation.labels.normalise import LONGEST, RULES, WORDS, Rule, bare, difference, key, tidy
+from platform.curation.labels.normalise import LONGEST, WORDS, bare, difference, key, name, tidy
 from platform.errors import Fault
 
 DROP = "-"  # a decision, or a suggestion: the label's boxes are left out
@@ -24,16 +23,16 @@ SAYS_NOTHING, EMPTY, TOO_LONG = "says nothing", "empty", f"longer than {LONGEST}
 
 
 class Verdict(NamedTuple):
-    """What becomes of a label.
+    """Class that a label was given, with the reason.
 
     Attributes:
         label: As it was typed.
         cls: Its class; None if its boxes are left out.
-        reason: Why.
-        score: How surely it is the same as `matched`, 0 to 1; None where nothing was compared.
-        matched: The label or alias that it was matched with; "" if none.
-        suggestion: A class, or DROP, that a person should decide about; "" if there is no question.
-        suggestion_score: How like that class is; None if nothing was compared.
+        reason: For the class.
+        score: Likeness to `matched`, 0 to 1; None where nothing was compared.
+        matched: Label or alias that it was matched with; "" if none.
+        suggestion: Class, or DROP, that a person should decide about; "" if there is no question.
+        suggestion_score: Likeness to that class; None if nothing was compared.
     """
 
     label: str
@@ -46,32 +45,28 @@ class Verdict(NamedTuple):
 
 
 def is_merged(label: str, cls: str | None, reason: str) -> bool:
-    """Whether a label was given the class of another one, by rule or by decision."""
+    """Return whether a label was given the class of another one, by rule or by decision."""
     return bool(cls) and cls != label and reason not in (OWN, SAYS_NOTHING)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How like labels must be.
+    """Thresholds of likeness.
 
     Attributes:
         merge_at: The score from which a name joins a group.
         ask_at: The score from which a person is asked.
-        margin: By how much a group must be more like than any other.
-        without: Kinds of likeness (`likeness.SURE`) that are not used.
     """
 
     merge_at: float = 0.92
     ask_at: float = 0.8
-    margin: float = 0.02
-    without: Collection[str] = ()
 
 
 DEFAULT = Settings()
 
 
 def faults(settings: Settings) -> list[Fault]:
-    """What is wrong with the settings that the command line gives."""
+    """Return the faults of the settings that the command line gives."""
     merge, ask = settings.merge_at, settings.ask_at
     if 0 < ask <= merge <= 1:
         return []
@@ -84,24 +79,22 @@ def group(
     aliases: Mapping[str, str] | None = None,
     decisions: Mapping[str, str | None] | None = None,
     settings: Settings = DEFAULT,
-    rules: Sequence[Rule] = RULES,
 ) -> list[Verdict]:
-    """One verdict for each label, sorted by label; whatever order they come in.
+    """Group labels; return one verdict for each, sorted by label and independent of the order given.
 
     Args:
-        counts: How often each raw label was used.
-        aliases: Class by alias. They are compared by key, are groups from the start, and win over the rules.
-        decisions: Class by raw label; None leaves its boxes out. They win over everything, for just this label: a
-            group goes along only where its head is decided.
-        settings: How like labels must be.
-        rules: What keys are made by.
+        counts: Number of boxes of each raw label.
+        aliases: Class by alias. Aliases are compared by key, form groups from the start, and precede the rules.
+        decisions: Class by raw label; None leaves its boxes out. A decision precedes everything for its own label;
+            the rest of a group follows only the decision about its head.
+        settings: Thresholds of likeness.
     """
     aliases, decisions = aliases or {}, decisions or {}
     verdicts = {label: Verdict(label, cls, DECIDED) for label, cls in decisions.items() if label in counts}
-    nodes = _nodes(counts, aliases, decisions, rules)
+    nodes = _nodes(counts, aliases, decisions)
     named = {label for node in nodes for label in node.labels}
     verdicts |= {label: _unnamed(label) for label in counts if label not in named and label not in verdicts}
-    verdicts |= {verdict.label: verdict for verdict in _Groups(nodes, settings, rules).verdicts()}
+    verdicts |= {verdict.label: verdict for verdict in _Groups(nodes, settings).verdicts()}
     return [verdicts[label] for label in sorted(counts)]
 
 
@@ -111,18 +104,19 @@ _NO_NAME = frozenset(
     for word in WORDS[kind]
 )
 _SAME = Like(likeness.SURE[likeness.SPELLING], likeness.SPELLING)
+_MARGIN = 0.02  # by which the likeness to one group must exceed that to every other
 
 
 class _Node(NamedTuple):
-    """Labels of one key that belong together from the start, the most frequent first; or an alias that nobody typed.
+    """Labels of one key, the most frequent first; or an alias that nobody typed.
 
     Attributes:
         labels: As they were typed.
         text: The first of them, else the alias.
-        uses: How often the first was used.
-        cls: As decided, or by the aliases; None if that is what grouping is to find.
+        uses: Number of boxes of the first.
+        cls: By a decision or an alias; None if grouping has to find it.
         reason: For `cls`.
-        alias: That says so, or the decided class that the labels read like.
+        alias: Alias, or decided class of the same key, that gives the class.
     """
 
     labels: tuple[str, ...]
@@ -133,13 +127,11 @@ class _Node(NamedTuple):
     alias: str = ""
 
 
-def _nodes(
-    counts: Mapping[str, int], aliases: Mapping[str, str], decisions: Mapping[str, str | None], rules: Sequence[Rule]
-) -> list[_Node]:
-    known = _known(aliases, decisions, rules)
+def _nodes(counts: Mapping[str, int], aliases: Mapping[str, str], decisions: Mapping[str, str | None]) -> list[_Node]:
+    known = _known(aliases, decisions)
     alike: dict[tuple[str, str | None], list[str]] = defaultdict(list)
     for label in sorted(counts, key=lambda label: (-counts[label], *_plain(label))):
-        cls, letters = decisions.get(label), _letters(label, rules)
+        cls, letters = decisions.get(label), _letters(label)
         if letters and (cls is not None or (label not in decisions and (letters in known or letters not in _NO_NAME))):
             alike[letters, cls].append(label)
     nodes = []
@@ -149,28 +141,26 @@ def _nodes(
     return nodes + [_Node((), alias, 0, cls, reason, alias) for cls, reason, alias in known.values() if reason == ALIAS]
 
 
-def _known(
-    aliases: Mapping[str, str], decisions: Mapping[str, str | None], rules: Sequence[Rule]
-) -> dict[str, tuple[str, str, str]]:
-    """Class, reason and alias by key: of the aliases, and of the classes that they and the decisions name."""
+def _known(aliases: Mapping[str, str], decisions: Mapping[str, str | None]) -> dict[str, tuple[str, str, str]]:
+    """Return class, reason and alias by key, for the aliases and for the classes of aliases and decisions."""
     known: dict[str, tuple[str, str, str]] = {}
     for classes, reason in ((decisions.values(), NAMED), (aliases.values(), ALIAS)):
         spelled: dict[str, set[str]] = defaultdict(set)
         for cls in classes:
-            spelled[_letters(cls or "", rules)].add(cls or "")
+            spelled[_letters(cls or "")].add(cls or "")
         one = {letters: min(same) for letters, same in spelled.items() if letters and len(same) == 1}
         known |= {letters: (cls, reason, cls) for letters, cls in one.items()}
-    known |= {_letters(alias, rules): (cls, ALIAS, alias) for alias, cls in sorted(aliases.items())}
+    known |= {_letters(alias): (cls, ALIAS, alias) for alias, cls in sorted(aliases.items())}
     return {letters: of for letters, of in known.items() if letters}
 
 
-def _letters(label: str, rules: Sequence[Rule]) -> str:
-    """The key without blanks; "" of a label that is empty, a bare DROP, or too long to be compared."""
-    return "" if _unusable(label) else key(label, rules).replace(" ", "")
+def _letters(label: str) -> str:
+    """Return the key without blanks; "" for a label that is empty, DROP, or too long to be compared."""
+    return "" if _unusable(label) else key(label).replace(" ", "")
 
 
 def _plain(label: str) -> tuple[int, bool, str]:
-    """What of equally frequent labels names a class: the shortest, rather "Lidl" than "LIDL" or "lidl"."""
+    """Return the sort key that chooses a class name among equally frequent labels: short, and "Lidl" before "LIDL"."""
     return len(label), label.isupper() or label.islower(), label
 
 
@@ -187,17 +177,17 @@ def _unnamed(label: str) -> Verdict:
 
 
 class _Groups:
-    """Nodes placed one after the other.
+    """Groups of nodes, built one node after the other.
 
     Attributes:
-        cls: Of each node placed.
-        heads: The nodes that began a group, or were of a known class.
-        link: What each other node was placed by: the group's head, and the likeness to it.
+        cls: Class of each placed node.
+        heads: Nodes that began a group or had a known class, with their order.
+        link: Head of the group that each other node joined, and the likeness to it.
     """
 
-    def __init__(self, nodes: Sequence[_Node], settings: Settings, rules: Sequence[Rule]) -> None:
+    def __init__(self, nodes: Sequence[_Node], settings: Settings) -> None:
         self.nodes = sorted(nodes, key=lambda node: (-node.uses, *_plain(node.text), node.cls or ""))
-        self.settings, self.rules = settings, rules
+        self.settings = settings
         self.like = self._likeness()
         self.cls: dict[int, str] = {}
         self.heads: dict[int, int] = {}
@@ -206,7 +196,7 @@ class _Groups:
             self._place(index)
 
     def verdicts(self) -> Iterator[Verdict]:
-        """One for each label."""
+        """Yield the verdict of each label."""
         questions = self._questions()
         for index, node in enumerate(self.nodes):
             for place, label in enumerate(node.labels):
@@ -217,14 +207,14 @@ class _Groups:
                 yield verdict
 
     def _likeness(self) -> list[dict[int, Like]]:
-        names = [name(key(node.text, self.rules), bare(node.text, self.rules)) for node in self.nodes]
+        names = [name(key(node.text), bare(node.text)) for node in self.nodes]
         like: list[dict[int, Like]] = [{} for _ in names]
-        for (i, j), how in likeness.pairs(names, self.settings.ask_at, self.settings.without).items():
+        for (i, j), how in likeness.pairs(names, self.settings.ask_at).items():
             like[i][j] = like[j][i] = how
         return like
 
     def _rank(self, index: int) -> tuple[bool, int, int, int]:
-        """Aliases first, then by frequency; of equal ones, that which the most others are like."""
+        """Return the order of placing: aliases first, then by frequency, then by the number of similar names."""
         node = self.nodes[index]
         followers = sum(like.score >= self.settings.merge_at for like in self.like[index].values())
         return node.reason != ALIAS, -node.uses, -followers, index
@@ -240,18 +230,18 @@ class _Groups:
         self.cls[index] = tidy(node.text) if cls is None else cls
 
     def _head_for(self, index: int) -> int | None:
-        """The head of the group that a node joins, if it is like one enough, and more than any other group's names."""
+        """Return the head of the group that a node joins, if one is similar enough and clearly the most similar."""
         placed = {other: like.score for other, like in self.like[index].items() if other in self.cls}
         heads = [other for other in placed if other in self.heads]
         if not heads:
             return None
         head = min(heads, key=lambda other: (-placed[other], self.heads[other]))
         rival = max((score for other, score in placed.items() if self.cls[other] != self.cls[head]), default=0)
-        clear = round(placed[head] - rival, 6) >= self.settings.margin
+        clear = round(placed[head] - rival, 6) >= _MARGIN
         return head if clear and placed[head] >= self.settings.merge_at else None
 
     def _questions(self) -> dict[int, tuple[str, Like]]:
-        """What a person is asked, by the head of the group that it is about: the most like of the groups before it."""
+        """Return the suggestions by the head of their group: the most similar group with a higher rank."""
         groups: dict[str, list[int]] = defaultdict(list)
         for index, cls in self.cls.items():
             groups[cls].append(index)
@@ -276,5 +266,5 @@ class _Groups:
         if label == self.nodes[head].text:
             return Verdict(label, cls, OWN)
         matched = self.nodes[head].text
-        reason = f"same but for {difference(label, matched, self.rules)}" if like == _SAME else like.reason
+        reason = f"same but for {difference(label, matched)}" if like == _SAME else like.reason
         return Verdict(label, cls, reason, like.score, matched)

@@ -1,8 +1,8 @@
-"""cleaning/labels.csv, which people edit and hand back with --decisions, and the table of --aliases.
+"""Table cleaning/labels.csv, which people edit and give back with --decisions, and the table of --aliases.
 
-label,boxes,images,class,reason,score,matched,suggestion,suggestion_score,decision      a line for each raw label
+    label,boxes,images,class,reason,score,matched,suggestion,suggestion_score,decision      # one line per raw label
 
-Only the column decision is read back: a class's name, or "-" to leave the label's boxes out. The rest is information.
+Only the column decision is read back: a class's name, or "-" to leave the label's boxes out.
 """
 
 import hashlib
@@ -23,27 +23,27 @@ COLUMNS = (
 )  # fmt: skip
 DECISION_COLUMNS, ALIAS_COLUMNS = ("label", "decision"), ("alias", "class")
 
-GONE = "no longer there"  # a reason: of a label that was decided about
+GONE = "no longer there"  # reason of a label with a decision that the data no longer has
 _CELL = 1000  # characters of a label that are written: a spreadsheet's cell holds 32,767
-_DASHES = ("-", "–", "—", "−")  # what spreadsheets make of a minus  # noqa: RUF001
-_TOLD = 3  # examples in a fault
+_DASHES = ("-", "–", "—", "−")  # spreadsheets replace a minus by these  # noqa: RUF001
+_EXAMPLES = 3  # examples in a fault
 
 _Rows = list[dict[str, str]]
 
 
 class Decisions(NamedTuple):
-    """What a person wrote.
+    """Decisions of a person.
 
     Attributes:
         of: Class by raw label; None leaves its boxes out.
-        gone: The same by labels that are no longer there, as the table has them.
+        gone: The same for labels that no longer exist, as the table writes them.
     """
 
     of: dict[str, str | None]
     gone: dict[str, str | None]
 
-    def shown(self) -> dict[str, str | None]:
-        """All, by label as the table has it."""
+    def by_cell(self) -> dict[str, str | None]:
+        """Return all decisions by label as the table writes it."""
         return {cell(label): cls for label, cls in self.of.items()} | self.gone
 
 
@@ -57,14 +57,14 @@ def write(
     images: Mapping[str, int],
     decisions: Decisions = NO_DECISIONS,
 ) -> None:
-    """Writes a line for each label, whole or not at all.
+    """Write the table atomically, with a line for each label.
 
     Args:
         file: In an existing folder.
         verdicts: Of `grouping.group`.
-        boxes: How many each raw label has.
-        images: On how many it is.
-        decisions: That were given: they stay in their column, so that the table can be edited further.
+        boxes: Number of boxes of each raw label.
+        images: Number of images of each raw label.
+        decisions: Given decisions, which are kept in their column for further editing.
     """
     rows = [
         verdict._asdict()
@@ -73,16 +73,16 @@ def write(
         for verdict in verdicts
     ]
     rows += [{"label": label, "boxes": 0, "images": 0, "reason": GONE} for label in sorted(decisions.gone)]
-    decided = {label: DROP if cls is None else cls for label, cls in decisions.shown().items()}
-    told = (row | {"decision": decided.get(str(row["label"]))} for row in rows)
-    sheets.write(file, COLUMNS, ({column: row.get(column) for column in COLUMNS} for row in told))
+    decided = {label: DROP if cls is None else cls for label, cls in decisions.by_cell().items()}
+    rows = [row | {"decision": decided.get(str(row["label"]))} for row in rows]
+    sheets.write(file, COLUMNS, ({column: row.get(column) for column in COLUMNS} for row in rows))
 
 
 def read_decisions(file: Path, labels: Collection[str]) -> Decisions:
-    """Reads what a person decided about some of these labels.
+    """Read the decisions about these labels.
 
     Raises:
-        InputError: No such table, or a label is decided in two ways, or for a class that cannot be.
+        InputError: There is no such table, a label has two decisions, or a class is not valid.
     """
     option = "--decisions"
     written = [(row["label"], _class(row["decision"])) for row in _rows(file, option, DECISION_COLUMNS)]
@@ -99,10 +99,10 @@ def read_decisions(file: Path, labels: Collection[str]) -> Decisions:
 
 
 def read_aliases(file: Path) -> dict[str, str]:
-    """Reads classes by alias.
+    """Read classes by alias.
 
     Raises:
-        InputError: No such table, or a line lacks one of both, or aliases that read the same have two classes.
+        InputError: There is no such table, a line is incomplete, or aliases with the same key have two classes.
     """
     option = "--aliases"
     lines = [(row["alias"].strip(), _class(row["class"])) for row in _rows(file, option, ALIAS_COLUMNS)]
@@ -123,7 +123,7 @@ def read_aliases(file: Path) -> dict[str, str]:
 
 
 def cell(label: str) -> str:
-    """A raw label as the table shows it: one line of characters that a file can hold, cut if very long."""
+    """Return a raw label as the table writes it: one line without control characters, truncated if very long."""
     text = "".join(" " if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") else char for char in label[:_CELL])
     if len(label) <= _CELL:
         return text
@@ -158,5 +158,5 @@ def _one_class_each(option: str, classes: Mapping[str, Collection[str]], what: s
 
 def _fault(rule: str, values: Collection[str], remedy: str) -> Iterator[Fault]:
     if values:
-        examples = "; ".join(value[:80] for value in [*values][:_TOLD])
+        examples = "; ".join(value[:80] for value in [*values][:_EXAMPLES])
         yield Fault(rule, f"{len(values)} that do not: {examples}", remedy)

@@ -1,7 +1,7 @@
-"""How like two names are, and in what way: the pairs that grouping merges or asks about.
+"""Likeness of names: the pairs that grouping merges or asks about, with score and reason.
 
-Two kinds: what is equal in a way that is less than spelling (another word order, another script, initials, …), and what
-is nearly equal: typing errors, by the share of letters in common (rapidfuzz's ratio).
+There are two kinds: names that are equal in some respect other than spelling (word order, script, initials, …), and
+names that are nearly equal, by the share of letters in common (rapidfuzz's ratio).
 """
 
 from collections import Counter, defaultdict
@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from platform.curation.labels.names import Name, heard, scripts, undoubled
-from platform.curation.labels.normalise import WORDS
+from platform.curation.labels.normalise import WORDS, Name, heard, scripts, undoubled
 
 SPELLING, BRACKETS = "same spelling", "without the brackets"
 MOVED, ORDER, PLURAL, ONE_PLURAL = "a common word moved", "another word order", "plural", "plural of one word"
@@ -22,8 +21,8 @@ CHINESE, SCRIPT, SOUNDS = "traditional and simplified characters", "another scri
 HALF, TOGETHER = "one of its two scripts", "both in one label"
 COMMON, LONGER, INITIALS, TYPING = "differs by common words", "begins alike", "initials", "typing error"
 
-# How surely names are the same that are alike in a way. No probabilities: each lies above or below the score from which
-# labels are merged, 0.92, as its errors on one half of `benchmarks.labels` tell.
+# Score of each kind of likeness. These are not probabilities: each was set above or below the score to merge at, 0.92,
+# by its errors on one half of `benchmarks.labels`.
 SURE = {
     SPELLING: 1.0,
     MOVED: 0.97,
@@ -41,25 +40,25 @@ SURE = {
     INITIALS: 0.82,
     TYPING: 0.98,  # times the share of letters in common; the first letter must be the same
 }
-_LESS = 0.97  # times that, where it may be no error
-_UNSURE = 0.9  # at most, where a person has to say
+_LESS = 0.97  # factor where the difference may be no typing error
+_UNSURE = 0.9  # highest score where a person has to decide
 
 _COMMON, _SMALL = frozenset(WORDS["common"]), frozenset(WORDS["small"])
-_STAR = 16  # of many names equal in one way, the most frequent that the others are compared with
-_NEAREST = 32  # that a name is looked at with for typing errors
-_ROWS = 256  # names compared with all others at a time: bounds the memory
-_NAMES = 8  # more different texts beside one half of a label: the half is no name
+_STAR = 16  # of many names equal in one respect, the most frequent ones that the others are compared with
+_NEAREST = 32  # names that each is compared with for typing errors
+_ROWS = 256  # names compared with all others at a time, which bounds the memory
+_NAMES = 8  # different texts beside one half of a label, above which the half is no name
 
 
 class Like(NamedTuple):
-    """How surely two names are the same, 0 to 1, and what makes them alike."""
+    """Likeness of two names, 0 to 1, with its reason."""
 
     score: float
     reason: str
 
 
 class Comparison(NamedTuple):
-    """Names are alike that have one of `of` in common, and fit; if `alone`, only where no third name has it."""
+    """Rule by which names are alike that share a value of `of` and fit; if `alone`, only if no third name has it."""
 
     reason: str
     of: Callable[[Name], Iterable[str]]
@@ -67,29 +66,28 @@ class Comparison(NamedTuple):
     alone: bool = False
 
 
-def pairs(names: Sequence[Name], least: float, without: Collection[str] = ()) -> dict[tuple[int, int], Like]:
-    """The best likeness of each two names that reach `least`, by their indices, the lower first.
+def pairs(names: Sequence[Name], least: float) -> dict[tuple[int, int], Like]:
+    """Return the highest likeness of pairs of names, by their indices, the lower first.
 
-    Names of different numbers are never alike. At most some dozens of pairs for each name, however many are alike.
+    Names with different numbers are never alike. Each name has at most some dozens of pairs.
 
     Args:
         names: The most frequent first.
-        least: The lowest score that is of interest.
-        without: Kinds of likeness (the keys of SURE) that are left out.
+        least: Lowest score that is returned.
     """
     found: dict[tuple[int, int], Like] = {}
     for kind in (_equal, _two_scripts, _longer, _mistyped):
         for i, j, like in kind(names, least):
             pair = (min(i, j), max(i, j))
             known = found.get(pair)
-            if like.reason in without or like.score < least or (known and known.score >= like.score):
+            if like.score < least or (known and known.score >= like.score):
                 continue
             if i != j and names[i].numbers == names[j].numbers:
                 found[pair] = like
     return found
 
 
-# What is equal.
+# Names that are equal in some respect.
 
 
 def _singular(name: Name) -> Iterable[str]:
@@ -99,7 +97,7 @@ def _singular(name: Name) -> Iterable[str]:
 
 
 def _sounds(name: Name) -> Iterable[str]:
-    """Sounds as they are written, of Chinese characters and of few letters beside common words: there, each counts."""
+    """Return the sounds of a name; only the Latin letters where Chinese characters or few letters would mislead."""
     core = heard("".join(name.core))
     if len(core) > 3:
         return [name.latin] if name.chinese else {name.latin, name.sounds}
@@ -121,8 +119,8 @@ def _core(name: Name) -> Iterable[str]:
 def _initials(name: Name) -> Iterable[str]:
     if len(name.words) == 1:
         return [name.letters] if 2 < len(name.letters) < 7 else []
-    told = [word for word in name.words if word not in _SMALL]
-    return {"".join(word[0] for word in words) for words in (name.words, told) if len(words) > 2}
+    large = [word for word in name.words if word not in _SMALL]
+    return {"".join(word[0] for word in words) for words in (name.words, large) if len(words) > 2}
 
 
 def _one_in_brackets(one: Name, other: Name) -> bool:
@@ -180,11 +178,11 @@ def _equal(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like
                 yield from ((i, j, like) for j in fitting)
 
 
-# What stands in another label.
+# Names that contain another name.
 
 
 def _halves(name: Name) -> tuple[str, ...]:
-    """The two halves of a name that is written twice, each in a script of its own: "貢茶 Gong Cha"; () if it is not."""
+    """Return the halves of a name that is written in two scripts, as "貢茶 Gong Cha"; () for other names."""
     if len(name.scripts) != 2:
         return ()
     runs = [(one, [*words]) for one, words in groupby(name.words, scripts) if one]
@@ -196,10 +194,10 @@ def _halves(name: Name) -> tuple[str, ...]:
 
 
 def _two_scripts(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
-    """Names with their halves, and the halves with each other.
+    """Yield names in two scripts with their halves, and the halves with each other.
 
-    Not where both scripts are parts of one name, which stands in one of them elsewhere ("Алло MAX", "allo max"), and
-    not where a half goes with this and that ("OTP Bank (Україна)", "Eldorado (Україна)").
+    Names are left out that occur elsewhere as a whole in one script ("Алло MAX", "allo max"), and so are halves that
+    occur beside different texts ("OTP Bank (Україна)", "Eldorado (Україна)").
     """
     elsewhere = {one.sounds for one in names if len(one.scripts) == 1}
     written = {i: halves for i, one in enumerate(names) if one.sounds not in elsewhere and (halves := _halves(one))}
@@ -223,7 +221,7 @@ def _one_name(texts: Collection[str]) -> bool:
 
 
 def _longer(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
-    """Names with those that go on after their last word: "popeyes", "popeyes louisiana kitchen"."""
+    """Yield names with those that they begin: "popeyes", "popeyes louisiana kitchen"."""
     like = Like(SURE[LONGER], LONGER)
     index = {one.words: i for i, one in reversed([*enumerate(names)])}
     for i, one in enumerate(names):
@@ -233,7 +231,7 @@ def _longer(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Lik
                 yield i, index[first], like
 
 
-# What is nearly equal.
+# Names that are nearly equal.
 
 
 def _mistyped(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
@@ -243,12 +241,12 @@ def _mistyped(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, L
 
 
 def _sound_otherwise(one: Name, other: Name) -> bool:
-    """Or are too short for a sound to count, and differ by a doubled letter."""
+    """Return whether two names sound different, or differ only by a doubled letter of the Latin spelling."""
     return one.sounds != other.sounds or (one.latin != other.latin and undoubled(one.latin) == undoubled(other.latin))
 
 
 def _is_asked(one: Name, other: Name) -> bool:
-    """Whether they may be two names on purpose: "b2b store", "b2c store"; short ones of one sound, "nike", "nikee"."""
+    """Return whether a difference may be on purpose: other digits ("b2b", "b2c"), or short names of one sound."""
     return one.sounds == other.sounds or _digits(one) != _digits(other)
 
 
@@ -257,7 +255,7 @@ def _digits(name: Name) -> str:
 
 
 def _near(names: Sequence[Name], least: float) -> Iterator[tuple[int, int]]:
-    """Pairs that sound nearly alike: for each name, the nearest of those that are as long or longer."""
+    """Yield pairs that sound nearly alike: each name with the nearest ones that are not shorter."""
     order = sorted((i for i, one in enumerate(names) if len(one.sounds) > 3), key=lambda i: len(names[i].sounds))
     texts = [names[i].sounds for i in order]
     lengths = np.array([len(text) for text in texts])
@@ -272,10 +270,10 @@ def _near(names: Sequence[Name], least: float) -> Iterator[tuple[int, int]]:
 
 
 def _typing(one: Name, other: Name) -> float:
-    """The share of letters in common of the words that differ, the worst of them; 0 if some begin differently.
+    """Return the lowest share of letters in common among the words that differ; 0 if some begin differently.
 
-    Less where that may be no error: one word ends where another goes on, words are split otherwise, or a script is
-    written without an alphabet.
+    The score is lower where the difference may be no error: one word continues another, words are split differently,
+    or one of two scripts has no alphabet.
     """
     left, right = _rest(one, other), _rest(other, one)
     if not left or not right:

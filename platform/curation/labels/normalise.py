@@ -1,7 +1,7 @@
-"""A label as somebody typed it → the text that it is compared by.
+"""Normalisation of typed labels: a label's key, and the forms of the key that are compared.
 
-"Coca-Cola® Logo", "COCA COLA" and "Cocá_cola Inc." are one text after the rules below. They are applied in their order;
-each takes a text and gives a text, so that one can be left out, or measured alone (`benchmarks.labels`).
+"Coca-Cola® Logo", "COCA COLA" and "Cocá_cola Inc." have the same key after the rules below, which are applied in their
+order; each takes a text and returns a text. `benchmarks.labels` measures what each contributes.
 """
 
 import html
@@ -9,6 +9,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,11 @@ import ftfy
 from anyascii import anyascii
 
 WORDS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
-LONGEST = 200  # characters of a label that are compared; nobody names a class with more
+LONGEST = 200  # characters of a label that are compared; no class name is longer
 
-_JOINERS = "\u200c\u200d"  # they stand within words of Persian and of Indian scripts, and within emoji
+_JOINERS = "\u200c\u200d"  # they occur within words of Persian and of Indian scripts, and within emoji
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z]{2,31}\d{0,2});", re.IGNORECASE)
-_STYLES = "\ufe0e\ufe0f"  # of emoji: drawn or written
+_STYLES = "\ufe0e\ufe0f"  # variation selectors of emoji
 _SIGNS = re.compile(r"[®™℠©Ⓡ🄬]|(?<=\S)\s*\((?:r|tm|c)\)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=[a-z\u0370-\u03ff\u0400-\u052f])[\u0300-\u036f\u0483-\u0487]+")  # not those of other scripts
 _LATIN = re.compile(r"[\u00c0-\u02af\u1e00-\u1eff]")
@@ -35,14 +36,14 @@ _GAP, _END = r"[\s.,;:_/|([\-–—]+", r"[\s.,;:!?)\]'\"»”]*"
 
 
 class Rule(NamedTuple):
-    """One step on the way from a label to its key."""
+    """Step of the normalisation of a label."""
 
     name: str
     apply: Callable[[str], str]
 
 
 class _Characters(dict[str, str]):
-    """What becomes of a character, asked once."""
+    """Cache of a function of characters."""
 
     def __init__(self, of: Callable[[str], str]) -> None:
         self.of = of
@@ -52,7 +53,7 @@ class _Characters(dict[str, str]):
         return self[char]
 
 
-def _seen(char: str) -> str:
+def _visible(char: str) -> str:
     kind = unicodedata.category(char)
     if kind in ("Cc", "Cs", "Zl", "Zp", "Zs"):
         return " "
@@ -69,7 +70,7 @@ def _kept(char: str) -> str:
     return char if kind[0] in "LMN" or kind == "So" or char in "&+#" else " "
 
 
-_SEEN, _KEPT = _Characters(_seen), _Characters(_kept)
+_VISIBLE, _KEPT = _Characters(_visible), _Characters(_kept)
 
 
 def _any_of(words: Sequence[str]) -> str:
@@ -80,13 +81,13 @@ def _any_of(words: Sequence[str]) -> str:
 def _ends(
     last: Sequence[str], first: Sequence[str], glued: Sequence[str], links: Sequence[str] = ()
 ) -> Callable[[str], str]:
-    """A rule that takes words off a text's ends; never all that it says.
+    """Return a rule that removes words from the ends of a text, but never all of its letters.
 
     Args:
-        last: Words to take off its end.
-        first: Words to take off its beginning.
-        glued: Words to take off its end without a blank before them.
-        links: Words between one of `first` and the rest, that go with it: "logo of".
+        last: Words to remove from the end.
+        first: Words to remove from the beginning.
+        glued: Words to remove from the end without a blank before them.
+        links: Words between one of `first` and the rest that are removed with it, as in "logo of".
     """
     ends = [
         re.compile(rf"(?<=\S){_GAP}(?:{_any_of(last)}){_END}$"),
@@ -151,7 +152,7 @@ def _articles(text: str) -> str:
 
 TIDY = (
     Rule("broken text", _mojibake),
-    Rule("unseen characters", lambda text: "".join(_SEEN[char] for char in text)),
+    Rule("unseen characters", lambda text: "".join(_VISIBLE[char] for char in text)),
     Rule("trademark signs", lambda text: _SIGNS.sub(" ", text)),
 )
 RULES = (
@@ -168,37 +169,128 @@ RULES = (
 )
 
 
-def key(label: str, rules: Sequence[Rule] = RULES) -> str:
-    """The words that a label is compared by, with single blanks; "" if it has none."""
-    *_, words = steps(label, rules)
+def key(label: str) -> str:
+    """Return the words that a label is compared by, with single blanks; "" if it has none."""
+    *_, words = steps(label, RULES)
     return words if any(char.isalnum() or unicodedata.category(char) == "So" for char in words) else ""
 
 
-def steps(label: str, rules: Sequence[Rule] = RULES) -> Iterator[str]:
-    """The label after each of the rules, and last with single blanks."""
-    text = label.strip(" \t\r\n")[:LONGEST]  # other blanks may be half of a character in the wrong encoding
+def steps(label: str, rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield the label after each of the rules, and at last with single blanks."""
+    text = label.strip(" \t\r\n")[:LONGEST]  # other blanks may be part of a character in the wrong encoding
     for rule in rules:
         text = rule.apply(text)
         yield text
     yield " ".join(text.split())
 
 
-def bare(label: str, rules: Sequence[Rule] = RULES) -> str:
-    """The key without what stands in brackets; the key if all does."""
-    return key(_BRACKETS.sub(" ", label[:LONGEST]), rules) or key(label, rules)
+def bare(label: str) -> str:
+    """Return the key without the text in brackets; the whole key if there is no other text."""
+    return key(_BRACKETS.sub(" ", label[:LONGEST])) or key(label)
 
 
 def tidy(label: str) -> str:
-    """The label as a class's name: characters that are seen, NFC, no trademark signs, single blanks; may be ""."""
+    """Return the label as a class name: visible characters in NFC, no trademark signs, single blanks; may be ""."""
     *_, text = steps(label, TIDY)
     return unicodedata.normalize("NFC", text).strip(f" {_JOINERS}")
 
 
-def difference(one: str, other: str, rules: Sequence[Rule] = RULES) -> str:
-    """The last rule that two labels of the same key need to be the same; "blanks" if they are told apart by those."""
+def difference(one: str, other: str) -> str:
+    """Return the last rule that two labels need to have the same key; "blanks" if only blanks differ."""
     if one.split() == other.split():
         return "blanks"
-    for rule, left, right in zip(rules, steps(one, rules), steps(other, rules), strict=False):
+    for rule, left, right in zip(RULES, steps(one, RULES), steps(other, RULES), strict=False):
         if left.split() == right.split():
             return rule.name
     return "blanks"
+
+
+_SPELLINGS, _SOUNDS = ([pair.split("=") for pair in WORDS[table]] for table in ("spellings", "sounds"))
+_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # Japanese mixes them within a word
+_COMMON = frozenset(WORDS["common"])
+_NUMBERS = re.compile(r"(?<![^\W\d_])\d+|\d+(?![^\W\d_])")  # not the digits within a word: "micr0soft"
+_DOUBLED = re.compile(r"(.)\1+")
+
+
+class Name(NamedTuple):
+    """Key of a label with the forms that are compared.
+
+    Attributes:
+        words: Of the key, in order.
+        core: Words without those that many names contain (`common` in words.toml).
+        letters: The key without blanks.
+        bare: The letters without the text in brackets.
+        latin: The letters in Latin script.
+        spelled: `latin` with one spelling of each sound: "coca cola" and "Koka-Cola" are "kokakola".
+        sounds: `spelled` without differences that other alphabets do not make: "コカ・コーラ" is "kokakora".
+        numbers: In order, without digits between letters.
+        scripts: Of the letters; Chinese and Japanese are one.
+    """
+
+    words: tuple[str, ...]
+    core: tuple[str, ...]
+    letters: str
+    bare: str
+    latin: str
+    spelled: str
+    sounds: str
+    numbers: tuple[str, ...]
+    scripts: frozenset[str]
+
+    @property
+    def chinese(self) -> bool:
+        """Whether there are Chinese characters, where words of different meaning sound the same."""
+        return _CHINESE.search(self.letters) is not None
+
+
+def name(key: str, bare: str) -> Name:
+    """Return the compared forms of a key; `bare` is the key without the text in brackets, see `bare`."""
+    words, in_latin = tuple(key.split()), latin(key)
+    return Name(
+        words=words,
+        core=tuple(word for word in words if word not in _COMMON),
+        letters="".join(words),
+        bare=bare.replace(" ", ""),
+        latin=in_latin,
+        spelled=_spelled(in_latin),
+        sounds=heard(key),
+        numbers=tuple(_NUMBERS.findall(key)),
+        scripts=scripts(key),
+    )
+
+
+def latin(text: str) -> str:
+    """Return a text in Latin letters and digits, without blanks."""
+    return "".join(char for char in anyascii(text).lower() if char.isalnum() or char in "+#")
+
+
+def heard(text: str) -> str:
+    """Return the sounds of a text in Latin letters."""
+    return _spelled(_replaced(latin(text), _SOUNDS))
+
+
+def scripts(text: str) -> frozenset[str]:
+    """Return the scripts of a text's letters, e.g. {"LATIN", "CYRILLIC"}."""
+    return frozenset(map(_script, text)) - {""}
+
+
+def _spelled(text: str) -> str:
+    return undoubled(_replaced(text, _SPELLINGS))
+
+
+def undoubled(text: str) -> str:
+    """Return a text without doubled letters: "acmee" is "acme"."""
+    return _DOUBLED.sub(r"\1", text)
+
+
+def _replaced(text: str, table: list[list[str]]) -> str:
+    for written, instead in table:
+        text = text.replace(written, instead)
+    return text
+
+
+@cache
+def _script(char: str) -> str:
+    first = unicodedata.name(char, "?").split()[0].split("-")[0] if char.isalpha() else ""
+    return _ONE_SCRIPT.get(first, first)

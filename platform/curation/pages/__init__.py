@@ -1,1 +1,1 @@
-"""The page that shows a data set."""
+"""HTML page of a data set."""

@@ -1,8 +1,10 @@
-"""What is known of a data set's folder: its images and boxes, and what fetch, clean and split say of them."""
+"""Content of a data set's folder: images and boxes, and the tables that fetch, clean and split left there."""
 
 import json
 import math
-from collections import Counter, defaultdict
+import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +18,7 @@ from platform.data import images, sheets
 from platform.data.arrays import in_threads
 from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.annotations import Box, Kind, RawBox, RawDataset
-from platform.data.detection.boxes import mend
+from platform.data.detection.boxes import area, mend
 from platform.data.files import absolute, is_file, place
 from platform.data.findings import Repair
 from platform.errors import Fault, InputError
@@ -24,11 +26,12 @@ from platform.errors import Fault, InputError
 MANIFEST, CLEANING = "manifest.jsonl", "cleaning"
 LABELS, FINDINGS, NEAR, SUMMARY = (f"{CLEANING}/{name}" for name in
                                    ("labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"))  # fmt: skip
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # Unicode categories of invisible characters
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that can be used, with its usable boxes; width and height in pixels, upright."""
+    """Readable image with its usable boxes; width and height in pixels, upright."""
 
     path: Path
     width: int
@@ -39,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Label:
-    """A line of cleaning/labels.csv; `name` is the class, empty where the label's boxes were dropped."""
+    """Line of cleaning/labels.csv; `name` is the class, empty where the label's boxes were dropped."""
 
     label: str
     boxes: int
@@ -54,24 +57,23 @@ class Label:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder.
+    """Data set's folder.
 
     Attributes:
         root: Absolute.
         layout: "CSV", "COCO", "Pascal VOC" or "YOLO".
-        table: Of the last step that was made; None for a folder that no step has written to.
+        table: Of the last step; None for a folder that no step has written to.
         pictures: In the layout's order.
         repairs: What reading it repaired or left out.
         before: Images and boxes before cleaning; the same as now where nothing was cleaned.
-        raw: Where each raw label, as cleaning/labels.csv shows it, was seen before cleaning: (image, box as written).
+        written: (image, box as written) before cleaning, by raw label as cleaning/labels.csv shows it.
         outcomes: The manifest's lines.
         labels: What became of raw labels; empty where nothing was cleaned, as the following.
         findings: What else cleaning found.
-        groups: Images that are nearly the same, each with its distance to the nearest other, by the group's number.
-        summary: What cleaning says of itself.
-        unsplit: Boxes by class before the split; None if it is not split.
-        split_facts: What the split says of itself.
-        warnings: Annotations that were passed over.
+        near_duplicates: Groups of images that are nearly the same, each with its distance to the nearest other.
+        summary: cleaning/summary.json.
+        split_facts: split.json.
+        warnings: Annotations that were ignored.
     """
 
     root: Path
@@ -80,20 +82,14 @@ class Dataset:
     pictures: tuple[Picture, ...]
     repairs: tuple[Repair, ...]
     before: tuple[int, int]
-    raw: Mapping[str, list[tuple[Path, Box]]]
+    written: Mapping[str, list[tuple[Path, Box]]]
     outcomes: tuple[dict[str, Any], ...] = ()
     labels: tuple[Label, ...] = ()
     findings: tuple[Finding, ...] = ()
-    groups: Mapping[str, list[tuple[str, float | None]]] = field(default_factory=dict)
+    near_duplicates: Mapping[str, list[tuple[str, float | None]]] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
-    unsplit: Mapping[str, int] | None = None
     split_facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.root.name
 
     @property
     def is_cleaned(self) -> bool:
@@ -102,12 +98,12 @@ class Dataset:
 
     @property
     def is_split(self) -> bool:
-        """Whether the images are in splits, made here or given."""
+        """Whether images are in splits, made here or given."""
         return any(picture.split for picture in self.pictures)
 
     @cached_property
-    def seen(self) -> dict[str, list[tuple[Picture, Box]]]:
-        """Where each class is seen, the most frequent class first."""
+    def boxes_by_class(self) -> dict[str, list[tuple[Picture, Box]]]:
+        """Boxes of each class with their images, the most frequent class first."""
         found: dict[str, list[tuple[Picture, Box]]] = defaultdict(list)
         for picture in self.pictures:
             for box in picture.boxes:
@@ -115,58 +111,78 @@ class Dataset:
         return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
     @cached_property
+    def areas(self) -> list[float]:
+        """Areas of all boxes in square pixels."""
+        return [area(box.box) for picture in self.pictures for box in picture.boxes]
+
+    @property
     def boxes(self) -> int:
-        """How many there are."""
-        return sum(len(picture.boxes) for picture in self.pictures)
+        """Number of boxes."""
+        return len(self.areas)
 
     def images_of(self, name: str, split: str | None = None) -> int:
-        """Images that show a class, of a split or of all."""
-        return len({picture.path for picture, _ in self.seen[name] if split in (None, picture.split)})
+        """Return the number of images that show a class, in a split or in all."""
+        return len({picture.path for picture, _ in self.boxes_by_class[name] if split in (None, picture.split)})
 
 
 def read(root: Path) -> Dataset:
-    """Reads a folder as `fetch`, `clean` or `split` left it, or in any known layout.
+    """Read a folder as `fetch`, `clean` or `split` left it, or in any known layout.
 
     Raises:
-        InputError: No such folder, no known layout, or a table of cleaning that cannot be read.
+        InputError: There is no such folder, no known layout, or a table of cleaning that cannot be read.
     """
     root = absolute(root)
     source = layouts.read(root)
     table = source.table if source.table in csv_boxes.STEPS else None
-    pictures, repairs = _checked(root, source.raw)
-    told: dict[str, Any] = {} if table else {"warnings": source.warnings}
+    pictures, repairs = _readable(root, source.raw)
+    tables: dict[str, Any] = {} if table else {"warnings": source.warnings}
     before = source.raw
     if _is_cleaned(root, table):
-        before = _before(root, csv_boxes.CLEANED)
-        told = _cleaning(root)
+        before = _before_cleaning(root)
+        tables = _cleaning(root)
     if table == csv_boxes.SPLIT:
-        unsplit = _before(root, csv_boxes.SPLIT)
-        told["unsplit"] = Counter(box.name for image in unsplit.images for box in image.boxes)
-        told["split_facts"] = _json(root / SPLIT_FACTS)
-    outcomes, counts = _outcomes(root / MANIFEST), _counts(before, told.get("summary", {}))
-    return Dataset(root, source.layout, table, pictures, repairs, counts, _by_label(before), outcomes, **told)
+        tables["split_facts"] = _json(root / SPLIT_FACTS)
+    written: dict[str, list[tuple[Path, Box]]] = defaultdict(list)
+    for image in before.images:
+        for box in image.boxes:
+            written[label_table.cell(box.name)].append((image.path, box.box))
+    counted = tables.get("summary", {}).get("before", {})
+    counts = (
+        counted.get("images", len({image.path for image in before.images})),
+        counted.get("boxes", sum(map(len, written.values()))),
+    )
+    return Dataset(root, source.layout, table, pictures, repairs, counts, written, _outcomes(root / MANIFEST), **tables)
 
 
-def _counts(before: RawDataset, summary: Mapping[str, Any]) -> tuple[int, int]:
-    """Images and boxes before cleaning, as clean counted them where it did."""
-    counted = summary.get("before", {})
-    images_there, boxes_there = len({image.path for image in before.images}), sum(len(i.boxes) for i in before.images)
-    return counted.get("images", images_there), counted.get("boxes", boxes_there)
+def visible(text: str, longest: int = 80) -> str:
+    """Return a text as a page can show it: invisible characters as code points, a long text shortened.
+
+    Spellings differ by such characters: "Cola" and "Cola⟨U+200B⟩" look the same otherwise. Blanks at either end are
+    shown as "␣".
+    """
+
+    def shown(character: str) -> str:
+        category = unicodedata.category(character)
+        hidden = category in _HIDDEN or (category == "Zs" and character != " ")
+        return f"⟨U+{ord(character):04X}⟩" if hidden else character
+
+    rest = f"… ({len(text):,} characters)" if len(text) > longest else ""
+    edged = re.sub(r"^\s+|\s+$", lambda blanks: "␣" * len(blanks[0]), text[:longest])
+    return "".join(map(shown, edged)) + rest
 
 
-def _checked(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[Repair, ...]]:
-    """Images whose header can be read, with the boxes that a detector could be trained on."""
+def _readable(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[Repair, ...]]:
+    """Return the images whose header can be read, with the boxes that a detector could be trained on."""
     repairs = list(raw.repairs)
     paths = list(dict.fromkeys(image.path for image in raw.images))
     sizes = dict(zip(paths, in_threads(_size, paths), strict=True))
     repairs += [Repair(Kind.BROKEN_IMAGE, place(root, path, f"({fault})"))
                 for path, fault in sizes.items() if isinstance(fault, images.ImageFault)]  # fmt: skip
-    pictures = []
-    for image in raw.images:
-        size = sizes[image.path]
-        if isinstance(size, images.ImageFault):
-            continue
-        pictures.append(Picture(image.path, *size, mend(image.boxes, *size, repairs), image.split))
+    pictures = [
+        Picture(image.path, *size, mend(image.boxes, *size, repairs), image.split)
+        for image in raw.images
+        if not isinstance(size := sizes[image.path], images.ImageFault)
+    ]
     return tuple(pictures), tuple(repairs)
 
 
@@ -178,24 +194,16 @@ def _size(path: Path) -> tuple[int, int] | images.ImageFault:
 
 
 def _is_cleaned(root: Path, table: str | None) -> bool:
-    """A split is made of cleaned.csv where that is there."""
+    """Return whether the table comes from cleaning; a split is made of cleaned.csv where that is there."""
     return table == csv_boxes.CLEANED or (table == csv_boxes.SPLIT and is_file(root / csv_boxes.CLEANED))
 
 
-def _before(root: Path, step: str) -> RawDataset:
-    """What a step was made from; nothing, if that is gone."""
+def _before_cleaning(root: Path) -> RawDataset:
+    """Return what cleaning was made from; nothing, if that is gone."""
     try:
-        return layouts.read(root, before=step).raw
+        return layouts.read(root, before=csv_boxes.CLEANED).raw
     except InputError:
         return RawDataset((), ())
-
-
-def _by_label(raw: RawDataset) -> dict[str, list[tuple[Path, Box]]]:
-    found: dict[str, list[tuple[Path, Box]]] = defaultdict(list)
-    for image in raw.images:
-        for box in image.boxes:
-            found[label_table.cell(box.name)].append((image.path, box.box))
-    return found
 
 
 def _cleaning(root: Path) -> dict[str, Any]:
@@ -203,38 +211,23 @@ def _cleaning(root: Path) -> dict[str, Any]:
     groups: dict[str, list[tuple[str, float | None]]] = defaultdict(list)
     for row in _rows(root / NEAR, ("image", "group")):
         groups[row["group"]].append((row["image"], _number(row.get("distance", ""))))
+    findings = _rows(root / FINDINGS, ("kind", "action"))
+    if wrong := sorted({row["action"] for row in findings} - {*Action}):
+        rule = f"an action in {root / FINDINGS} must be one of {', '.join(Action)}"
+        raise InputError(Fault(rule, ", ".join(map(repr, wrong)), "Run python -m platform.dataset clean again."))
     return {
         "labels": tuple(map(_label, labels)),
-        "findings": _findings(root / FINDINGS),
-        "groups": groups,
+        "findings": tuple(map(_finding, findings)),
+        "near_duplicates": groups,
         "summary": _json(root / SUMMARY),
     }
 
 
 def _label(row: Mapping[str, str]) -> Label:
-    return Label(
-        label=row["label"],
-        boxes=int(_number(row.get("boxes", "")) or 0),
-        name=row["class"],
-        reason=row.get("reason", ""),
-        score=_number(row.get("score", "")),
-        matched=row.get("matched", ""),
-        suggestion=row.get("suggestion", ""),
-        suggestion_score=_number(row.get("suggestion_score", "")),
-        decision=row.get("decision", "").strip(),
-    )
-
-
-def _findings(file: Path) -> tuple[Finding, ...]:
-    """
-    Raises:
-        InputError: The table cannot be read, lacks a column, or names an action that there is not.
-    """
-    rows = _rows(file, ("kind", "action"))
-    if wrong := sorted({row["action"] for row in rows} - {*Action}):
-        rule = f"an action in {file} must be one of {', '.join(Action)}"
-        raise InputError(Fault(rule, ", ".join(map(repr, wrong)), "Run python -m platform.dataset clean again."))
-    return tuple(map(_finding, rows))
+    texts = {name: row.get(name, "") for name in ("reason", "matched", "suggestion")}
+    scores = {name: _number(row.get(name, "")) for name in ("score", "suggestion_score")}
+    boxes, decision = int(_number(row.get("boxes", "")) or 0), row.get("decision", "").strip()
+    return Label(label=row["label"], boxes=boxes, name=row["class"], decision=decision, **texts, **scores)
 
 
 def _finding(row: Mapping[str, str]) -> Finding:
@@ -243,7 +236,7 @@ def _finding(row: Mapping[str, str]) -> Finding:
 
 
 def _rows(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """A table of cleaning's; none if it is not there.
+    """Read a table of cleaning; a missing file has no rows.
 
     Raises:
         InputError: It cannot be read, or lacks a column.
@@ -262,27 +255,23 @@ def _rows(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _outcomes(file: Path) -> tuple[dict[str, Any], ...]:
-    """The manifest's lines; of a fetch that was killed the last one may be cut short, and is left out."""
+    """Read the manifest's lines, without a torn last line of a fetch that was killed."""
     if not is_file(file):
         return ()
-    found = []
     with file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                told = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(told, dict):
-                found.append(told)
-    return tuple(found)
+        return tuple(line for line in map(_decoded, lines) if isinstance(line, dict))
 
 
 def _json(file: Path) -> dict[str, Any]:
+    content = _decoded(file.read_text(encoding="utf-8", errors="replace")) if is_file(file) else None
+    return content if isinstance(content, dict) else {}
+
+
+def _decoded(text: str) -> Any:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _number(text: str) -> float | None:

@@ -1,3 +1,5 @@
+"""Tests of the frames that boxes were drawn in."""
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps

@@ -1,4 +1,4 @@
-"""What images look like, and which show the same: copies are found however they were saved, other logos are not."""
+"""Tests of image features and duplicates: every kind of copy is found, and no other logo."""
 
 from random import Random
 
@@ -12,7 +12,7 @@ SIZE = (320, 240)
 
 
 def logo(number, word):
-    """A word on a plain sign; of one number all are alike but for the word."""
+    """Return a word on a plain sign; signs of one number differ only by the word."""
     draw = Random(number)
     image = Image.new("RGB", SIZE, tuple(draw.randrange(256) for _ in range(3)))
     pen = ImageDraw.Draw(image)
@@ -28,7 +28,7 @@ def kept(root, **images):
 
 
 def pairs(root, paths):
-    return {(pair.one.stem, pair.other.stem) for pair in duplicates.near(looks.look(root, paths.values()))}
+    return {(pair.one.stem, pair.other.stem) for pair in duplicates.near(looks.read_looks(root, paths.values()))}
 
 
 @pytest.mark.parametrize(
@@ -56,18 +56,18 @@ def test_equal_pixels_in_whatever_file_are_one_image(tmp_path):
     logo(1, "ACME").save(tmp_path / "copy.bmp")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     files = [*paths.values(), tmp_path / "copy.bmp", tmp_path / "broken.png"]
-    assert duplicates.exact(looks.look(tmp_path, files)) == [[paths["one"], tmp_path / "copy.bmp"]]
+    assert duplicates.exact(looks.read_looks(tmp_path, files)) == [[paths["one"], tmp_path / "copy.bmp"]]
     groups = duplicates.groups(tmp_path, files)
     assert [groups[file] for file in files] == [0, 1, 0, 2]
 
 
 def test_an_image_is_decoded_again_only_if_it_changed(tmp_path, monkeypatch):
     paths = kept(tmp_path, one=logo(1, "ACME"), other=logo(1, "NIKE"))
-    first, done = looks.look(tmp_path, paths.values()), []
+    first, done = looks.read_looks(tmp_path, paths.values()), []
     logo(1, "ROLEX").save(paths["other"])
     decoded, load = [], looks.images.load
     monkeypatch.setattr(looks.images, "load", lambda path: (decoded.append(path), load(path))[1])
-    second = looks.look(tmp_path, paths.values(), lambda: done.append(1))
+    second = looks.read_looks(tmp_path, paths.values(), lambda: done.append(1))
     assert (decoded, len(done)) == ([paths["other"]], 2)
     one = paths["one"]
     assert all(np.array_equal(a, b) for a, b in zip(first[one], second[one], strict=True))
@@ -76,11 +76,11 @@ def test_an_image_is_decoded_again_only_if_it_changed(tmp_path, monkeypatch):
 
 def test_what_was_kept_of_images_may_be_damaged_in_any_way(tmp_path):
     paths = kept(tmp_path, one=logo(1, "ACME"))
-    seen = looks.look(tmp_path, paths.values())[paths["one"]]
+    first = looks.read_looks(tmp_path, paths.values())[paths["one"]]
     whole = (tmp_path / looks.FILE).read_bytes()
     draw = Random(0)
     for _ in range(150):
         damaged = bytearray(whole)
         damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
         (tmp_path / looks.FILE).write_bytes(damaged[: draw.choice([None, draw.randrange(len(whole))])])
-        assert looks.look(tmp_path, paths.values())[paths["one"]].width == seen.width
+        assert looks.read_looks(tmp_path, paths.values())[paths["one"]].width == first.width

@@ -1,3 +1,5 @@
+"""Tests of the addresses that may be reached."""
+
 import ipaddress
 import socket
 
@@ -61,7 +63,7 @@ def test_no_text_gets_through_that_is_no_address(text):
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        assert forbidden(text) == "no address"
+        assert forbidden(text) == "not an address"
 
 
 def test_what_is_allowed_is_reached_and_its_neighbours_are_not():

@@ -1,3 +1,5 @@
+"""Tests of the download of one address."""
+
 import asyncio
 import email.utils
 import socket
@@ -10,8 +12,7 @@ from hypothesis import strategies as st
 
 from platform.curation.fetching import download
 from platform.curation.fetching.addresses import Gate, networks
-from platform.curation.fetching.download import Answer, Limits, parse
-from platform.curation.fetching.outcomes import Failure, Outcome
+from platform.curation.fetching.download import Answer, Failure, Limits, Outcome, parse
 
 LIMITS = Limits(timeout=5, bytes=1000, tries=1)
 
@@ -26,7 +27,7 @@ def ask(url: str, *allowed: str) -> Answer:
 
 @pytest.fixture
 def names(monkeypatch):
-    """What names lead to, besides those that the system knows; a list for each time that one is looked up."""
+    """Replace the lookup of names; each name has a list of addresses for each lookup."""
     told: dict[str, list[list[str]]] = {}
     system = socket.getaddrinfo
 

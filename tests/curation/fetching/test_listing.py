@@ -1,3 +1,5 @@
+"""Tests of reading address lists."""
+
 import csv
 import json
 from pathlib import Path
@@ -6,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform.curation.fetching.columns import Chosen
-from platform.curation.fetching.list_rows import Labelled, Row
+from platform.curation.fetching.list_rows import Chosen, Labelled, Row
 from platform.curation.fetching.listing import open_list
 from platform.errors import InputError
 

@@ -1,4 +1,4 @@
-"""Which labels become one class, what a person is asked, and what aliases and decisions do."""
+"""Tests of grouping labels into classes, with questions, aliases and decisions."""
 
 import random
 import time
@@ -180,7 +180,7 @@ def test_deciding_all_as_it_is_changes_nothing(counts):
 
 @given(COUNTS, st.dictionaries(NAMES, CLASSES, max_size=3))
 def test_heads_stay_when_others_are_decided(counts, decisions):
-    """Unless they read like a decided class, or are now as like a decided label."""
+    """Check labels that are neither equal to a decided class nor similar to a decided label."""
     decided = {label: cls for label, cls in decisions.items() if label in counts}
     before, after = classes(counts), classes(counts, decisions=decided)
     for found in group(counts):

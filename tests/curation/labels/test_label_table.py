@@ -1,4 +1,4 @@
-"""The table of labels: what is written is what is read, whatever the labels hold; its faults and those of aliases."""
+"""Tests of the tables of labels and aliases: they return what was written, whatever the labels contain."""
 
 import csv
 
@@ -36,7 +36,7 @@ def written(file, counts, decisions=NO_DECISIONS):
 
 
 def edit(file, decisions):
-    """Writes a person's decisions, by the label as the table shows it."""
+    """Write decisions by the label as the table has it."""
     columns, rows = sheets.read(file)
     sheets.write(file, columns, [row | {"decision": decisions.get(row["label"], row["decision"])} for row in rows])
 

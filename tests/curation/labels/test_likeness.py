@@ -1,4 +1,4 @@
-"""Which names are alike, in what way, and whether that is enough to merge them, to ask, or nothing."""
+"""Tests of likeness: kind and score of the pairs that are merged, asked about, or neither."""
 
 from itertools import permutations
 
@@ -6,14 +6,13 @@ import pytest
 
 from platform.curation.labels.grouping import DEFAULT
 from platform.curation.labels.likeness import SURE, Like, pairs
-from platform.curation.labels.names import heard, name
-from platform.curation.labels.normalise import bare, key
+from platform.curation.labels.normalise import bare, heard, key, name
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def alike(*labels):
-    """The likeness of the first two labels beside the others; None if they are not alike."""
+    """Return the likeness of the first two labels in the presence of the others; None if they are not alike."""
     return pairs([name(key(label), bare(label)) for label in labels], DEFAULT.ask_at).get((0, 1))
 
 
@@ -120,12 +119,6 @@ def test_likeness_does_not_depend_on_the_order():
         like = pairs(names, DEFAULT.ask_at)
         found.add(frozenset((frozenset((order[i], order[j])), how) for (i, j), how in like.items()))
     assert len(found) == 1
-
-
-def test_a_kind_of_likeness_can_be_left_out():
-    names = [name("bank axis", "bank axis"), name("axis bank", "axis bank")]
-    assert pairs(names, 0.95)
-    assert not pairs(names, 0.95, without=["a common word moved"])
 
 
 def test_the_pairs_of_very_many_like_names_are_few():

@@ -1,4 +1,4 @@
-"""What a label is compared by, rule by rule, and that no label of whatever characters breaks it."""
+"""Tests of the normalisation of labels, rule by rule and with arbitrary characters."""
 
 import unicodedata
 

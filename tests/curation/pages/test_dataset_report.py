@@ -1,4 +1,4 @@
-"""The page of a data set, after each step and of plain annotations, in a real browser; and that it tells all of it."""
+"""Tests of a data set's page in a real browser, after each step and for plain annotations."""
 
 import base64
 import io
@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 from browser import HOSTILE, Opened, check
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
 from platform import dataset
 from platform.curation import report
 from platform.curation.labels import label_table
-from platform.curation.pages import album, dataset_charts, dataset_data, dataset_page
-from platform.curation.pages.album import NOTHING, NOW, WRITTEN, Album, Cut
-from platform.curation.shown import visible
+from platform.curation.pages import dataset_data, dataset_page, thumbnails
+from platform.curation.pages.dataset_data import visible
+from platform.curation.pages.thumbnails import AS_USED, AS_WRITTEN, OUTSIDE, Crop, Thumbnail, Thumbnails
 from platform.data import sheets
 from platform.data.detection import csv_boxes
 from platform.errors import InputError
@@ -49,7 +47,7 @@ def cleaning(root: Path, labels=(), findings=(), near=(), summary=None) -> None:
 
 
 def fetched(root: Path, *labels: str) -> list[str]:
-    """A list with an image and a box of each label, and addresses that were not there."""
+    """Create a fetched data set with an image and a box for each label, and failed addresses."""
     names = [picture(root, f"aa/{number}.png", colour=(number * 9 % 256, 80, 120)) for number in range(len(labels))]
     table(root, "fetched.csv", *((name, label, 4, 4, 30, 40) for name, label in zip(names, labels, strict=True)))
     lines = [{"url": f"https://a.example/{name}", "outcome": "fetched", "image": name} for name in names]
@@ -61,7 +59,7 @@ def fetched(root: Path, *labels: str) -> list[str]:
 
 
 def cleaned(root: Path) -> list[str]:
-    """Everything that cleaning may find, under names that mean harm."""
+    """Create a cleaned data set with every kind of finding and with hostile names."""
     names = fetched(root, "Cola", "cola®", "Colo", HOSTILE, BIDI, LONG, "logo", *["Cola"] * 8)
     classes = ["Cola", "Cola", "Colo", HOSTILE, BIDI, LONG]
     table(root, "cleaned.csv", *((name, label, 4, 4, 30, 40) for name, label in zip(names, classes, strict=False)),
@@ -101,17 +99,17 @@ def test_a_page_after_fetching_tells_what_was_fetched_and_what_comes_next(tmp_pa
     fetched(tmp_path, "Cola", "cola®", HOSTILE)
     assert dataset.main(["report", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{tmp_path / report.PAGE}\n"
-    text = check(chromium, tmp_path / report.PAGE, charts=5)
+    text = check(chromium, tmp_path / report.PAGE, charts=2)
     for part in ("3 images with 3 boxes of 3 labels as they were typed", "of 4 listed", "dead link", "b.example",
-                 f"python -m platform.dataset clean {tmp_path}", "nothing was cleaned", SHOWN):  # fmt: skip
+                 f"python -m platform.dataset clean {tmp_path}", "has not been cleaned yet", SHOWN):  # fmt: skip
         assert part in text
 
 
 def test_a_page_after_cleaning_shows_all_that_was_found(tmp_path, chromium, capsys):
     cleaned(tmp_path)
     assert dataset.main(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
-    assert "7 things need a person's eye" in capsys.readouterr().out
-    text = check(chromium, tmp_path / "page.html", charts=5)
+    assert "7 decisions need a person" in capsys.readouterr().out
+    text = check(chromium, tmp_path / "page.html", charts=2)
     for part in (
         "Colo → Cola?\n\n0.87 alike · 1 box",
         f"{SHOWN} → {'x' * 80}… (10,000 characters)?",
@@ -120,9 +118,9 @@ def test_a_page_after_cleaning_shows_all_that_was_found(tmp_path, chromium, caps
         "Correct it in fetched.csv",
         f"Kind 0 {HOSTILE[:20]}",
         "logo 1 box, dropped; nothing is left of it",
-        "1 group of 5 or more",
+        "Large groups of nearly the same image 1",
         "All images have 64 × 48 px",
-        "2 of 6 spellings became 1 class that is written otherwise",
+        "2 of 6 spellings were merged into 1 class of another spelling",
         "images/aa/broken.png: " + HOSTILE[:60],
         "Same pixels 1, set aside",
         "8 images in 2 groups, kept",
@@ -142,20 +140,20 @@ def test_a_split_is_judged_class_by_class(tmp_path, chromium):
     table(tmp_path, "cleaned.csv", *((*row[:6],) for row in rows), (names[0], "one", 2, 2, 9, 9))
     table(tmp_path, "split.csv", *rows, (names[0], "other", 2, 2, 9, 9, "train"))
     cleaning(tmp_path, labels=[{"label": "Cola", "boxes": 20, "class": "Cola"}])
-    (tmp_path / "split.json").write_text(json.dumps({"seed": 7}))
+    (tmp_path / "split.json").write_text(json.dumps({"seed": 7, "rare": {"boxes": {"one": 1}}}))
     report.write(tmp_path, tmp_path / "page.html")
-    text = check(chromium, tmp_path / "page.html", charts=5, sizes=ONCE)
+    text = check(chromium, tmp_path / "page.html", charts=2, sizes=ONCE)
     for part in (
         "train\t10\t50.0%\t12\t3\t0",
         "val\t5\t25.0%\t5\t1\t2",
-        "2 classes have no image in val, 2 of them with fewer images than there are splits",
+        "2 classes have no image in val",
         "Without a class of its own after the split: 1 rare class with 1 box: one.",
         "Cola\t20\t20\t10\t5\t5",
         "split, seed\t7",
-        "Nothing: no label was in doubt",
-        "Nothing: no image and no box was out of order",
+        "no label, image or box is in doubt",
+        "No image and no box had to be changed",
         "None: no two images are the same",
-        "None: every label is its class's name",
+        "None: every label is the name of its class",
         f"python -m platform.tune detector --data {tmp_path}",
     ):
         assert part in text, part
@@ -165,7 +163,7 @@ def test_a_plain_folder_has_a_page_and_stays_as_it_is(scenes_folder, tmp_path, c
     before = sorted(scenes_folder.rglob("*"))
     report.write(scenes_folder, tmp_path / "page.html")
     assert sorted(scenes_folder.rglob("*")) == before
-    text = check(chromium, tmp_path / "page.html", charts=5, sizes=ONCE)
+    text = check(chromium, tmp_path / "page.html", charts=2, sizes=ONCE)
     for part in ("40 images with", "10 classes", "Not cleaned", "train\t24\t60.0%"):
         assert part in text
 
@@ -174,7 +172,7 @@ def test_nothing_that_could_be_used_has_a_page_too(tmp_path, chromium):
     table(tmp_path, "fetched.csv")
     report.write(tmp_path, tmp_path / "page.html")
     text = check(chromium, tmp_path / "page.html", charts=0, sizes=ONCE)
-    assert "nothing can be trained on this" in text
+    assert "nothing can be trained on this data set" in text
 
 
 def test_boxes_that_training_would_mend_are_counted(tmp_path):
@@ -206,7 +204,7 @@ def test_what_is_told_under_the_pointer_is_text(tmp_path, chromium):
     cleaned(tmp_path)
     report.write(tmp_path, tmp_path / "page.html")
     with Opened(chromium, tmp_path / "page.html") as opened:
-        bars = opened.page.locator("[data-chart=tail] .mark-rect path")
+        bars = opened.page.locator("[data-chart=classes] .mark-rect path")
         told = []
         for bar in bars.all():
             bar.hover()
@@ -236,11 +234,11 @@ def test_of_thousands_of_classes_each_is_listed_and_what_is_not_shown_is_counted
     boxes = [(name, f"class {number}", number % 500, number // 500 * 9, number % 500 + 8, number // 500 * 9 + 8)
              for number in range(3000)]  # fmt: skip
     table(tmp_path, "annotations.csv", *boxes)
-    monkeypatch.setattr(album, "BYTES", 20_000)
+    monkeypatch.setattr(thumbnails, "MAX_BYTES", 20_000)
     text, _ = dataset_page.html(dataset_data.read(tmp_path))
     assert text.count('<tr><th scope="row">class ') == 3000
-    assert "2,200 rarer classes are left out" in text
-    assert "pictures are left out, so that this page stays small enough" in text
+    assert "2,200 rarer classes are not shown" in text
+    assert "pictures are left out to keep this page small enough" in text
     assert len(text) < 4_000_000
 
 
@@ -268,15 +266,8 @@ def test_a_page_that_cannot_be_written_is_told(tmp_path, capsys):
     assert "Choose another with --out" in capsys.readouterr().err
 
 
-@given(st.floats(1e-3, 1e5), st.floats(1.5, 1e4))
-def test_an_axis_has_some_round_numbers_and_all_within_it(low, ratio):
-    ticks = dataset_charts._ticks(low, low * ratio)
-    assert ticks
-    assert all(low <= tick <= low * ratio for tick in ticks)
-
-
-def is_drawn(photo: album.Photo, place: tuple[int, int], colour: str) -> bool:
-    """Whether a picture has a colour at a place, about."""
+def is_drawn(photo: Thumbnail, place: tuple[int, int], colour: str) -> bool:
+    """Return whether a thumbnail has approximately a colour at a place."""
     with Image.open(io.BytesIO(base64.b64decode(photo.source.partition(",")[2]))) as image:
         found = image.convert("RGB").getpixel(place)
     return max(abs(a - b) for a, b in zip(found, bytes.fromhex(colour[1:]), strict=True)) < 60
@@ -284,19 +275,19 @@ def is_drawn(photo: album.Photo, place: tuple[int, int], colour: str) -> bool:
 
 def test_boxes_are_drawn_as_written_and_as_they_are(tmp_path):
     path = tmp_path / picture(tmp_path, "a.png", (300, 200), "#ffffff")
-    book = Album()
-    inside = book.want(Cut(path, now=((50, 60, 150, 150),), whole=True, size=(300, 200)))
-    outside = book.want(Cut(path, written=((280, 150, 380, 190),), whole=True, size=(380, 200)))
-    crop = book.want(Cut(path, now=((100, 100, 140, 120),), size=(120, 80)))
-    far = book.want(Cut(path, now=((-50, -50, -10, -10),)))
-    gone = book.want(Cut(tmp_path / "none.png", whole=True))
-    book.develop()
-    assert is_drawn(book.photos[inside], (100, 60), NOW)
-    assert is_drawn(book.photos[inside], (100, 100), "#ffffff")
-    assert is_drawn(book.photos[outside], (340, 150), WRITTEN)
-    assert is_drawn(book.photos[outside], (340, 50), NOTHING)
-    assert (book.photos[crop].width, book.photos[crop].height) == (120, 80)
-    assert is_drawn(book.photos[crop], (60, 20), NOW)
+    book = Thumbnails()
+    inside = book.request(Crop(path, used=((50, 60, 150, 150),), whole=True, size=(300, 200)))
+    outside = book.request(Crop(path, written=((280, 150, 380, 190),), whole=True, size=(380, 200)))
+    crop = book.request(Crop(path, used=((100, 100, 140, 120),), size=(120, 80)))
+    far = book.request(Crop(path, used=((-50, -50, -10, -10),)))
+    gone = book.request(Crop(tmp_path / "none.png", whole=True))
+    book.make()
+    assert is_drawn(book.made[inside], (100, 60), AS_USED)
+    assert is_drawn(book.made[inside], (100, 100), "#ffffff")
+    assert is_drawn(book.made[outside], (340, 150), AS_WRITTEN)
+    assert is_drawn(book.made[outside], (340, 50), OUTSIDE)
+    assert (book.made[crop].width, book.made[crop].height) == (120, 80)
+    assert is_drawn(book.made[crop], (60, 20), AS_USED)
     assert book.get(far)
     assert book.get(gone) is None
 

@@ -1,3 +1,5 @@
+"""Tests of the file names that writers give to images."""
+
 from pathlib import Path
 from unicodedata import normalize
 
@@ -5,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform.curation.file_names import safe, unique
+from platform.curation.writers import safe, unique
 
 
 @pytest.mark.parametrize(

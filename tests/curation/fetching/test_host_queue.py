@@ -1,8 +1,10 @@
+"""Tests of the queue of addresses by host."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform.curation.fetching.outcomes import Outcome, Record
-from platform.curation.fetching.turns import GIVE_UP, Turns, host_of
+from platform.curation.fetching.download import Outcome, Record
+from platform.curation.fetching.host_queue import GIVE_UP, HostQueue, host_of
 
 
 @given(
@@ -13,8 +15,8 @@ from platform.curation.fetching.turns import GIVE_UP, Turns, host_of
 )
 def test_every_address_gets_its_turn_and_no_host_more_than_its_share(hosts, per_host, workers, order):
     urls = [f"http://{host}/{number}" for number, host in enumerate(hosts)]
-    turns = Turns(urls, per_host)
-    running = [turn for _ in range(workers) if (turn := turns.next())]
+    queue = HostQueue(urls, per_host)
+    running = [turn for _ in range(workers) if (turn := queue.next())]
     served = []
     for pick in order:
         if not running:
@@ -22,22 +24,22 @@ def test_every_address_gets_its_turn_and_no_host_more_than_its_share(hosts, per_
         assert max(sum(host == other for other, _ in running) for host, _ in running) <= per_host
         host, url = running.pop(pick % len(running))
         served.append(url)
-        turns.done(host, Record(url, Outcome.FETCHED, tries=1))
-        if turn := turns.next():
+        queue.done(host, Record(url, Outcome.FETCHED, tries=1))
+        if turn := queue.next():
             running.append(turn)
     assert sorted(served) == sorted(urls)
 
 
 def test_a_host_that_fails_is_given_up_and_taken_up_again():
-    turns = Turns([], 1)
+    queue = HostQueue([], 1)
     for number in range(GIVE_UP):
-        assert turns.given_up("h", "http://h/") is None
-        turns.done("h", Record(f"http://h/{number}", Outcome.TIMEOUT, "slow", tries=3))
-    told = turns.given_up("h", "http://h/next")
+        assert queue.given_up("h", "http://h/") is None
+        queue.done("h", Record(f"http://h/{number}", Outcome.TIMEOUT, "slow", tries=3))
+    told = queue.given_up("h", "http://h/next")
     assert (told.url, told.outcome, told.tries) == ("http://h/next", Outcome.TIMEOUT, 0)
-    turns.done("h", told)
-    turns.done("h", Record("http://h/late", Outcome.DEAD_LINK, tries=1))  # one that was under way: the host is there
-    assert turns.given_up("h", "http://h/") is None
+    queue.done("h", told)
+    queue.done("h", Record("http://h/late", Outcome.DEAD_LINK, tries=1))  # one that was under way: the host is there
+    assert queue.given_up("h", "http://h/") is None
 
 
 def test_hosts_are_told_apart_as_the_network_does():

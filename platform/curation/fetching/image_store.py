@@ -1,4 +1,4 @@
-"""What an answer's bytes are, whatever its address and headers say; and images kept under the hash of their bytes."""
+"""Image store: responses are recognized by their bytes, checked, and kept under the hash of their bytes."""
 
 import hashlib
 import os
@@ -7,13 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from platform.curation.fetching.outcomes import Failure, Outcome
+from platform.curation.fetching.download import Failure, Outcome
 from platform.data import images
 
 FOLDER = "images"
 SUFFIXES = {
     "JPEG": "jpg",
-    "MPO": "jpg",  # a JPEG with further pictures behind the first
+    "MPO": "jpg",  # a JPEG that contains further images
     "PNG": "png",
     "WEBP": "webp",
     "GIF": "gif",
@@ -27,7 +27,7 @@ _NAME = re.compile(
 )
 
 _SNIFFED = 512  # bytes
-# What bytes begin with, blanks aside, in lower case: the first that fits.
+# First bytes of a file, in lower case and without blanks, with the kind of file; the first match counts.
 _KINDS = tuple(
     (re.compile(pattern, re.DOTALL), kind)
     for pattern, kind in (
@@ -46,17 +46,16 @@ _KINDS = tuple(
         (rb"%pdf", "PDF"),
         (rb"%!ps", "PostScript"),
         (rb"[{\[]", "JSON"),
-        (rb"\x1f\x8b", "gzip, although nothing packed was asked for"),
+        (rb"\x1f\x8b", "gzip, although no compression was accepted"),
         (rb"pk\x03\x04", "a ZIP archive"),
         (rb"[\t\n\r -~]+$", "plain text"),
     )
 )
-_PICTURES = frozenset(SUFFIXES)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """An image on the disk; as the fields of `Record` of the same names."""
+    """Stored image, with the fields of `Record` of the same names."""
 
     image: str
     bytes: int
@@ -66,16 +65,16 @@ class Kept:
 
 
 def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> Kept:
-    """Writes an image, whole or not at all, if that is what the bytes are.
+    """Check that bytes are an image, and store it atomically.
 
     Args:
-        body: Of an answer.
+        body: Of a response.
         root: The data set's folder.
-        scratch: A folder on the same disk, for what is not whole yet.
-        max_pixels: That the image may have.
+        scratch: Folder on the same disk for partial files.
+        max_pixels: Largest number of pixels.
 
     Raises:
-        Failure: It is no image, a broken one, or one of too many pixels.
+        Failure: The bytes are no image, a broken one, or one with too many pixels.
         OSError: It cannot be written.
     """
     header = _checked(body, max_pixels)
@@ -91,12 +90,12 @@ def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> Kept:
 
 
 def is_name(image: str) -> bool:
-    """Whether an image is called as `keep` calls it."""
+    """Return whether a path is one that `keep` gives to images."""
     return _NAME.fullmatch(image) is not None
 
 
 def is_intact(root: Path, image: str) -> bool:
-    """Whether an image is there, with the bytes that it is named by."""
+    """Return whether an image exists and has the bytes that its name is a hash of."""
     try:
         with (root / image).open("rb") as stream:
             return Path(image).stem == hashlib.file_digest(stream, "sha256").hexdigest()[:_HASH]
@@ -105,7 +104,7 @@ def is_intact(root: Path, image: str) -> bool:
 
 
 def kind(body: bytes) -> str:
-    """What bytes are, as people call it."""
+    """Return the kind of file for people, e.g. "an HTML page"."""
     start = body[:_SNIFFED].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "blanks" if body else "empty"
@@ -113,16 +112,16 @@ def kind(body: bytes) -> str:
 
 
 def _checked(body: bytes, max_pixels: float) -> images.Header:
-    """The header of an image that decodes."""
+    """Decode an image and return its header; raise a Failure if that is not possible."""
     try:
         header = images.header(body)
     except images.HugeImage as error:
         raise Failure(Outcome.TOO_MANY_PIXELS, str(error)) from error
     except images.ImageFault as error:
-        told = kind(body)
-        if told in _PICTURES:
-            raise Failure(Outcome.BROKEN_IMAGE, f"{told}: {error}") from error
-        raise Failure(Outcome.NOT_AN_IMAGE, told) from error
+        found = kind(body)
+        if found in SUFFIXES:
+            raise Failure(Outcome.BROKEN_IMAGE, f"{found}: {error}") from error
+        raise Failure(Outcome.NOT_AN_IMAGE, found) from error
     if header.width * header.height > max_pixels:
         raise Failure(Outcome.TOO_MANY_PIXELS, f"{header.width} x {header.height}, {max_pixels:,.0f} allowed")
     try:

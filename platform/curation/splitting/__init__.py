@@ -1,1 +1,0 @@
-"""What must stay in one split, and what becomes of rare classes."""
