@@ -262,7 +262,7 @@ def test_boxes_of_no_numbers_and_broken_images_are_left_out_and_told(root, tmp_p
 
 def test_class_names_that_xml_cannot_hold_are_refused_and_nothing_is_written(tmp_path):
     root = written(tmp_path / "given", {("a.png", None): [("a\x01b", 1, 2, 3, 4), ("fine", 1, 2, 3, 4)]})
-    with pytest.raises(InputError, match=r"XML can hold; found 'a\\x01b'\. Rename"):
+    with pytest.raises(InputError, match=r"XML allows; found 'a\\x01b'\. Rename"):
         converted(root, tmp_path / "out", "voc")
     assert sorted(os.listdir(tmp_path)) == ["given"]  # noqa: PTH208
     for to in ("coco", "yolo", "csv"):

@@ -258,7 +258,7 @@ def test_too_little_to_split_is_refused_and_nothing_is_written(tmp_path):
 def test_a_table_of_near_duplicates_that_cannot_be_read_is_refused(tmp_path):
     root = cleaned(tmp_path, MANY)
     (root / "cleaning" / "near_duplicates.csv").write_text("image,group\nimages/01.png,one\n")
-    with pytest.raises(InputError, match=r"near_duplicates.csv must be as it was written; .*'one'"):
+    with pytest.raises(InputError, match=r"near_duplicates.csv must be readable and unchanged; .*'one'"):
         run(root)
 
 

@@ -94,7 +94,7 @@ def find(names: tuple[str, ...], chosen: Chosen) -> Columns:
         names: As `key` writes them.
         chosen: Takes precedence over the usual names.
     """
-    corners, named = _corners(names) if chosen.box is None else ((), None)
+    corners, named = _corner_columns(names) if chosen.box is None else ((), None)
     boxes = None if corners else chosen.box or _first(BOXES, names) or _ending(names)
     if boxes is not None:
         named = next((convention for convention in CONVENTIONS if boxes.endswith(convention)), None)
@@ -109,7 +109,7 @@ def find(names: tuple[str, ...], chosen: Chosen) -> Columns:
     )
 
 
-def _corners(names: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+def _corner_columns(names: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
     plain = {_BOX_STARTS.sub("", name): name for name in names}
     for wanted, convention in CORNERS:
         if all(name in plain for name in wanted):
@@ -225,7 +225,7 @@ def _labelled(label: str, value: Any, columns: Columns, chosen: Chosen, faults: 
     except Unreadable as error:
         faults.append(str(error))
     if box is not None:
-        yield Labelled(label, _corners(box, columns.convention), max(map(abs, box)) <= _RELATIVE)
+        yield Labelled(label, _as_corners(box, columns.convention), max(map(abs, box)) <= _RELATIVE)
     elif label:
         yield Labelled(label)
 
@@ -265,7 +265,7 @@ def _numbers(value: Any) -> Box:
     raise Unreadable(f"the box {_short(value)} is not four numbers")
 
 
-def _corners(box: Box, convention: str) -> Box:
+def _as_corners(box: Box, convention: str) -> Box:
     a, b, c, d = box
     if convention == XYWH:
         return a, b, a + c, b + d

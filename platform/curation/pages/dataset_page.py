@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from platform.reporting import html_page
 MAX_EXAMPLES, MAX_PER_CLASS, MAX_CLASSES = 1600, 10, 800  # thumbnails of classes
 MAX_QUESTIONS, MAX_OF_KIND, MAX_REPAIRS, MAX_GROUPS, MAX_OF_GROUP = 96, 12, 4, 9, 9  # shown of each
 LARGE_GROUP = 5  # near duplicates from which a person is asked
-MAX_MERGES, MAX_SPELLINGS, MAX_NAMES, MAX_HOSTS, OUTCOME_EXAMPLES = 3000, 4, 200, 10, 3  # listed of each
+MAX_MERGES, MAX_SPELLINGS, MAX_NAMES, MAX_HOSTS = 3000, 4, 200, 10  # listed of each
 WHOLE, SMALL_WHOLE = (248, 150), (160, 100)  # largest size of whole images, pixels
 COMMAND = "python -m platform.dataset"
 
@@ -37,9 +37,9 @@ def html(data: Dataset) -> tuple[str, int]:
     thumbnails.make()
     text = html_page.render(
         "dataset.html.j2",
-        data.name,
+        data.root.name,
         all_charts(data),
-        title=visible(data.name),
+        title=visible(data.root.name),
         over=f"data set · {_state(data)}",
         under=_summary(data),
         alarms=_alarms(data),
@@ -130,16 +130,12 @@ def _figures(data: Dataset, merged: int, decisions: int) -> list[tuple[str, int,
 def _next_steps(data: Dataset) -> list[tuple[str, str]]:
     """Return (reason, command) of what can be done next."""
     folder = shlex.quote(str(data.root))
-    if data.is_split and data.is_cleaned:
-        return [("Ready to train on.", f"python -m platform.tune detector --data {folder}")]
-    steps = []
-    if not data.is_cleaned:
-        steps.append(("Not cleaned: labels, boxes and images are as they came.", f"{COMMAND} clean {folder}"))
-    if data.is_split:
-        steps.append(("Split, so it can be trained on.", f"python -m platform.tune detector --data {folder}"))
-    else:
-        steps.append(("Not split: training would make its own splits.", f"{COMMAND} split {folder}"))
-    return steps
+    steps = {
+        ("Not cleaned: labels, boxes and images are as they came.", f"{COMMAND} clean {folder}"): not data.is_cleaned,
+        ("Not split: training would make its own splits.", f"{COMMAND} split {folder}"): not data.is_split,
+        ("Ready to train on.", f"python -m platform.tune detector --data {folder}"): data.is_split,
+    }
+    return [step for step, is_due in steps.items() if is_due]
 
 
 def _eye(data: Dataset, thumbnails: Thumbnails) -> dict[str, Any]:
@@ -307,7 +303,6 @@ def _merges(data: Dataset, merged: list[Label]) -> dict[str, Any]:
     return {
         "count": len(merged),
         "classes": len({each.name for each in merged}),
-        "reasons": _count_table("reason", "spellings", Counter(visible(each.reason) for each in merged)),
         "table": html_page.table(["class", "typed as", "reason", "score", "boxes", "matched with"], rows),
         "left": len(merged) - len(rows),
     }
@@ -340,20 +335,11 @@ def _splits(data: Dataset) -> dict[str, Any]:
 
 
 def _fetching(data: Dataset) -> dict[str, Any]:
-    """Return the addresses by outcome, with examples, and the hosts that failed most."""
-    by_outcome: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in data.outcomes:
-        by_outcome[visible(str(line.get("outcome", "")))].append(line)
-    outcomes = Counter({outcome: len(lines) for outcome, lines in by_outcome.items()})
-    examples = [
-        [outcome, visible(str(line.get("url") or ""), 120), visible(str(line.get("detail") or ""), 120)]
-        for outcome, _ in outcomes.most_common()
-        for line in by_outcome[outcome][:OUTCOME_EXAMPLES]
-    ]
+    """Return the addresses by outcome, and the hosts that failed most."""
+    outcomes = Counter(visible(str(line.get("outcome", ""))) for line in data.outcomes)
     failed = Counter(visible(_host(str(line.get("url") or ""))) for line in data.outcomes if not line.get("image"))
     return {
         "outcomes": _count_table("outcome", "addresses", outcomes),
-        "examples": html_page.table(["outcome", "address", "detail"], examples),
         "hosts": _count_table("host", "failed addresses", Counter(dict(failed.most_common(MAX_HOSTS)))),
     }
 
@@ -366,20 +352,8 @@ def _host(url: str) -> str:
 
 
 def _origin(data: Dataset) -> dict[str, Any]:
-    """Return the table of where the page's content comes from, and the settings of cleaning and split."""
-    facts = {"folder": str(data.root), "layout": data.layout, "table": data.table or "the annotations"}
-    facts |= _flat("cleaning", data.summary) | _flat("split", data.split_facts)
+    """Return the table of the page's source, and of the settings of cleaning and split."""
+    facts = {"folder": data.root, "layout": data.layout, "table": data.table or "the annotations"}
+    facts |= {f"cleaning, {key}": value for key, value in data.summary.get("thresholds", {}).items()}
+    facts |= {f"split, {key}": data.split_facts[key] for key in ("seed", "shares") if key in data.split_facts}
     return html_page.pairs({visible(key): visible(str(value), 200) for key, value in facts.items()})
-
-
-def _flat(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers and texts of nested facts; long tables are in their files."""
-    found: dict[str, Any] = {}
-    for key, value in facts.items():
-        if isinstance(value, Mapping) and len(value) <= 20:
-            found |= _flat(f"{name}, {key}", value)
-        elif isinstance(value, int | float | str):
-            found[f"{name}, {key}"] = value
-        elif isinstance(value, list) and len(value) <= 5:
-            found[f"{name}, {key}"] = ", ".join(map(str, value))
-    return found

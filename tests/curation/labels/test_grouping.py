@@ -188,10 +188,10 @@ def test_heads_stay_when_others_are_decided(counts, decisions):
             assert after[found.label] in {before[found.label], *filter(None, decided.values())}
 
 
-def test_twelve_thousand_labels_take_seconds():
+def test_six_thousand_labels_take_seconds():
     draw = random.Random(0)
     syllables = ["ba", "co", "dri", "fe", "gul", "ka", "lo", "mi", "na", "ster", "tu", "via"]
-    words = ["".join(draw.choices(syllables, k=3)) for _ in range(24_000)]
+    words = ["".join(draw.choices(syllables, k=3)) for _ in range(12_000)]
     start = time.monotonic()
     group({f"{one} {other}": 1 for one, other in zip(words[::2], words[1::2], strict=True)})
-    assert time.monotonic() - start < 60  # 3 s on a free core
+    assert time.monotonic() - start < 60  # 1 s on a free core
