@@ -105,12 +105,12 @@ def _jobs(images: int, classes: int, seed: int, rng: Generator) -> list[Job]:
     shown = rng.choice(classes, size=4 * originals, p=weights / weights.sum())
     shown[rng.choice(originals, classes, replace=originals < classes) * 4] = np.arange(classes)  # each at least once
     counts = rng.choice((1, 2, 3, 4), size=originals, p=(0.45, 0.3, 0.15, 0.1))
-    told: list[tuple[str | None, str | None]] = [(None, kind) for kind in copies] + [(kind, None) for kind in faults]
-    told += [(None, None)] * (originals - len(told))
+    planned: list[tuple[str | None, str | None]] = [(None, kind) for kind in copies] + [(kind, None) for kind in faults]
+    planned += [(None, None)] * (originals - len(planned))
     order = rng.permutation(originals)
     jobs = []
     for number, place in enumerate(order):
-        fault, copy = told[place]
+        fault, copy = planned[place]
         form = "PNG" if fault is None and copy is None and rng.random() < 0.05 else "JPEG"
         numbers = tuple(int(one) for one in shown[4 * number : 4 * number + counts[number]])
         jobs.append(Job(Scene((seed, number), numbers, form), fault, copy))
@@ -204,13 +204,13 @@ def _rows(
             faults.append({"kind": job.copy, "image": first.image, "logos": shown, "other": last.image})
         for file in [first] * 2 if job.copy == SAME_FILE else files:
             drawn = zip(job.scene.classes, file.boxes, strict=True)
-            told: list[tuple[str, Box | None]] = [(labels.typed(number), box) for number, box in drawn]
+            labelled: list[tuple[str, Box | None]] = [(labels.typed(number), box) for number, box in drawn]
             if job.fault in BOX_FAULTS:
-                told, box = _spoilt(job.fault, told, file.size, len(labels.spellings), labels, rng)
-                told_box = {"box": box, "label": told[-1][0]}
-                faults.append({"kind": job.fault, "image": file.image, "logos": shown, **told_box})
+                labelled, box = _spoilt(job.fault, labelled, file.size, len(labels.spellings), labels, rng)
+                box_facts = {"box": box, "label": labelled[-1][0]}
+                faults.append({"kind": job.fault, "image": file.image, "logos": shown, **box_facts})
             url = f"https://img{rng.integers(40)}.example/{file.sha256[:12]}-{rng.integers(10**6):06d}.jpg"
-            rows += [_row(file, label, box, url) for label, box in told]
+            rows += [_row(file, label, box, url) for label, box in labelled]
     for number, row in enumerate(rows, start=1):
         row["row"] = number
     return rows, faults
@@ -222,10 +222,10 @@ def _row(file: File, label: str, box: Box | None, url: str) -> dict[str, Any]:
 
 
 def _spoilt(
-    fault: str, told: list[Any], size: tuple[int, int], classes: int, labels: _Labels, rng: Generator
+    fault: str, labelled: list[Any], size: tuple[int, int], classes: int, labels: _Labels, rng: Generator
 ) -> tuple[list[tuple[str, Box | None]], Box | None]:
     """Return the image's boxes with a fault in the last one, and its written form."""
-    (label, (x1, y1, x2, y2)), (width, height) = told[-1], size
+    (label, (x1, y1, x2, y2)), (width, height) = labelled[-1], size
     box = (x1, y1, x2, y2)
     boxes: dict[str, Box] = {
         "outside": (x1 + width, y1, x2 + width, y2),
@@ -236,7 +236,7 @@ def _spoilt(
         "huge": (0.0, 0.0, float(width), float(height)),
     }
     if fault in boxes:
-        return [*told[:-1], (label, boxes[fault])], boxes[fault]
+        return [*labelled[:-1], (label, boxes[fault])], boxes[fault]
     other = labels.spellings[int(rng.integers(classes))][0]
     more: dict[str, list[tuple[str, Box | None]]] = {
         "duplicate": [(label, box), (label, box)],
@@ -245,7 +245,7 @@ def _spoilt(
         "no box": [(label, None)],
         "says nothing": [(str(rng.choice(logo_labels.SAYS_NOTHING)), box)],
     }
-    return [*told[:-1], *more[fault]], None if fault == "no box" else box
+    return [*labelled[:-1], *more[fault]], None if fault == "no box" else box
 
 
 def _manifest(
@@ -266,8 +266,8 @@ def _manifest(
 def _line(url: str, outcome: str, detail: str, status: int | None, rng: Generator) -> dict[str, Any]:
     empty = dict.fromkeys(("image", "bytes", "width", "height", "sha256"))
     seconds = round(float(rng.exponential(0.2)), 3)
-    told = {"url": url, "outcome": outcome, "detail": detail, "status": status, **empty}
-    return told | {"final_url": url, "tries": 1, "seconds": seconds}
+    line = {"url": url, "outcome": outcome, "detail": detail, "status": status, **empty}
+    return line | {"final_url": url, "tries": 1, "seconds": seconds}
 
 
 def main() -> None:

@@ -44,11 +44,11 @@ def test_it_is_what_fetch_leaves(made):
 
 
 def test_every_label_has_its_true_class(made):
-    told = truth(made)
+    facts = truth(made)
     _, rows = sheets.read(made / "fetched.csv")
-    assert {row["label"] for row in rows} <= set(told["classes"])
-    assert set(told["classes"].values()) == {*told["names"], ""}
-    assert len(set(told["names"])) == 20
+    assert {row["label"] for row in rows} <= set(facts["classes"])
+    assert set(facts["classes"].values()) == {*facts["names"], ""}
+    assert len(set(facts["names"])) == 20
 
 
 @dataclass

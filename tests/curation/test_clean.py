@@ -94,8 +94,8 @@ def test_what_was_fetched_becomes_what_a_detector_opens_without_a_repair(root, c
 
 def test_everything_that_was_wrong_is_listed(root):
     run(root)
-    told = found(root)
-    actions = {key: each.action for key, each in told.items()}
+    by_image = found(root)
+    actions = {key: each.action for key, each in by_image.items()}
     assert actions == {
         ("tiny.png", rules.TOO_SMALL): Action.SET_ASIDE,
         ("broken.png", Kind.BROKEN_IMAGE): Action.SET_ASIDE,
@@ -107,7 +107,7 @@ def test_everything_that_was_wrong_is_listed(root):
         ("fine1.png", repair.NEAR): Action.KEPT,
         ("near.jpg", repair.NEAR): Action.KEPT,
     }
-    copy = told["fine0.png", repair.EXACT]
+    copy = by_image["fine0.png", repair.EXACT]
     assert (copy.other, copy.detail) == ("images/copy.bmp", "1 boxes united with those of the other")
     assert cleaned(root)["copy.bmp"] == ["Coca Cola", "Lindgren"]  # the boxes of both
     _, near = sheets.read(root / "cleaning" / "near_duplicates.csv")
@@ -147,7 +147,7 @@ def test_aliases_win_over_likeness(root, tmp_path):
     assert {name for names in cleaned(root).values() for name in names} == {"Coca Cola", "Astrid"}
 
 
-def test_decisions_and_aliases_that_change_nothing_are_told(root, tmp_path):
+def test_decisions_and_aliases_that_change_nothing_are_reported(root, tmp_path):
     decisions, aliases = tmp_path / "decisions.csv", tmp_path / "aliases.csv"
     decisions.write_text("label,decision\nPepsi,Cola\n")
     aliases.write_text("alias,class\nfanta,Fanta\nlindgren,Astrid\n")
@@ -161,14 +161,14 @@ def test_what_a_person_wrote_into_the_table_is_never_written_over(root, capsys):
     file = decide(root, Lindgren="Astrid")
     written = file.read_bytes()
     assert run(root) == 2
-    told = capsys.readouterr().err
-    assert "1 about Lindgren" in told
-    assert "--decisions" in told
+    output = capsys.readouterr().err
+    assert "1 about Lindgren" in output
+    assert "--decisions" in output
     assert file.read_bytes() == written
     assert run(root, "--decisions", str(file)) == 0
 
 
-def test_what_was_made_of_another_table_is_removed_and_told(root, capsys):
+def test_what_was_made_of_another_table_is_removed_and_reported(root, capsys):
     run(root)
     assert dataset.main(["split", str(root)]) == 0
     assert run(root) == 0  # the same again: its split is still right
@@ -182,8 +182,8 @@ def test_what_was_made_of_another_table_is_removed_and_told(root, capsys):
     file = decide(root, Lindgren="-")
     assert run(root, "--decisions", str(file)) == 0
     assert not any((root / name).exists() for name in (csv_boxes.SPLIT, "split.json", "dataset.html"))
-    told = " ".join(capsys.readouterr().out.split())
-    assert "Removed, because made from an earlier cleaned.csv: split.csv, split.json, dataset.html" in told
+    output = " ".join(capsys.readouterr().out.split())
+    assert "Removed, because made from an earlier cleaned.csv: split.csv, split.json, dataset.html" in output
 
 
 def test_where_a_step_was_stopped_the_next_one_says_so(root, capsys):
@@ -229,10 +229,10 @@ def test_of_copies_the_one_that_is_tested_on_stays_and_leaks_are_asked_about(roo
     images = [replace(image, split=splits.get(image.path.name, "train")) for image in table.images]
     csv_boxes.write(root / csv_boxes.FETCHED, root, images)
     assert run(root) == 0
-    told = found(root)
-    assert told["copy.bmp", repair.EXACT].other == "images/fine0.png"
-    assert told["copy.bmp", repair.EXACT].detail.endswith("it was in train, the other is in test")
-    assert told["fine1.png", repair.NEAR_APART].action == Action.ASK
+    by_image = found(root)
+    assert by_image["copy.bmp", repair.EXACT].other == "images/fine0.png"
+    assert by_image["copy.bmp", repair.EXACT].detail.endswith("it was in train, the other is in test")
+    assert by_image["fine1.png", repair.NEAR_APART].action == Action.ASK
     kept = csv_boxes.read_table(root, root / csv_boxes.CLEANED).images
     assert {image.path.name: image.split for image in kept}["fine0.png"] == "test"
 
@@ -246,12 +246,12 @@ def test_any_layout_can_be_cleaned_and_keeps_its_splits(root, tmp_path):
     assert {image.split for image in table.images} == {"train", "val", "test"}
 
 
-def test_all_that_is_wrong_with_the_options_is_told_at_once(tmp_path, capsys):
+def test_all_that_is_wrong_with_the_options_is_reported_at_once(tmp_path, capsys):
     wrong = ["--min-image", "0", "--min-box", "-1", "--max-box", "2", "--merge-at", "0.5"]
     assert run(tmp_path / "nowhere", *wrong) == 2
-    told = " ".join(capsys.readouterr().err.split())
+    output = " ".join(capsys.readouterr().err.split())
     for part in ("5 faults", "no " + str(tmp_path / "nowhere"), "--min-image", "--min-box", "--max-box", "--merge-at"):
-        assert part in told
+        assert part in output
 
 
 def test_both_tables_are_looked_at_before_any_work(root, tmp_path, capsys):

@@ -174,8 +174,8 @@ def test_coco_is_read_by_its_own_api(root, tmp_path):
 def test_yolo_is_as_its_trainers_want_it(root, tmp_path):
     out = tmp_path / "out"
     converted(root, out, "yolo")
-    told = yaml.safe_load((out / "data.yaml").read_text())
-    assert told == {
+    content = yaml.safe_load((out / "data.yaml").read_text())
+    assert content == {
         "train": "images/train",
         "val": "images/val",
         "test": "images/test",
@@ -210,7 +210,7 @@ def test_the_step_that_counts_is_converted_and_named(tmp_path):
     assert (tmp_path / "out" / "train" / "abcd.jpg").is_file()
 
 
-def test_declared_classes_keep_their_order_and_what_has_no_place_is_told(root, tmp_path):
+def test_declared_classes_keep_their_order_and_what_has_no_place_is_reported(root, tmp_path):
     converted(root, tmp_path / "coco", "coco")
     for file in (tmp_path / "coco" / "annotations").iterdir():
         document = json.loads(file.read_text())
@@ -236,7 +236,7 @@ def test_declared_classes_keep_their_order_and_what_has_no_place_is_told(root, t
     assert 640 in {image.size[0] for image in layouts.read(tmp_path / "voc").raw.images}
 
 
-def test_what_yolo_cannot_hold_or_its_tools_refuse_is_told(tmp_path):
+def test_what_yolo_cannot_hold_or_its_tools_refuse_is_reported(tmp_path):
     images = {
         ("a.png", "train"): [("cat", 5, 5, 1, 1), ("cat", -3, 0, 9, 9), ("cat", 0, 0, 64, 32)],
         ("b.png", None): [("dog", 0, 0, 1, 1)],
@@ -250,7 +250,7 @@ def test_what_yolo_cannot_hold_or_its_tools_refuse_is_told(tmp_path):
     assert content(tmp_path / "coco") == content(tmp_path / "given")
 
 
-def test_boxes_of_no_numbers_and_broken_images_are_left_out_and_told(root, tmp_path):
+def test_boxes_of_no_numbers_and_broken_images_are_left_out_and_reported(root, tmp_path):
     with (root / "annotations.csv").open("a") as stream:
         stream.write("a.png,cat,nan,1,2,3,train\na.png,cat,1,2,1e10,4,train\nbroken.png,cat,1,2,3,4,train\n")
     (root / "broken.png").write_text("no picture")
@@ -273,7 +273,7 @@ def test_class_names_that_xml_cannot_hold_are_refused_and_nothing_is_written(tmp
 def test_b_must_be_new_or_empty_and_outside_a(root, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
-    for out, told in (
+    for out, message in (
         (root, "B must lie outside A"),
         (root / "deep" / "out", "B must lie outside A"),
         (tmp_path / "full", "full with x"),
@@ -283,7 +283,7 @@ def test_b_must_be_new_or_empty_and_outside_a(root, tmp_path, capsys):
     ):
         before = sorted(tmp_path.rglob("*"))
         assert dataset.main(["convert", str(root), str(out), "--to", "coco"]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "empty").mkdir()
     for out in ("empty", "new/below"):
@@ -301,7 +301,7 @@ def test_a_folder_of_no_images_is_refused_with_what_was_found(tmp_path):
 
 
 @pytest.mark.parametrize("fails", ["copyfile", "chmod"])
-def test_a_full_disk_leaves_nothing_behind_and_is_told(root, tmp_path, monkeypatch, fails):
+def test_a_full_disk_leaves_nothing_behind_and_is_reported(root, tmp_path, monkeypatch, fails):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "some file")
 

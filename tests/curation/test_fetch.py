@@ -83,7 +83,7 @@ def test_300_addresses_with_every_fault_end_in_the_manifest(server, tmp_path, ca
     lines = manifest(tmp_path / "out")
     assert [line["url"] for line in lines] == list(expected)  # each once, in the order of the list
     got = {line["url"]: (line["outcome"], line["detail"]) for line in lines}
-    assert {url: told for url, told in got.items() if told[0] != expected[url]} == {}
+    assert {url: line for url, line in got.items() if line[0] != expected[url]} == {}
     assert took < 25
     assert 1 < max(server.most.values()) <= 6
 
@@ -109,9 +109,9 @@ def test_300_addresses_with_every_fault_end_in_the_manifest(server, tmp_path, ca
     rows = table(tmp_path / "out")
     assert len(rows) == len(fetched) + 3  # these addresses are in two rows each
     assert {row["label"] for row in rows} == {"ACME®"}
-    told = capsys.readouterr().out
-    assert f"{Counter(expected.values())[Outcome.DEAD_LINK]}  dead link" in told
-    assert f"python -m platform.dataset clean {tmp_path / 'out'}" in told
+    output = capsys.readouterr().out
+    assert f"{Counter(expected.values())[Outcome.DEAD_LINK]}  dead link" in output
+    assert f"python -m platform.dataset clean {tmp_path / 'out'}" in output
 
 
 @pytest.mark.parametrize("killed_by", [signal.SIGKILL, signal.SIGINT])
@@ -189,7 +189,7 @@ def test_images_that_are_gone_or_altered_are_fetched_again(server, tmp_path):
     assert (tmp_path / "out" / "fetched.csv").stat().st_mtime_ns == table  # nothing changed in it
 
 
-def test_lines_of_the_manifest_that_cannot_be_read_are_told_and_asked_again(server, tmp_path, capsys):
+def test_lines_of_the_manifest_that_cannot_be_read_are_reported_and_asked_again(server, tmp_path, capsys):
     server.pages = {f"/{n}": answer(logo(n)) for n in range(3)}
     listing = write_list(tmp_path / "list.csv", [server.url(path) for path in server.pages])
     assert fetch(listing, tmp_path / "out") == 0
@@ -227,9 +227,9 @@ def test_tables_of_later_steps_go_when_what_they_were_made_of_changes(server, tm
     write_list(listing, urls, values=("Other", 1, 2, 3, 4))
     assert fetch(listing, out) == 0
     assert not any(file.exists() for file in later)
-    told = capsys.readouterr().out
-    assert "fetched.csv is another now; what it was, with all corrections, is fetched.before.csv" in told
-    assert "the old one: cleaned.csv, split.csv" in told
+    output = capsys.readouterr().out
+    assert "fetched.csv has changed; the one before, with all corrections, is fetched.before.csv" in output
+    assert "the old one: cleaned.csv, split.csv" in output
     assert "Other" not in (out / "fetched.before.csv").read_text()
 
 
@@ -301,7 +301,7 @@ def test_boxes_in_every_unit_and_rows_that_cannot_be_read(server, tmp_path, caps
     assert "2  unreadable row" in capsys.readouterr().out
 
 
-def test_boxes_that_seem_to_be_something_else_are_told(server, tmp_path, capsys):
+def test_boxes_that_seem_to_be_something_else_are_reported(server, tmp_path, capsys):
     server.pages = {"/a": answer(logo(1))}
     listing = write_list(tmp_path / "list.csv", [server.url("/a")], ("label", "bbox"), ("a", "[40, 30, 10, 8]"))
     assert fetch(listing, tmp_path / "out") == 0
@@ -312,21 +312,21 @@ def test_boxes_that_seem_to_be_something_else_are_told(server, tmp_path, capsys)
     assert server.hits.total() == 1
 
 
-def test_all_that_is_wrong_with_the_options_is_told_at_once_and_nothing_asked(server, tmp_path, capsys):
+def test_all_that_is_wrong_with_the_options_is_reported_at_once_and_nothing_asked(server, tmp_path, capsys):
     listing = write_list(tmp_path / "list.csv", [server.url("/a")])
     (tmp_path / "file").touch()
     wrong = ("--concurrent", "0", "--per-host", "-1", "--timeout", "nan", "--max-mb", "0", "--max-mpx", "1000")
     wrong += ("--tries", "0", "--allow", "10.0.0.1/8", "--label-column", "brand", "--user-agent", "a\nb")
     assert fetch(listing, tmp_path / "file", *wrong) == 2
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     named = [option for option in wrong[::2] if option != "--out"]
-    assert [option for option in [*named, "--out"] if f"· {option} " not in told] == []
+    assert [option for option in [*named, "--out"] if f"· {option} " not in output] == []
     assert server.hits.total() == 0
 
 
 def test_a_list_from_elsewhere_does_not_steer_the_terminal(server, tmp_path, capsys):
     listing = write_list(tmp_path / "list.csv", [server.url("/\x1b]0;gone\x07")])
     assert fetch(listing, tmp_path / "out") == 1
-    told = capsys.readouterr().out
-    assert "Not a single image" in told
-    assert "\x1b" not in told
+    output = capsys.readouterr().out
+    assert "Not a single image" in output
+    assert "\x1b" not in output

@@ -161,12 +161,12 @@ def test_rare_classes_are_merged_into_other(tmp_path):
     labels = classes_of(root)
     assert [labels[f"r{n}.png"] for n in range(5)] == [["other", "class1"], *[["other"]] * 4]
     assert "in fewer than 3 pictures: classes 3, boxes 5, other now: ant 2, bee 2, cow 1\n" in said
-    told = json.loads((root / "split.json").read_text())["rare"]
-    assert (told["became"], told["pictures"]) == ("other", {"ant": 2, "bee": 2, "cow": 1})
+    rare = json.loads((root / "split.json").read_text())["rare"]
+    assert (rare["became"], rare["pictures"]) == ("other", {"ant": 2, "bee": 2, "cow": 1})
     assert "note" not in said  # other is in five pictures, and in each split
 
 
-def test_a_class_that_is_called_other_already_is_the_same_class_and_told(tmp_path):
+def test_a_class_that_is_called_other_already_is_the_same_class_and_reported(tmp_path):
     root = cleaned(tmp_path, RARE | {"o.png": ["other"]})
     said = run(root, min_per_class=3)
     assert classes_of(root)["o.png"] == ["other"]
@@ -185,8 +185,8 @@ def test_rare_classes_are_dropped_and_images_of_nothing_else_are_set_aside(tmp_p
     assert (
         "classes 3, boxes 5, dropped now: ant 2, bee 2, cow 1\nset aside: images 4, which show nothing else\n" in said
     )
-    told = json.loads((root / "split.json").read_text())["rare"]
-    assert told["images_set_aside"] == ["r1.png", "r2.png", "r3.png", "r4.png"]
+    rare = json.loads((root / "split.json").read_text())["rare"]
+    assert rare["images_set_aside"] == ["r1.png", "r2.png", "r3.png", "r4.png"]
 
 
 def test_classes_too_rare_for_every_split_are_in_training_and_counted(tmp_path):
@@ -201,7 +201,7 @@ def test_classes_too_rare_for_every_split_are_in_training_and_counted(tmp_path):
     detection.read(root, 0)
 
 
-def test_splits_that_the_data_gives_are_made_anew_and_told(tmp_path):
+def test_splits_that_the_data_gives_are_made_anew_and_reported(tmp_path):
     root = written(tmp_path, MANY, "annotations.csv", splits="train")
     before = (root / "annotations.csv").read_bytes()
     assert "the given splits (images: train 48) are replaced" in run(root)
@@ -236,12 +236,12 @@ def test_an_image_that_several_annotations_name_keeps_each_box_once(tmp_path):
     assert classes_of(root)["images/02.png"] == ["class2", "class2"]  # equal boxes of one split are cleaning's
 
 
-def test_all_faults_of_the_options_are_told_at_once(tmp_path, capsys):
+def test_all_faults_of_the_options_are_reported_at_once(tmp_path, capsys):
     arguments = ["--shares", "0.7", "0", "nan", "--seed", "-1", "--min-per-class", "0"]
     assert dataset.main(["split", str(tmp_path / "none"), *arguments]) == 2
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     for part in ("0.7 0.0 nan", "--seed must lie in 0..4294967295; found -1", "--min-per-class must", "none. Check"):
-        assert part in told
+        assert part in output
 
 
 def test_too_little_to_split_is_refused_and_nothing_is_written(tmp_path):
@@ -262,7 +262,7 @@ def test_a_table_of_near_duplicates_that_cannot_be_read_is_refused(tmp_path):
         run(root)
 
 
-def test_what_cannot_be_written_is_told_and_leaves_nothing_behind(tmp_path):
+def test_what_cannot_be_written_is_reported_and_leaves_nothing_behind(tmp_path):
     root = cleaned(tmp_path, MANY)
     (root / "split.csv" / "in the way").mkdir(parents=True)
     said = io.StringIO()

@@ -1,4 +1,4 @@
-"""A list of addresses, labels and boxes: CSV, TSV or JSON lines, read row by row, as often as needed.
+"""List of addresses, labels and boxes: CSV, TSV or JSON lines, read row by row, as often as needed.
 
 A list may have a million rows, typed by anyone. A row that cannot be read is a `Row` with a fault, and does not affect
 the others: after a quote that was never closed, the following lines are read as rows again.

@@ -133,10 +133,10 @@ def _in(char: str, charset: str) -> bool:
 
 
 def _simplified(one: Name, other: Name) -> bool:
-    """Whether one is the other in simplified characters.
+    """Return whether one name is the other in simplified characters.
 
-    The old character sets tell: GB 2312 holds the simplified script, Big5 the traditional one. The characters that
-    differ are all of the one and none of the other script's, and one of them beyond doubt.
+    The old character sets tell the scripts apart: GB 2312 has simplified characters, Big5 traditional ones. All
+    characters that differ must be in the one set and not in the other, and at least one in no other script.
     """
     differ = [(a, b) for a, b in zip(one.letters, other.letters, strict=True) if a != b]
     sure = any(not _in(a, "big5") and _in(b, "big5") for a, b in differ)

@@ -240,7 +240,7 @@ class Name(NamedTuple):
 
     @property
     def chinese(self) -> bool:
-        """Whether there are Chinese characters, where words of different meaning sound the same."""
+        """True if the name has Chinese characters, where words of different meaning sound the same."""
         return _CHINESE.search(self.letters) is not None
 
 

@@ -65,7 +65,6 @@ class Dataset:
         table: Of the last step; None for a folder that no step has written to.
         pictures: In the layout's order.
         repairs: What reading it repaired or left out.
-        before: Images and boxes before cleaning; the same as now where nothing was cleaned.
         written: (image, box as written) before cleaning, by raw label as cleaning/labels.csv shows it.
         outcomes: The manifest's lines.
         labels: What became of raw labels; empty where nothing was cleaned, as the following.
@@ -81,7 +80,6 @@ class Dataset:
     table: str | None
     pictures: tuple[Picture, ...]
     repairs: tuple[Repair, ...]
-    before: tuple[int, int]
     written: Mapping[str, list[tuple[Path, Box]]]
     outcomes: tuple[dict[str, Any], ...] = ()
     labels: tuple[Label, ...] = ()
@@ -93,12 +91,12 @@ class Dataset:
 
     @property
     def is_cleaned(self) -> bool:
-        """Whether `clean` was run."""
+        """True if `clean` was run."""
         return _is_cleaned(self.root, self.table)
 
     @property
     def is_split(self) -> bool:
-        """Whether images are in splits, made here or given."""
+        """True if images are in splits, made here or given."""
         return any(picture.split for picture in self.pictures)
 
     @cached_property
@@ -146,12 +144,7 @@ def read(root: Path) -> Dataset:
     for image in before.images:
         for box in image.boxes:
             written[label_table.cell(box.name)].append((image.path, box.box))
-    counted = tables.get("summary", {}).get("before", {})
-    counts = (
-        counted.get("images", len({image.path for image in before.images})),
-        counted.get("boxes", sum(map(len, written.values()))),
-    )
-    return Dataset(root, source.layout, table, pictures, repairs, counts, written, _outcomes(root / MANIFEST), **tables)
+    return Dataset(root, source.layout, table, pictures, repairs, written, _outcomes(root / MANIFEST), **tables)
 
 
 def visible(text: str, longest: int = 80) -> str:

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -120,9 +120,9 @@ def _figures(data: Dataset, merged: int, decisions: int) -> list[tuple[str, int,
         fetched = sum(bool(line.get("image")) for line in data.outcomes)
         found.append(("addresses fetched", fetched, f"of {listed:,} listed"))
     if data.is_cleaned:
-        images, boxes = data.before
-        lost = counted(max(0, boxes - data.boxes), "box", "boxes")
-        found.append(("images set aside", max(0, images - len(data.pictures)), f"and {lost}"))
+        if before := data.summary.get("before"):
+            lost = counted(max(0, before["boxes"] - data.boxes), "box", "boxes")
+            found.append(("images set aside", max(0, before["images"] - len(data.pictures)), f"and {lost}"))
         found += [("labels merged", merged, ""), ("decisions for you", decisions, "")]
     return found
 
@@ -217,7 +217,7 @@ def _copies(data: Dataset, thumbnails: Thumbnails) -> dict[str, Any]:
     }
 
 
-def _groups(data: Dataset, fits: Any) -> list[list[tuple[str, float | None]]]:
+def _groups(data: Dataset, fits: Callable[[int], bool]) -> list[list[tuple[str, float | None]]]:
     """Return the groups of near duplicates whose size fits, the largest first."""
     return sorted((group for group in data.near_duplicates.values() if fits(len(group))), key=len, reverse=True)
 

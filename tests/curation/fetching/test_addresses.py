@@ -73,7 +73,7 @@ def test_what_is_allowed_is_reached_and_its_neighbours_are_not():
     assert all(forbidden(address, allowed) for address in ("10.2.0.0", "127.0.0.2", "fc00::1"))
 
 
-def test_what_is_no_network_is_told():
+def test_what_is_no_network_is_reported():
     allowed, faults = networks(["10.1.0.5/16", "localhost", "10.0.0.0/33", "8.8.8.8"])
     assert [str(network) for network in allowed] == ["8.8.8.8/32"]
     assert ["localhost" in str(fault) for fault in faults] == [False, True, False]

@@ -28,17 +28,17 @@ def ask(url: str, *allowed: str) -> Answer:
 @pytest.fixture
 def names(monkeypatch):
     """Replace the lookup of names; each name has a list of addresses for each lookup."""
-    told: dict[str, list[list[str]]] = {}
+    answers: dict[str, list[list[str]]] = {}
     system = socket.getaddrinfo
 
     def look_up(host, port, *args, **kwargs):
-        if host not in told:
+        if host not in answers:
             return system(host, port, *args, **kwargs)
-        addresses = told[host].pop(0)
+        addresses = answers[host].pop(0)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return told
+    return answers
 
 
 def test_a_name_is_judged_by_where_it_leads(names):

@@ -35,13 +35,13 @@ def test_a_host_that_fails_is_given_up_and_taken_up_again():
     for number in range(GIVE_UP):
         assert queue.given_up("h", "http://h/") is None
         queue.done("h", Record(f"http://h/{number}", Outcome.TIMEOUT, "slow", tries=3))
-    told = queue.given_up("h", "http://h/next")
-    assert (told.url, told.outcome, told.tries) == ("http://h/next", Outcome.TIMEOUT, 0)
-    queue.done("h", told)
+    record = queue.given_up("h", "http://h/next")
+    assert (record.url, record.outcome, record.tries) == ("http://h/next", Outcome.TIMEOUT, 0)
+    queue.done("h", record)
     queue.done("h", Record("http://h/late", Outcome.DEAD_LINK, tries=1))  # one that was under way: the host is there
     assert queue.given_up("h", "http://h/") is None
 
 
-def test_hosts_are_told_apart_as_the_network_does():
+def test_hosts_are_reported_apart_as_the_network_does():
     assert host_of("http://Example.COM:80/a") == host_of("https://u@example.com/b") == "example.com"
     assert host_of("no address") == ""

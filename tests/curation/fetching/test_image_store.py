@@ -24,7 +24,7 @@ from platform.curation.fetching.download import Failure, Outcome
         (b"\x01\x02\x03", "unknown bytes"),
     ],
 )
-def test_what_is_no_image_is_told_as_what_it_is(body, kind):
+def test_what_is_no_image_is_reported_as_what_it_is(body, kind):
     assert image_store.kind(body) == kind
 
 

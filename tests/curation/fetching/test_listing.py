@@ -142,7 +142,7 @@ def test_what_the_user_says_counts_for_more_than_names(file):
     assert rows(file, text, chosen)[0].url == "http://b"
 
 
-def test_a_label_that_is_no_text_is_told(file):
+def test_a_label_that_is_no_text_is_reported(file):
     [row] = rows(file, '{"url": "u", "label": {"name": "a"}, "box": [1, 2, 30, 40]}')
     assert (row.boxes, row.faults) == ((Labelled("", (1, 2, 30, 40)),), ("a label that is no text",))
 
@@ -163,7 +163,7 @@ def test_a_box_is_relative_if_no_number_is_above_two(file):
 @pytest.mark.parametrize(
     "cell", ["1,2,3", "a,b,c,d", "1,2,3,nan", "inf,1,2,3", "[[1,2],[3,4]]", "[1,2,3,true]", "1" + "0" * 400]
 )
-def test_what_is_not_four_numbers_is_told(file, cell):
+def test_what_is_not_four_numbers_is_reported(file, cell):
     [row] = rows(file, f'url,label,box\nhttp://a,x,"{cell}"\n')
     assert {box.box for box in row.boxes} == {None}
     assert "is not four numbers" in row.faults[0]
@@ -201,7 +201,7 @@ def test_a_row_with_more_fields_than_columns_is_not_guessed_at(file):
     assert (row.url, row.faults) == (None, ("3 fields, the first line has 2",))
 
 
-def test_a_field_without_end_is_told(file):
+def test_a_field_without_end_is_reported(file):
     read = rows(file, f"url,label\nhttp://a,{'x' * 200_000}\nhttp://b,c\n")
     assert [(row.line, row.url) for row in read] == [(2, None), (3, "http://b")]
     assert "more than 131,072 characters" in read[0].faults[0]
@@ -218,7 +218,7 @@ def test_splits_go_by_their_usual_names(file):
     assert read[3].faults == ("the split 'fold3' is none of train, val, test",)
 
 
-def test_another_encoding_is_guessed_and_told(file):
+def test_another_encoding_is_guessed_and_reported(file):
     text = "url,label\n" + "".join(f"http://a/{n},Кока-Кола и другие напитки\n" for n in range(20))
     file.write_bytes(text.encode("cp1251"))
     listing = open_list(file, NONE)
@@ -226,7 +226,7 @@ def test_another_encoding_is_guessed_and_told(file):
     assert "was read as" in listing.notes[0]
 
 
-def test_single_damaged_lines_are_read_all_the_same_and_told(file):
+def test_single_damaged_lines_are_read_all_the_same_and_reported(file):
     file.write_bytes("url,label\nhttp://a,Кока\nhttp://b,Ёлка\nhttp://c,".encode() + b"\xff\n")
     listing = open_list(file, NONE)
     assert [row.boxes[0].label for row in listing.rows()] == ["Кока", "Ёлка", "\ufffd"]
@@ -234,7 +234,7 @@ def test_single_damaged_lines_are_read_all_the_same_and_told(file):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a,b\n1,2\n", "found a, b in"),
         ("", "found nothing in"),
@@ -243,10 +243,10 @@ def test_single_damaged_lines_are_read_all_the_same_and_told(file):
         ('{"a": 1}\n{"b": 2}\n', "found a in"),
     ],
 )
-def test_a_list_without_addresses_is_refused(file, text, told):
+def test_a_list_without_addresses_is_refused(file, text, message):
     with pytest.raises(InputError, match=r"address|JSON lines") as caught:
         rows(file, text)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_columns_that_are_not_there_are_refused_all_at_once(file):

@@ -96,7 +96,7 @@ def test_decisions_about_labels_that_are_gone_stay_for_when_they_are_back(file):
     assert read_decisions(file, COUNTS) == Decisions({"logo": None, "axis": "Axis Bank"}, {})
 
 
-def test_very_long_labels_are_told_apart(file):
+def test_very_long_labels_are_reported_apart(file):
     counts = {"x" * 3000 + str(number): 1 for number in range(2)}
     first, second = written(file, counts)
     assert len(first["label"]) < 1100
@@ -113,7 +113,7 @@ def faults(read, file, text, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("label,class\na,b\n", "no decision in"),
         ("", "no label, decision in"),
@@ -121,9 +121,9 @@ def faults(read, file, text, *arguments):
         (f"label,decision\na,{'X' * 201}\n", "at most 200 characters"),
     ],
 )
-def test_faults_of_decisions(tmp_path, text, told):
+def test_faults_of_decisions(tmp_path, text, message):
     (fault,) = faults(read_decisions, tmp_path / "labels.csv", text, ["a"])
-    assert told in fault
+    assert message in fault
 
 
 def test_a_table_that_is_not_there(tmp_path):
@@ -137,10 +137,10 @@ def test_aliases_are_read_as_spreadsheets_save_them(tmp_path):
     assert read_aliases(file) == {"Coke": "Coca-Cola", "coke": "Coca-Cola"}
 
 
-def test_all_faults_of_aliases_are_told_at_once(tmp_path):
+def test_all_faults_of_aliases_are_reported_at_once(tmp_path):
     text = "alias,class\nCoke,Coca-Cola\ncoke!,Pepsi\n???,Sign\nLidl,\n,Aldi\n"
-    told = faults(read_aliases, tmp_path / "aliases.csv", text)
-    assert len(told) == 3
-    assert "coke: Coca-Cola, Pepsi" in " ".join(told)
-    assert "2 that do not: Lidl; Aldi" in " ".join(told)
-    assert "???" in " ".join(told)
+    messages = faults(read_aliases, tmp_path / "aliases.csv", text)
+    assert len(messages) == 3
+    assert "coke: Coca-Cola, Pepsi" in " ".join(messages)
+    assert "2 that do not: Lidl; Aldi" in " ".join(messages)
+    assert "???" in " ".join(messages)

@@ -208,14 +208,14 @@ def test_tables_are_searched_and_sorted(page, chromium):
         assert opened.complaints == []
 
 
-def test_what_is_told_under_the_pointer_is_text(page, chromium):
+def test_what_is_reported_under_the_pointer_is_text(page, chromium):
     with Opened(chromium, page[0]) as opened:
         bars = opened.page.locator("[data-chart=classes] .mark-rect path")
-        told = []
+        texts = []
         for bar in bars.all():
             bar.hover()
-            told.append(opened.page.inner_text("#vg-tooltip-element"))
-        assert any(HOSTILE[:30] in text for text in told)
+            texts.append(opened.page.inner_text("#vg-tooltip-element"))
+        assert any(HOSTILE[:30] in text for text in texts)
         assert opened.page.evaluate("window.hacked") is None
         assert opened.page.locator("#vg-tooltip-element img").count() == 0
         assert opened.complaints == []
@@ -247,7 +247,7 @@ def test_of_thousands_of_classes_each_is_listed_and_what_is_not_shown_is_counted
 
 
 @pytest.mark.parametrize("damage", ["gone", "layout", "labels"])
-def test_what_cannot_be_read_is_told(tmp_path, capsys, damage):
+def test_what_cannot_be_read_is_reported(tmp_path, capsys, damage):
     cleaned(tmp_path)
     (tmp_path / "cleaning" / "labels.csv").write_text("label,boxes\na,1\n")
     folder = {"gone": tmp_path / "none", "layout": tmp_path / "images", "labels": tmp_path}[damage]
@@ -263,7 +263,7 @@ def test_a_folder_for_the_page_must_be_there(tmp_path):
         report.run(options, Console())
 
 
-def test_a_page_that_cannot_be_written_is_told(tmp_path, capsys):
+def test_a_page_that_cannot_be_written_is_reported(tmp_path, capsys):
     fetched(tmp_path, "Cola")
     (tmp_path / ".dataset.html.partial").mkdir()
     assert dataset.main(["report", str(tmp_path)]) == 2
