@@ -41,7 +41,7 @@ _LIBRARIES = ("pillow", "numpy", "scipy", "imagehash", "rapidfuzz", "anyascii", 
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """Checked options of `clean`, and the data to be cleaned.
 
     Attributes:
@@ -79,31 +79,31 @@ def run(options: argparse.Namespace, console: Console) -> int:
         InputError: An option is wrong, a table cannot be read, the folder has no known layout or cannot be written;
             no box is left to train on, or boxes seem to be sides where corners should be. No table is written then.
     """
-    asked = _asked(options)
+    request = _read_options(options)
     try:
-        (asked.root / FOLDER).mkdir(exist_ok=True)
-        verdicts = grouping.group({label: len(of) for label, of in asked.boxes.items()}, asked.aliases,
-                                  asked.decisions.of, asked.settings)  # fmt: skip
-        paths = sorted({image.path for image in asked.source.raw.images})
-        with progress(console, "looked at", len(paths)) as advance:
-            looks = read_looks(asked.root, paths, lambda: advance(""))
-        raise_if_any(_convention_faults(asked.source, looks))
+        (request.root / FOLDER).mkdir(exist_ok=True)
+        verdicts = grouping.group({label: len(of) for label, of in request.boxes.items()}, request.aliases,
+                                  request.decisions.of, request.settings)  # fmt: skip
+        paths = sorted({image.path for image in request.source.raw.images})
+        with progress(console, "examined", len(paths)) as advance:
+            looks = read_looks(request.root, paths, lambda: advance(""))
+        raise_if_any(_convention_faults(request.source, looks))
         with console.status("comparing images"):
-            cleaned = repair.repair(asked.root, asked.source, looks, verdicts, asked.limits, asked.min_side)
-        cleaned.findings.extend(_without_effect(asked, verdicts))
-        summary = _summary(asked, verdicts, cleaned)
+            cleaned = repair.repair(request.root, request.source, looks, verdicts, request.limits, request.min_side)
+        cleaned.findings.extend(_without_effect(request, verdicts))
+        summary = _summary(request, verdicts, cleaned)
         _raise_if_nothing_is_left(cleaned)
-        with steps.under_way(asked.root, "clean"):
-            removed = _write(asked, verdicts, cleaned, summary)
+        with steps.under_way(request.root, "clean"):
+            removed = _write(request, verdicts, cleaned, summary)
     except OSError as error:
-        what = f"{error.strerror or error}: {error.filename or asked.root}"
+        what = f"{error.strerror or error}: {error.filename or request.root}"
         console.print(f"Not cleaned: {what}. {csv_boxes.CLEANED} is unchanged.", markup=False)
         return EXIT_INCOMPLETE
-    findings.print_summary(console, options.dir, asked.source, summary, removed)
+    findings.print_summary(console, options.dir, request.source, summary, removed)
     return 0
 
 
-def _asked(options: argparse.Namespace) -> Asked:
+def _read_options(options: argparse.Namespace) -> Request:
     """Check the options and read the data set.
 
     Raises:
@@ -130,7 +130,7 @@ def _asked(options: argparse.Namespace) -> Asked:
     except InputError as error:
         faults += error.faults
     raise_if_any([*faults, *_folder_faults(root), *steps.faults(root, "fetch")])
-    return Asked(root, source, boxes, aliases, decisions, settings, Limits(options.min_box, options.max_box),
+    return Request(root, source, boxes, aliases, decisions, settings, Limits(options.min_box, options.max_box),
                  options.min_image)  # fmt: skip
 
 
@@ -209,31 +209,33 @@ def _by_label(source: Source) -> dict[str, list[tuple[Path, RawBox]]]:
     return {label: list(boxes[label]) for label in sorted(boxes)}
 
 
-def _without_effect(asked: Asked, verdicts: Sequence[Verdict]) -> list[Finding]:
+def _without_effect(request: Request, verdicts: Sequence[Verdict]) -> list[Finding]:
     """Return a finding for each alias and decision without effect, which is probably mistyped."""
     used = {key(text) for verdict in verdicts for text in (verdict.label, verdict.matched)}
-    aliases = [alias for alias in sorted(asked.aliases) if key(alias) not in used]
-    unused = ((NO_LABEL_LIKE, aliases), (NO_SUCH_LABEL, asked.decisions.gone))
+    aliases = [alias for alias in sorted(request.aliases) if key(alias) not in used]
+    unused = ((NO_LABEL_LIKE, aliases), (NO_SUCH_LABEL, request.decisions.gone))
     return [Finding(kind, Action.KEPT, label=label) for kind, labels in unused for label in labels]
 
 
-def _write(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned, summary: Mapping[str, Any]) -> Sequence[str]:
+def _write(
+    request: Request, verdicts: Sequence[Verdict], cleaned: Cleaned, summary: Mapping[str, Any]
+) -> Sequence[str]:
     """Write all tables, each atomically; return the removed files of later steps."""
-    folder = asked.root / FOLDER
-    boxes = {label: len(of) for label, of in asked.boxes.items()}
-    images = {label: len({path for path, _ in of}) for label, of in asked.boxes.items()}
-    label_table.write(folder / LABELS, verdicts, boxes, images, asked.decisions)
+    folder = request.root / FOLDER
+    boxes = {label: len(of) for label, of in request.boxes.items()}
+    images = {label: len({path for path, _ in of}) for label, of in request.boxes.items()}
+    label_table.write(folder / LABELS, verdicts, boxes, images, request.decisions)
     findings.write(folder / FINDINGS, cleaned.findings)
     nearest = repair.nearest(cleaned.near)
     rows = [
-        {"image": path.relative_to(asked.root).as_posix(), "group": group, "distance": round(nearest[path][0], 4)}
+        {"image": path.relative_to(request.root).as_posix(), "group": group, "distance": round(nearest[path][0], 4)}
         for path, group in sorted(cleaned.groups.items(), key=lambda item: (item[1], item[0]))
     ]
     sheets.write(folder / NEAR, ("image", "group", "distance"), rows)
     partial = folder / f".{SUMMARY}"
     partial.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(folder / SUMMARY)
-    return _write_cleaned(asked.root, cleaned)
+    return _write_cleaned(request.root, cleaned)
 
 
 def _write_cleaned(root: Path, cleaned: Cleaned) -> Sequence[str]:
@@ -250,19 +252,19 @@ def _write_cleaned(root: Path, cleaned: Cleaned) -> Sequence[str]:
         fresh.unlink(missing_ok=True)
 
 
-def _summary(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dict[str, Any]:
+def _summary(request: Request, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dict[str, Any]:
     """Return the content of summary.json."""
-    raw = asked.source.raw
+    raw = request.source.raw
     unread = [repair.image for repair in raw.repairs]
     classes = Counter(box.name for image in cleaned.images for box in image.boxes)
     merged = Counter(verdict.reason for verdict in verdicts if grouping.is_merged(*verdict[:3]))
     return {
-        "from": asked.source.table or asked.source.layout,
-        "notes": list(asked.source.warnings),
+        "from": request.source.table or request.source.layout,
+        "notes": list(request.source.warnings),
         "before": {
             "images": len({image.path for image in raw.images} | {path for path in unread if path}),
-            "boxes": sum(map(len, asked.boxes.values())) + sum(path is not None for path in unread),
-            "labels": len(asked.boxes),
+            "boxes": sum(map(len, request.boxes.values())) + sum(path is not None for path in unread),
+            "labels": len(request.boxes),
         },
         "after": {
             "images": len(cleaned.images),
@@ -278,11 +280,11 @@ def _summary(asked: Asked, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dic
         "near_duplicates": {"images": len(cleaned.groups), "groups": len(set(cleaned.groups.values()))},
         "findings": findings.counted(cleaned.findings),
         "thresholds": {
-            "merge_at": asked.settings.merge_at,
-            "ask_at": asked.settings.ask_at,
-            "min_image": asked.min_side,
-            "min_box": asked.limits.side,
-            "max_box": asked.limits.share,
+            "merge_at": request.settings.merge_at,
+            "ask_at": request.settings.ask_at,
+            "min_image": request.min_side,
+            "min_box": request.limits.side,
+            "max_box": request.limits.share,
             "near_duplicate": {"unlike": UNLIKE, "bits": BITS},
         },
         "versions": {name: version(name) for name in _LIBRARIES},

@@ -22,13 +22,13 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from platform.curation import steps
-from platform.curation.fetching import download, fetched_table, image_store, request
+from platform.curation.fetching import download, fetched_table, image_store
 from platform.curation.fetching.addresses import Gate
 from platform.curation.fetching.download import AGAIN, Failure, Outcome, Record
 from platform.curation.fetching.host_queue import HostQueue
 from platform.curation.fetching.listing import Scan, scan
 from platform.curation.fetching.manifest import Manifest
-from platform.curation.fetching.request import Request
+from platform.curation.fetching.request import Request, read_options
 from platform.curation.steps import progress
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError
 
@@ -50,13 +50,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     Raises:
         InputError: An option is wrong, the list cannot be read, or another process is at work in the folder.
     """
-    asked = request.of(options)
-    listed = scan(asked.listing)
+    request = read_options(options)
+    listed = scan(request.listing)
     code, reasons = EXIT_INCOMPLETE, list[str]()
-    with _alone_in(asked.out):
+    with _alone_in(request.out):
         try:
-            with steps.under_way(asked.out, "fetch"):
-                code = _run(asked, listed, console)
+            with steps.under_way(request.out, "fetch"):
+                code = _run(request, listed, console)
         except* OSError as group:  # a full disk, a folder that may not be written, …
             reasons = [str(error) for error in _leaves(group)]
     for reason in dict.fromkeys(reasons):
@@ -64,28 +64,28 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return code
 
 
-def _run(asked: Request, listed: Scan, console: Console) -> int:
-    fetched_table.print_list(console, asked.listing, listed)
-    version = asked.listing.version()
-    with contextlib.closing(Manifest(asked.out, listed.urls)) as manifest:
-        altered = _forget_altered(asked.out, listed, manifest, console)
-        if asked.again:
+def _run(request: Request, listed: Scan, console: Console) -> int:
+    fetched_table.print_list(console, request.listing, listed)
+    version = request.listing.version()
+    with contextlib.closing(Manifest(request.out, listed.urls)) as manifest:
+        altered = _forget_altered(request.out, listed, manifest, console)
+        if request.again:
             manifest.forget([url for url, known in manifest.known.items() if known.outcome in AGAIN])
         todo = [url for url in listed.urls if url not in manifest.known]
         fetched_table.print_known(console, len(listed.urls) - len(todo), altered, manifest.damaged, len(todo))
         began = time.monotonic()
-        _fetch_all(asked, todo, manifest, console)
+        _fetch_all(request, todo, manifest, console)
         if todo:
             console.print(f"{len(todo):,} asked in {time.monotonic() - began:.1f} s\n")
-        written = fetched_table.write(asked.out, asked.listing, manifest.known, listed.splits)
-        fetched_table.print_result(console, asked.out, listed, manifest, written)
-        fetched_table.print_unlisted(console, manifest.finish(asked.listing.rows()))
-    if asked.listing.version() != version:
+        written = fetched_table.write(request.out, request.listing, manifest.known, listed.splits)
+        fetched_table.print_result(console, request.out, listed, manifest, written)
+        fetched_table.print_unlisted(console, manifest.finish(request.listing.rows()))
+    if request.listing.version() != version:
         console.print("The list has changed during the run; the same command fetches what is new.", style="yellow")
     return 0 if any(manifest.known[url].image for url in listed.urls) else EXIT_INCOMPLETE
 
 
-def _fetch_all(asked: Request, urls: Sequence[str], manifest: Manifest, console: Console) -> None:
+def _fetch_all(request: Request, urls: Sequence[str], manifest: Manifest, console: Console) -> None:
     """Fetch addresses, with a progress bar, and write each outcome to the manifest.
 
     Raises:
@@ -104,25 +104,25 @@ def _fetch_all(asked: Request, urls: Sequence[str], manifest: Manifest, console:
             counts[record.outcome] += 1
             advance(f", {counts[Outcome.FETCHED]:,} fetched")
 
-        asyncio.run(_ask_all(asked, urls, done))
+        asyncio.run(_ask_all(request, urls, done))
 
 
-async def _ask_all(asked: Request, urls: Sequence[str], done: Callable[[Record], None]) -> None:
-    queue = HostQueue(urls, asked.per_host)
+async def _ask_all(request: Request, urls: Sequence[str], done: Callable[[Record], None]) -> None:
+    queue = HostQueue(urls, request.per_host)
     # A name lookup may block its thread for seconds, so there is one thread for each connection.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(asked.concurrent, "name"))
-    gate = Gate(asked.allowed)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(request.concurrent, "name"))
+    gate = Gate(request.allowed)
     with ThreadPoolExecutor(_DECODERS, "decode") as decoders:
         async with (
-            download.session(gate, asked.concurrent, asked.per_host, asked.user_agent) as client,
+            download.session(gate, request.concurrent, request.per_host, request.user_agent) as client,
             asyncio.TaskGroup() as workers,
         ):
-            for _ in range(min(asked.concurrent, len(urls))):
-                workers.create_task(_work(asked, queue, client, decoders, done))
+            for _ in range(min(request.concurrent, len(urls))):
+                workers.create_task(_work(request, queue, client, decoders, done))
 
 
 async def _work(
-    asked: Request,
+    request: Request,
     queue: HostQueue,
     client: aiohttp.ClientSession,
     decoders: ThreadPoolExecutor,
@@ -130,18 +130,18 @@ async def _work(
 ) -> None:
     while turn := queue.next():
         host, url = turn
-        record = queue.given_up(host, url) or await _fetch(asked, url, client, decoders)
+        record = queue.given_up(host, url) or await _fetch(request, url, client, decoders)
         queue.done(host, record)
         done(record)
         await asyncio.sleep(0)  # let other tasks run, even where nothing was awaited
 
 
-async def _fetch(asked: Request, url: str, client: aiohttp.ClientSession, decoders: ThreadPoolExecutor) -> Record:
+async def _fetch(request: Request, url: str, client: aiohttp.ClientSession, decoders: ThreadPoolExecutor) -> Record:
     began = time.monotonic()
     answer = None
     try:
-        answer = await download.download(client, url, asked.limits)
-        keep = partial(image_store.keep, answer.body, asked.out, asked.out / _SCRATCH, asked.max_pixels)
+        answer = await download.download(client, url, request.limits)
+        keep = partial(image_store.keep, answer.body, request.out, request.out / _SCRATCH, request.max_pixels)
         kept = await asyncio.get_running_loop().run_in_executor(decoders, keep)
         record = Record(url, Outcome.FETCHED, **vars(kept))
     except Failure as failure:

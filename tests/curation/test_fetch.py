@@ -266,7 +266,7 @@ def test_a_host_that_does_not_answer_is_not_waited_for_a_thousand_times(tmp_path
     lines = manifest(tmp_path / "out")
     assert {line["outcome"] for line in lines} == {"connection failed"}
     assert 20 <= sum(line["tries"] for line in lines) <= 40
-    assert lines[-1]["detail"].startswith("not asked: 10 others of this host in a row")
+    assert lines[-1]["detail"].startswith("not asked, because 10 addresses of this host failed in a row")
 
 
 def test_boxes_in_every_unit_and_rows_that_cannot_be_read(server, tmp_path, capsys):

@@ -44,7 +44,7 @@ class Request:
     again: bool
 
 
-def of(options: argparse.Namespace) -> Request:
+def read_options(options: argparse.Namespace) -> Request:
     """Check the options and open the list.
 
     Raises:

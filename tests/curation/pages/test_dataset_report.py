@@ -138,7 +138,7 @@ def test_a_page_after_cleaning_shows_all_that_was_found(page, chromium):
         "Not split",
     ):
         assert part in text, part
-    assert "passwd" not in file.read_text().split("image outside", 1)[0]
+    assert "passwd" not in file.read_text().split("Image outside", 1)[0]
     assert "\u202e" not in text
     assert len(text) < 20_000, "a label of 10,000 characters is not shown as one"
 
