@@ -1,4 +1,5 @@
-"""Time a training step above frozen stages: with the feature store, with a plain loop over the remaining layers on features
+"""Time a training step above frozen stages: with the feature store, with a plain loop over the remaining layers on
+features
 in memory, and with running the frozen stages in each step.
 
 python -m benchmarks.any_depth

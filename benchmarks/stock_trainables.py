@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 from platform.models.stages import Stage
 from platform.training import schedules
 from platform.training.freezing import Freezing
-from platform.training.optimization import parameter_groups
+from platform.training.optimization import Optimization, parameter_groups
 
 
 def train(config: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], task: str, data: str, metric: str) -> None:
@@ -236,10 +236,7 @@ def _loop(
 ) -> None:
     from ray import tune
 
-    rates = {"lr_head": point["lr_head"], "lr_backbone": point["lr_head"] * point["backbone_ratio"]}
-    groups = parameter_groups(
-        model, stages, weight_decay=point["weight_decay"], layer_decay=point["layer_decay"], **rates
-    )
+    groups = parameter_groups(model, stages, Optimization.of(point))
     optimizer = torch.optim.AdamW(groups)
     freezing = Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"])
     frozen, last_unfreeze, scores, step = freezing.depth, -1, list[float](), 0

@@ -94,7 +94,7 @@ def _study(options: argparse.Namespace, console: "Console") -> int:
     from platform.training import context
 
     plan, recorded = _checked_plan(options, console)
-    context.spare_the_libraries()  # a Ctrl-C that falls into the half second of walking them would be lost
+    context.freeze_imports()  # a Ctrl-C that falls into the half second of walking them would be lost
     gc.enable()  # the imports are done
     print_plan(console, plan, resume=options.resume)
     if options.dry_run:

@@ -268,7 +268,9 @@ def export(model: Sentences, data: Path, folder: Path) -> None:
 
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield for each sentence, by head, {"class", "probability", "probabilities": by class}; "note" if it was truncated."""
+    """Yield for each sentence, by head, {"class", "probability", "probabilities": by class}; "note" if it was
+    truncated.
+    """
     most = model.metadata["config"]["max_tokens"]
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])

@@ -1,40 +1,33 @@
-"""What a trial really used, beside what its configuration asked for; where the two differ, the trial fails.
+"""Audit of a trial: what its training really used, recorded beside its config.
 
-A configuration travels through a task's code to the optimizer, the freezer and the loss. A key that is misspelt, read
-twice or forgotten on the way would leave a record that looks right, of a training that was another. So the record is
-taken at the far end, from the optimizer's groups, the parameters and the batches themselves.
+A config travels through a task's code to the optimizer, the freezer and the loss. A key that is misspelt or forgotten
+on the way leaves a record that looks right, of a training that was another one. The record is therefore taken at the
+far end, from the optimizer's groups, the model and the batches, and keys that no code read are listed.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from platform.training import schedules
 from platform.training.freezing import Freezer
 
-# Relative: how far a weighted sum in this precision can be from one in Python's.
-CLOSE = {torch.float32: 1e-4, torch.float64: 1e-6}
-CLOSE_IF_HALF = 2e-2
-WEIGHTS = ("weight_", "loss_weight_")  # a parameter named so and after a part of the loss is what the part counts
-OVERSAMPLE = "oversample"  # a parameter of this name says whether some examples are drawn more often than others
 USED, UNUSED, FROZEN, TRAINED = "used", "not used", "frozen", "weights"  # subjects of a trial's notes
 
 
-class NotAsAskedError(RuntimeError):
-    """A trial used something else than its configuration says."""
+class ConfigMismatchError(RuntimeError):
+    """A trial used something else than its config says."""
 
     retry = False  # another attempt would end in the same way
 
 
-class Point(dict[str, Any]):
-    """A configuration that takes note of what is read of it, by `point[key]` or `point.get(key)`.
+class TrackedConfig(dict[str, Any]):
+    """Config that remembers which keys were read, by `config[key]` or `config.get(key)`.
 
     Attributes:
-        read: The keys that were.
+        read: Keys that were read.
     """
 
     def __init__(self, *given: Any) -> None:
@@ -50,151 +43,88 @@ class Point(dict[str, Any]):
         return super().get(key, default)
 
 
-class Attestation:
-    """Follows a trial's training."""
+class ConfigAudit:
+    """Records what a training uses.
+
+    Attributes:
+        used: Values that are in use, by name.
+    """
 
     def __init__(
         self,
-        asked: Mapping[str, Any],
-        beside: Mapping[str, Any],
+        config: Mapping[str, Any],
+        origin: Mapping[str, Any],
         optimization: Any,
         freezer: Freezer,
         optimizer: torch.optim.Optimizer,
     ) -> None:
         """
         Args:
-            asked: The configuration.
-            beside: What else is to be recorded.
-            optimization: A `platform.training.fit.Optimization`, made from it by the task.
-            freezer: The model's, likewise.
-            optimizer: The model's.
+            config: Config of the trial.
+            origin: Further values to record: seed, data, code.
+            optimization: The `Optimization` that the task made from the config.
+            freezer: Freezer of the model.
+            optimizer: Optimizer of the model.
 
         Raises:
-            NotAsAskedError: What the task made of the configuration is something else.
+            ConfigMismatchError: The task passes on other values than the config says.
         """
-        self.asked, self.optimization, self.freezer, self.optimizer = asked, optimization, freezer, optimizer
-        self._steps, self._most = 0, 0
-        self._seen: list[np.ndarray] = []  # indices of the epoch's examples, batch by batch
-        self._oversample = dict(asked).get(OVERSAMPLE)  # not read by this: the task has to
+        self.config, self.freezer, self.optimizer = config, freezer, optimizer
+        self._batches: list[np.ndarray] = []  # indices of the epoch's examples, batch by batch
         freezing = freezer.freezing
-        backbone = sum(stage.backbone for stage in freezer.stages)
-        used = {key: getattr(optimization, key) for key in vars(optimization)}
+        used = dict(vars(optimization))
         used |= {key: getattr(freezing, key) for key in ("unfreeze", "unfreeze_at", "batch_norm")}
+        asked = dict(config)  # a copy: to look at a key here does not count as reading it
         for key, value in used.items():
             if key in asked and asked[key] != value:
-                raise NotAsAskedError(f"{key} must be as asked for, {asked[key]!r}; the trial uses {value!r}")
+                raise ConfigMismatchError(f"{key} must be {asked[key]!r}, as the config says; the trial uses {value!r}")
         # A model may have fewer stages than the space's depth says: then all of them are frozen.
+        backbone = sum(stage.backbone for stage in freezer.stages)
         if "freeze_depth" in asked and freezing.depth not in (asked["freeze_depth"], backbone):
-            rule = f"freeze_depth must be as asked for, {asked['freeze_depth']}"
-            raise NotAsAskedError(f"{rule}; {freezing.depth} of {backbone} stages are frozen")
-        self.used = {**used, "frozen stages": freezing.depth, **beside}
+            rule = f"freeze_depth must be {asked['freeze_depth']}, as the config says"
+            raise ConfigMismatchError(f"{rule}; {freezing.depth} of {backbone} stages are frozen")
+        self.used = {**used, "frozen stages": freezing.depth, **origin}
 
-    def batch(self, indices: np.ndarray, parts: Mapping[str, float], dtype: torch.dtype) -> None:
-        """Takes note of a batch.
+    def on_batch(self, indices: np.ndarray) -> None:
+        """Record a batch by the indices of its examples."""
+        self._batches.append(indices)
 
-        Args:
-            indices: Of its examples.
-            parts: Its loss, and the parts that it is the weighted sum of.
-            dtype: Of the loss.
-
-        Raises:
-            NotAsAskedError: The loss is not the sum of its parts with the weights that were asked for.
-        """
-        self._seen.append(indices)
-        self._steps += 1
-        self._most = max(self._most, len(indices))
-        weights = {part: weight for part in parts if (weight := self._weight(part)) is not None}
-        if not weights or set(weights) != set(parts) - {"loss"}:
-            return
-        self.used |= {f"loss weight of {part}": weight for part, weight in weights.items()}
-        total = sum(weight * parts[part] for part, weight in weights.items())
-        close = CLOSE.get(dtype, CLOSE_IF_HALF)
-        scale = sum(abs(weight * parts[part]) for part, weight in weights.items())
-        if math.isfinite(total) and abs(total - parts["loss"]) > close * scale:
-            told = ", ".join(f"{weight:g} × {parts[part]:g} ({part})" for part, weight in weights.items())
-            raise NotAsAskedError(f"the loss must be {told}, with the weights asked for; it is {parts['loss']:g}")
-
-    def epoch(self, step: int, steps: int) -> dict[str, float]:
-        """Ends an epoch.
-
-        Args:
-            step: The number of its last step, from 0.
-            steps: Those of the whole budget.
-
-        Returns:
-            Metrics: each stage's learning rate in that step, 0 where it was frozen, and how many indices were trained.
+    def on_epoch(self) -> dict[str, float]:
+        """End an epoch, and return its metrics: each stage's learning rate, and the number of trained parameters.
 
         Raises:
-            NotAsAskedError: Learning rates, what is trained, or the size of the batches are not what was asked for.
+            ConfigMismatchError: The batches had another size than the config says.
         """
-        frozen = self.freezer.frozen_names()
-        self._check_trained(frozen)
-        rates = self._rates(frozen, step, steps) if self._steps else {}
-        self._check_batches()
+        rates: dict[str, float] = {}
+        if self._batches:  # else nothing was trained, and the rates are those of no step
+            self._check_batches()
+            frozen = self.freezer.frozen_names()
+            groups = self.optimizer.param_groups
+            rates = {f"lr/{group['stage']}": 0.0 if group["stage"] in frozen else group["lr"] for group in groups}
         trained = sum(p.numel() for p in self.freezer.model.parameters() if p.requires_grad)
-        return {**{f"lr/{stage}": rate for stage, rate in rates.items()}, "train/parameters": float(trained)}
+        return {**rates, "train/parameters": float(trained)}
 
     def notes(self) -> dict[str, str]:
-        """What is to be said of the trial."""
-        unread = sorted(set(self.asked) - self.asked.read) if isinstance(self.asked, Point) else []
-        told = {USED: json.dumps(self.used, default=str)} if self.asked else {}
-        return told | ({UNUSED: ", ".join(unread)} if unread else {})
-
-    def _weight(self, part: str) -> float | None:
-        """What a part of the loss should count; None where that was not asked for, or not read."""
-        keys = [prefix + part for prefix in WEIGHTS if prefix + part in self.asked]
-        read = self.asked.read if isinstance(self.asked, Point) else set(self.asked)
-        return next((float(self.asked[key]) for key in keys if key in read), None)
-
-    def _check_trained(self, frozen: set[str]) -> None:
-        for name, parameter in self.freezer.model.named_parameters():
-            if parameter.requires_grad == ((stage := self.freezer.stage_of[name]) in frozen):
-                found = "is trained" if parameter.requires_grad else "is not trained"
-                rule = f"{', '.join(sorted(frozen)) or 'nothing'} must be frozen, and all else trained"
-                raise NotAsAskedError(f"{rule}; {name}, of {stage}, {found}")
-
-    def _rates(self, frozen: set[str], step: int, steps: int) -> dict[str, float]:
-        """Each stage's learning rate, as it is and as it should be."""
-        told = self.optimization
-        stages = self.freezer.stages
-        backbone = [stage.name for stage in stages if stage.backbone]
-        factor = schedules.factor(told.schedule, (step + 1) / steps, told.warmup)
-        rates = {}
-        for group in self.optimizer.param_groups:
-            stage, rate = group["stage"], group["lr"]
-            below = len(backbone) - 1 - backbone.index(stage) if stage in backbone else 0
-            share = told.backbone_ratio * told.layer_decay**below if stage in backbone else 1.0
-            # A stage's ramp after its unfreeze lasts an epoch: in the last step of one there is none.
-            expected = told.lr_head * share * factor
-            if not math.isclose(rate, expected, rel_tol=1e-6, abs_tol=1e-15):
-                raise NotAsAskedError(f"{stage} must learn at {expected:g}; it learned at {rate:g}")
-            rates[stage] = 0.0 if stage in frozen else rate
-        return rates
+        """Return the used values and the unread keys of the config, as notes of the trial."""
+        unread = sorted(set(self.config) - self.config.read) if isinstance(self.config, TrackedConfig) else []
+        notes = {USED: json.dumps(self.used, default=str)} if self.config else {}
+        return notes | ({UNUSED: ", ".join(unread)} if unread else {})
 
     def _check_batches(self) -> None:
-        asked, steps, most = self.asked.get("batch_size"), self._steps, self._most
-        seen = np.concatenate(self._seen) if steps else np.zeros(0)
-        self._steps, self._most, self._seen = 0, 0, []
-        if steps and self._oversample is not None:
-            self._check_repeats(seen)
-        if asked is None or not steps:
-            return
-        self.used["batch size"] = most
-        if most > asked or steps != -(-len(seen) // asked):
-            found = f"{len(seen)} examples came in {steps} batches of up to {most}"
-            raise NotAsAskedError(f"batch_size must be as asked for, {asked}; {found}")
-
-    def _check_repeats(self, seen: np.ndarray) -> None:
-        """Takes note of how often examples were drawn in an epoch: each once, where nothing else was asked for."""
-        _, times = np.unique(seen, return_counts=True)
-        told = "each once" if times.max() == 1 else f"{len(times)} different ones, one of them {times.max()} times"
-        self.used["drawn"] = f"{len(seen)} examples: {told}"
-        if not self._oversample and times.max() > 1:
-            raise NotAsAskedError(f"{OVERSAMPLE} must be as asked for, {self._oversample}; drawn were {told}")
+        steps, largest = len(self._batches), max(map(len, self._batches))
+        indices = np.concatenate(self._batches)
+        self._batches = []
+        _, times = np.unique(indices, return_counts=True)
+        drawn = "each once" if times.max() == 1 else f"{len(times)} different ones, one of them {times.max()} times"
+        self.used |= {"drawn": f"{len(indices)} examples: {drawn}", "batch size": largest}
+        asked = dict(self.config).get("batch_size")
+        if asked is not None and (largest > asked or steps != -(-len(indices) // asked)):
+            found = f"{len(indices)} examples came in {steps} batches of up to {largest}"
+            raise ConfigMismatchError(f"batch_size must be {asked}, as the config says; {found}")
 
 
 def frozen_note(freezer: Freezer) -> str:
-    """What the proof that frozen stages stayed as they were rests on."""
+    """Return the note that says how it was checked that frozen stages did not change."""
     if not freezer.checks:
         return "nothing was frozen"
     return f"unchanged: up to {freezer.checked} tensors, by hash, checked {freezer.checks}×"

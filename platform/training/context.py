@@ -1,4 +1,4 @@
-"""TODO."""
+"""Context of a trial: what its study passes to a trainable, and the clean start of a trial in a reused worker."""
 
 import atexit
 import gc
@@ -12,34 +12,35 @@ import numpy as np
 import torch
 
 from platform import project
-from platform.training.config_audit import NotAsAskedError, Point
+from platform.training.config_audit import ConfigMismatchError, TrackedConfig
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a trial is told besides the point it tries; travels in config["context"].
+    """Everything that an attempt at a trial receives besides its config; travels in config["context"].
 
     Attributes:
         task: Name of the task.
         data: Folder of the prepared data.
-        seed: The study's seed, the same for every trial: trials differ by their configuration alone.
-        epochs: The budget of the trial.
-        metric: The metric that decides.
+        seed: Seed of the study, the same for every trial: trials differ by their config alone.
+        epochs: Epochs of a full training.
+        metric: Metric that decides.
         mode: "max" or "min".
         threads: CPU threads of the trial.
-        baseline: Name of the baseline that this trial is, if any.
-        store: Folder of the prefix store, "" for none: every epoch then runs the frozen stages again.
-        store_bytes: What it may hold.
-        steps: Train so many steps, report nothing and end; 0: a whole trial.
-        trial: The trial's id in its study, "" for training without Ray.
-        folder: Where checkpoints go, and for training without Ray the metrics.
-        known: How many epochs of the trial its study knows: it goes on after them.
-        gpus: The share of a GPU that the trial has.
-        remote: Address in a bucket that checkpoints are sent to, "" where all nodes see the folder.
-        left_out: Nodes that it must not run on, by Ray's ids.
-        shelf: Folder where the study's checkpoints share their frozen stages, "" for none: each holds all of its model.
-        code: Digest of the code that the study runs, "" for whichever.
-        asked: The point that is tried, set by `begin`; of a stage that is trained ahead of a trial, nothing.
+        baseline: Name of the baseline that this trial is, "" for none.
+        store: Folder of the feature store, "" for none: frozen stages are then run again in every epoch.
+        store_bytes: Size limit of the feature store.
+        steps: Train this number of steps, report nothing and end; 0: train a whole trial.
+        trial: Id of the trial in its study, "" for training without Ray.
+        folder: Folder of the checkpoints, and of the metrics in training without Ray.
+        known: Number of epochs of the trial that its study has recorded; the attempt continues after them.
+        gpus: Share of a GPU that the trial has.
+        remote: Address in a bucket to which checkpoints are sent, "" if all nodes see the folder.
+        left_out: Ray's ids of the nodes on which the trial must not run.
+        shelf: Folder in which the study's checkpoints share their frozen stages, "" for none: each checkpoint then
+            holds all of its model.
+        code: Digest of the code that the study runs, "" for any.
+        config: Config of the trial, set by `begin`; empty while a stage is trained ahead of a trial.
     """
 
     task: str
@@ -61,27 +62,27 @@ class Context:
     remote: str = ""
     left_out: Sequence[str] = ()
     code: str = ""
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
-    """What a trainable does first: takes its configuration apart, and makes the process as if nothing had run in it.
+    """Split a trainable's config into context and parameters, and reset the process; a trainable calls this first.
 
-    Workers are reused: starting one takes longer than a short trial. What a trial may have left behind is undone:
-    seeds, threads, torch's modes, memory.
+    Workers are reused, since starting one takes longer than a short trial. Whatever an earlier trial may have left
+    behind is undone: seeds, threads, modes of torch, memory.
 
     Returns:
-        What the study says, and the point that is tried.
+        Context of the trial, and its config.
 
     Raises:
-        NotAsAskedError: The code here is not the code that the study was begun with.
+        ConfigMismatchError: The code on this node is not the code with which the study was started.
     """
     context = Context(**config["context"])
     if context.code not in ("", found := project.code_digest()):
         rule = f"all trials must run the study's code, {context.code}; this worker has {found}"
-        raise NotAsAskedError(f"{rule}. Was it changed meanwhile? Interrupt the study, and go on with --resume.")
-    point = Point({key: value for key, value in config.items() if key != "context"})
-    spare_the_libraries()
+        raise ConfigMismatchError(f"{rule}. Was it changed since? Interrupt the study, and continue it with --resume.")
+    parameters = TrackedConfig({key: value for key, value in config.items() if key != "context"})
+    freeze_imports()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -93,11 +94,11 @@ def begin(config: Mapping[str, Any]) -> tuple[Context, dict[str, Any]]:
     torch.manual_seed(context.seed)
     np.random.seed(context.seed)
     random.seed(context.seed)
-    return replace(context, asked=point), point
+    return replace(context, config=parameters), parameters
 
 
-@cache  # once in a process
-def spare_the_libraries() -> None:
-    """Leaves what is imported out of what gc.collect walks: it would take a quarter of a second of each trial."""
+@cache  # once per process
+def freeze_imports() -> None:
+    """Exclude everything imported so far from garbage collection, which would take a quarter of a second per trial."""
     gc.freeze()
-    atexit.register(gc.unfreeze)  # what extension modules miss at the end they complain of
+    atexit.register(gc.unfreeze)  # extension modules complain at exit about objects that are gone

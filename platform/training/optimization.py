@@ -1,4 +1,4 @@
-"""TODO."""
+"""Optimizer of a trial: parameter groups by stage, and the learning rate of each group at each step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,15 +14,15 @@ from platform.training.freezing import Freezer
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a model learns.
+    """Hyperparameters of the optimizer, AdamW.
 
     Attributes:
-        lr_head: Peak learning rate of what is not pretrained.
-        backbone_ratio: The backbone's rate as a fraction of lr_head.
-        layer_decay: Factor on the rate for each backbone stage further from the top.
-        weight_decay: AdamW's, on weights; norms and biases are spared.
+        lr_head: Peak learning rate of everything that is not pretrained.
+        backbone_ratio: Learning rate of the backbone's top stage as a fraction of lr_head.
+        layer_decay: Factor on the rate of each backbone stage further from the top.
+        weight_decay: Weight decay of weights; norms and biases have none.
         schedule: One of schedules.NAMES.
-        warmup: Fraction of the budget over which the rate rises.
+        warmup: Fraction of the training over which the rate rises.
         clip_norm: Largest gradient norm.
     """
 
@@ -35,16 +35,12 @@ class Optimization:
     clip_norm: float = 5.0
 
     @classmethod
-    def of(cls, point: Mapping[str, Any]) -> "Optimization":
-        """What a configuration says of it, by the names above."""
-        return cls(**{each.name: point[each.name] for each in fields(cls) if each.name in point})
+    def of(cls, config: Mapping[str, Any]) -> "Optimization":
+        """Return the hyperparameters of a config, by the names above."""
+        return cls(**{each.name: config[each.name] for each in fields(cls) if each.name in config})
 
 
-def _factor(optimization: Optimization, step: int, steps: int) -> float:
-    return schedules.factor(optimization.schedule, (step + 1) / steps, optimization.warmup)
-
-
-def _set_rates(
+def set_rates(
     optimizer: torch.optim.Optimizer,
     freezer: Freezer,
     optimization: Optimization,
@@ -52,8 +48,18 @@ def _set_rates(
     steps_per_epoch: int,
     epochs: int,
 ) -> None:
-    """Sets each group's rate for a step: base × schedule × a ramp over the epoch in which its stage was unfrozen."""
-    scheduled = _factor(optimization, step, steps_per_epoch * epochs)
+    """Set the learning rate of each group: base rate × schedule × a ramp over the epoch in which its stage was
+    unfrozen.
+
+    Args:
+        optimizer: Optimizer with the groups of `parameter_groups`.
+        freezer: Freezer of the model, which knows when each stage was unfrozen.
+        optimization: Schedule and warm-up.
+        step: Number of the step in the whole training, from 0.
+        steps_per_epoch: Steps in an epoch.
+        epochs: Epochs of a full training.
+    """
+    scheduled = schedules.factor(optimization.schedule, (step + 1) / (steps_per_epoch * epochs), optimization.warmup)
     depth_before = freezer.freezing.depth
     ramp_of: dict[str, float] = {}
     for epoch, frozen in freezer.unfreezings:
@@ -64,31 +70,24 @@ def _set_rates(
         group["lr"] = group["base_lr"] * scheduled * ramp_of.get(group["stage"], 1.0)
 
 
-def parameter_groups(
-    model: nn.Module,
-    stages: Sequence[Stage],
-    *,
-    lr_head: float,
-    lr_backbone: float,
-    layer_decay: float,
-    weight_decay: float,
-) -> list[dict]:
-    """The optimizer's groups, all of them, also those of frozen stages: the structure never changes over a trial.
+def parameter_groups(model: nn.Module, stages: Sequence[Stage], optimization: Optimization) -> list[dict]:
+    """Return the optimizer's groups, those of frozen stages included: the structure never changes during a trial.
 
     Each stage has a group with weight decay and one without (norms and biases). Backbone stages learn at
-    `lr_backbone * layer_decay ** k`, k stages below the top of the backbone (Clark et al. 2020, ELECTRA); the others at
-    `lr_head`.
+    `lr_head * backbone_ratio * layer_decay ** k`, k stages below the top of the backbone (Clark et al. 2020, ELECTRA);
+    all others at `lr_head`.
     """
     stage_of = assign(model, stages)
     backbone = [stage.name for stage in stages if stage.backbone]
+    lr_backbone = optimization.lr_head * optimization.backbone_ratio
     groups = []
     for stage in stages:
         below_top = len(backbone) - 1 - backbone.index(stage.name) if stage.backbone else 0
-        lr = lr_backbone * layer_decay**below_top if stage.backbone else lr_head
+        lr = lr_backbone * optimization.layer_decay**below_top if stage.backbone else optimization.lr_head
         own = [parameter for name, parameter in model.named_parameters() if stage_of[name] == stage.name]
         for decays in (True, False):
             members = [parameter for parameter in own if (parameter.ndim > 1) == decays]
             if members:
-                decay = weight_decay if decays else 0.0
+                decay = optimization.weight_decay if decays else 0.0
                 groups.append({"params": members, "lr": lr, "base_lr": lr, "weight_decay": decay, "stage": stage.name})
     return groups

@@ -10,7 +10,7 @@ from platform.models import detectors
 from platform.models.backbones import NAMES, load
 from platform.models.stages import Stage, assign
 from platform.training.freezing import UNFREEZE, Freezer, Freezing, FrozenChangedError
-from platform.training.optimization import parameter_groups
+from platform.training.optimization import Optimization, parameter_groups
 
 STAGES = [Stage("stem", ("0",), backbone=True), Stage("body", ("1",), backbone=True), Stage("head", ("2",))]
 
@@ -23,7 +23,7 @@ def model() -> nn.Sequential:
 
 
 def train(net: nn.Module, freezer: Freezer, steps: int = 3) -> None:
-    groups = parameter_groups(net, STAGES, lr_head=0.1, lr_backbone=0.1, layer_decay=1.0, weight_decay=0.1)
+    groups = parameter_groups(net, STAGES, Optimization(0.1, backbone_ratio=1.0, layer_decay=1.0, weight_decay=0.1))
     optimizer = torch.optim.AdamW(groups)
     for _ in range(steps):
         freezer.train()
@@ -127,7 +127,7 @@ def test_every_tensor_belongs_to_exactly_one_stage():
 
 
 def test_rates_fall_towards_the_input_and_norms_are_spared_decay():
-    groups = parameter_groups(model(), STAGES, lr_head=1.0, lr_backbone=0.1, layer_decay=0.5, weight_decay=0.2)
+    groups = parameter_groups(model(), STAGES, Optimization(1.0, backbone_ratio=0.1, layer_decay=0.5, weight_decay=0.2))
     rates = {group["stage"]: group["lr"] for group in groups}
     assert rates == {"stem": 0.05, "body": 0.1, "head": 1.0}
     assert {(p.ndim > 1, g["weight_decay"]) for g in groups for p in g["params"]} == {(True, 0.2), (False, 0.0)}
