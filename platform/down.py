@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         for source, folder in folders.items():
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                head_node.bring(there, f"{source}/", folder)
+                head_node.download(there, f"{source}/", folder)
             except InputError as error:
                 faults += error.faults
         faults += _unfinished(target / "studies", options.cluster)

@@ -90,7 +90,7 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.storage.filesystem import cache as cache_of
     from platform.storage.filesystem import local, resolved
     from platform.study.request import default_tracking_uri
-    from platform.tracking.mlflow_recorder import record_pictures
+    from platform.tracking.mlflow_recorder import record_figures
     from platform.tracking.mlflow_store import address_faults
 
     uri = options.tracking_uri or default_tracking_uri()
@@ -120,7 +120,7 @@ def _draw_data(options: argparse.Namespace) -> int:
     params = {"stage": stage, "model": options.model, "split": options.split, "examples": len(chosen)}
     params |= {"data": " ".join(options.data) or "embedded", "seed": options.seed, "set": json.dumps(options.settings)}
     name = f"embeddings of {dataset.name} after {stage}"
-    problem = record_pictures(uri, options.experiment or options.task, name, params, metrics, figures)
+    problem = record_figures(uri, options.experiment or options.task, name, params, metrics, figures)
     print(problem or f"MLflow: run {name!r} of experiment {options.experiment or options.task} at {uri}")
     return 0
 

@@ -88,7 +88,7 @@ def _study(options: argparse.Namespace, console: "Console") -> int:
     # Ray, torch and MLflow take seconds to import: only now, when --help and wrong options are past.
     from platform.cluster import ray_runtime
 
-    ray_runtime.quiet()
+    ray_runtime.silence_ray_logs()
     from platform.runner import run_study
     from platform.runner.console import print_comparison, print_outcome, print_plan
     from platform.training import context
@@ -153,12 +153,12 @@ def _checked_plan(options: argparse.Namespace, console: "Console") -> "tuple[Pla
         raise InputError(*error.faults, *json_faults) from error
     raise_if_any(json_faults)
     if_heard()
-    if not options.dry_run or ray_runtime.joins():
+    if not options.dry_run or ray_runtime.joins_cluster():
         set_environment()
         os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # the thread that delivers would add it later
         ray_runtime.connect(ray_runtime.resources())
         stop_on_sigterm()  # Ray's own handler would end the process without a word
-    if ray_runtime.joins():
+    if ray_runtime.joins_cluster():
         plan = cluster_setup.with_cluster_resources(plan, console, wait=not options.dry_run)
     if_heard()
     return plan, recorded

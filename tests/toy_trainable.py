@@ -45,7 +45,7 @@ def train(config):
         next(epochs)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f"{fault}.nodes").open("a") as file:
-            file.write(f"{node_setup.name()}\n")
+            file.write(f"{node_setup.node_name()}\n")
         done = len(Checkpoints(folder).epochs())
         first = not (folder.parent / f"{fault}.marker").exists()
         if done == 2 and (first or fault == "throws always"):
@@ -53,7 +53,7 @@ def train(config):
             if fault == "node gone":
                 time.sleep(600)
             if fault == "unfit":
-                raise UnfitNodeError(f"{node_setup.name()}: its disk is full")
+                raise UnfitNodeError(f"{node_setup.node_name()}: its disk is full")
             if fault in ("throws once", "throws always"):
                 raise RuntimeError("bad luck")
             if fault == "damaged":

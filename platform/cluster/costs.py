@@ -1,4 +1,4 @@
-"""What a study costs: how long nodes of which type were there, and their prices."""
+"""Costs of a study: node hours by node type, and their prices."""
 
 import time
 from collections import Counter
@@ -7,74 +7,77 @@ from typing import Any
 
 from platform.study.event_log import Event
 
-DEFAULT = "default"  # the price of node types that are not named
-LOOK_S = 10.0  # between two looks at which nodes are there
+DEFAULT = "default"  # key of the price of all node types that are not listed
+UPDATE_INTERVAL_S = 10.0  # seconds between two counts of the nodes
 
 
-class Meter:
-    """Counts the hours of a cluster's nodes while a study runs.
+class CostMeter:
+    """Count the node hours of a cluster while a study runs.
 
-    All nodes are counted that are there, whether they work on the study or wait: that is what is paid for.
+    All nodes of the cluster are counted, busy or idle, because all of them are paid for.
 
     Attributes:
-        hours: By node type, of this process.
-        before: US dollars, of earlier processes.
+        hours: Node hours of this process, by node type.
+        earlier_dollars: US dollars that earlier processes of the study spent.
     """
 
-    def __init__(self, prices: Mapping[str, float], most: float | None = None) -> None:
+    def __init__(self, prices: Mapping[str, float], limit: float | None = None) -> None:
         """
         Args:
-            prices: US dollars an hour, by node type; "default" is of all that are not named.
-            most: Dollars that the study may cost, None for no limit.
+            prices: US dollars an hour by node type; the key "default" is the price of all others.
+            limit: US dollars that the study may cost; None for no limit.
         """
-        self.prices, self.most = prices, most
+        self.prices, self.limit = prices, limit
         self.hours: dict[str, float] = {}
-        self.before = 0.0
-        self._looked = time.monotonic()
-        self._there: Counter[str] = Counter()
+        self.earlier_dollars = 0.0
+        self._updated = time.monotonic()
+        self._nodes: Counter[str] = Counter()
 
-    def look(self, kinds: Callable[[], Iterable[str]], now: bool = False) -> bool:
-        """Takes note of which nodes are there, if it is time to; they are counted until the next look.
+    def update(self, node_types: Callable[[], Iterable[str]], now: bool = False) -> bool:
+        """Count the nodes, unless they were counted less than `UPDATE_INTERVAL_S` ago.
 
         Args:
-            kinds: Tells their types.
-            now: Look, whether it is time or not.
+            node_types: Function that returns the type of each node.
+            now: Count them in any case.
 
         Returns:
-            Whether it looked.
+            True if the nodes were counted.
         """
         moment = time.monotonic()
-        if not now and self._there and moment - self._looked < LOOK_S:
+        if not now and self._nodes and moment - self._updated < UPDATE_INTERVAL_S:
             return False
-        for kind, count in self._there.items():
-            self.hours[kind] = self.hours.get(kind, 0.0) + count * (moment - self._looked) / 3600
-        self._looked, self._there = moment, Counter(kinds())
+        for node_type, count in self._nodes.items():
+            self.hours[node_type] = self.hours.get(node_type, 0.0) + count * (moment - self._updated) / 3600
+        self._updated, self._nodes = moment, Counter(node_types())
         return True
 
     @property
     def dollars(self) -> float:
-        """Of this process."""
-        usual = self.prices.get(DEFAULT, 0.0)
-        return sum(hours * self.prices.get(kind, usual) for kind, hours in self.hours.items())
+        """US dollars that this process spent."""
+        default = self.prices.get(DEFAULT, 0.0)
+        return sum(hours * self.prices.get(node_type, default) for node_type, hours in self.hours.items())
 
     @property
     def total(self) -> float:
-        """Dollars of all processes that worked on the study."""
-        return self.before + self.dollars
+        """US dollars that all processes of the study spent."""
+        return self.earlier_dollars + self.dollars
 
     @property
     def is_over(self) -> bool:
-        """Whether all that the study may cost is spent."""
-        return self.most is not None and self.total >= self.most
+        """True if the limit is reached."""
+        return self.limit is not None and self.total >= self.limit
 
     def as_event(self) -> dict[str, Any]:
-        """For the event log."""
-        hours = {kind: round(hours, 4) for kind, hours in self.hours.items()}
+        """Return the data of a "spent" event of the event log."""
+        hours = {node_type: round(hours, 4) for node_type, hours in self.hours.items()}
         return {"hours": hours, "dollars": round(self.dollars, 4), "total": round(self.total, 4)}
 
 
-def before(events: Iterable[Event]) -> float:
-    """Dollars that earlier processes wrote down; each tells of its own, the last word of each counts."""
+def earlier_dollars(events: Iterable[Event]) -> float:
+    """Return the US dollars that earlier processes recorded.
+
+    Each "spent" event holds the sum of its process so far, hence the last one of each process counts.
+    """
     total = latest = 0.0
     for event in events:
         if event.kind == "open":

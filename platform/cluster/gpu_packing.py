@@ -1,4 +1,4 @@
-"""How many trials share a GPU: from the memory that the hungriest of them takes, measured, not guessed."""
+"""Number of trials that share a GPU, from the measured memory of the config that needs the most."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
@@ -6,36 +6,37 @@ from pathlib import Path
 from typing import Any
 
 from platform.cluster.node_setup import Site, on_node
-from platform.cluster.ray_runtime import Resources, elsewhere
+from platform.cluster.ray_runtime import Resources, node_selector
 from platform.errors import Fault, InputError
 from platform.space import DEPTH, Space
 from platform.training.context import Context
 
-STEPS = 3  # of the trial that is measured: by then the optimizer has its state
-MARGIN, CUDA_GIB = 1.25, 0.7  # on top of what was measured: evaluation and luck, and what CUDA takes for each process
-MOST = 8  # trials a GPU: more of them wait for each other
+STEPS = 3  # training steps that are measured; the optimizer has its state by then
+MARGIN = 1.25  # factor on the measured memory, for the evaluation and variation between batches
+CUDA_GIB = 0.7  # memory that CUDA takes for each process
+MAX_TRIALS_PER_GPU = 8  # with more, trials only wait for each other
 
 
-def share(peak_gib: float, total_gib: float, cpus_a_gpu: int) -> float:
-    """The fraction of a GPU that a trial needs.
+def gpu_fraction(peak_gib: float, total_gib: float, cpus_per_gpu: int) -> float:
+    """Return the fraction of a GPU that a trial needs.
 
     Args:
-        peak_gib: The most memory that a trial took.
-        total_gib: The GPU's.
-        cpus_a_gpu: CPU cores for each GPU: a trial needs one.
+        peak_gib: Peak memory of a trial.
+        total_gib: Memory of the GPU.
+        cpus_per_gpu: CPU cores for each GPU; a trial needs at least one.
     """
     fit = int(total_gib / (peak_gib * MARGIN + CUDA_GIB))
-    return 1 / max(1, min(fit, cpus_a_gpu, MOST))
+    return 1 / max(1, min(fit, cpus_per_gpu, MAX_TRIALS_PER_GPU))
 
 
-def hungriest(space: Space) -> dict[str, Any]:
-    """The start with nothing frozen, and each choice among indices (batch size, image size, width) at its largest."""
-    point = {**space.fixed, **space.start}
+def largest_config(space: Space) -> dict[str, Any]:
+    """Return the start config with nothing frozen and each numeric choice, such as batch size, at its maximum."""
+    config = {**space.fixed, **space.start}
     for key, domain in space.searched.items():
-        indices = [value for value in getattr(domain, "categories", ()) if type(value) in (int, float)]
-        if indices:
-            point[key] = max(indices)
-    return point | ({DEPTH: 0} if DEPTH in point else {})
+        numbers = [value for value in getattr(domain, "categories", ()) if type(value) in (int, float)]
+        if numbers:
+            config[key] = max(numbers)
+    return config | ({DEPTH: 0} if DEPTH in config else {})
 
 
 def measure(
@@ -47,47 +48,47 @@ def measure(
     site: Site | None = None,
     left_out: Collection[str] = (),
 ) -> tuple[float, float]:
-    """The most memory that the hungriest configuration takes on a GPU in a few steps, and that GPU's, in GiB.
+    """Train the largest config for a few steps on a GPU and return its peak memory and the GPU's memory, in GiB.
 
     Args:
-        task: The study's.
-        space: The study's.
-        data: The prepared data.
-        seed: The study's.
-        resources: The study's.
-        site: On a cluster, where nodes find the data.
-        left_out: Nodes of it that will not do.
+        task: Task of the study.
+        space: Space of the study.
+        data: Folder of the prepared data.
+        seed: Seed of the study.
+        resources: Resources of the study.
+        site: Where the nodes of a cluster find the data; None on one machine.
+        left_out: Ids of nodes that must not be used.
 
     Raises:
-        InputError: It cannot be run.
+        InputError: The training failed.
     """
     import ray
 
     steps = {"steps": STEPS, "threads": resources.cpus_per_trial}
     context = Context(task.__name__, str(data), seed, space.max_epochs, space.metric, space.mode, **steps)  # type: ignore[arg-type]
-    config: dict[str, Any] = {**hungriest(space), "context": asdict(context)}
+    config: dict[str, Any] = {**largest_config(space), "context": asdict(context)}
     train = task.train
     if site is not None:
         config["context"]["site"], train = asdict(site), on_node(train)
-    probe = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=min(1, resources.gpus), max_calls=1)(_peak)
+    probe = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=min(1, resources.gpus), max_calls=1)(_peak_memory)
     try:
-        return ray.get(probe.options(label_selector=elsewhere(left_out) or None).remote(train, config))
+        return ray.get(probe.options(label_selector=node_selector(left_out) or None).remote(train, config))
     except ray.exceptions.RayError as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        remedy = "Mend that, or say how much a trial needs: --gpus-per-trial 0.5"
-        raise InputError(Fault("a trial must run on a GPU to be measured", why, remedy)) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        remedy = "Correct that, or say which fraction of a GPU a trial needs: --gpus-per-trial 0.5"
+        raise InputError(Fault("a trial must run on a GPU to be measured", reason, remedy)) from error
 
 
-def packed(resources: Resources, peak_gib: float, total_gib: float) -> Resources:
-    """As many trials at a time as fit, each with its share of a GPU and of the cores beside it."""
-    rooms = [(cpus, gpus) for cpus, gpus in resources.nodes or ((resources.cpus, resources.gpus),) if gpus]
-    gpus = share(peak_gib, total_gib, max(1, min(cores // own for cores, own in rooms)))
-    cpus = max(1, min(cores // max(1, int(own / gpus)) for cores, own in rooms))
-    fitting = replace(resources, gpus_per_trial=gpus, cpus_per_trial=cpus)
-    return replace(fitting, concurrent=fitting.most_at_once())
+def pack(resources: Resources, peak_gib: float, total_gib: float) -> Resources:
+    """Return the resources with as many concurrent trials as fit, each with its fraction of a GPU and of the cores."""
+    gpu_nodes = [(cpus, gpus) for cpus, gpus in resources.nodes or ((resources.cpus, resources.gpus),) if gpus]
+    fraction = gpu_fraction(peak_gib, total_gib, max(1, min(cpus // gpus for cpus, gpus in gpu_nodes)))
+    cpus = max(1, min(cpus // max(1, int(gpus / fraction)) for cpus, gpus in gpu_nodes))
+    packed = replace(resources, gpus_per_trial=fraction, cpus_per_trial=cpus)
+    return replace(packed, concurrent=packed.max_concurrent())
 
 
-def _peak(train: Any, config: Mapping[str, Any]) -> tuple[float, float]:
+def _peak_memory(train: Any, config: Mapping[str, Any]) -> tuple[float, float]:
     import torch
 
     train(config)

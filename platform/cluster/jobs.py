@@ -63,7 +63,7 @@ def command(options: argparse.Namespace, console: Console) -> int:
             else _send(there, name, place, options, console)
         )
         if options.json and code in (0, EXIT_INCOMPLETE):
-            head_node.bring(there, f"{head_node.folder_of(place, name)}/{RESULT}", Path(options.json))
+            head_node.download(there, f"{head_node.folder_of(place, name)}/{RESULT}", Path(options.json))
         return code or 0
     except KeyboardInterrupt:
         look = _typed_for(there, options.task, "--follow", name)

@@ -1,9 +1,8 @@
-"""What a trial does first on a node of a cluster: it looks whether the node will do, brings the data there, once, and
-finds folders of the node's own.
+"""Setup of a trial on a cluster node: check the node, fetch the data once, use folders on the node's own disk.
 
-    FOLDER/data/HASH            prepared data, as brought
-    FOLDER/features             the prefix store
-    FOLDER/studies/ID/trials    checkpoints, where they are sent to a bucket
+FOLDER/data/HASH            prepared data
+FOLDER/features             feature store
+FOLDER/studies/ID/trials    checkpoints, if they are sent to a bucket
 """
 
 import functools
@@ -27,28 +26,28 @@ from platform.storage.checkpoint_mirror import StorageError
 from platform.storage.manifest import DamagedError
 from platform.training.feature_store import capacity
 
-# Where these differ, two trials of one configuration would not be the same.
+# With other versions of these, two trials of one config may give different results.
 LIBRARIES = (
     "ray", "torch", "torchvision", "transformers", "open_clip_torch", "optuna", "mlflow", "faster-coco-eval", "numpy"
 )  # fmt: skip
 
 
 class UnfitNodeError(RuntimeError):
-    """A trial cannot run on this node, and why; it can on another."""
+    """A trial cannot run on this node, but may run on another one."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What trials are told of a study whose nodes have folders of their own; travels in config["context"]["site"].
+    """Facts about a study that its trials need on a cluster; trials find it in config["context"]["site"].
 
     Attributes:
-        study: Its id.
-        data: Where the prepared data lies, a folder that all nodes see or an address in a bucket.
-        digest: Of its manifest.
-        remote: The study's address in a bucket, "" where all nodes see its folder.
-        reuse: Whether what frozen stages made is kept.
-        store_gb: How much of it, None for what the node has room for.
-        alike: What a node must have like the driver, by name.
+        study: Id of the study.
+        data: Place of the prepared data: a folder that all nodes see, or an address in a bucket.
+        digest: Digest of the data's manifest.
+        remote: Address of the study in a bucket, "" if all nodes see its folder.
+        reuse: True if the outputs of frozen stages are stored.
+        store_gb: Size limit of the feature store in GB, None to derive it from the free space.
+        environment: Expected result of `environment()`; None to skip the check.
     """
 
     study: str
@@ -57,36 +56,36 @@ class Site:
     remote: str = ""
     reuse: bool = True
     store_gb: float | None = None
-    alike: Mapping[str, str] | None = None
+    environment: Mapping[str, str] | None = None
 
 
-def folder() -> Path:
-    """This node's own, for this user alone.
+def node_folder() -> Path:
+    """Return this node's folder, which only this user may access.
 
     Raises:
-        OSError: It cannot be made, or is someone else's.
+        OSError: It cannot be created, or belongs to another user.
     """
-    mine = Path(tempfile.gettempdir()) / f"platform-tune-{os.getuid()}"
-    mine.mkdir(mode=0o700, exist_ok=True)
-    if mine.stat().st_uid != os.getuid():
-        raise PermissionError(f"{mine} belongs to another user")
-    return mine
+    folder = Path(tempfile.gettempdir()) / f"platform-tune-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    return folder
 
 
 @functools.cache
-def alike() -> dict[str, str]:
-    """What must be the same on all nodes: Python, the libraries, this project's code."""
+def environment() -> dict[str, str]:
+    """Return the versions that must be equal on all nodes: Python, libraries and this project's code."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": sys.version.split()[0], **versions, "project": project.code_digest()[:12]}
 
 
-def unlike(theirs: Mapping[str, str], mine: Mapping[str, str]) -> list[str]:
-    """What differs, in words."""
-    return [f"{key} {theirs.get(key)}, not {value}" for key, value in mine.items() if theirs.get(key) != value]
+def differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """Return one phrase for each version that is not as expected."""
+    return [f"{key} {actual.get(key)}, not {value}" for key, value in expected.items() if actual.get(key) != value]
 
 
 def on_node(train: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-    """A trainable for clusters: it is called with places of the node that it runs on."""
+    """Wrap a trainable for clusters: it gets the folders of the node that it runs on."""
 
     @functools.wraps(train)
     def trial(config: dict[str, Any]) -> None:
@@ -94,13 +93,13 @@ def on_node(train: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]
         site = Site(**config["context"]["site"])
         try:
             _check(site, context["gpus"])
-            context |= _places(site, context)
+            context |= _folders(site, context)
         except (OSError, DamagedError) as error:
-            raise UnfitNodeError(f"{name()}: {type(error).__name__}: {error}") from error
+            raise UnfitNodeError(f"{node_name()}: {type(error).__name__}: {error}") from error
         try:
             train({**config, "context": context})
-        except StorageError as error:  # of its network, or of the bucket: then no node will do
-            raise UnfitNodeError(f"{name()}: {error}") from error
+        except StorageError as error:  # the node's network or the bucket failed
+            raise UnfitNodeError(f"{node_name()}: {error}") from error
         finally:
             if site.remote and context.get("folder"):  # the bucket has all that another attempt needs
                 shutil.rmtree(context["folder"], ignore_errors=True)
@@ -108,21 +107,21 @@ def on_node(train: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]
     return trial
 
 
-def name() -> str:
-    """What Ray and people call this node."""
+def node_name() -> str:
+    """Return Ray's id of this node and its host name."""
     import ray
 
     return f"{ray.get_runtime_context().get_node_id()} ({socket.gethostname()})"
 
 
-def brought(place: str, digest: str) -> Path:
-    """Prepared data on this node: brought and verified by the first trial that asks, while others wait.
+def fetch_data(place: str, digest: str) -> Path:
+    """Return the folder of prepared data on this node. The first trial that asks copies and verifies it; others wait.
 
     Raises:
-        DamagedError: It is not as it was written.
-        OSError: It cannot be read, or the disk does not take it.
+        DamagedError: The data is not as it was written.
+        OSError: The data cannot be read, or this disk cannot be written.
     """
-    data = folder() / "data" / digest
+    data = node_folder() / "data" / digest
     data.parent.mkdir(exist_ok=True)
     with FileLock(f"{data}.lock"):
         if not data.exists():
@@ -132,25 +131,26 @@ def brought(place: str, digest: str) -> Path:
 
 
 def _check(site: Site, gpus: float) -> None:
-    """What can go wrong on a node that came after the others were asked; for data, storage and disk it is tried."""
-    faults = unlike(alike(), site.alike or {})
+    """Check versions and GPU again, as the node may have joined after the preflight check."""
+    faults = differences(environment(), site.environment or {})
     if gpus and not torch.cuda.is_available():
         faults.append("torch cannot use its GPUs")
     if faults:
-        raise UnfitNodeError(f"{name()}: {'; '.join(faults)}")
+        raise UnfitNodeError(f"{node_name()}: {'; '.join(faults)}")
 
 
-def _places(site: Site, context: Mapping[str, Any]) -> dict[str, Any]:
-    mine = folder()
-    store = mine / "features"
-    places: dict[str, Any] = {"data": str(brought(site.data, site.digest))}
-    places["store"] = str(store) if site.reuse else ""
-    places["store_bytes"] = capacity(store, site.store_gb) if site.reuse else 0
+def _folders(site: Site, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a trial's context that differ from node to node."""
+    own = node_folder()
+    store = own / "features"
+    folders: dict[str, Any] = {"data": str(fetch_data(site.data, site.digest))}
+    folders["store"] = str(store) if site.reuse else ""
+    folders["store_bytes"] = capacity(store, site.store_gb) if site.reuse else 0
     if site.remote and context["trial"]:
-        study = mine / "studies" / site.study
-        places |= {
+        study = own / "studies" / site.study
+        folders |= {
             "folder": str(study / "trials" / context["trial"]),
             "shelf": str(study / "frozen"),
             "remote": f"{site.remote}/trials/{context['trial']}",
         }
-    return places
+    return folders

@@ -1,4 +1,4 @@
-"""The nodes of a cluster, as the driver sees them: which are there, which may come, and waiting for them."""
+"""Nodes of a cluster as the driver sees them: existing ones, those that may be added, and waiting for them."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,21 +7,21 @@ from typing import Any
 
 import yaml
 
-from platform.cluster.ray_runtime import CONFIG, Resources, shared_out
+from platform.cluster.ray_runtime import CONFIG, Resources, fill_in_resources
 from platform.errors import Fault, InputError
 
-TELL_S = 15.0  # between two lines about what is waited for
-_KNOWN: dict[str, str] = {}  # the types of nodes, by id: the autoscaler may not answer at the next look
+MESSAGE_INTERVAL_S = 15.0  # seconds between two messages while waiting
+_NODE_TYPES: dict[str, str] = {}  # node id → type; kept because the autoscaler does not always answer
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is there.
+    """A node that is alive.
 
     Attributes:
-        id: Ray's.
-        address: Its IP address.
-        kind: Its node type in the cluster's yaml, "" where Ray was started by hand.
+        id: Id that Ray gave it.
+        address: IP address.
+        kind: Node type in the cluster's yaml, "" if Ray was started by hand.
         cpus: Cores for trials.
         gpus: GPUs for trials.
     """
@@ -34,130 +34,126 @@ class Node:
 
 
 def alive() -> list[Node]:
-    """The nodes that are there, the driver's first."""
+    """Return the nodes that are alive, the driver's first."""
     import ray
 
-    mine, kinds = ray.get_runtime_context().get_node_id(), _kinds()
-    found = [
+    own_id, types = ray.get_runtime_context().get_node_id(), _node_types_by_id()
+    nodes = [
         Node(
-            id=each["NodeID"],
-            address=each["NodeManagerAddress"],
-            kind=kinds.get(each["NodeID"], ""),
-            cpus=int(each["Resources"].get("CPU", 0)),
-            gpus=int(each["Resources"].get("GPU", 0)),
+            id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            kind=types.get(node["NodeID"], ""),
+            cpus=int(node["Resources"].get("CPU", 0)),
+            gpus=int(node["Resources"].get("GPU", 0)),
         )
-        for each in ray.nodes()
-        if each["Alive"]
+        for node in ray.nodes()
+        if node["Alive"]
     ]
-    return sorted(found, key=lambda node: (node.id != mine, node.address, node.id))
+    return sorted(nodes, key=lambda node: (node.id != own_id, node.address, node.id))
+
+
+def node_types() -> list[str]:
+    """Return the node type of each node that is alive."""
+    return [node.kind for node in alive()]
 
 
 def resources(
     cpus_per_trial: int | None = None, gpus_per_trial: float | None = None, concurrent: int | None = None
 ) -> Resources:
-    """What a study may use of the cluster that is connected: what is there, and what its autoscaler may bring."""
-    return shared_out(_rooms(), cpus_per_trial, gpus_per_trial, concurrent, nodes=True)
+    """Return what a study may use of the connected cluster: its nodes and those that the autoscaler may add."""
+    existing = alive()
+    sizes = [(node.cpus, node.gpus) for node in existing]
+    for kind, maximum, cpus, gpus in autoscaled_types():
+        sizes += [(cpus, gpus)] * max(0, maximum - sum(node.kind == kind for node in existing))
+    with_cores = [(cpus, gpus) for cpus, gpus in sizes if cpus] or [(0, 0)]
+    return fill_in_resources(with_cores, cpus_per_trial, gpus_per_trial, concurrent, is_cluster=True)
 
 
-def wait(have: Resources, seconds: float, tell: Callable[[str], None]) -> None:
-    """Waits until a trial has room. An autoscaler is asked for all the nodes that the trials need.
+def wait(resources: Resources, seconds: float, show: Callable[[str], None]) -> None:
+    """Wait until there is room for a trial. The autoscaler is asked for the nodes that all concurrent trials need.
 
     Args:
-        have: Of the study.
-        seconds: How long.
-        tell: Is told now and then what is waited for.
+        resources: Resources of the study.
+        seconds: Time limit.
+        show: Function that shows a line to the user; called now and then while waiting.
 
     Raises:
         InputError: There was no room in time.
     """
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    each = {"CPU": float(have.cpus_per_trial), "GPU": float(have.gpus_per_trial)}
-    needed = {key: value for key, value in each.items() if value}
-    # Groups, and not request_resources: they go when this process does, and nodes that nobody needs are given back.
-    rooms = [placement_group([needed]) for _ in range(have.concurrent)]
-    until, told = time.monotonic() + seconds, time.monotonic()
+    requested = {"CPU": float(resources.cpus_per_trial), "GPU": float(resources.gpus_per_trial)}
+    bundle = {key: value for key, value in requested.items() if value}
+    # Placement groups rather than request_resources: they end with this process, and idle nodes are then released.
+    groups = [placement_group([bundle]) for _ in range(resources.concurrent)]
+    deadline, last_message = time.monotonic() + seconds, time.monotonic()
     try:
-        while not rooms[0].wait(1.0):
+        while not groups[0].wait(1.0):
             now = time.monotonic()
-            if now > until:
+            if now > deadline:
                 rule = f"the cluster must have room for a trial within {seconds:g} s (--wait-for-nodes)"
-                remedy = "Look at `ray status` on the head: quotas, prices, max_workers; or ask for less a trial."
-                raise InputError(Fault(rule, f"none for {_bundle(needed)}; {coming()}", remedy))
-            if now - told > TELL_S:
-                told = now
-                tell(f"Waiting for a node with {_bundle(needed)}: {coming()}")
+                remedy = "Check quotas, prices and max_workers in `ray status` on the head, or ask for less per trial."
+                raise InputError(Fault(rule, f"none for {_bundle_text(bundle)}; {autoscaler_status()}", remedy))
+            if now - last_message > MESSAGE_INTERVAL_S:
+                last_message = now
+                show(f"Waiting for a node with {_bundle_text(bundle)}: {autoscaler_status()}")
     finally:
-        for room in rooms:
-            remove_placement_group(room)
+        for group in groups:
+            remove_placement_group(group)
 
 
-def coming() -> str:
-    """What the autoscaler is doing, in words."""
-    status = _status()
+def autoscaler_status() -> str:
+    """Return a sentence on the nodes that are there, requested, being set up or failed."""
+    status = _cluster_status()
     if status is None:
         return "no autoscaler answers"
-    parts = [f"{one.count} {one.ray_node_type_name} asked for" for one in status.pending_launches]
-    parts += [f"{one.ray_node_type_name} at {one.ip_address} is set up" for one in status.pending_nodes]
+    parts = [f"{launch.count} {launch.ray_node_type_name} requested" for launch in status.pending_launches]
+    parts += [f"{node.ray_node_type_name} at {node.ip_address} is being set up" for node in status.pending_nodes]
     failed = [*status.failed_launches, *status.failed_nodes]
     parts += [
-        f"{one.ray_node_type_name} failed: {getattr(one, 'details', None) or getattr(one, 'failure_detail', '')}"
-        for one in failed[-2:]
+        f"{item.ray_node_type_name} failed: {getattr(item, 'details', None) or getattr(item, 'failure_detail', '')}"
+        for item in failed[-2:]
     ]
-    there = len(status.active_nodes) + len(status.idle_nodes)
-    return "; ".join([f"{there} nodes are there", *parts])
+    count = len(status.active_nodes) + len(status.idle_nodes)
+    return "; ".join([f"{count} nodes are there", *parts])
 
 
 def config() -> dict[str, Any]:
-    """The cluster's yaml, as its head has it; {} where this is no head that `ray up` made."""
+    """Return the cluster's yaml from its head; {} if this machine is no head that `ray up` set up."""
     file = CONFIG.expanduser()
     return yaml.safe_load(file.read_text()) if file.is_file() else {}
 
 
-def _rooms() -> list[tuple[int, int]]:
-    """Cores and GPUs of each node for trials, of those that are there and those that may come."""
-    there = alive()
-    rooms = [(node.cpus, node.gpus) for node in there]
-    for kind, most, cpus, gpus in may_come():
-        rooms += [(cpus, gpus)] * max(0, most - sum(node.kind == kind for node in there))
-    return [(cpus, gpus) for cpus, gpus in rooms if cpus] or [(0, 0)]
+def autoscaled_types() -> list[tuple[str, int, int, int]]:
+    """Return name, maximal count, cores and GPUs of each node type that the autoscaler may start."""
+    settings = config()
+    total, types = int(settings.get("max_workers") or 0), []
+    for kind, node_type in (settings.get("available_node_types") or {}).items():
+        size = node_type.get("resources") or {}
+        if kind != settings.get("head_node_type"):
+            count = min(total, int(node_type.get("max_workers", total)))
+            types.append((str(kind), count, int(size.get("CPU", 0)), int(size.get("GPU", 0))))
+    return types
 
 
-def may_come() -> list[tuple[str, int, int, int]]:
-    """Node types that the autoscaler starts, by the cluster's yaml: name, how many at most, cores, GPUs."""
-    told = config()
-    most, found = int(told.get("max_workers") or 0), []
-    for kind, each in (told.get("available_node_types") or {}).items():
-        has = each.get("resources") or {}
-        if kind != told.get("head_node_type"):
-            count = min(most, int(each.get("max_workers", most)))
-            found.append((str(kind), count, int(has.get("CPU", 0)), int(has.get("GPU", 0))))
-    return found
-
-
-def _status() -> Any:
+def _cluster_status() -> Any:
     import ray
     from ray.autoscaler.v2.sdk import get_cluster_status
 
     try:
         return get_cluster_status(ray.get_runtime_context().gcs_address)
-    except Exception:  # what it raises is not said; only nodes' names and what is coming are missed
+    except Exception:  # its exceptions are not documented; without it only node types and progress are missing
         return None
 
 
-def kinds() -> list[str]:
-    """The node type of each node that is there."""
-    return [node.kind for node in alive()]
-
-
-def _kinds() -> dict[str, str]:
-    status = _status()
+def _node_types_by_id() -> dict[str, str]:
+    status = _cluster_status()
     nodes = [] if status is None else [*status.active_nodes, *status.idle_nodes]
-    # One that was started by hand is called after its id.
-    named = [node for node in nodes if node.node_id not in node.ray_node_type_name]
-    _KNOWN.update({node.node_id: node.ray_node_type_name for node in named})
-    return _KNOWN
+    # A node that was started by hand has a type named after its id.
+    typed = [node for node in nodes if node.node_id not in node.ray_node_type_name]
+    _NODE_TYPES.update({node.node_id: node.ray_node_type_name for node in typed})
+    return _NODE_TYPES
 
 
-def _bundle(needed: Mapping[str, float]) -> str:
-    return " and ".join(f"{value:g} {key}" for key, value in needed.items())
+def _bundle_text(bundle: Mapping[str, float]) -> str:
+    return " and ".join(f"{value:g} {key}" for key, value in bundle.items())

@@ -1,4 +1,4 @@
-"""The check of a cluster before the first trial: every node is asked what it has, and told from the driver's."""
+"""Check of a cluster before the first trial: each node reports its state, which is compared with the driver's."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from platform.cluster import node_setup
 from platform.cluster.nodes import Node
 from platform.storage import filesystem
 
-ANSWER_S = 120.0  # a node's first answer takes as long as its environment takes to get ready
-SKEW_S = 60.0  # clocks further apart than this break signatures and certificates; hours later, buckets
-ROOM = 2 << 30  # bytes that a node must have free besides the data
-TOKENS = ".preflight"  # a folder of the storage, while nodes are asked
+ANSWER_S = 120.0  # time limit; the first answer of a node waits until its environment is set up
+SKEW_S = 60.0  # a larger difference between clocks makes signatures and certificates invalid
+ROOM = 2 << 30  # bytes that must be free on a node besides the data
+TOKENS = ".preflight"  # temporary folder in the storage
 GPU_PROBE = (
     "import torch; assert torch.cuda.is_available(), 'it sees none'; torch.zeros(1).cuda(); print(torch.version.cuda)"
 )
@@ -29,22 +29,22 @@ GPU_PROBE = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node said of itself.
+    """State of a node, as it reports it.
 
     Attributes:
-        host: Its name.
-        alike: What must be the same on all nodes.
-        gpu: GPUs and driver, as nvidia-smi tells; "" where there is none.
-        cuda: Torch's CUDA, where torch can use the GPUs that Ray counts.
-        gpu_error: Why it cannot.
-        free: Bytes on the disk that trials use.
-        time: Its clock, in seconds since 1970.
-        storage_error: Why it cannot use the storage.
-        missing: Files that the study names and the node lacks.
+        host: Host name.
+        environment: Versions that must be equal on all nodes.
+        gpu: GPU names and driver as reported by nvidia-smi; "" if there is none.
+        cuda: CUDA version of torch if torch can use the GPUs.
+        gpu_error: Why torch cannot use them.
+        free: Free bytes on the disk that trials use.
+        time: Clock, in seconds since 1970.
+        storage_error: Why the node cannot use the storage.
+        missing: Files that the study needs and the node does not have.
     """
 
     host: str
-    alike: Mapping[str, str]
+    environment: Mapping[str, str]
     gpu: str = ""
     cuda: str = ""
     gpu_error: str = ""
@@ -56,29 +56,29 @@ class Answer:
 
 @dataclass(frozen=True)
 class Finding:
-    """A node, what it answered, and what is wrong with it.
+    """Result of the check of one node.
 
     Attributes:
         node: The node.
-        answer: None where it did not answer.
-        faults: In words; empty for a node that will do.
-        skew: Seconds by which its clock is ahead of the driver's, as far as the answer's way allows to tell.
+        answer: Its answer, None if there was none.
+        faults: One phrase for each fault; empty if the node can be used.
+        skew: Seconds by which its clock is ahead of the driver's, as far as the transit time allows to tell.
     """
 
     node: Node
     answer: Answer | None
-    faults: Sequence[str] = field(default_factory=tuple)
+    faults: Sequence[str] = ()
     skew: float = 0.0
 
 
 def check(nodes: Sequence[Node], place: str, files: Sequence[str], data_bytes: int) -> list[Finding]:
-    """Asks all nodes at a time.
+    """Check all nodes in parallel.
 
     Args:
-        nodes: Them.
-        place: The storage: a folder that all must see, or a bucket's address.
+        nodes: The nodes.
+        place: Storage: a folder that all nodes must see, or the address of a bucket.
         files: Paths that trials will read.
-        data_bytes: What the data takes on each node's disk.
+        data_bytes: Size of the data on each node's disk.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -86,108 +86,114 @@ def check(nodes: Sequence[Node], place: str, files: Sequence[str], data_bytes: i
     tokens = f"{place}/{TOKENS}-{uuid.uuid4().hex[:8]}"
     filesystem.write(f"{tokens}/driver", b"driver")
     try:
-        ask, asked, sent = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_answer), {}, {}
+        # send the question to all nodes
+        ask, sent, waiting = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_answer), dict[str, float](), {}
         for node in nodes:
-            where = NodeAffinitySchedulingStrategy(node.id, soft=False)
+            strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
             sent[node.id] = time.time()
-            asked[node.id] = ask.options(scheduling_strategy=where).remote(tokens, node.id, list(files), node.gpus)
-        waiting, answers = {ref: node for node, ref in asked.items()}, dict[str, tuple[Any, float]]()
-        until = time.monotonic() + ANSWER_S
-        while waiting and time.monotonic() < until:
+            ref = ask.options(scheduling_strategy=strategy).remote(tokens, node.id, list(files), node.gpus)
+            waiting[ref] = node.id
+
+        # collect what arrives in time
+        answers: dict[str, tuple[Any, float]] = {}
+        deadline = time.monotonic() + ANSWER_S
+        while waiting and time.monotonic() < deadline:
             done, _ = ray.wait(list(waiting), timeout=1.0)
             for ref in done:
                 node_id = waiting.pop(ref)
                 try:
                     answers[node_id] = ray.get(ref), time.time()
-                except Exception as error:  # of all kinds: the node's environment, its disk, its network
+                except Exception as error:  # any kind: of the node's environment, disk or network
                     answers[node_id] = (error.__cause__ or error), time.time()
-        findings = [_judge(node, answers.get(node.id), sent[node.id], data_bytes) for node in nodes]
-        seen = set(filesystem.names(tokens))
-        return [_seen(finding, finding.node.id in seen) for finding in findings]
+
+        findings = [_evaluate(node, answers.get(node.id), sent[node.id], data_bytes) for node in nodes]
+        arrived = set(filesystem.names(tokens))
+        return [_check_token(finding, finding.node.id in arrived) for finding in findings]
     finally:
         filesystem.delete(tokens)
 
 
 def table(findings: Sequence[Finding]) -> Table:
-    """A line for each node."""
-    shown = Table("node", "", "CPUs", "GPUs", "Python, libraries", "clock", "disk free", "verdict", box=None,
-                  pad_edge=False, header_style="bold")  # fmt: skip
-    for one in findings:
-        answer, node = one.answer, one.node
-        alike = (
-            "as here"
-            if answer and not node_setup.unlike(answer.alike, node_setup.alike())
-            else "other"
-            if answer
-            else ""
-        )
-        shown.add_row(
+    """Return a table with a row for each node."""
+    rows = Table("node", "", "CPUs", "GPUs", "Python, libraries", "clock", "disk free", "verdict", box=None,
+                 pad_edge=False, header_style="bold")  # fmt: skip
+    for finding in findings:
+        answer, node = finding.answer, finding.node
+        same = answer is not None and not node_setup.differences(answer.environment, node_setup.environment())
+        rows.add_row(
             answer.host if answer else node.address,
             node.kind,
             str(node.cpus),
             f"{node.gpus}" + (f" ({answer.gpu}; CUDA {answer.cuda})" if answer and answer.gpu else ""),
-            alike,
-            f"{one.skew:+.0f} s" if answer else "",
+            "" if answer is None else "as here" if same else "different",
+            f"{finding.skew:+.0f} s" if answer else "",
             f"{answer.free / 2**30:.0f} GiB" if answer else "",
-            # What comes after a colon is told with the study's faults, in full.
-            Text("; ".join(fault.partition(":")[0] for fault in one.faults), style="red")
-            if one.faults
+            # The part after the colon is shown in full with the study's faults.
+            Text("; ".join(fault.partition(":")[0] for fault in finding.faults), style="red")
+            if finding.faults
             else Text("ok", style="green"),
         )
-    return shown
+    return rows
 
 
 def _answer(tokens: str, node_id: str, files: Sequence[str], gpus: int) -> Answer:
-    """Runs on the node."""
+    """Return the state of the node that this runs on."""
     import socket
 
-    trouble = ""
+    storage_error = ""
     try:
         if filesystem.read(f"{tokens}/driver") != b"driver":
-            trouble = "it is another storage than the driver's"
+            storage_error = "it is another storage than the driver's"
         else:
             filesystem.write(f"{tokens}/{node_id}", b"node")
     except OSError as error:
-        trouble = str(error)
+        storage_error = str(error)
     gpu, cuda, gpu_error = _gpus() if gpus else ("", "", "")
     return Answer(
         host=socket.gethostname(),
-        alike=node_setup.alike(),
+        environment=node_setup.environment(),
         gpu=gpu,
         cuda=cuda,
         gpu_error=gpu_error,
-        free=shutil.disk_usage(node_setup.folder()).free,
+        free=shutil.disk_usage(node_setup.node_folder()).free,
         time=time.time(),
-        storage_error=trouble,
+        storage_error=storage_error,
         missing=[file for file in files if not Path(file).exists()],
     )
 
 
 def _gpus() -> tuple[str, str, str]:
-    """Names and driver; torch's CUDA; why torch cannot use them."""
-    # This process was given none: another one looks.
+    """Return GPU names and driver, torch's CUDA version, and why torch cannot use the GPUs."""
+    # Ray gave this process no GPU, hence another process looks.
     env = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
     probe = subprocess.run([sys.executable, "-c", GPU_PROBE], env=env, capture_output=True, text=True, check=False)
-    smi = shutil.which("nvidia-smi")
-    told = ""
-    if smi:
+    output = ""
+    if smi := shutil.which("nvidia-smi"):
         query = [smi, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        told = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    gpu = ", driver ".join(told.splitlines()[0].split(", ")) if told else ""
-    error = (probe.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        output = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    gpu = ", driver ".join(output.splitlines()[0].split(", ")) if output else ""
+    error = (probe.stderr.strip().splitlines() or ["torch gave no reason"])[-1]
     return gpu, probe.stdout.strip(), "" if probe.returncode == 0 else error
 
 
-def _judge(node: Node, told: tuple[Any, float] | None, sent: float, data_bytes: int) -> Finding:
-    if told is None:
+def _evaluate(node: Node, answer_and_time: tuple[Any, float] | None, sent: float, data_bytes: int) -> Finding:
+    """Return the faults of a node.
+
+    Args:
+        node: The node.
+        answer_and_time: Its `Answer`, or the exception raised in its place, and when it arrived; None without one.
+        sent: When the question was sent, in seconds since 1970.
+        data_bytes: Size of the data.
+    """
+    if answer_and_time is None:
         return Finding(node, None, (f"no answer within {ANSWER_S:g} s",))
-    answer, received = told
+    answer, received = answer_and_time
     if not isinstance(answer, Answer):
         reason = (str(answer).strip().splitlines() or [type(answer).__name__])[-1]
-        return Finding(node, None, (f"it could not be asked: {reason}",))
-    # The answer was written between the question and its arrival here.
+        return Finding(node, None, (f"the check failed: {reason}",))
+    # The clock was read between `sent` and `received`.
     skew = answer.time - min(max(answer.time, sent), received)
-    faults = node_setup.unlike(answer.alike, node_setup.alike())
+    faults = node_setup.differences(answer.environment, node_setup.environment())
     if answer.gpu_error:
         faults.append(f"torch cannot use its {node.gpus} GPUs: {answer.gpu_error}")
     if answer.storage_error:
@@ -200,9 +206,8 @@ def _judge(node: Node, told: tuple[Any, float] | None, sent: float, data_bytes: 
     return Finding(node, answer, tuple(faults), skew)
 
 
-def _seen(finding: Finding, wrote: bool) -> Finding:
-    """A node whose token did not arrive writes somewhere else than the driver reads."""
-    if wrote or finding.answer is None or finding.answer.storage_error:
+def _check_token(finding: Finding, arrived: bool) -> Finding:
+    """Add a fault if the node's token did not arrive: the node then writes to another place than the driver."""
+    if arrived or finding.answer is None or finding.answer.storage_error:
         return finding
-    told = "storage: what it writes does not arrive"
-    return Finding(finding.node, finding.answer, (*finding.faults, told), finding.skew)
+    return replace(finding, faults=(*finding.faults, "storage: the driver does not see what the node writes"))

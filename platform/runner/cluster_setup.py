@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from platform.cluster import node_setup, nodes, preflight
-from platform.cluster.costs import DEFAULT, Meter
+from platform.cluster.costs import DEFAULT, CostMeter
 from platform.cluster.node_setup import Site
 from platform.cluster.ray_runtime import Resources
 from platform.errors import Fault, InputError, raise_if_any
@@ -32,7 +32,7 @@ class ClusterSetup:
 
     site: Site
     left_out: dict[str, str]
-    meter: Meter
+    meter: CostMeter
     _checked: int = 0  # nodes that were left out when the cluster was last asked for others
 
     def why_no_node(self, resources: Resources) -> str:
@@ -41,7 +41,7 @@ class ClusterSetup:
             return ""
         self._checked = len(self.left_out)
         large_enough = [node for node in nodes.alive() if resources.fits(node.cpus, node.gpus)]
-        if nodes.may_come() or any(node.id not in self.left_out for node in large_enough):
+        if nodes.autoscaled_types() or any(node.id not in self.left_out for node in large_enough):
             return ""
         return f"no node of the cluster can run a trial: {'; '.join(dict.fromkeys(self.left_out.values()))}"
 
@@ -77,8 +77,8 @@ def set_up(plan: Plan, data: Path, console: Console) -> ClusterSetup:
         InputError: No node is fit, or the storage does not take the data.
     """
     request = plan.request
-    meter = Meter(prices(), request.max_cost)
-    meter.look(nodes.kinds)
+    meter = CostMeter(prices(), request.max_cost)
+    meter.update(nodes.node_types)
     digest = seal(data)
     size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
     with filesystem.told("--storage must be reached and written", "Check the address, and the credentials for it."):
@@ -98,7 +98,7 @@ def set_up(plan: Plan, data: Path, console: Console) -> ClusterSetup:
         remote=request.remote,
         reuse=not request.no_reuse,
         store_gb=request.store_gb,
-        alike=node_setup.alike(),
+        environment=node_setup.environment(),
     )
     left_out = {finding.node.id: "; ".join(finding.faults) for finding in unfit}
     return ClusterSetup(site, left_out, meter)

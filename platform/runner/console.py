@@ -98,7 +98,7 @@ def _reuse_line(request: Request) -> str:
     """Say what becomes of the outputs of frozen stages."""
     if request.store is None:
         return "run in each epoch of each trial"
-    if ray_runtime.joins():
+    if ray_runtime.joins_cluster():
         return "run once on each node; their output is kept on the node's own disk"
     limit = decimal(capacity(request.store, request.store_gb))
     return f"run once; their output is kept in {request.store}, up to {limit}"

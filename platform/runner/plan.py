@@ -61,7 +61,7 @@ def make_plan(request: Request, resume: bool = False) -> Plan:
     space, space_faults = space_of(module, request.task, request.settings, **given)
     resources = ray_runtime.resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     faults = [*_option_faults(request), *space_faults]
-    if not ray_runtime.joins():  # the resources of a cluster are known once it is connected
+    if not ray_runtime.joins_cluster():  # the resources of a cluster are known once it is connected
         faults += resources.faults()
     if resume:
         faults += _resume_faults(request, space)
@@ -125,7 +125,7 @@ def _option_faults(request: Request) -> list[Fault]:
     ):
         if value is not None and not value > 0:
             faults.append(Fault(f"{option} must be {rule}", f"{value:g}", remedy))
-    if request.max_cost is not None and not ray_runtime.joins():
+    if request.max_cost is not None and not ray_runtime.joins_cluster():
         rule = "--max-cost is for clusters, whose yaml has prices"
         faults.append(Fault(rule, "one machine", "Leave it out, or use --max-hours."))
     return faults + confirmation.faults(request.confirm)

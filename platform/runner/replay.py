@@ -14,7 +14,7 @@ from platform.runner.plan import Plan
 from platform.space import current_names
 from platform.study.event_log import Event
 from platform.study.request import Request
-from platform.tracking.mlflow_store import asked
+from platform.tracking.mlflow_store import open_client
 
 PLACES = "data_places"  # tag with the places that the data was read from
 COMPARED_TAGS = ("commit", "data_fingerprint", "python")  # besides the versions of libraries
@@ -55,7 +55,7 @@ def read(run_id: str, uri: str) -> Recorded:
     Raises:
         InputError: MLflow does not know the run, or it is not a trial of this platform.
     """
-    with asked(uri) as client:
+    with open_client(uri) as client:
         run = client.get_run(run_id)
         tags = run.data.tags
         if "mlflow.parentRunId" not in tags or "trial_id" not in tags or PLACES not in tags:

@@ -140,7 +140,7 @@ class StudyRun:
         self.data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
         if findings := plan.dataset.findings():
             (request.folder / FINDINGS).write_text("\n".join(findings) + "\n")
-        if ray_runtime.joins():
+        if ray_runtime.joins_cluster():
             self.cluster = cluster_setup.set_up(plan, self.data, self.console)
         if plan.resources.gpus and request.gpus_per_trial is None:
             self._share_gpus()
@@ -163,8 +163,8 @@ class StudyRun:
         self.controller = SearchController(space, request.seed, table, plan.resources.gpus_per_trial)
         self.delivery.start()
         if self.cluster:
-            self.cluster.meter.before = costs.before(table.events)
-            self.cluster.meter.look(nodes.kinds, now=True)
+            self.cluster.meter.earlier_dollars = costs.earlier_dollars(table.events)
+            self.cluster.meter.update(nodes.node_types, now=True)
             self.controller.budget_spent = self.cluster.meter.is_over
 
         on_interrupt = signal.getsignal(signal.SIGINT)
@@ -247,7 +247,7 @@ class StudyRun:
         site, left_out = (self.cluster.site, list(self.cluster.left_out)) if self.cluster else (None, [])
         arguments = (plan.task, plan.space, self.data, plan.request.seed, plan.resources)
         peak, total = gpu_packing.measure(*arguments, site, left_out)
-        resources = gpu_packing.packed(plan.resources, peak, total)
+        resources = gpu_packing.pack(plan.resources, peak, total)
         text = f"A trial takes up to {peak:.1f} of {total:.0f} GiB of a GPU: {resources.describe()}"
         self.console.print(text, highlight=False)
         self.plan = replace(plan, resources=resources)
@@ -318,14 +318,14 @@ class StudyRun:
             taken = f"another machine continued the study: {self.plan.request.remote}"
             controller.stop_reason = controller.stop_reason or taken
 
-    def _record_costs(self, kinds: Callable[[], list[str]] = nodes.kinds, now: bool = False) -> None:
+    def _record_costs(self, kinds: Callable[[], list[str]] = nodes.node_types, now: bool = False) -> None:
         """Write what the nodes have cost so far into the event log, if it is time to.
 
         Args:
             kinds: Returns the types of the nodes that are there now.
             now: Write it, whether it is time or not.
         """
-        if self.cluster and self.cluster.meter.look(kinds, now):
+        if self.cluster and self.cluster.meter.update(kinds, now):
             with contextlib.suppress(OSError):
                 self.trial_table.record("spent", **self.cluster.meter.as_event())
 

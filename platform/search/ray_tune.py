@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from platform.cluster.node_setup import UnfitNodeError
-from platform.cluster.ray_runtime import elsewhere
+from platform.cluster.ray_runtime import node_selector
 from platform.search.controller import Cause, SearchController
 from platform.storage.checkpoint_mirror import StorageError
 from platform.storage.checkpoints import DiskFullError
@@ -168,7 +168,7 @@ def run(
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
         # Ray copies this function when the run begins, so the nodes to avoid have to come with the attempt.
         context = config["context"]
-        selector = elsewhere(context["left_out"])
+        selector = node_selector(context["left_out"])
         options: dict[str, Any] = {"bundle_label_selector": [selector]} if selector else {}
         return PlacementGroupFactory([{"CPU": cpus, "GPU": context["gpus"]}], **options)
 

@@ -129,7 +129,7 @@ def _named(request: "Request", name: str, space: Space) -> list[PastStudy]:
     storage = studies_in(request.storage, name)
     if re.fullmatch(r"\w[\w.-]*", name) and (storage / name / EVENT_LOG).is_file():
         return [past_studies.read_study(storage / name)]
-    studies = past_runs.of_experiment(request.tracking_uri, name, request.task, space)
+    studies = past_runs.studies_in_experiment(request.tracking_uri, name, request.task, space)
     if studies is None:
         known = ", ".join(sorted(file.parent.name for file in storage.glob(f"*/{EVENT_LOG}"))) or "none"
         rule = "--warm-start needs a study in --storage, or an MLflow experiment"

@@ -131,7 +131,7 @@ def _champion(task: str, dataset: str, uri: str) -> Any:
     """The logged model behind the task's champion, of one data set if it is named."""
     from platform.errors import Fault, InputError
 
-    with mlflow_store.asked(uri) as client:
+    with mlflow_store.open_client(uri) as client:
         registered = client.search_registered_models(f"tags.task = '{task}'", max_results=1000)
         names = sorted(model.name for model in registered if CHAMPION in model.aliases)
         asked = [model_registry.name_of(task, dataset)] if dataset else names
@@ -150,7 +150,7 @@ def _of_run(run_id: str, uri: str) -> Any:
     """The logged model of a run, or of the best run where it is a study's."""
     from platform.errors import Fault, InputError
 
-    with mlflow_store.asked(uri) as client:
+    with mlflow_store.open_client(uri) as client:
         run = client.get_run(run_id)
         run_id = run.data.tags.get("best_run_id", run_id)
         models = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
@@ -176,7 +176,7 @@ def _packed(model: Any, uri: str, temporary: Path) -> Path:
     place = urlparse(model.artifact_location)
     root = Path(unquote(place.path))
     if place.scheme != "file" or place.netloc:
-        with mlflow_store.asked(uri):
+        with mlflow_store.open_client(uri):
             from mlflow.artifacts import download_artifacts
 
             try:

@@ -14,7 +14,7 @@ from platform.study.event_log import Event
 from platform.study.metadata import StudyFacts
 from platform.study.request import DELIVERED, delivered_events
 from platform.study.trials import OF_A_TRIAL, StudyListener, Trial
-from platform.tracking.mlflow_recorder import OF_THE_STUDY, Recorder, is_refusal
+from platform.tracking.mlflow_recorder import OF_THE_STUDY, MlflowRecorder, is_refusal
 from platform.tracking.mlflow_store import set_environment
 
 PACE_S = 3.0  # what comes within it goes together: each call costs time of the cores that train
@@ -43,7 +43,7 @@ class Delivery(StudyListener):
         """
         set_environment()  # here already: MLflow reads its log level once, when Ray or we import it first
         self.study, self.events, self.file, self.sync = study, events, folder / DELIVERED, sync
-        self.recorder = Recorder(study)
+        self.recorder = MlflowRecorder(study)
         self.last_error = ""
         self.refused: list[Event] = []
         to, position = delivered_events(folder)

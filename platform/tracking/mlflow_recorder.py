@@ -28,7 +28,7 @@ OF_THE_STUDY = ("open", "spent", "best", "close")  # events
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
-class Recorder:
+class MlflowRecorder:
     """Talks to MLflow. Finds what an earlier process left, by tags: what is told twice is there once."""
 
     def __init__(self, study: StudyFacts) -> None:
@@ -265,7 +265,7 @@ def _run_name(trial: Trial) -> str:
     return ", ".join([trial.name, *([trial.baseline] if trial.baseline else freezing)])
 
 
-def record_pictures(
+def record_figures(
     tracking_uri: str,
     experiment: str,
     name: str,
@@ -279,7 +279,7 @@ def record_pictures(
         "", or why MLflow did not take them.
     """
     set_environment()
-    recorder = Recorder(StudyFacts(tracking_uri, experiment, name, uuid.uuid4().hex, experiment, "", "", 0))
+    recorder = MlflowRecorder(StudyFacts(tracking_uri, experiment, name, uuid.uuid4().hex, experiment, "", "", 0))
     try:
         recorder.pictures(name, params, metrics, figures)
     except Exception as error:  # MLflow raises of all kinds; the pictures are on the disk already
@@ -298,7 +298,7 @@ def record_page(study: StudyFacts, file: Path) -> str:
         return f"Not in MLflow: there is no {sqlite_file(study.tracking_uri)}"
     from mlflow import MlflowClient
 
-    recorder = Recorder(study)
+    recorder = MlflowRecorder(study)
     try:
         recorder.client = MlflowClient(study.tracking_uri)
         experiment = recorder.client.get_experiment_by_name(study.experiment)

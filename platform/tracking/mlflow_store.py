@@ -70,14 +70,12 @@ def first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
-def asked(uri: str) -> Iterator[Any]:
+def open_client(uri: str) -> Iterator[Any]:
     """An MlflowClient to read with.
 
     Raises:
         InputError: The address holds a password, there is nothing, or MLflow does not answer or refuses.
     """
-    pass
-
     raise_if_any(address_faults(uri))
     if is_missing(uri):
         raise InputError(Fault("there must be an MLflow at --tracking-uri", f"no file {uri}", "Name its address."))

@@ -46,7 +46,7 @@ def log(client: Any, study: StudyFacts, experiment_id: str, run_id: str, model_d
         flavor=NotRun,
         run_id=run_id,
         model_id=entry.model_id,
-        python_model=str(ROOT / "platform" / "pyfunc.py"),
+        python_model=str(ROOT / "platform" / "tracking" / "pyfunc_model.py"),
         artifacts={"model": str(model_dir)},
         code_paths=[str(path) for path in study.code_paths],
         signature=signature,

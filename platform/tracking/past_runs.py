@@ -14,7 +14,7 @@ from platform.tracking import mlflow_store
 RUNS_PER_PAGE = 1000
 
 
-def of_experiment(tracking_uri: str, experiment: str, task: str, space: Space) -> list[PastStudy] | None:
+def studies_in_experiment(tracking_uri: str, experiment: str, task: str, space: Space) -> list[PastStudy] | None:
     """The studies of a task in an MLflow experiment; None where there is no such experiment.
 
     Raises:
@@ -22,7 +22,7 @@ def of_experiment(tracking_uri: str, experiment: str, task: str, space: Space) -
     """
     if mlflow_store.is_missing(tracking_uri):
         return None
-    with mlflow_store.asked(tracking_uri) as client:
+    with mlflow_store.open_client(tracking_uri) as client:
         known = client.get_experiment_by_name(experiment)
         return None if known is None else _studies(client, known.experiment_id, experiment, task, space)
 

@@ -5,20 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform.cluster import costs
-from platform.cluster.costs import Meter, before
+from platform.cluster.costs import CostMeter, earlier_dollars
 from platform.study.event_log import Event
 
 PRICES = {"head": 0.2, "worker": 1.5}
 
 
-def metered(steps: list[tuple[float, list[str]]], monkeypatch) -> Meter:
+def metered(steps: list[tuple[float, list[str]]], monkeypatch) -> CostMeter:
     """A meter that saw these nodes after these seconds."""
     clock = [0.0]
     monkeypatch.setattr(costs.time, "monotonic", lambda: clock[0])
-    meter = Meter(PRICES)
+    meter = CostMeter(PRICES)
     for seconds, kinds in steps:
         clock[0] += seconds
-        meter.look(lambda kinds=kinds: kinds, now=True)
+        meter.update(lambda kinds=kinds: kinds, now=True)
     return meter
 
 
@@ -43,11 +43,11 @@ def test_no_hour_is_counted_twice_or_lost(steps):
 def test_it_does_not_look_all_the_time(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(costs.time, "monotonic", lambda: clock[0])
-    meter = Meter(PRICES)
+    meter = CostMeter(PRICES)
     looked = []
     for clock[0] in range(0, 100):
-        looked.append(meter.look(lambda: ["head"]))
-    assert sum(looked) == 100 / costs.LOOK_S
+        looked.append(meter.update(lambda: ["head"]))
+    assert sum(looked) == 100 / costs.UPDATE_INTERVAL_S
     assert looked[0]
 
 
@@ -57,11 +57,11 @@ def test_all_processes_of_a_study_count(monkeypatch):
 
     opened = Event("open", 0, {})
     events = [opened, spent(1.0), spent(2.0), opened, opened, spent(0.5)]
-    assert before(events) == 2.5
-    meter = Meter(PRICES, 3.0)
-    meter.before = before(events)
+    assert earlier_dollars(events) == 2.5
+    meter = CostMeter(PRICES, 3.0)
+    meter.earlier_dollars = earlier_dollars(events)
     assert (meter.total, meter.is_over) == (2.5, False)
     meter.hours = {"head": 2.5}
     assert (meter.total, meter.is_over) == (3.0, True)
     assert meter.as_event() == {"hours": {"head": 2.5}, "dollars": 0.5, "total": 3.0}
-    assert not Meter({}).is_over
+    assert not CostMeter({}).is_over

@@ -24,8 +24,8 @@ from platform.space import Space
     ],
 )
 def test_as_many_as_have_room_and_a_core(peak, total, cpus, trials):
-    assert gpu_packing.share(peak, total, cpus) == pytest.approx(1 / trials)
-    resources = gpu_packing.packed(Resources(cpus, 1, cpus, 1.0, 1), peak, total)
+    assert gpu_packing.gpu_fraction(peak, total, cpus) == pytest.approx(1 / trials)
+    resources = gpu_packing.pack(Resources(cpus, 1, cpus, 1.0, 1), peak, total)
     assert resources.concurrent == trials
     assert resources.faults() == []
     assert resources.cpus_per_trial * trials <= cpus
@@ -43,7 +43,7 @@ def test_the_hungriest_is_as_large_as_can_be_chosen():
         metric="val/x", mode="max", max_epochs=3, grace_epochs=1, trials=2, depth=5,
         start={"freeze_depth": 5, "batch_size": 16, "kind": "a", "lr_head": 1e-3},
     )  # fmt: skip
-    assert gpu_packing.hungriest(space) == {
+    assert gpu_packing.largest_config(space) == {
         "freeze_depth": 0,
         "batch_size": 64,
         "kind": "a",
@@ -55,7 +55,7 @@ def test_the_hungriest_is_as_large_as_can_be_chosen():
 @pytest.mark.parametrize("name", task.names()[0])
 def test_the_hungriest_of_a_shipped_space_is_a_point_of_it(name):
     space = task.space(name)
-    point = gpu_packing.hungriest(space)
+    point = gpu_packing.largest_config(space)
     assert point.keys() == space.params.keys()
     assert not any(isinstance(value, Domain) for value in point.values())
 

@@ -30,7 +30,7 @@ def data(tmp_path) -> tuple[str, str]:
 
 
 def context(data: tuple[str, str], **changes) -> dict:
-    site = Site("id", *data, **{"alike": node_setup.alike(), **changes})
+    site = Site("id", *data, **{"environment": node_setup.environment(), **changes})
     return asdict(Context("toy", "not seen by nodes", 0, 1, "m", "max", trial="007")) | {"site": asdict(site)}
 
 
@@ -82,11 +82,11 @@ def test_data_that_did_not_arrive_whole_makes_the_node_unfit(node, data):
 
 def test_a_node_of_other_versions_is_unfit(node, data):
     with pytest.raises(UnfitNodeError, match=r"torch .*, not 1\.0"):
-        places(context(data, alike={**node_setup.alike(), "torch": "1.0"}))
+        places(context(data, environment={**node_setup.environment(), "torch": "1.0"}))
     import ray
 
     with pytest.raises(UnfitNodeError, match=ray.get_runtime_context().get_node_id()):
-        places(context(data, alike={"python": "2"}))
+        places(context(data, environment={"python": "2"}))
 
 
 def test_the_folder_of_another_user_is_not_used(node, data, monkeypatch):

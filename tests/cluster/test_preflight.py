@@ -17,11 +17,11 @@ from platform.errors import InputError
 
 NODE = Node("n1", "10.0.0.1", "worker", 4, 1)
 DATA = 10 << 20
-GOOD = Answer("host", node_setup.alike(), "Tesla T4, driver 570.1", "13.0", free=ROOM + DATA, time=1000.0)
+GOOD = Answer("host", node_setup.environment(), "Tesla T4, driver 570.1", "13.0", free=ROOM + DATA, time=1000.0)
 
 
 def judged(**changes):
-    return preflight._judge(NODE, (replace(GOOD, **changes), 1001.0), 999.0, DATA)
+    return preflight._evaluate(NODE, (replace(GOOD, **changes), 1001.0), 999.0, DATA)
 
 
 def test_a_good_node_will_do():
@@ -31,9 +31,9 @@ def test_a_good_node_will_do():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"alike": {**node_setup.alike(), "python": "3.9.1"}}, "python 3.9.1, not"),
-        ({"alike": {**node_setup.alike(), "torch": "2.0.0"}}, "torch 2.0.0, not"),
-        ({"alike": {**node_setup.alike(), "project": "other"}}, "project other, not"),
+        ({"environment": {**node_setup.environment(), "python": "3.9.1"}}, "python 3.9.1, not"),
+        ({"environment": {**node_setup.environment(), "torch": "2.0.0"}}, "torch 2.0.0, not"),
+        ({"environment": {**node_setup.environment(), "project": "other"}}, "project other, not"),
         ({"gpu_error": "no driver"}, "torch cannot use its 1 GPUs: no driver"),
         ({"storage_error": "read-only"}, "storage: read-only"),
         ({"free": ROOM}, "2048 MiB free, 2058 MiB needed"),
@@ -53,13 +53,13 @@ def test_a_slow_answer_is_no_wrong_clock(changes):
 
 
 def test_a_node_that_writes_elsewhere_is_found():
-    [fault] = preflight._seen(judged(), wrote=False).faults
-    assert fault == "storage: what it writes does not arrive"
-    assert preflight._seen(judged(), wrote=True).faults == ()
+    [fault] = preflight._check_token(judged(), arrived=False).faults
+    assert fault == "storage: the driver does not see what the node writes"
+    assert preflight._check_token(judged(), arrived=True).faults == ()
 
 
 def test_a_node_that_does_not_answer_is_told():
-    assert preflight._judge(NODE, None, 0.0, 0).faults == ("no answer within 120 s",)
+    assert preflight._evaluate(NODE, None, 0.0, 0).faults == ("no answer within 120 s",)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from platform.study.metadata import StudyFacts
 from platform.study.request import EVENT_LOG, Request
 from platform.study.trials import OF_A_TRIAL, TrialTable
 from platform.tracking import past_runs
-from platform.tracking.mlflow_recorder import OF_THE_STUDY, Recorder
+from platform.tracking.mlflow_recorder import OF_THE_STUDY, MlflowRecorder
 
 SPACE = Space(
     {"lr": tune.loguniform(1e-4, 1e-1), "depth": tune.randint(0, 4), "head": tune.choice(["a", "b"]), "weights": "w"},
@@ -171,13 +171,13 @@ def test_an_experiment_gives_the_same_as_the_event_logs(begin, request_of):
     other = begin("fish", (ONE, [0.1], "finished"), task="fish")
     recorder_of = {}
     for name, each in (("old", trial_table), ("fish", other)):
-        recorder = recorder_of[name] = Recorder(metadata.from_json(each.events[0].data["facts"]))
+        recorder = recorder_of[name] = MlflowRecorder(metadata.from_json(each.events[0].data["facts"]))
         recorder.learn(each.events)
         for event in each.events:
             if event.kind in (*OF_A_TRIAL, *OF_THE_STUDY):
                 recorder.deliver([event])
     of_event_log = past_studies.read_study(request_of(name="old").folder)
-    [of_mlflow] = past_runs.of_experiment(request_of().tracking_uri, "e", "toy", SPACE)
+    [of_mlflow] = past_runs.studies_in_experiment(request_of().tracking_uri, "e", "toy", SPACE)
     assert of_mlflow.found == "a study in experiment e"
     for trial, same in zip(of_event_log.trials, of_mlflow.trials, strict=True):
         assert (trial.id, trial.config, trial.status) == (same.id, same.config, same.status)
@@ -187,7 +187,7 @@ def test_an_experiment_gives_the_same_as_the_event_logs(begin, request_of):
     by_name, by_experiment = (gather(request_of(name), SPACE, "mine") for name in ("old", "e"))
     assert by_name.configs == by_experiment.configs
     assert len(gather(request_of("old", "e"), SPACE, "mine").studies) == 1, "one study, found twice"
-    assert past_runs.of_experiment(request_of().tracking_uri, "none", "toy", SPACE) is None
+    assert past_runs.studies_in_experiment(request_of().tracking_uri, "none", "toy", SPACE) is None
     client = mlflow.MlflowClient(request_of().tracking_uri)
     client.delete_run(recorder_of["old"].parent_id)
     assert "0 of 6 trials fit (6: the metric was not told (not told))" in refused(request_of("e"))

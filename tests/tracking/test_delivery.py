@@ -23,7 +23,7 @@ from platform.study.request import DELIVERED, delivered_events
 from platform.study.trials import TrialTable
 from platform.tracking import delivery, mlflow_recorder
 from platform.tracking.delivery import Delivery
-from platform.tracking.mlflow_recorder import record_pictures
+from platform.tracking.mlflow_recorder import record_figures
 
 ROOT = Path(__file__).parents[2]
 DEAD_SERVER = "http://127.0.0.1:9"
@@ -283,13 +283,13 @@ def test_what_mlflow_will_never_take_does_not_hold_up_the_rest(tmp_path):
 def test_pictures_are_a_run_of_their_own_and_a_dead_server_is_told(tmp_path):
     Figure().savefig(tmp_path / "pca.png")
     arguments = ("toys", "embeddings after layer3", {"stage": "layer3"}, {"silhouette/class": 0.4})
-    assert record_pictures(store(tmp_path), *arguments, {"pca": tmp_path / "pca.png"}) == ""
+    assert record_figures(store(tmp_path), *arguments, {"pca": tmp_path / "pca.png"}) == ""
     (run,) = runs_of(store(tmp_path), "pictures")
     assert (run.info.run_name, run.info.status) == ("embeddings after layer3", "FINISHED")
     assert (run.data.params, run.data.metrics) == ({"stage": "layer3"}, {"silhouette/class": 0.4})
     artifacts = mlflow.MlflowClient(store(tmp_path)).list_artifacts(run.info.run_id, "figures")
     assert [file.path for file in artifacts] == ["figures/pca.png"]
-    assert DEAD_SERVER in record_pictures(DEAD_SERVER, *arguments, {})
+    assert DEAD_SERVER in record_figures(DEAD_SERVER, *arguments, {})
 
 
 def test_an_unreachable_server_neither_raises_nor_blocks_nor_loses(tmp_path, capsys):
@@ -378,7 +378,7 @@ def test_what_the_disk_does_not_hold_is_not_sent(tmp_path):
 
 
 def test_close_does_not_wait_longer_than_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(mlflow_recorder.Recorder, "deliver", lambda self, records: time.sleep(5))
+    monkeypatch.setattr(mlflow_recorder.MlflowRecorder, "deliver", lambda self, records: time.sleep(5))
     told = Told(tmp_path, facts(DEAD_SERVER))
     told.play("001", range(1, 4))
     start = time.monotonic()

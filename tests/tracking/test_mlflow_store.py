@@ -17,19 +17,25 @@ def uri(tmp_path) -> str:
 
 
 def test_what_mlflow_does_not_know_is_told(uri):
-    with pytest.raises(InputError, match=r"know what it is asked for; found .*none"), mlflow_store.asked(uri) as client:
+    with (
+        pytest.raises(InputError, match=r"know what it is asked for; found .*none"),
+        mlflow_store.open_client(uri) as client,
+    ):
         client.get_run("none")
 
 
 def test_a_store_that_cannot_be_opened_is_told(tmp_path):
-    with pytest.raises(InputError, match="no file"), mlflow_store.asked(f"sqlite:///{tmp_path / 'none.db'}"):
+    with pytest.raises(InputError, match="no file"), mlflow_store.open_client(f"sqlite:///{tmp_path / 'none.db'}"):
         pass
     (tmp_path / "m.db.lock").mkdir()
     (tmp_path / "m.db").touch()
-    with pytest.raises(InputError, match="MLflow must answer"), mlflow_store.asked(f"sqlite:///{tmp_path / 'm.db'}"):
+    with (
+        pytest.raises(InputError, match="MLflow must answer"),
+        mlflow_store.open_client(f"sqlite:///{tmp_path / 'm.db'}"),
+    ):
         pass
 
 
 def test_faults_of_the_callers_own_files_are_not_mlflows(uri):
-    with pytest.raises(FileNotFoundError, match="mine"), mlflow_store.asked(uri):
+    with pytest.raises(FileNotFoundError, match="mine"), mlflow_store.open_client(uri):
         raise FileNotFoundError("mine")
