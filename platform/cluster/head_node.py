@@ -1,4 +1,4 @@
-"""A cluster as its yaml describes it, and the way from one's own machine to its head: SSH, by Ray's own commands."""
+"""Cluster as its yaml describes it, and the connection from the user's machine to its head by Ray's SSH commands."""
 
 import logging
 import os
@@ -20,18 +20,18 @@ from platform.cluster.ray_runtime import keep_token_secret
 from platform.errors import Fault, InputError, raise_if_any
 from platform.storage import filesystem
 
-DASHBOARD = 8265  # port on the head, for processes there alone: reached through a tunnel
-TUNNEL_S = 60.0  # until it must stand
-BLANK = "FILL-IN"  # what a cluster's yaml says where its user is to write
+DASHBOARD = 8265  # port on the head; it listens on 127.0.0.1 only and is reached through a tunnel
+TUNNEL_S = 60.0  # seconds until the tunnel must be open
+BLANK = "FILL-IN"  # placeholder in a yaml that the user must replace
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster as its yaml describes it, or one that answers at an address.
+    """Cluster that a yaml describes, or that answers at an address.
 
     Attributes:
         place: The yaml's path, or "http://HOST:PORT" of the dashboard.
-        metadata: What the yaml says to us.
+        metadata: The yaml's "metadata" section, which only this project reads.
     """
 
     place: str
@@ -39,45 +39,46 @@ class Cluster:
 
     @property
     def is_file(self) -> bool:
-        """Whether `ray` commands can be given the place."""
+        """True if `ray` commands can be given the place."""
         return not self.place.startswith("http")
 
     @property
     def storage(self) -> str:
-        """Where its studies are kept by default, "" if it does not say."""
+        """Default storage of its studies, "" if the yaml has none."""
         return str(self.metadata.get("storage") or "")
 
 
 def use_token() -> None:
-    """Shows the cluster the token of ~/.ray, which is made if there is none. To be called before Ray is imported."""
+    """Authenticate with the token in ~/.ray, which is created if it is missing. Call this before Ray is imported."""
     keep_token_secret()
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def read(place: str) -> Cluster:
-    """
+    """Read a cluster's yaml, or accept the address of a dashboard.
+
     Raises:
-        InputError: There is no such file, it is no cluster's, or something in it is still to be filled in.
+        InputError: The file is missing, does not describe a cluster, or has a placeholder that is not filled in.
     """
     if place.startswith("http"):
         return Cluster(place.rstrip("/"))
     rule, remedy = "--cluster must be a cluster's yaml", "cluster.yaml and cluster-onprem.yaml are beside the README."
     try:
         text = Path(place).read_text()
-        told = yaml.safe_load(text)
+        settings = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(Fault(rule, f"{place}: {error}", remedy)) from error
-    if not isinstance(told, dict) or "cluster_name" not in told:
+    if not isinstance(settings, dict) or "cluster_name" not in settings:
         raise InputError(Fault(rule, f"{place} without cluster_name", remedy))
-    raise_if_any(_blanks(told, place))
-    return Cluster(str(Path(place).resolve()), told.get("metadata") or {})
+    raise_if_any(_placeholder_faults(settings, place))
+    return Cluster(str(Path(place).resolve()), settings.get("metadata") or {})
 
 
 def storage_of(cluster: Cluster, asked: str | None) -> str:
-    """Where a study on a cluster is kept.
+    """Return the storage of a study on a cluster.
 
     Raises:
-        InputError: Neither the command nor the yaml says.
+        InputError: Neither the command nor the yaml names one.
     """
     place = asked or cluster.storage
     if not place:
@@ -87,102 +88,103 @@ def storage_of(cluster: Cluster, asked: str | None) -> str:
 
 
 def folder_of(place: str, name: str) -> str:
-    """Where the head has a study's folder."""
+    """Return the path of a study's folder on the head."""
     return f"{filesystem.on_any(place)}/{name}"
 
 
-def bring(cluster: Cluster, source: str, target: Path) -> None:
-    """Copies a file or, where it ends with a slash, what is in a folder of the head to this machine, by rsync.
+def download(cluster: Cluster, source: str, target: Path) -> None:
+    """Copy a file from the head to this machine, or the content of a folder if `source` ends with a slash.
 
     Raises:
-        InputError: It did not arrive.
+        InputError: The copy failed.
     """
     command = ray_command("rsync-down", cluster.place, source, str(target))
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        told = (done.stdout.strip().splitlines() or ["nothing was said"])[-1]
-        raise InputError(Fault("what is on the head must arrive here", f"{source}: {told}", "Is it up? Try again."))
+        message = (done.stdout.strip().splitlines() or ["no message"])[-1]
+        remedy = "Check that the head is up, then try again."
+        raise InputError(Fault("files of the head must be copied to this machine", f"{source}: {message}", remedy))
 
 
 def ray_command(*words: str) -> list[str]:
-    """A `ray` command of this environment."""
+    """Return a `ray` command line that uses this Python environment."""
     return [sys.executable, "-m", "ray.scripts.scripts", *words]
 
 
 @contextmanager
 def client_of(cluster: Cluster) -> Iterator[Any]:
-    """The jobs of a cluster.
+    """Open a client for the jobs of a cluster.
 
     Raises:
-        InputError: It does not answer.
+        InputError: The cluster does not answer.
     """
     with tunnel(cluster) as address:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         for chatty in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
-            logging.getLogger(chatty).setLevel(logging.ERROR)  # of each file that is not sent, say
+            logging.getLogger(chatty).setLevel(logging.ERROR)  # one message for each file that is not sent, for example
         try:
             yield JobSubmissionClient(address)
         except (OSError, RuntimeError, AuthenticationError) as error:
-            remedy = "Is it up, and is ~/.ray/auth_token the one that it was made with?"
+            remedy = "Check that it is up and that ~/.ray/auth_token is the token it was started with."
             raise InputError(Fault("the cluster must answer", f"{cluster.place}: {error}", remedy)) from error
-        except ValueError as error:  # of a checkout that is too large, say
-            remedy = "Leave large files out of the checkout, or let git ignore them; data belongs into the storage."
-            raise InputError(Fault("the cluster must take what is sent", str(error), remedy)) from error
+        except ValueError as error:  # for example, the checkout is too large
+            remedy = "Keep large files out of the checkout or let git ignore them; data belongs in the storage."
+            raise InputError(Fault("the cluster must accept the checkout", str(error), remedy)) from error
 
 
 @contextmanager
 def tunnel(cluster: Cluster) -> Iterator[str]:
-    """The address at which the head's dashboard answers on this machine, by Ray's own tunnel through SSH.
+    """Open Ray's SSH tunnel and yield the address at which the head's dashboard answers on this machine.
 
     Raises:
-        InputError: It does not come to stand.
+        InputError: The tunnel could not be opened.
     """
     if not cluster.is_file:
         yield cluster.place
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        mine = probe.getsockname()[1]
-    command = ray_command("dashboard", cluster.place, "--port", str(mine), "--remote-port", str(DASHBOARD))
+        port = probe.getsockname()[1]
+    command = ray_command("dashboard", cluster.place, "--port", str(port), "--remote-port", str(DASHBOARD))
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (not a pipe: the ssh that Ray starts would keep it open)
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        until = time.monotonic() + TUNNEL_S
-        while not _answers(mine):
-            if process.poll() is not None or time.monotonic() > until:
+        deadline = time.monotonic() + TUNNEL_S
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
                 log.seek(0)
-                told = log.read().strip().splitlines()
-                remedy = f"Is it up? ray up {short(cluster.place)}"
-                found = (told or ["nothing was said"])[-1]
-                raise InputError(Fault("the cluster's head must be reached through SSH", found, remedy))
+                message = (log.read().strip().splitlines() or ["no message"])[-1]
+                remedy = f"Start the cluster if it is down: ray up {short(cluster.place)}"
+                raise InputError(Fault("the cluster's head must be reached through SSH", message, remedy))
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{mine}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         _end(process)
         log.close()
 
 
 def short(place: str) -> str:
-    """As one would type it here."""
+    """Return a place as the user would type it: a path relative to the current folder if possible."""
     path = Path(place)
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else place
 
 
-def _blanks(told: Any, where: str) -> list[Fault]:
-    """What is still to be filled in."""
-    if isinstance(told, dict):
-        return [fault for key, value in told.items() for fault in _blanks(value, f"{where}: {key}")]
-    if isinstance(told, list):
-        return [fault for value in told for fault in _blanks(value, where)]
-    if isinstance(told, str) and BLANK in told:
-        return [Fault("a cluster's yaml must be filled in", f"{where}: {told}", "Its first lines say with what.")]
+def _placeholder_faults(settings: Any, where: str) -> list[Fault]:
+    """Return a fault for each value that is not filled in."""
+    if isinstance(settings, dict):
+        return [fault for key, value in settings.items() for fault in _placeholder_faults(value, f"{where}: {key}")]
+    if isinstance(settings, list):
+        return [fault for value in settings for fault in _placeholder_faults(value, where)]
+    if isinstance(settings, str) and BLANK in settings:
+        remedy = "The first lines of the file say how."
+        return [Fault("a cluster's yaml must be filled in", f"{where}: {settings}", remedy)]
     return []
 
 
 def _answers(port: int) -> bool:
-    """Whether the far end of a tunnel does: its near end stands before."""
+    """Return True if the far end of a tunnel answers; the near end is open earlier."""
     import urllib.error
     import urllib.request
 
@@ -190,13 +192,13 @@ def _answers(port: int) -> bool:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
         return True
     except urllib.error.HTTPError:
-        return True  # 401, say: somebody is there
+        return True  # any status, 401 for example, shows that a server answers
     except OSError:
         return False
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ends Ray's command and the ssh that it started."""
+    """End Ray's command and the ssh process that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     process.wait()

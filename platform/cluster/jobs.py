@@ -1,4 +1,4 @@
-"""Studies on a cluster, from one's own machine: sent there as Ray jobs, followed, picked up again, stopped."""
+"""Studies on a cluster as Ray jobs, controlled from the user's machine: submit, follow and stop them."""
 
 import argparse
 import asyncio
@@ -24,21 +24,21 @@ from platform.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, Fault, InputError
 from platform.study.options import new_name, typed
 from platform.study.settings import absolute_paths, paths_in, with_paths
 
-MLFLOW = 5000  # port on the head, for processes there alone: reached through a tunnel
-READY_S = 60.0  # until a head must take jobs
-STOP_S = 120  # that a study has to write down how far it came, once it is told to stop; Ray's own are 3
-LOOK_S = 0.3  # between two looks whether the user has had enough
-AGAIN_S = 2.0  # before a study is looked for again
-RUNNING = ("PENDING", "RUNNING")  # of a job's status
+MLFLOW = 5000  # port on the head; it listens on 127.0.0.1 only and is reached through a tunnel
+READY_S = 60.0  # seconds until a head must accept jobs
+STOP_S = 120  # seconds that a study has to save its state after --stop; Ray's default is 3
+POLL_S = 0.3  # seconds between two checks for Ctrl-C
+RETRY_S = 2.0  # seconds before the next attempt to reach a job
+RUNNING = ("PENDING", "RUNNING")  # job statuses
 
 
 def command(options: argparse.Namespace, console: Console) -> int:
-    """What is typed after `platform.tune` with --cluster, --follow or --stop; returns the exit code.
+    """Run `platform.tune` with --cluster, --follow or --stop and return the exit code.
 
-    To be called after `head.use_token`.
+    Call `head_node.use_token` first.
 
     Raises:
-        InputError: It cannot be done.
+        InputError: The options do not fit together, or the cluster refuses.
     """
     from platform import task
     from platform.study.request import RESULT
@@ -66,17 +66,21 @@ def command(options: argparse.Namespace, console: Console) -> int:
             head_node.download(there, f"{head_node.folder_of(place, name)}/{RESULT}", Path(options.json))
         return code or 0
     except KeyboardInterrupt:
-        look = _typed_for(there, options.task, "--follow", name)
-        console.print(f"Interrupted. Look whether it runs there: [bold]{look}[/]", highlight=False, soft_wrap=True)
+        look = _command_line(there, options.task, "--follow", name)
+        console.print(
+            f"Interrupted. To see whether the study runs on the cluster: [bold]{look}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
         return EXIT_INTERRUPTED
 
 
 def _send(there: Cluster, name: str, place: str, options: argparse.Namespace, console: Console) -> int | None:
-    """Sends the study as it was typed, with paths as they are there. Returns as `run` does."""
+    """Submit the study with the options as typed and paths as they are on the cluster. Returns the same as `run`."""
     from platform.tracking.mlflow_store import address_faults
 
     settings = [absolute_paths(setting) for setting in options.settings]
-    faults = place_faults([*options.data, place], settings)
+    faults = location_faults([*options.data, place], settings)
     raise_if_any([*faults, *address_faults(options.tracking_uri or "")])
     words = ["--name", name, "--storage", place]
     words += [word for setting in settings for word in ("--set", relative(setting))]
@@ -85,24 +89,24 @@ def _send(there: Cluster, name: str, place: str, options: argparse.Namespace, co
 
 
 def run(cluster: Cluster, task: str, name: str, place: str, arguments: Sequence[str], console: Console) -> int | None:
-    """Sends a study to a cluster and follows it.
+    """Submit a study to a cluster and follow it.
 
     Args:
-        cluster: Where to.
-        task: What is trained.
-        name: The study's.
-        place: Its storage.
-        arguments: Of `python -m platform.tune TASK` there.
-        console: Shows what the study prints.
+        cluster: The cluster.
+        task: Name of the task.
+        name: Name of the study.
+        place: Storage of the study.
+        arguments: Arguments of `python -m platform.tune TASK` on the cluster.
+        console: Console for what the study prints.
 
     Returns:
-        The exit code of the study; None where following ended before it.
+        The exit code of the study; None if following ended earlier.
     """
     with client_of(cluster) as client:
         earlier = [job for job in client.list_jobs() if (job.metadata or {}).get("study") == name]
         if any(str(job.status) in RUNNING for job in earlier):
             remedy = f"Choose another --name, or follow it: --follow {name}"
-            raise InputError(Fault("one job at a time works on a study", f"{name} on {cluster.place}", remedy))
+            raise InputError(Fault("only one job at a time may work on a study", f"{name} on {cluster.place}", remedy))
         job = f"{name}.{len(earlier) + 1}" if earlier else name
         entrypoint = shlex.join(["python", "-m", "platform.tune", task, *arguments])
         console.print(f"Sending [bold]{name}[/] to {cluster.place} …", highlight=False)
@@ -123,43 +127,45 @@ def run(cluster: Cluster, task: str, name: str, place: str, arguments: Sequence[
 
 
 def _submit(client: Any, **job: Any) -> None:
-    """Sends a job; to a head that has just come up, once it takes jobs."""
-    until = time.monotonic() + READY_S
+    """Submit a job; wait for a head that was just started until it accepts jobs."""
+    deadline = time.monotonic() + READY_S
     while True:
         try:
             client.submit_job(**job)
             return
         except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() > until:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(1)
 
 
 def follow(cluster: Cluster, task: str, name: str, console: Console) -> int | None:
-    """Picks up a study that runs on a cluster, or has: shows all that it printed. Returns as `run` does."""
+    """Follow a study that runs or ran on a cluster; everything it printed is shown. Returns the same as `run`."""
     with client_of(cluster) as client:
         job = _newest(client, cluster, name)
     return _follow(cluster, task, name, job, console)
 
 
 def stop(cluster: Cluster, task: str, name: str, console: Console) -> int:
-    """Interrupts a study that runs on a cluster. Returns the exit code."""
+    """Interrupt a study that runs on a cluster and return the exit code."""
     with client_of(cluster) as client:
         job = _newest(client, cluster, name)
         if str(client.get_job_status(job)) not in RUNNING:
             found = f"{name}: {client.get_job_status(job)}"
-            raise InputError(Fault("--stop needs a study that runs", found, f"See what it said: --follow {name}"))
+            raise InputError(Fault("--stop needs a study that runs", found, f"Show what it printed: --follow {name}"))
         client.stop_job(job)
         while str(client.get_job_status(job)) in RUNNING:
             time.sleep(0.5)
-        kept = ["--storage", client.get_job_info(job).metadata["storage"]]
-        go_on = _typed_for(cluster, task, "--resume", "--name", name, *([] if kept[1] == cluster.storage else kept))
-        console.print(f"Stopped. To go on: [bold]{go_on}[/]", highlight=False, soft_wrap=True)
+        storage = ["--storage", client.get_job_info(job).metadata["storage"]]
+        resume = _command_line(
+            cluster, task, "--resume", "--name", name, *([] if storage[1] == cluster.storage else storage)
+        )
+        console.print(f"Stopped. To continue: [bold]{resume}[/]", highlight=False, soft_wrap=True)
     return 0
 
 
 def running(cluster: Cluster) -> list[str]:
-    """The studies and other jobs that run on a cluster, in words."""
+    """Return a phrase for each study or other job that runs on a cluster."""
     with client_of(cluster) as client:
         return [
             f"{job.submission_id or job.job_id} ({job.entrypoint[:60]})"
@@ -169,11 +175,11 @@ def running(cluster: Cluster) -> list[str]:
 
 
 def reminders(cluster: Cluster, task: str, name: str) -> list[str]:
-    """What to type to leave a study, to pick it up again and to look at it in MLflow."""
+    """Return lines with the commands to leave a study, follow it again, stop it and see it in MLflow."""
     lines = [
-        "Ctrl-C leaves it running there.",
-        f"  follow it again:   {_typed_for(cluster, task, '--follow', name)}",
-        f"  stop it:           {_typed_for(cluster, task, '--stop', name)}",
+        "Ctrl-C stops following; the study keeps running on the cluster.",
+        f"  follow it again:   {_command_line(cluster, task, '--follow', name)}",
+        f"  stop it:           {_command_line(cluster, task, '--stop', name)}",
     ]
     if cluster.is_file:
         tunnel = shlex.join(
@@ -186,25 +192,25 @@ def reminders(cluster: Cluster, task: str, name: str) -> list[str]:
 def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) -> int | None:
     import aiohttp
 
-    printed, lost = _Printed(), False
-    before = signal.signal(signal.SIGINT, printed.leave)
+    log, lost = _JobLog(), False
+    before = signal.signal(signal.SIGINT, log.leave)
     try:
         while True:
             try:
                 with client_of(cluster) as client:
                     lost = False
-                    asyncio.run(printed.tail(client, job))
+                    asyncio.run(log.tail(client, job))
                     info = client.get_job_info(job)
                 if str(info.status) not in RUNNING:
                     break
             except (OSError, RuntimeError, InputError, aiohttp.ClientError) as error:
-                if not lost:  # the tunnel broke, say: the study does not mind
-                    console.print(f"[yellow]Lost sight of it, looking again: {escape(str(error))}[/]", highlight=False)
+                if not lost:  # for example, the tunnel broke; the study goes on
+                    console.print(f"[yellow]Connection lost, trying again: {escape(str(error))}[/]", highlight=False)
                 lost = True
-            time.sleep(AGAIN_S)
+            time.sleep(RETRY_S)
     except KeyboardInterrupt:
         console.print()
-        for line in ["It goes on there.", *reminders(cluster, task, name)[1:]]:
+        for line in ["The study keeps running on the cluster.", *reminders(cluster, task, name)[1:]]:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
         return None
     finally:
@@ -217,33 +223,33 @@ def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) 
     return int(info.driver_exit_code)
 
 
-class _Printed:
-    """What a job prints, once, however often its log is begun again.
+class _JobLog:
+    """Print a job's log; text that was printed is skipped when the log is read again from its beginning.
 
     Attributes:
-        left: Whether the user has had enough of it.
+        left: True after Ctrl-C.
     """
 
     def __init__(self) -> None:
         self.characters, self.left, self._tailing = 0, False, False
 
     def leave(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-C. asyncio's own answer to it, a cancellation, can get lost on the way through the libraries."""
+        """Handle Ctrl-C. A cancellation, asyncio's own way, can get lost in libraries."""
         self.left = True
         if not self._tailing:
             raise KeyboardInterrupt
 
     async def tail(self, client: Any, job: str) -> None:
-        """Shows what is printed until the job ends.
+        """Print the log until the job ends.
 
         Raises:
-            KeyboardInterrupt: The user has had enough.
+            KeyboardInterrupt: The user pressed Ctrl-C.
         """
         self._tailing = True
         task = asyncio.create_task(self._tail(client, job))
         try:
             while not task.done() and not self.left:
-                await asyncio.wait({task}, timeout=LOOK_S)
+                await asyncio.wait({task}, timeout=POLL_S)
         finally:
             self._tailing = False
         if self.left:
@@ -252,46 +258,46 @@ class _Printed:
         task.result()
 
     async def _tail(self, client: Any, job: str) -> None:
-        seen = 0
+        position = 0
         async for text in client.tail_job_logs(job):
-            new = text[max(0, self.characters - seen) :]
-            seen += len(text)
-            self.characters = max(self.characters, seen)
+            new = text[max(0, self.characters - position) :]
+            position += len(text)
+            self.characters = max(self.characters, position)
             sys.stdout.write(new)
             sys.stdout.flush()
 
 
 def _newest(client: Any, cluster: Cluster, name: str) -> str:
-    """The job that worked last on a study.
+    """Return the id of the last job that worked on a study.
 
     Raises:
-        InputError: None has.
+        InputError: There is none.
     """
     jobs = [job for job in client.list_jobs() if (job.metadata or {}).get("study") == name]
     if not jobs:
         known = sorted({job.metadata["study"] for job in client.list_jobs() if "study" in (job.metadata or {})})
-        remedy = f"Studies there: {', '.join(known)}." if known else "None was sent there."
+        remedy = f"Studies there: {', '.join(known)}." if known else "No study was sent to it."
         raise InputError(Fault("a study of that name must be on the cluster", f"{name} on {cluster.place}", remedy))
     return max(jobs, key=lambda job: job.start_time or 0).submission_id
 
 
-def place_faults(places: Sequence[str], settings: Sequence[str]) -> list[Fault]:
-    """What is wrong with data, storage and files for a study that runs elsewhere."""
+def location_faults(places: Sequence[str], settings: Sequence[str]) -> list[Fault]:
+    """Return a fault for each place and file that a cluster cannot see."""
     faults = []
     for place in places:
         if not re.match(r"\w{2,}:", place) and not Path(place).is_absolute():
             remedy = "Use s3://…, gs://…, or the absolute path of a folder that all nodes share."
-            faults.append(Fault("a cluster does not see folders of this machine", place, remedy))
+            faults.append(Fault("a cluster cannot see folders of this machine", place, remedy))
     for setting in settings:
         for value in paths_in(setting):
             if Path(value).is_absolute() and Path(value).exists() and not _in_checkout(Path(value)):
-                remedy = f"Copy it into {project.ROOT}: that travels there."
-                faults.append(Fault("a cluster does not see files of this machine", setting, remedy))
+                remedy = f"Copy it into {project.ROOT}, which is sent to the cluster."
+                faults.append(Fault("a cluster cannot see files of this machine", setting, remedy))
     return faults
 
 
 def relative(setting: str) -> str:
-    """A setting as it is to be understood where the checkout lies elsewhere: files in it are found from its root."""
+    """Return a setting with paths in the checkout relative to its root, as they are valid on the cluster."""
     return with_paths(setting, _relative)
 
 
@@ -305,5 +311,5 @@ def _in_checkout(path: Path) -> bool:
     return path.resolve().is_relative_to(project.ROOT)
 
 
-def _typed_for(cluster: Cluster, task: str, *words: str) -> str:
+def _command_line(cluster: Cluster, task: str, *words: str) -> str:
     return shlex.join(["python", "-m", "platform.tune", task, "--cluster", short(cluster.place), *words])

@@ -50,14 +50,16 @@ def test_where_a_study_is_kept_comes_from_the_yaml_or_the_command(tmp_path):
 
 def test_what_a_cluster_does_not_see_is_told(tmp_path):
     (tmp_path / "w.pt").touch()
-    faults = jobs.place_faults(["data", "./x", "/abs", "s3://b/x", "torchvision:MNIST"], [f"weights={tmp_path}/w.pt"])
+    faults = jobs.location_faults(
+        ["data", "./x", "/abs", "s3://b/x", "torchvision:MNIST"], [f"weights={tmp_path}/w.pt"]
+    )
     assert [fault.value for fault in faults] == ["data", "./x", f"weights={tmp_path}/w.pt"]
     starters = f"weights={ROOT}/starters/README.md,none"
-    assert jobs.place_faults([], [starters]) == []
+    assert jobs.location_faults([], [starters]) == []
     assert jobs.relative(starters) == "weights=starters/README.md,none"
     folder = f"backbone=local-dir:{ROOT}/starters"
-    assert (jobs.place_faults([], [folder]), jobs.relative(folder)) == ([], "backbone=local-dir:starters")
-    assert jobs.place_faults([], [f"backbone=local-dir:{tmp_path}"])
+    assert (jobs.location_faults([], [folder]), jobs.relative(folder)) == ([], "backbone=local-dir:starters")
+    assert jobs.location_faults([], [f"backbone=local-dir:{tmp_path}"])
     assert jobs.relative("lr_head=1e-3") == "lr_head=1e-3"
 
 
@@ -72,7 +74,7 @@ def test_what_a_job_prints_is_shown_once_though_its_log_is_begun_again(capsys):
             for part in self.parts:
                 yield part
 
-    printed = jobs._Printed()
+    printed = jobs._JobLog()
     for client in (Client("one ", "two "), Client("one two", " three"), Client("one "), Client("one two three four")):
         asyncio.run(printed.tail(client, "job"))
     assert capsys.readouterr().out == "one two three four"
@@ -134,9 +136,9 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     left = told(process)
-    assert "It goes on there." in left
+    assert "The study keeps running on the cluster." in left
     assert "--follow one" in left
-    assert "one job at a time works on a study" in told(start(address, "--name", "one", *study), code=2)
+    assert "only one job at a time may work on a study" in told(start(address, "--name", "one", *study), code=2)
     stopped = told(start(address, "--stop", "one"))
     assert f"--cluster {address} --resume --name one --storage {tmp_path}" in stopped
     assert "Interrupted. To continue: " in told(start(address, "--follow", "one"), code=130)
