@@ -104,7 +104,7 @@ class Sampler:
         trials = self.study.get_trials()
         done = [trial for trial in trials if trial.state.is_finished()]
         complete = [trial for trial in done if trial.state == TrialState.COMPLETE]
-        best = sorted(complete, key=lambda trial: self.space.as_maximised(trial.values[0]))[-MAX_BEST:]
+        best = sorted(complete, key=lambda trial: self.space.as_maximised(trial.values[0]))[-MAX_BEST:]  # type: ignore[index]
         newest = done[len(best) - MAX_TRIALS :]
         older = [trial for trial in best if trial.number < newest[0].number]
         self.study = self._study(older + newest, {key: trials[t.number] for key, t in self.running.items()})
