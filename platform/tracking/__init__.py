@@ -1,4 +1,4 @@
-"""What is recorded of a study outside its folder: MLflow and TensorBoard.
+"""Tracking of a study outside its folder: MLflow and TensorBoard.
 
 Imports models, study and what lies below them.
 """

@@ -1,8 +1,8 @@
-"""Brings a study's event log to MLflow, from a background thread, a few seconds' worth at a time.
+"""Background thread that delivers a study's event log to MLflow, in batches of a few seconds.
 
-The search never waits for MLflow, nor dies of it. The event log is on the disk already, so that nothing is lost while
-MLflow is away: a file beside it holds how much of it has arrived, and delivery goes on from there, in this process or
-a later one, in order. What arrives twice is recorded once.
+The search neither waits for MLflow nor fails with it. Events are on the disk already, so nothing is lost while MLflow
+is unreachable: a file beside the event log holds how many events have arrived, and this or a later process continues
+there, in order. Events that are delivered twice are recorded once.
 """
 
 import json
@@ -17,17 +17,17 @@ from platform.study.trials import OF_A_TRIAL, StudyListener, Trial
 from platform.tracking.mlflow_recorder import OF_THE_STUDY, MlflowRecorder, is_refusal
 from platform.tracking.mlflow_store import set_environment
 
-PACE_S = 3.0  # what comes within it goes together: each call costs time of the cores that train
-PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # before what failed is tried again: the first time, and at most
+PACE_S = 3.0  # seconds of a batch; each call to MLflow takes time of the cores that train
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # seconds before the second attempt, and the maximum
 
 
 class Delivery(StudyListener):
-    """The thread that follows an event log.
+    """Deliver an event log as it grows.
 
     Attributes:
-        recorder: Talks to MLflow.
-        last_error: Why the latest event that MLflow did not take was not taken, or "".
-        refused: Events that MLflow will never take.
+        recorder: Writes to MLflow.
+        last_error: Why the last failed delivery failed, "" if none did.
+        refused: Events that MLflow rejected and will always reject.
     """
 
     def __init__(
@@ -35,26 +35,26 @@ class Delivery(StudyListener):
     ) -> None:
         """
         Args:
-            study: Whose.
-            events: The event log's, a list that grows.
-            folder: Where is kept how much of it has arrived.
-            sync: Called before anything is sent: waits until the disk holds it. MLflow must know nothing that a power
-                failure takes from the event log.
+            study: Facts about the study.
+            events: Events of the event log, a list that grows.
+            folder: Folder of the study, where the number of delivered events is stored.
+            sync: Function that returns once the event log is on the disk; called before each delivery, so that MLflow
+                holds nothing that a power failure removes from the event log.
         """
-        set_environment()  # here already: MLflow reads its log level once, when Ray or we import it first
+        set_environment()  # before Ray or this project imports MLflow, which reads its log level only then
         self.study, self.events, self.file, self.sync = study, events, folder / DELIVERED, sync
         self.recorder = MlflowRecorder(study)
         self.last_error = ""
         self.refused: list[Event] = []
         to, position = delivered_events(folder)
-        self._position = position if to == study.tracking_uri else 0  # all before have arrived
-        self._done = 0  # events of the batch that begins there
+        self._position = position if to == study.tracking_uri else 0  # all earlier events have arrived
+        self._done = 0  # delivered events of the batch that begins there
         self._news, self._hurry = threading.Event(), threading.Event()
         self._attempts = 0
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
 
     def start(self) -> None:
-        """Begins."""
+        """Start the thread."""
         self._news.set()
         self._thread.start()
 
@@ -63,13 +63,13 @@ class Delivery(StudyListener):
         self._news.set()
 
     def close(self, timeout: float = 120.0) -> int:
-        """Waits for what is left, as long as it moves on.
+        """Deliver the remaining events and end the thread.
 
         Args:
-            timeout: Seconds without an attempt to deliver anything after which to stop waiting.
+            timeout: Seconds without a new attempt after which to stop waiting.
 
         Returns:
-            How many events did not reach MLflow.
+            Number of events that did not reach MLflow.
         """
         self._hurry.set()
         self._news.set()
@@ -83,11 +83,11 @@ class Delivery(StudyListener):
 
     @property
     def undelivered(self) -> int:
-        """How many events have not arrived, or never will."""
+        """Number of events that have not reached MLflow, including those that it refused."""
         return _count(grouped(self.events[self._position :])) - self._done + len(self.refused)
 
     def _run(self) -> None:
-        """The thread's whole life. Nothing may escape from it."""
+        """Run the thread; no exception may leave it."""
         self.recorder.learn(self.events[: self._position])
         while True:
             self._news.wait()
@@ -99,12 +99,12 @@ class Delivery(StudyListener):
                 return
             if end > self._position:
                 self._position, self._done = end, 0
-                self._note()
+                self._save_position()
             if last and end == len(self.events):
                 return
 
     def _batch(self, events: Sequence[Event]) -> bool:
-        """Delivers events; stops at one that does not arrive only if the study is over."""
+        """Deliver events in order. Returns False if one cannot be delivered and the study is over."""
         self.recorder.learn(events)
         for group in grouped(events):
             pause = PAUSE_S
@@ -117,29 +117,29 @@ class Delivery(StudyListener):
         return True
 
     def _deliver(self, group: Sequence[Event]) -> bool:
-        """Whether a group is done with."""
+        """Try to deliver a group. Returns True if MLflow accepted or refused it, False to try again."""
         self._attempts += 1
         try:
             if self.sync:
                 self.sync()
             self.recorder.deliver(group)
-        except Exception as error:  # MLflow raises of all kinds
+        except Exception as error:  # MLflow raises exceptions of all kinds
             self.last_error = f"{group[0].kind}: {type(error).__name__}: {error}"
             if not is_refusal(error):
                 return False
-            if len(group) > 1:  # one of them is to blame
+            if len(group) > 1:  # find the one that is refused
                 return all(self._deliver([event]) for event in group)
             self.refused += [event for event in group if event not in self.refused]
         return True
 
-    def _note(self) -> None:
-        """Keeps how much has arrived: what MLflow refused has not, and goes once more the next time."""
+    def _save_position(self) -> None:
+        """Store the number of delivered events, up to the first refused one, which the next process tries again."""
         arrived = min([self._position, *map(self.events.index, self.refused)])
         try:
             partial = self.file.with_suffix(".partial")
             partial.write_text(json.dumps({"events": arrived, "to": self.study.tracking_uri}))
             partial.replace(self.file)
-        except OSError:  # the disk is full, say: it goes once more the next time
+        except OSError:  # for example, a full disk; the next process then delivers more events again
             pass
 
 
@@ -148,8 +148,9 @@ def _count(groups: Sequence[Sequence[Event]]) -> int:
 
 
 def grouped(events: Sequence[Event]) -> list[list[Event]]:
-    """Events of one trial together, as far as no event of the whole study lies between them; those without a call of
-    their own are left out.
+    """Group events so that each group needs one call: those of a trial up to the next event of the whole study.
+
+    Events that are not recorded in MLflow are left out.
     """
     groups: list[list[Event]] = []
     of_trial: dict[str, list[Event]] = {}
@@ -158,9 +159,9 @@ def grouped(events: Sequence[Event]) -> list[list[Event]]:
             if event.kind in OF_THE_STUDY:
                 groups.append([event])
                 of_trial = {}
-        elif mine := of_trial.get(event.data["trial_id"]):
-            mine.append(event)
+        elif group := of_trial.get(event.data["trial_id"]):
+            group.append(event)
         else:
-            of_trial[event.data["trial_id"]] = mine = [event]
-            groups.append(mine)
+            of_trial[event.data["trial_id"]] = group = [event]
+            groups.append(group)
     return groups

@@ -1,7 +1,7 @@
-"""What MLflow holds of a study, and how one record gets there.
+"""Recorder of a study's events in MLflow.
 
-A parent run per study, a child run per trial with all that is new of it in one call, the best model (`registry.py`).
-Nothing else writes to MLflow; `delivery.py` says when it is sent.
+A study has a parent run, each trial has a child run, and the best model is logged by `model_registry.py`. Nothing else
+writes to MLflow. `delivery.py` determines when events are sent.
 """
 
 import json
@@ -19,7 +19,7 @@ from platform.study.event_log import Event
 from platform.study.metadata import DatasetFacts, StudyFacts
 from platform.study.trials import OF_A_TRIAL, Trial, proposed
 from platform.tracking import model_registry
-from platform.tracking.mlflow_store import artifact_location, first_opening, is_missing, set_environment, sqlite_file
+from platform.tracking.mlflow_store import artifact_location, creation_lock, is_missing, set_environment, sqlite_file
 
 METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
@@ -29,7 +29,7 @@ RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "i
 
 
 class MlflowRecorder:
-    """Talks to MLflow. Finds what an earlier process left, by tags: what is told twice is there once."""
+    """Record events in MLflow. Runs of an earlier process are found by their tags, so each event is recorded once."""
 
     def __init__(self, study: StudyFacts) -> None:
         self.study = study
@@ -38,19 +38,19 @@ class MlflowRecorder:
         self.parent_id = ""
         self.proposed: dict[str, Event] = {}  # by trial
         self.runs: dict[str, str] = {}  # trial → run
-        self.registered = ""  # what came of registering a champion
+        self.registered = ""  # result of registering a champion, a sentence
         self.model_uri = ""  # of the best model
-        self.is_new = False  # nothing of the study was there before
+        self.is_new = False  # MLflow had no run of the study before
         self.attempted: set[str] = set()  # trials whose run may have been created
         self.steps: dict[str, set[int]] = {}  # run → epochs recorded
-        self.tags: dict[str, dict[str, str]] = {}  # run → what was said last
+        self.tags: dict[str, dict[str, str]] = {}  # run → tags recorded last
 
     def learn(self, events: Iterable[Event]) -> None:
-        """Takes note of what was proposed: a trial gets a run once it begins."""
+        """Remember proposed trials; a trial gets a run once it starts."""
         self.proposed |= {event.data["trial_id"]: event for event in events if event.kind == "trial"}
 
     def deliver(self, events: Sequence[Event]) -> None:
-        """Sends one event, or several of one trial in their order; raises if MLflow did not take them."""
+        """Record one event, or several of one trial in order. Raises if MLflow did not accept them."""
         first = events[0]
         if not self.parent_id:
             self._open_store()
@@ -60,17 +60,17 @@ class MlflowRecorder:
         elif first.kind == "open":
             self.client.update_run(self.parent_id, status="RUNNING")
         elif first.kind == "spent":
-            told = ", ".join(f"{hours:.2f} h of {kind or 'nodes'}" for kind, hours in first.data["hours"].items())
-            self.client.set_tag(self.parent_id, "spent", f"{told}; {first.data['total']:.2f} US dollars in all")
+            hours_text = ", ".join(f"{hours:.2f} h of {kind or 'nodes'}" for kind, hours in first.data["hours"].items())
+            self.client.set_tag(self.parent_id, "spent", f"{hours_text}; {first.data['total']:.2f} US dollars in all")
         elif first.kind == "best":
             self._best(first.time_ms, **first.data)
         else:
             self.client.set_terminated(self.parent_id, first.data["status"], first.time_ms)
 
-    def pictures(
+    def log_figures_run(
         self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], figures: Mapping[str, Path]
     ) -> None:
-        """Sends a run that holds nothing but pictures, and what they are of; raises if MLflow did not take it."""
+        """Record a run with figures, their parameters and metrics only. Raises if MLflow did not accept it."""
         now = int(time.time() * 1000)
         self._open_store()
         run = self._create({"kind": "pictures"}, name, now)
@@ -80,12 +80,12 @@ class MlflowRecorder:
         self.client.set_terminated(run.info.run_id, "FINISHED")
 
     def _open_store(self) -> None:
-        # The count that close() returns tells of a dead server, once; urllib3 would tell at each call.
+        # Delivery reports an unreachable server once; urllib3 would at each call.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        with first_opening(self.study.tracking_uri):
+        with creation_lock(self.study.tracking_uri):
             self.client = MlflowClient(self.study.tracking_uri)
             experiment = self.client.get_experiment_by_name(self.study.experiment)
             if experiment is None:
@@ -93,7 +93,7 @@ class MlflowRecorder:
                 try:
                     self.experiment_id = self.client.create_experiment(self.study.experiment, location, KIND)
                     return
-                except MlflowException:  # another study's process was faster
+                except MlflowException:  # another process was faster
                     experiment = self.client.get_experiment_by_name(self.study.experiment)
                     if experiment is None:
                         raise
@@ -115,7 +115,7 @@ class MlflowRecorder:
     def _run_of(self, trial_id: str) -> str:
         if trial_id not in self.runs:
             key = {"trial_id": trial_id}
-            # An attempt that failed may have created it all the same.
+            # A call that failed may have created it nevertheless.
             run = None if self.is_new and trial_id not in self.attempted else self._find(key)
             self.attempted.add(trial_id)
             event = self.proposed[trial_id]
@@ -130,7 +130,7 @@ class MlflowRecorder:
         return self.runs[trial_id]
 
     def _find(self, key: dict[str, str]) -> Any:
-        """The run of this study that an earlier process or a half-failed attempt made, or None."""
+        """Return the run of this study with these tags that an earlier process or attempt created, or None."""
         key = {"study_id": self.study.id} | key
         wanted = " and ".join(f"tags.{tag} = {_quoted(value)}" for tag, value in key.items())
         return next(iter(self.client.search_runs([self.experiment_id], wanted, max_results=1)), None)
@@ -141,10 +141,10 @@ class MlflowRecorder:
         return self.client.create_run(self.experiment_id, time_ms, tags, name)
 
     def _complete(self, run: Any, params: Mapping[str, Any]) -> None:
-        """Logs the parameters and the data set, so far as the run has them not yet."""
+        """Log the parameters and the data set that the run does not have yet."""
         from mlflow.entities import Param
 
-        # MLflow refuses a second value for a parameter, and a resumed study may have a larger budget.
+        # MLflow refuses to change a parameter, and a resumed study may have a larger budget.
         new = [Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in params.items() if key not in run.data.params]
         if new:
             self.client.log_batch(run.info.run_id, params=new)
@@ -153,36 +153,39 @@ class MlflowRecorder:
 
     def _steps_of(self, run: Any) -> set[int]:
         histories = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
-        return {point.step for history in histories for point in history}
+        return {metric.step for history in histories for metric in history}
 
     def _log_metrics(self, run_id: str, metrics: Mapping[str, float], time_ms: int, step: int) -> None:
         self._log(run_id, [(metrics, time_ms, step)])
 
     def _log(
-        self, run_id: str, told: Sequence[tuple[Mapping[str, float], int, int]], tags: Mapping[str, str] | None = None
+        self,
+        run_id: str,
+        reports: Sequence[tuple[Mapping[str, float], int, int]],
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Metrics with their time and step, and tags, in as few calls as MLflow allows."""
+        """Log reports (metrics, time in ms, step) and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, RunTag
 
-        points = [
-            Metric(key, value, time_ms, step) for metrics, time_ms, step in told for key, value in metrics.items()
+        values = [
+            Metric(key, value, time_ms, step) for metrics, time_ms, step in reports for key, value in metrics.items()
         ]
         run_tags = [RunTag(key, value[:TAG_CHARACTERS]) for key, value in (tags or {}).items()]
-        for first in range(0, max(len(points), bool(run_tags)), METRICS_PER_BATCH):
+        for first in range(0, max(len(values), bool(run_tags)), METRICS_PER_BATCH):
             some_tags = run_tags if first == 0 else []
-            self.client.log_batch(run_id, metrics=points[first : first + METRICS_PER_BATCH], tags=some_tags)
+            self.client.log_batch(run_id, metrics=values[first : first + METRICS_PER_BATCH], tags=some_tags)
 
     def _log_figures(self, run_id: str, figures: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, figure in figures.items():
-                _save_picture(figure, Path(folder) / name)
+                _save_figure(figure, Path(folder) / name)
             if figures:
                 self.client.log_artifacts(run_id, folder, "figures")
 
     def _trial(self, trial_id: str, events: Sequence[Event]) -> None:
-        """What happened to a trial. What is recorded already is left out."""
+        """Record events of a trial, except for those that are recorded already."""
         run_id = self._run_of(trial_id)
-        told: list[tuple[Mapping[str, float], int, int]] = []
+        reports: list[tuple[Mapping[str, float], int, int]] = []
         tags, end = dict[str, str](), None
         for event in events:
             end = None
@@ -191,7 +194,7 @@ class MlflowRecorder:
             elif event.kind == "report":
                 tags |= event.data["notes"]
                 if event.data["step"] not in self.steps[run_id]:
-                    told.append((event.data["metrics"], event.time_ms, event.data["step"]))
+                    reports.append((event.data["metrics"], event.time_ms, event.data["step"]))
             elif event.kind == "attempt_failed":
                 tags["moved" if event.data.get("moved") else "error_of_an_attempt"] = event.data["error"]
             else:
@@ -201,12 +204,12 @@ class MlflowRecorder:
         known = self.tags[run_id]
         new = {key: value[-TAG_CHARACTERS:] for key, value in tags.items()}
         new = {key: value for key, value in new.items() if known.get(key) != value}
-        self._log(run_id, told, new)
-        self.steps[run_id] |= {step for _, _, step in told}
+        self._log(run_id, reports, new)
+        self.steps[run_id] |= {step for _, _, step in reports}
         known |= new
         if end is not None:
             self.client.set_terminated(run_id, RUN_STATUS[tags["status"]], end)
-        elif "status" in new:  # it was interrupted, and goes on
+        elif "status" in new:  # it was interrupted and continues
             self.client.update_run(run_id, status="RUNNING")
 
     def _best(
@@ -220,16 +223,17 @@ class MlflowRecorder:
         note: str,
         champion: Mapping[str, Any] | None = None,
     ) -> None:
-        """What came of the study: test metrics on the best trial's run and the parent, figures and the model; which is
-        registered if it is a champion.
+        """Record the study's result: test metrics on the best trial's run and the parent, figures, files and the model.
+
+        The model is registered if it is a champion.
         """
         import mlflow
 
-        mlflow.set_tracking_uri(self.study.tracking_uri)  # models and versions take the address from nowhere else
+        mlflow.set_tracking_uri(self.study.tracking_uri)  # models and versions take the address from here only
         run_id = self._run_of(trial_id)
         for target in (run_id, self.parent_id):
-            there = self.client.get_run(target).data.metrics
-            new = {key: value for key, value in metrics.items() if there.get(key) != value}
+            known = self.client.get_run(target).data.metrics
+            new = {key: value for key, value in metrics.items() if known.get(key) != value}
             self._log_metrics(target, new, time_ms, step=0)
         self.client.set_tag(self.parent_id, "best_trial_id", trial_id)
         self.client.set_tag(self.parent_id, "best_run_id", run_id)
@@ -252,14 +256,14 @@ class MlflowRecorder:
 
 
 def _kind_of(trial: Trial) -> dict[str, str]:
-    """Tags to find a trial's run by, among the runs of its study."""
+    """Return tags that tell the kind of a trial."""
     if trial.confirms:
         return {"kind": "confirmation", "confirms": trial.confirms, "seed": str(trial.seed)}
     return {"kind": "trial", **({"baseline": trial.baseline} if trial.baseline else {})}
 
 
 def _run_name(trial: Trial) -> str:
-    """What a run is called: what people look for in a list of them."""
+    """Return a run's name: the trial with its baseline or its freezing, which users look for in the list."""
     freezing = [f"freeze {trial.config[DEPTH]}"] if DEPTH in trial.config and trial.is_searched else []
     freezing += [trial.config["unfreeze"]] if freezing and "unfreeze" in trial.config and trial.config[DEPTH] else []
     return ", ".join([trial.name, *([trial.baseline] if trial.baseline else freezing)])
@@ -273,25 +277,25 @@ def record_figures(
     metrics: Mapping[str, float],
     figures: Mapping[str, Path],
 ) -> str:
-    """Records pictures that no study made as a run of their own.
+    """Record figures that belong to no study in a run of their own.
 
     Returns:
-        "", or why MLflow did not take them.
+        "", or why MLflow did not accept them.
     """
     set_environment()
     recorder = MlflowRecorder(StudyFacts(tracking_uri, experiment, name, uuid.uuid4().hex, experiment, "", "", 0))
     try:
-        recorder.pictures(name, params, metrics, figures)
-    except Exception as error:  # MLflow raises of all kinds; the pictures are on the disk already
+        recorder.log_figures_run(name, params, metrics, figures)
+    except Exception as error:  # MLflow raises exceptions of all kinds; the figures are on the disk already
         return f"Not recorded in MLflow at {tracking_uri}: {type(error).__name__}: {error}"
     return ""
 
 
 def record_page(study: StudyFacts, file: Path) -> str:
-    """Keeps a page with a study's run, which must be there already; one of the same name is replaced.
+    """Log a page to a study's existing run; a page of the same name is replaced.
 
     Returns:
-        "", or why MLflow did not take it.
+        "", or why MLflow did not accept it.
     """
     set_environment()
     if is_missing(study.tracking_uri):
@@ -307,25 +311,25 @@ def record_page(study: StudyFacts, file: Path) -> str:
         if run is None:
             return f"Not in MLflow at {study.tracking_uri}: it holds no run of this study"
         recorder.client.log_artifact(run.info.run_id, str(file))
-    except Exception as error:  # MLflow raises of all kinds; the page is on the disk already
+    except Exception as error:  # MLflow raises exceptions of all kinds; the page is on the disk already
         return f"Not in MLflow at {study.tracking_uri}: {type(error).__name__}: {error}"
     return ""
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether MLflow will never take what it was sent, as far as can be told; else it is tried again."""
+    """Return True if MLflow will always reject the request, False if it is worth another attempt."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
         status = error.get_http_status_code()
         return 400 <= status < 500 and status not in (401, 403, 408, 429)
-    if isinstance(error, OSError):  # a connection, or a file that is gone
+    if isinstance(error, OSError):  # a failed connection, or a missing file
         return isinstance(error, FileNotFoundError)
-    return isinstance(error, LookupError | TypeError | ValueError | AttributeError)  # a fault of our own
+    return isinstance(error, LookupError | TypeError | ValueError | AttributeError)  # an error in this project
 
 
 def _quoted(value: str) -> str:
-    """A value in MLflow's filter language, which has two kinds of quotes and no escape."""
+    """Quote a value for MLflow's filter language, which has two kinds of quotes and no escape."""
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
@@ -342,8 +346,8 @@ def _dataset_input(dataset: DatasetFacts) -> Any:
     return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
 
 
-def _save_picture(figure: Any, target: Path) -> None:
-    """Writes a matplotlib figure as PNG, or copies a picture file, under the name people will see."""
+def _save_figure(figure: Any, target: Path) -> None:
+    """Write a matplotlib figure as PNG, or copy an image file, under the name that MLflow shows."""
     if isinstance(figure, str | Path):
         shutil.copy(figure, target.with_name(target.name + Path(figure).suffix))
     else:

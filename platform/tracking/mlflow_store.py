@@ -1,4 +1,4 @@
-"""MLflow: where it is, how it is opened, and what it is asked about earlier runs."""
+"""MLflow store: its address, its environment and a client to read from it."""
 
 import contextlib
 import os
@@ -17,40 +17,40 @@ MLFLOW_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",  # what matters raises; the rest would break into the search's own output
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # errors raise; other messages would disturb the live view
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
 def set_environment() -> None:
-    """Sets what MLflow reads from its environment, where the user has not; before anything imports mlflow."""
+    """Set MLflow's environment variables that the user has not set. Call this before mlflow is imported."""
     for name, value in MLFLOW_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def trials_page(experiment_id: str, study: str) -> str:
-    """Where MLflow's pages compare the trials of a study: what comes after the server's address and a "#"."""
+    """Return the part after "#" of the address at which MLflow compares the trials of a study."""
     wanted = quote(f"tags.study = '{study}' and tags.kind = 'trial'")
-    view = "compareRunsMode=CHART&workflowType=machine_learning"  # else its pages open on chats
+    view = "compareRunsMode=CHART&workflowType=machine_learning"  # otherwise the page shows chats
     return f"/experiments/{experiment_id}/runs?searchFilter={wanted}&{view}"
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:
-    """The file that an address names, None where it is a server's."""
+    """Return the file of an SQLite address, None for a server."""
     return Path(tracking_uri.removeprefix("sqlite:///")).resolve() if tracking_uri.startswith("sqlite:///") else None
 
 
 def is_missing(tracking_uri: str) -> bool:
-    """Whether an address is a file that is not there: MLflow would make an empty one."""
+    """Return True if an address names a file that does not exist; MLflow would create an empty one."""
     database = sqlite_file(tracking_uri)
     return database is not None and not database.exists()
 
 
 def artifact_location(tracking_uri: str, experiment: str) -> str | None:
-    """Where an experiment's files go: beside a sqlite file, as an absolute path; else where the server puts them.
+    """Return the place of an experiment's files: a folder beside an SQLite file; None to leave it to a server.
 
-    MLflow's own choice is ./mlruns of whichever folder the first process was started in.
+    MLflow's default is ./mlruns in the folder in which the first process was started.
     """
     database = sqlite_file(tracking_uri)
     if database is None:
@@ -58,9 +58,10 @@ def artifact_location(tracking_uri: str, experiment: str) -> str | None:
     return (database.parent / "mlartifacts" / re.sub(r"[^\w\-.]", "_", experiment)).as_uri()
 
 
-def first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
-    """Held while a store is opened: two processes that open one new sqlite file at a time both create its tables, and
-    one crashes.
+def creation_lock(tracking_uri: str) -> contextlib.AbstractContextManager:
+    """Return a lock to hold while a store is opened.
+
+    If two processes open a new SQLite file at the same time, both create its tables and one crashes.
     """
     database = sqlite_file(tracking_uri)
     if database is None:
@@ -71,37 +72,39 @@ def first_opening(tracking_uri: str) -> contextlib.AbstractContextManager:
 
 @contextlib.contextmanager
 def open_client(uri: str) -> Iterator[Any]:
-    """An MlflowClient to read with.
+    """Yield an MlflowClient for reading.
 
     Raises:
-        InputError: The address holds a password, there is nothing, or MLflow does not answer or refuses.
+        InputError: The address holds a password, the file is missing, or MLflow does not answer or reports an error.
     """
     raise_if_any(address_faults(uri))
     if is_missing(uri):
-        raise InputError(Fault("there must be an MLflow at --tracking-uri", f"no file {uri}", "Name its address."))
+        raise InputError(
+            Fault("--tracking-uri must be an MLflow store", f"no file {uri}", "Give the address of an existing one.")
+        )
     set_environment()
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    def told(error: Exception) -> InputError:
+    def as_input_error(error: Exception) -> InputError:
         rule, first = "MLflow must answer, and know what it is asked for", (str(error).splitlines() or [repr(error)])[0]
         return InputError(Fault(rule, f"{uri}: {first}", "Check the name and --tracking-uri."))
 
     mlflow.set_tracking_uri(uri)
     try:
-        with first_opening(uri):
+        with creation_lock(uri):
             client = mlflow.MlflowClient(uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise told(error) from error
+        raise as_input_error(error) from error
     try:
         yield client
-    except (MlflowException, SQLAlchemyError) as error:  # an OSError here is of the caller's own files
-        raise told(error) from error
+    except (MlflowException, SQLAlchemyError) as error:  # an OSError here comes from the caller's own files
+        raise as_input_error(error) from error
 
 
 def address_faults(uri: str) -> list[Fault]:
-    """What is wrong with the address of MLflow."""
+    """Return a fault if the address of an MLflow store holds a password."""
     parts = urlsplit(uri)
     if not parts.password and "password" not in parse_qs(parts.query):
         return []

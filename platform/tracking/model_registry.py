@@ -1,8 +1,8 @@
-"""A study's best model in MLflow: logged with its run, and registered if it is a champion.
+"""MLflow model registry: the best model of a study is logged with its run, and registered if it is a champion.
 
-The registry has a name for each task and data set, and a version of it for each champion. The name's alias "champion"
-is what `platform.predict --model champion` and `mlflow models serve -m models:/NAME@champion` use. It moves to a new
-version unless the one that has it did better on the same data.
+Each pair of task and data set has a registered model with a version for each champion. The version with the alias
+"champion" is used by `platform.predict --model champion` and `mlflow models serve -m models:/NAME@champion`. A new
+version gets the alias unless the version that has it scored better on the same data.
 """
 
 import importlib.metadata
@@ -15,21 +15,21 @@ from platform.project import ROOT
 from platform.study.metadata import StudyFacts
 
 ALIAS = "champion"
-# Of any model.
+# Packages that every model needs.
 REQUIREMENTS = ("matplotlib", "mlflow", "numpy", "pillow", "safetensors", "torch", "torchvision", "xxhash")
 
 
 def model_of(client: Any, experiment_id: str, run_id: str) -> Any:
-    """The model of a run, None if no earlier process logged it whole."""
+    """Return the logged model of a run, None if there is no complete one."""
     found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     return next((model for model in found if model.status == "READY"), None)
 
 
 def log(client: Any, study: StudyFacts, experiment_id: str, run_id: str, model_dir: Path) -> None:
-    """Logs the folder as an MLflow model of the best run.
+    """Log the folder as the MLflow model of the best run.
 
-    `mlflow.pyfunc.log_model` knows only the active run, and a model given just a run lands in the default
-    experiment. So the model's entry is created first, where it belongs, and then filled.
+    `mlflow.pyfunc.log_model` only logs to the active run, and `Model.log` with just a run puts the model into the
+    default experiment. Hence the model's entry is created in its experiment first and then filled.
     """
     from mlflow.models import Model
 
@@ -52,20 +52,20 @@ def log(client: Any, study: StudyFacts, experiment_id: str, run_id: str, model_d
         signature=signature,
         input_example=example_of(study.input),
         validate_serving_input=False,
-        # Given, for else MLflow loads the model to infer them.
+        # Without these, MLflow loads the model to infer them.
         pip_requirements=[_pinned(name) for name in sorted({*REQUIREMENTS, *study.requirements})],
     )
 
 
 def name_of(task: str, data: str) -> str:
-    """The registered model of a task and a data set."""
+    """Return the name of the registered model for a task and a data set."""
     return re.sub(r"[^\w\-.]+", "_", f"{task}-{data}")
 
 
 def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) -> str:
-    """Makes a logged model a version of its name, and gives it the alias unless a better one has it.
+    """Register a logged model as a new version and give it the alias unless a better version has it.
 
-    What was registered by an earlier process is found again.
+    A version that an earlier process registered is used again.
 
     Args:
         client: An MlflowClient.
@@ -75,7 +75,7 @@ def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) ->
             "data_fingerprint"; "note": its description.
 
     Returns:
-        What came of it, in a sentence.
+        A phrase that describes the result.
     """
     from mlflow.exceptions import MlflowException
 
@@ -98,26 +98,26 @@ def register(client: Any, task: str, model: Any, champion: Mapping[str, Any]) ->
         )
     holder = _champion(client, name)
     if holder is not None and str(holder.version) != str(version.version) and _is_better(holder.tags, tags):
-        told = f"{tags['metric']} {float(holder.tags['mean']):.3f} against {float(tags['mean']):.3f} on the same data"
-        return f"{name} version {version.version}; version {holder.version} stays the champion, {told}"
+        scores = f"{tags['metric']} {float(holder.tags['mean']):.3f} against {float(tags['mean']):.3f} on the same data"
+        return f"{name} version {version.version}; version {holder.version} stays the champion, {scores}"
     client.set_registered_model_alias(name, ALIAS, version.version)
     return f"{name} version {version.version}"
 
 
 def _champion(client: Any, name: str) -> Any:
-    """The version with the alias, None where there is none."""
+    """Return the version with the alias, None if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
         return client.get_model_version_by_alias(name, ALIAS)
     except MlflowException as error:
         if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-            raise  # a server that is away says nothing of a champion
+            raise  # an unreachable server does not mean that there is no champion
         return None
 
 
 def _is_better(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether one version did better than another; False where they cannot be compared."""
+    """Return True if one version scored better than another; False if they cannot be compared."""
     same = ("data_fingerprint", "metric", "mode")
     if any(one.get(key) != other.get(key) for key in same) or "mean" not in one:
         return False
@@ -126,5 +126,5 @@ def _is_better(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 def _pinned(package: str) -> str:
-    """Pins a package to what is installed, without the "+cu130" of a build that no registry lists."""
+    """Pin a package to the installed version, without a local suffix such as "+cu130" that no registry lists."""
     return f"{package}=={importlib.metadata.version(package).split('+')[0]}"

@@ -1,7 +1,8 @@
-"""What a logged model takes and gives, as MLflow shows it to those who call it.
+"""Signature and input example of a logged model, which MLflow shows to callers.
 
 The input is one column: "image", the bytes of picture files, which are base64 in JSON; or "text". The output is an
-object a row, as the task predicts it. The example is made up: a model may go where the data must not.
+object a row, as the task predicts it. The example is
+synthetic, as a model may be published where the data must not be.
 """
 
 import io
@@ -18,15 +19,15 @@ from PIL import Image
 from platform import task
 from platform.storage import checkpoints
 
-TYPES = {"image": DataType.binary, "text": DataType.string}  # of the column, which is called like the input
+TYPES = {"image": DataType.binary, "text": DataType.string}  # of the column, whose name is the kind of input
 SENTENCE = "A sentence to be told something about."
 
 
 class NotRun:
-    """mlflow.pyfunc as `Model.log` takes it, for an example that is not run at once.
+    """mlflow.pyfunc as a flavor for `Model.log` that does not run the input example.
 
-    That would be a second load of the model, only to check what our tests check. `Model.log` can be told so, but hands
-    the word on to mlflow.pyfunc, which does not know it.
+    Running it would load the model a second time. `Model.log` has an argument against that, but passes it on to
+    mlflow.pyfunc, which does not accept it.
     """
 
     @staticmethod
@@ -35,12 +36,12 @@ class NotRun:
 
 
 def signature_of(name: str, kind: str, folder: Path) -> ModelSignature:
-    """The signature of a task's model.
+    """Return the signature of a task's model.
 
     Args:
-        name: The task's.
-        kind: What its input is, "image" or "text".
-        folder: The model's, with its metadata.
+        name: Name of the task.
+        kind: Kind of its input, "image" or "text".
+        folder: Folder of the model with its metadata.
     """
     answer: dict[str, Any] = task.load(name).answer(checkpoints.read_metadata(folder))
     if kind == "text":
@@ -49,7 +50,7 @@ def signature_of(name: str, kind: str, folder: Path) -> ModelSignature:
 
 
 def example_of(kind: str) -> pd.DataFrame:
-    """An input: a sentence, or a picture of a bright square."""
+    """Return an example input: a sentence, or an image of a bright square."""
     if kind == "text":
         return pd.DataFrame({kind: [SENTENCE]})
     pixels = np.zeros((64, 64, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Past studies read from the runs of an MLflow experiment."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ RUNS_PER_PAGE = 1000
 
 
 def studies_in_experiment(tracking_uri: str, experiment: str, task: str, space: Space) -> list[PastStudy] | None:
-    """The studies of a task in an MLflow experiment; None where there is no such experiment.
+    """Return the studies of a task in an MLflow experiment, None if there is no such experiment.
 
     Raises:
         InputError: MLflow does not answer.
@@ -38,7 +38,7 @@ def _studies(client: Any, experiment_id: str, experiment: str, task: str, space:
             parents[tags["study_id"]] = run
         elif tags.get("kind") == "trial":
             history = client.get_metric_history(run.info.run_id, space.metric)
-            scores = {point.step: point.value for point in history}
+            scores = {metric.step: metric.value for metric in history}
             metrics = [{space.metric: scores[step]} for step in sorted(scores)]
             status = tags.get("status", "")
             trial = Trial(
@@ -47,13 +47,13 @@ def _studies(client: Any, experiment_id: str, experiment: str, task: str, space:
             trials[tags["study_id"]].append(trial)
     studies = []
     for study_id in dict.fromkeys([*parents, *trials]):
-        run = parents.get(study_id)  # someone may have deleted it, and left the trials
+        run = parents.get(study_id)  # a user may have deleted it but not its trials
         params, tags = (run.data.params, run.data.tags) if run else ({}, {})
-        facts = {key: params.get(key, "not told") for key in ("metric", "mode")}
-        found, name = f"a study in experiment {experiment}", tags.get("study", study_id)
+        facts = {key: params.get(key, "unknown") for key in ("metric", "mode")}
+        origin, name = f"a study in experiment {experiment}", tags.get("study", study_id)
         tried = sorted(trials[study_id], key=lambda trial: trial.id)
         studies.append(
-            PastStudy(name, study_id, found, task, fingerprint=tags.get("data_fingerprint", ""), trials=tried, **facts)
+            PastStudy(name, study_id, origin, task, fingerprint=tags.get("data_fingerprint", ""), trials=tried, **facts)
         )
     return studies
 
@@ -69,7 +69,7 @@ def _runs(client: Any, experiment_id: str) -> list[Any]:
 
 
 def parsed(space: Space, texts: Mapping[str, str]) -> dict[str, Any]:
-    """A configuration from its values' texts, by the space's own domains; what is no value there stays a text."""
+    """Return a config with each text parsed by its domain in the space; a text that does not fit stays a text."""
     return {key: _value(space.params[key], text) if key in space.params else text for key, text in texts.items()}
 
 

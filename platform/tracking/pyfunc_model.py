@@ -1,7 +1,7 @@
-r"""What MLflow runs to load a logged model: the task's own `load` and `predict`, behind MLflow's interface.
+r"""MLflow python model of any task: its `load` and `predict` behind MLflow's pyfunc interface.
 
 This is a models-from-code script: MLflow ships it as text beside the weights and runs it again at load time, so a model
-loads with pickle refused. It names no task: the folder's `model.json` does. To serve one, and to ask it:
+loads without pickle. The task is named in the folder's `model.json`. To serve a model and to send a request:
 
     mlflow models serve -m models:/NAME@champion --env-manager local --host 127.0.0.1 --port 5001
     echo '{"inputs": {"image": ["'$(base64 -w0 photo.jpg)'"]}}' | curl -s -H 'Content-Type: application/json' -d @- \
@@ -25,14 +25,14 @@ from mlflow.pyfunc import PythonModel
 
 import platform
 
-TOLD = 5  # faults in an error
+MAX_FAULTS = 5  # faults listed in an error
 
 
 def attach_shipped_package() -> None:
-    """Makes `platform.<ours>` importable in a process that was not started from the project's root.
+    """Make this project's `platform` package importable in a process that was not started from the project's root.
 
-    There `platform` is the standard library's module, long imported, and knows nothing of the copy of our package that
-    MLflow put on the path. Within the project the loaded package is ours already, and stays.
+    There `platform` is the standard library's module, and the copy of the package that MLflow put on the path has to be
+    attached to it. In a process of the project the package is loaded already.
     """
     if hasattr(platform, "__path__"):
         return
@@ -54,7 +54,7 @@ class TaskModel(PythonModel):
     model: Any
 
     def load_context(self, context: Any) -> None:
-        """Loads the artifact folder "model" with the task that `model.json` names."""
+        """Load the artifact folder "model" with the task that `model.json` names."""
         folder = Path(context.artifacts["model"])
         task = json.loads((folder / "model.json").read_text())["task"]
         if not task.isidentifier():
@@ -66,26 +66,25 @@ class TaskModel(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Predicts for pictures or sentences.
+        """Predict for images or texts.
 
         Args:
-            context: MLflow's; the model is loaded already.
-            model_input: A DataFrame with a column "image" of the bytes of picture files, or, for a task whose input is
-                text, with a column "text". A list of them works too; the annotation is the one of those MLflow accepts
-                without a warning.
-            params: Unused: a task's predictions have no knobs.
+            context: Unused; the model is loaded already.
+            model_input: A DataFrame with a column "image" of the bytes of image files, or, for a task whose input is
+                text, with a column "text". A list works too, but MLflow warns about that annotation.
+            params: Unused; predictions have no parameters.
 
         Returns:
-            One dictionary of plain Python values per input, in the order given; of a text with the text in it.
+            One dictionary of plain Python values per input, in order; for a text it includes the text.
 
         Raises:
-            MlflowException: There is no such column, or rows are of another type, empty or no pictures; HTTP 400.
+            MlflowException: The column is missing, or a row has another type, is empty or no image (HTTP 400).
         """
         rows = rows_of(model_input, self.module.INPUT)
         if self.module.INPUT == "text":
-            answers = self.module.predict(self.model, rows)
-            return [{"text": text, **answer} for text, answer in zip(rows, answers, strict=True)]
-        # Here and not above: when this file is read, our package may not be there yet.
+            predictions = self.module.predict(self.model, rows)
+            return [{"text": text, **answer} for text, answer in zip(rows, predictions, strict=True)]
+        # Imported here because the package may not be attached yet when this file is read.
         from platform.data.images import ImageFault
         from platform.data.prediction_inputs import decoded
 
@@ -98,7 +97,7 @@ class TaskModel(PythonModel):
 
 
 def rows_of(model_input: pd.DataFrame | Sequence[Any], kind: str) -> list[Any]:
-    """The inputs asked for, bytes or sentences, from the two shapes that MLflow and people hand in."""
+    """Return the inputs, bytes or texts, of a DataFrame or a list."""
     if isinstance(model_input, pd.DataFrame):
         if kind not in model_input.columns:
             found = [str(column) for column in model_input.columns]
@@ -108,8 +107,8 @@ def rows_of(model_input: pd.DataFrame | Sequence[Any], kind: str) -> list[Any]:
         raise MlflowException.invalid_parameter_value("the input must be a list of rows; found one value")
     wanted = str if kind == "text" else str | bytes | bytearray | memoryview
     rows = list(model_input)
-    told = {n: f"of type {type(row).__name__}" for n, row in enumerate(rows) if not isinstance(row, wanted)}
-    refuse_if_any(told, "text" if kind == "text" else "picture's bytes")
+    faults = {n: f"of type {type(row).__name__}" for n, row in enumerate(rows) if not isinstance(row, wanted)}
+    refuse_if_any(faults, "text" if kind == "text" else "picture's bytes")
     if kind == "text":
         refuse_if_any({n: "blank" for n, row in enumerate(rows) if not row.strip()}, "text")
         return rows
@@ -117,23 +116,24 @@ def rows_of(model_input: pd.DataFrame | Sequence[Any], kind: str) -> list[Any]:
 
 
 def file_of(row: str | bytes | bytearray | memoryview) -> bytes:
-    """A file's bytes. MLflow decodes base64 in some of its formats (dataframe_split), and not in others (inputs)."""
+    """Return a file's bytes. MLflow decodes base64 in some request formats (dataframe_split), not in others."""
     content = row.encode() if isinstance(row, str) else bytes(row)
     try:
         return base64.b64decode(content, validate=True)
-    except ValueError:  # no picture's file is of these letters alone
+    except ValueError:  # no image file consists of base64 characters only
         return content
 
 
 def refuse_if_any(faults: Mapping[int, str], what: str) -> None:
-    """
+    """Raise an error that lists the first faults by row number.
+
     Raises:
-        MlflowException: There are faults, by the number of the row; the first of them are told.
+        MlflowException: There are faults.
     """
     if faults:
-        told = "; ".join(f"row {number}: {fault}" for number, fault in itertools.islice(faults.items(), TOLD))
-        more = f" and {len(faults) - TOLD:,} more rows" if len(faults) > TOLD else ""
-        raise MlflowException.invalid_parameter_value(f"every row must be a {what}; found {told}{more}")
+        listed = "; ".join(f"row {number}: {fault}" for number, fault in itertools.islice(faults.items(), MAX_FAULTS))
+        more = f" and {len(faults) - MAX_FAULTS:,} more rows" if len(faults) > MAX_FAULTS else ""
+        raise MlflowException.invalid_parameter_value(f"every row must be a {what}; found {listed}{more}")
 
 
 set_model(TaskModel())
