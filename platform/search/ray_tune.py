@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import ActorUnavailableError, NodeDiedError, RayActorError, RayTaskError
 from ray.tune import Callback, PlacementGroupFactory, RunConfig, Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -118,7 +118,8 @@ class StudyCallback(_NotPickled, Callback):
         if isinstance(error, UnfitNodeError):
             node, _, reason = str(error).partition(" ")  # the node's id, then its host and what is wrong
             self.left_out[node] = reason
-        lines = (trial.get_error() or "The trial left no error message.").rstrip().splitlines()[-ERROR_LINES:]
+        message = Path(trial.error_file).read_text(errors="replace").rstrip() if trial.error_file else ""
+        lines = (message or "The trial left no error message.").splitlines()[-ERROR_LINES:]
         text = "\n".join([*lines, *([summary] if summary else [])])
         self.controller.on_trial_error(_trial_of(self.controller, trial), text, cause)
 
@@ -237,9 +238,14 @@ def _trial_of(controller: SearchController, trial: Any) -> Trial:
 
 
 def _error_of(trial: Any) -> BaseException | None:
-    """Return the exception that ended an attempt; None if it cannot be read."""
+    """Return the exception that ended an attempt; None if it cannot be read.
+
+    Ray's `trial.get_pickled_error()` looks for the file in the storage, where Ray copies it only later.
+    """
+    if not trial.pickled_error_file:
+        return None
     try:
-        error = trial.get_pickled_error()
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     except Exception:  # an exception of a user's trainable may be one that cannot be unpickled
         return None
     return error.cause if isinstance(error, RayTaskError) else error
