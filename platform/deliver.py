@@ -1,7 +1,7 @@
-"""Bring to MLflow what has not arrived there while a study ran: its event log holds all of it.
+"""Deliver to MLflow the part of a study's event log that did not arrive while the study ran.
 
-python -m platform.deliver STUDY                                  to where the study was to be recorded
-python -m platform.deliver STUDY --tracking-uri http://host:5000  to another MLflow
+python -m platform.deliver STUDY                                  to the MLflow store of the study
+python -m platform.deliver STUDY --tracking-uri http://host:5000  to another MLflow store
 """
 
 import argparse
@@ -12,18 +12,18 @@ from platform.signals import end_with
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     p = argparse.ArgumentParser(
         prog="python -m platform.deliver", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("study", help="its name")
+    p.add_argument("study", help="name of the study")
     p.add_argument("--storage", default="studies", metavar="DIR", help="folder of studies (default studies)")
-    p.add_argument("--tracking-uri", metavar="URI", help="of another MLflow (default: the study's)")
+    p.add_argument("--tracking-uri", metavar="URI", help="another MLflow store (default: the study's)")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = parser().parse_args(arguments)
     from filelock import Timeout
     from rich.console import Console
@@ -58,4 +58,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    end_with(main, "What has not arrived is kept: the same command brings it.")
+    end_with(main, "The events that did not arrive are kept. The same command delivers them.")

@@ -1,10 +1,10 @@
-"""Ends a cluster, after making sure that nothing runs on it and that what it has made is here.
+"""End a cluster after checking that nothing runs on it and that its results are on this machine.
 
 python -m platform.down cluster.yaml                  results to ./from-cluster/TIME, then `ray down`
 python -m platform.down cluster.yaml --keep           the same without `ray down`
 
-Brought are the folders of studies that are kept in buckets (event logs, results, best models, pictures) and MLflow's
-database with all that lies beside it. Studies in a shared folder stay there.
+It fetches the folders of studies that are kept in buckets (event logs, results, best models, figures) and MLflow's
+database with its files. Studies in a shared folder stay there.
 """
 
 import argparse
@@ -17,23 +17,23 @@ from platform.errors import EXIT_BAD_INPUT, Fault, InputError, raise_if_any
 from platform.signals import end_with
 
 MLFLOW = "~/platform/mlflow"  # on the head, as the yaml starts it
-ALL_THE_SAME = "--force ends the cluster all the same."
+FORCE_HINT = "--force ends the cluster anyway."
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     p = argparse.ArgumentParser(
         prog="python -m platform.down", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("cluster", metavar="YAML", help="of the cluster")
+    p.add_argument("cluster", metavar="YAML", help="the cluster's yaml")
     p.add_argument("--to", metavar="DIR", help="where results go (default from-cluster/TIME)")
-    p.add_argument("--keep", action="store_true", help="bring the results, leave the cluster up")
-    p.add_argument("--force", action="store_true", help="end it whatever runs on it, or did not reach MLflow")
+    p.add_argument("--keep", action="store_true", help="fetch the results and leave the cluster up")
+    p.add_argument("--force", action="store_true", help="end it even if something runs on it or did not reach MLflow")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = parser().parse_args(arguments)
     from rich.console import Console
     from rich.markup import escape
@@ -51,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not there.is_file:
             raise InputError(Fault("this needs the cluster's yaml", options.cluster, "Name the file."))
         busy = [] if options.force or options.keep else jobs.running(there)
-        remedy = "Wait for it, or --stop it; --force ends the cluster all the same."
-        raise_if_any(Fault("a cluster that is ended must be at rest", job, remedy) for job in busy)
+        remedy = f"Wait for it or stop it with --stop. {FORCE_HINT}"
+        raise_if_any(Fault("no job may run on a cluster that is ended", job, remedy) for job in busy)
         folders = {str(filesystem.MIRRORS): target / "studies", MLFLOW: target / "mlflow"}
         make = head_node.ray_command("exec", there.place, f"mkdir -p {' '.join(folders)}")
         subprocess.run(make, stdout=subprocess.DEVNULL, check=False)
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         faults += _unfinished(target / "studies", options.cluster)
         if options.force:
             for fault in faults:
-                console.print(f"[yellow]Ended all the same: {escape(str(fault))}[/]", soft_wrap=True)
+                console.print(f"[yellow]Ended anyway: {escape(str(fault))}[/]", soft_wrap=True)
         else:
             raise_if_any(faults)
     except InputError as error:
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _unfinished(folder: Path, yaml: str) -> list[Fault]:
-    """What of the studies that were brought is not as it must be before its machine goes away."""
+    """Return a fault for each fetched study that is incomplete."""
     from platform.study import event_log
     from platform.study.request import EVENT_LOG, RESULT
 
@@ -96,23 +96,23 @@ def _unfinished(folder: Path, yaml: str) -> list[Fault]:
             events = event_log.read(file)
             first, last = events[0], events[-1]
         except (InputError, IndexError) as error:
-            faults.append(Fault("a study's event log must arrive whole", f"{name}: {error}", "Try again."))
+            faults.append(Fault("a study's event log must be fetched completely", f"{name}: {error}", "Try again."))
             continue
-        told = json.loads(result.read_text()) if result.exists() else {}
+        outcome = json.loads(result.read_text()) if result.exists() else {}
         if last.kind != "close" or last.data["status"] == "KILLED":
-            remedy = f"Its copy in the bucket can be gone on with: --resume. {ALL_THE_SAME}"
-            faults.append(Fault("a study must have come to its end", f"{name}: interrupted", remedy))
-        if missing := told.get("undelivered"):
+            remedy = f"Its copy in the bucket can be continued with --resume. {FORCE_HINT}"
+            faults.append(Fault("a study must have ended", f"{name}: interrupted", remedy))
+        if missing := outcome.get("undelivered"):
             tunnel = f"ray dashboard {yaml} --port 5000 --remote-port 5000"
             deliver = f"python -m platform.deliver {name} --storage {first.data['request']['storage']}"
-            remedy = f"Bring them there: {tunnel}, and beside it {deliver} --tracking-uri http://localhost:5000."
+            remedy = f"Deliver them: {tunnel}, and at the same time {deliver} --tracking-uri http://localhost:5000."
             found = f"{name}: {missing} did not"
-            faults.append(Fault("a study's records must have reached MLflow", found, f"{remedy} {ALL_THE_SAME}"))
-        if reason := told.get("not_copied"):
-            remedy = f"All of it is here now, in {file.parent}. {ALL_THE_SAME}"
+            faults.append(Fault("a study's records must have reached MLflow", found, f"{remedy} {FORCE_HINT}"))
+        if reason := outcome.get("not_copied"):
+            remedy = f"All of it is here now, in {file.parent}. {FORCE_HINT}"
             faults.append(Fault("a study must have reached its bucket", f"{name}: {reason}", remedy))
     return faults
 
 
 if __name__ == "__main__":
-    end_with(main, "The same command does all of it again.")
+    end_with(main, "The same command starts again.")

@@ -1,4 +1,4 @@
-"""What tests share: one thread for torch, one small Ray, and a tiny detection data set."""
+"""Fixtures that tests share: one thread for torch, a small Ray, a tiny detection data set, a toy project, a bucket."""
 
 import os
 import shutil
@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Minutes each: begun first, so that no process ends with them while the other has nothing left to do.
-LONG = ("ray_up", "kills", "jobs", "cluster_study", "first_ten_minutes", "tuner", "tune", "export", "serve", "replay")
+# The files that take longest start first, so that the processes of `pytest -n 2 --dist loadfile` end together.
+LONG = (
+    "ray_up", "kills", "jobs", "cluster_study", "first_ten_minutes", "ray_tune", "tune", "export", "serve", "replay",
+    "delivery",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
@@ -20,7 +23,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    # Two processes with two threads each on two cores run many times slower than with one.
+    # Two processes with two threads each on two cores run many times slower than with one thread each.
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
@@ -28,8 +31,8 @@ def _one_thread():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _hears_ctrl_c():
-    # A shell's "&" makes deaf to it, and so all that the tests start and interrupt.
+def _handle_ctrl_c():
+    # A shell's "&" makes a process and its children ignore Ctrl-C; some tests interrupt what they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -37,9 +40,9 @@ def _hears_ctrl_c():
 def ray_cluster(request):
     import ray
 
-    # Workers import our packages, and the test files whose functions they are sent.
+    # Workers import this project's packages and the test files whose functions they run.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(request.path.parent)])
-    # "local": not that of another process which runs tests at the same time.
+    # "local": not the Ray of another process that runs tests at the same time.
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
@@ -67,7 +70,7 @@ def make_toy_project(folder: Path) -> Path:
 
 @pytest.fixture
 def toy_project(tmp_path, monkeypatch) -> Path:
-    """A toy project of the test's own."""
+    """A toy project for one test."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it to the address that it was given last
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     return make_toy_project(tmp_path)
@@ -84,7 +87,7 @@ def shared_toy_project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def known_toy_project(shared_toy_project):
-    """The toy project of a module, whose task is known in this process as well."""
+    """The toy project of a module, with its task importable in this process as well."""
     import search_spaces
     import trainables
 
@@ -96,7 +99,7 @@ def known_toy_project(shared_toy_project):
 
 @pytest.fixture(scope="module")
 def s3():
-    """A bucket service on this machine; processes that are started afterwards find it."""
+    """A bucket service on this machine, which processes that are started later use."""
     import logging
 
     from moto.server import ThreadedMotoServer
@@ -120,7 +123,7 @@ def s3():
 
 @pytest.fixture
 def bucket(s3, monkeypatch, tmp_path) -> str:
-    """A new bucket. The home is new as well: copies of what is in buckets lie there."""
+    """A new bucket and a new home, where copies of what is in buckets are kept."""
     import boto3
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

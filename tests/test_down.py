@@ -1,4 +1,4 @@
-"""What must have arrived before a cluster is ended."""
+"""Checks of fetched studies before a cluster is ended."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from platform.study.request import EVENT_LOG, RESULT
 
 
 def study(folder: Path, status: str = "FINISHED", **result) -> Path:
-    """A study as it arrives."""
+    """Write a fetched study."""
     folder.mkdir(parents=True)
     event_log = EventLog(folder / EVENT_LOG)
     event_log.append("study", {"request": {"storage": "s3://b"}})
@@ -34,7 +34,7 @@ def test_what_is_finished_may_go(tmp_path):
     [
         ("KILLED", {}, "one: interrupted"),
         ("", {}, "one: interrupted"),
-        ("FINISHED", {"undelivered": 3}, "one: 3 did not. Bring them there: ray dashboard c.yaml"),
+        ("FINISHED", {"undelivered": 3}, "one: 3 did not. Deliver them: ray dashboard c.yaml"),
         ("FINISHED", {"not_copied": "best/model.json: refused"}, "its bucket; found one: best/model.json: refused"),
     ],
 )
@@ -44,11 +44,11 @@ def test_what_is_not_keeps_the_cluster_up(tmp_path, status, result, told):
     assert told in str(fault)
 
 
-def test_a_journal_that_did_not_arrive_whole_keeps_the_cluster_up(tmp_path):
+def test_an_incomplete_event_log_keeps_the_cluster_up(tmp_path):
     file = study(tmp_path / "one") / EVENT_LOG
     file.write_bytes(file.read_bytes().replace(b"close", b"clone"))
     [fault] = down._unfinished(tmp_path, "c.yaml")
-    assert "a study's event log must arrive whole" in str(fault)
+    assert "a study's event log must be fetched completely" in str(fault)
 
 
 def test_a_yaml_is_needed(capsys, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""A study that is sent to a cluster, a node with a dashboard: followed, left, stopped, picked up again."""
+"""A study is submitted to a cluster of one node with a dashboard, followed, left, stopped and continued."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_what_a_job_prints_is_shown_once_though_its_log_is_begun_again(capsys):
     assert capsys.readouterr().out == "one two three four"
 
 
-# In a process of its own: which token Ray shows is settled once in a process.
+# In a process of its own, because Ray reads its token once in a process.
 CLUSTER = """
 import sys
 from platform.cluster.ray_runtime import keep_token_secret
@@ -97,7 +97,7 @@ cluster.shutdown()
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Of the dashboard of a node with two cores, which asks for a token and knows an MLflow."""
+    """Address of the dashboard of a node with two cores that requires a token and has an MLflow store."""
     home = tmp_path_factory.mktemp("head")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -125,6 +125,7 @@ def told(process: subprocess.Popen, code: int = 0) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_folder, tmp_path):
     study = ["--storage", str(tmp_path), "--data", str(scenes_folder), *TINY, "--trials", "40"]
     event_log = tmp_path / "one" / "journal.log"

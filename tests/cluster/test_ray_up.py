@@ -1,4 +1,4 @@
-"""`ray up` of the shipped cluster.yaml, a study there, a spot machine taken away, down; on this machine alone."""
+"""`ray up` of the shipped cluster.yaml, a study, the loss of a spot machine and `down`, all on this machine."""
 
 import shutil
 import subprocess
@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
 import lab
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_study_on_aws_outlives_a_spot_machine(tmp_path):
     if why_not := lab.missing():

@@ -142,7 +142,7 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     assert told.poll() is None, log.read_text()
     assert sorted(machines().values()) == ["head", "worker", "worker"]
     say("workers came, and trials run on both of them")
-    refused(["platform.down", str(file)], "a cluster that is ended must be at rest")
+    refused(["platform.down", str(file)], "no job may run on a cluster that is ended")
     take_away(lab, lab.addresses[1])
     say("one of them is taken away")
     code = told.wait(240)

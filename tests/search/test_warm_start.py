@@ -190,7 +190,7 @@ def test_an_experiment_gives_the_same_as_the_event_logs(begin, request_of):
     assert past_runs.studies_in_experiment(request_of().tracking_uri, "none", "toy", SPACE) is None
     client = mlflow.MlflowClient(request_of().tracking_uri)
     client.delete_run(recorder_of["old"].parent_id)
-    assert "0 of 6 trials fit (6: the metric was not told (not told))" in refused(request_of("e"))
+    assert "0 of 6 trials fit (6: the metric was unknown (unknown))" in refused(request_of("e"))
 
 
 PLAIN = st.one_of(st.booleans(), st.integers(), st.text(max_size=9), st.floats(allow_nan=False, allow_infinity=False))
