@@ -110,8 +110,8 @@ class Space:
         if depth == self.depth or not isinstance(self.params.get(DEPTH), Integer):
             return self
 
-        def moved(point: Mapping[str, Any]) -> dict[str, Any]:
-            return {k: round(v * depth / self.depth) if k == DEPTH else v for k, v in point.items()}
+        def moved(config: Mapping[str, Any]) -> dict[str, Any]:
+            return {k: round(v * depth / self.depth) if k == DEPTH else v for k, v in config.items()}
 
         params = {**self.params, DEPTH: Integer(0, depth + 1).uniform()}
         baselines = {name: moved(changes) for name, changes in self.baselines.items()}
@@ -194,7 +194,7 @@ def former_name_notices(settings: Sequence[str]) -> list[str]:
     """Return a sentence for each setting "key=value" that calls a parameter by a former name."""
     keys = dict.fromkeys(setting.partition("=")[0].strip() for setting in settings)
     return [
-        f"{key} is the former name of {FORMER_NAMES[key]}, and still understood: please write --set {FORMER_NAMES[key]}=…."
+        f"{key} is the former name of {FORMER_NAMES[key]}. It still works; please write --set {FORMER_NAMES[key]}=…."
         for key in keys
         if key in FORMER_NAMES
     ]

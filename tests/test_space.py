@@ -163,7 +163,7 @@ def test_the_range_of_the_depth_follows_the_backbone():
     space = shipped.of_depth(14)
     assert show(space.params["freeze_depth"]) == "0..14"
     assert space.start["freeze_depth"] == 14
-    assert [point["freeze_depth"] for point in space.baselines.values()] == [14, 7, 0]
+    assert [baseline["freeze_depth"] for baseline in space.baselines.values()] == [14, 7, 0]
     assert shipped.of_depth(6) is shipped
     assert space.override(["freeze_depth=3..12"]).start["freeze_depth"] == 12
     assert show(space.of_depth(2).params["freeze_depth"]) == "0..2"

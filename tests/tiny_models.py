@@ -37,15 +37,15 @@ def save(name: str, folder: Path, settings: list[str] | None = None) -> Path:
     module: Any = task.load(name)
     space = task.space(name).override([*SETTINGS[name], *(settings or [])])
     metadata = {"task": name, "classes": CLASSES[name], "config": {**space.fixed, **space.start}}
-    point, assets = metadata["config"], None
+    config, assets = metadata["config"], None
     torch.manual_seed(0)
     if name == "classifier":
-        encoder = encoders.load(point["backbone"], point["weights"])
+        encoder = encoders.load(config["backbone"], config["weights"])
         metadata |= {"size": 64, "encoder": encoder.config}
-        model = module.Network(encoder, point, 3)
+        model = module.Network(encoder, config, 3)
     elif name == "autoencoder":
         metadata |= {"size": [8, 8], "pretrained": ""}
-        model = module._build((8, 8), point["width"], point["bottleneck"], 0.0, "none")
+        model = module._build((8, 8), config["width"], config["bottleneck"], 0.0, "none")
     elif name == "detector":
         metadata |= {"input_size": [64, 64]}
         model = module._build(metadata, "none")
@@ -55,7 +55,7 @@ def save(name: str, folder: Path, settings: list[str] | None = None) -> Path:
         metadata |= {"encoder": encoder.config()}
         assets = folder.parent / "tokenizer"
         text_encoders.save_tokenizer(assets, tokenizer)
-        model = module._build(encoder, point, CLASSES[name])
+        model = module._build(encoder, config, CLASSES[name])
     checkpoints.save(folder, model, metadata, torch.optim.AdamW(model.parameters()), {}, assets)
     return folder
 

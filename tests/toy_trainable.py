@@ -24,14 +24,14 @@ EPOCHS = 4
 
 def train(config):
     """Four epochs of two steps of a model of a few indices, and what goes wrong in the third."""
-    context, point = begin(config)
+    context, config = begin(config)
     torch.manual_seed(0)
-    wide = point.get("wide", 4)
+    wide = config.get("wide", 4)
     model = nn.Sequential(
         nn.Sequential(nn.Linear(4, wide), nn.BatchNorm1d(wide)), nn.Sequential(nn.Linear(wide, 4), nn.Dropout(0.5)),
         nn.Linear(4, 1),
     )  # fmt: skip
-    examples, folder, fault = Numbers(), Path(context.folder), point["fault"]
+    examples, folder, fault = Numbers(), Path(context.folder), config["fault"]
     epochs = iter(range(EPOCHS))
 
     def batches(generator):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from platform.data import augment, images
 from platform.errors import Fault, InputError
 from platform.evaluation import error_examples
-from platform.evaluation import figures as pictures
+from platform.evaluation.figures import captioned, confusion_matrix, labelled_strips, learning_curves
 from platform.models.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder, saved_size
 from platform.storage import checkpoints, filesystem
 from platform.task import Evaluation, Graph, only_source
@@ -162,23 +162,23 @@ def train(config: dict[str, Any]) -> None:
     from platform.training.freezing import Freezing
     from platform.training.optimization import Optimization
 
-    context, point = begin(config)
+    context, config = begin(config)
     data = _open(Path(context.data), device())
-    pretrained = _pretrain(point, data, context)
+    pretrained = _pretrain(config, data, context)
     torch.manual_seed(context.seed)
-    model = _build(data.size, point["width"], point["bottleneck"], point["dropout"], point["weights"])
+    model = _build(data.size, config["width"], config["bottleneck"], config["dropout"], config["weights"])
     if pretrained:
         load_encoder(model.encoder, pretrained / ENCODER)
-    labelled = first_labelled(data.labels, data.split["train"], point["label_fraction"], context.seed)
+    labelled = first_labelled(data.labels, data.split["train"], config["label_fraction"], context.seed)
     count = len(data.split["train"])
-    views = point["views"] if point["augment"] else 0
+    views = config["views"] if config["augment"] else 0
     seen = {**data.split, "train": labelled}
-    examples = replace(data, split=seen, views=views, strength=point["augment"], seed=context.seed)
+    examples = replace(data, split=seen, views=views, strength=config["augment"], seed=context.seed)
 
     def batches(generator: np.random.Generator) -> Iterator[np.ndarray]:
         # As many steps whatever the labels: few of them are seen more often, not trained on for less time.
         order = np.concatenate([generator.permutation(labelled) for _ in range(steps(count, len(labelled)))])[:count]
-        yield from np.array_split(order, steps(count, point["batch_size"]))
+        yield from np.array_split(order, steps(count, config["batch_size"]))
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = model(batch.state, batch.split_index)
@@ -190,16 +190,16 @@ def train(config: dict[str, Any]) -> None:
         examples=examples,
         loss=loss,
         batches=batches,
-        steps_per_epoch=steps(count, point["batch_size"]),
+        steps_per_epoch=steps(count, config["batch_size"]),
         evaluate=lambda model, look: _score(_logits(model, look, data, "val"), data, "val"),
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"]),
-        optimization=Optimization.of(point),
+        freezing=Freezing(config["freeze_depth"], config["unfreeze"], config["unfreeze_at"]),
+        optimization=Optimization.of(config),
         context=context,
         metadata={
             "task": "autoencoder",
             "classes": CLASSES,
             "size": data.size,
-            "config": point,
+            "config": config,
             "pretrained": pretrained.name if pretrained else "",
         },
     )
@@ -208,9 +208,9 @@ def train(config: dict[str, Any]) -> None:
 def load(folder: Path) -> EvenOdd:
     """A saved classifier, on the GPU if there is one."""
     metadata = checkpoints.read_metadata(folder)
-    point = metadata["config"]
+    config = metadata["config"]
     module = _build(
-        (metadata["size"][0], metadata["size"][1]), point["width"], point["bottleneck"], point["dropout"], "none"
+        (metadata["size"][0], metadata["size"][1]), config["width"], config["bottleneck"], config["dropout"], "none"
     )
     checkpoints.load_model(folder, module)
     return EvenOdd(module.to(device()).eval(), metadata)
@@ -229,7 +229,7 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
     targets, predicted = arrays.labels[arrays.split["test"]] % 2, (logits > 0).astype(int)
     title = f"Test split: accuracy {metrics['test/accuracy']:.4f}"
     figures: dict[str, Any] = {
-        "confusion_matrix.png": pictures.confusion_matrix(
+        "confusion_matrix.png": confusion_matrix(
             classification_metrics.confusion(targets, predicted, CLASSES), CLASSES, title
         ),
         "test_images.png": _sheet(arrays, logits, targets),
@@ -264,7 +264,7 @@ def predict(model: EvenOdd, inputs: Sequence[Image.Image]) -> Iterator[dict[str,
     """For each image {"class", "probability", "inverted"}: dark strokes on light are turned into what was seen in
     training, light on dark."""
     for first in range(0, len(inputs), EVAL_BATCH):
-        pixels, inverted = _seen(model, inputs[first : first + EVAL_BATCH])
+        pixels, inverted = _model_input(model, inputs[first : first + EVAL_BATCH])
         for odd, turned in zip(model.module({"x": pixels}).sigmoid().tolist(), inverted, strict=True):
             yield {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": turned}
 
@@ -276,7 +276,7 @@ def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
     """An image with its class."""
-    return pictures.captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
+    return captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
 
 
 def onnx(model: EvenOdd) -> Graph:
@@ -287,7 +287,7 @@ def onnx(model: EvenOdd) -> Graph:
         forward=lambda x: (model.module({"x": x}).sigmoid(),),
         inputs={"images": {0: "batch"}},
         outputs={"odd": {0: "batch"}},
-        tensors=lambda loaded: {"images": _seen(model, loaded)[0]},
+        tensors=lambda loaded: {"images": _model_input(model, loaded)[0]},
         about={
             "classes": CLASSES,
             "images": f"(batch, 1, {height}, {width}) float32, grey, 0 … 1, light strokes on dark",
@@ -325,7 +325,7 @@ def embed(model: EvenOdd, inputs: Sequence[Path | np.ndarray], stage: str) -> np
         some = inputs[first : first + EVAL_BATCH]
         arrays = isinstance(some[0], np.ndarray)
         loaded = [Image.fromarray(one) if isinstance(one, np.ndarray) else images.load(one) for one in some]
-        pixels, _ = _seen(model, loaded, turned=not arrays)
+        pixels, _ = _model_input(model, loaded, turned=not arrays)
         made = model.module.run({"x": pixels}, 0, count)["x"]
         vectors.append((made.mean((2, 3)) if made.ndim == 4 else made).cpu().numpy())
     return np.concatenate(vectors)
@@ -349,34 +349,34 @@ def first_labelled(labels: np.ndarray, indices: np.ndarray, fraction: float, see
     return shuffled[np.argsort(rank, kind="stable")][:wanted]
 
 
-def _pretrain(point: Mapping[str, Any], data: Digits, context: "Context") -> Path | None:
+def _pretrain(config: Mapping[str, Any], data: Digits, context: "Context") -> Path | None:
     """The folder of stage one for a configuration, trained now if no trial has done it; None if there is none."""
     from platform.storage.hashing import key_of
     from platform.training.pretraining import once
 
-    if not point["pretrain_epochs"] or context.steps:  # a few steps say nothing of it
+    if not config["pretrain_epochs"] or context.steps:  # a few steps say nothing of it
         return None
     keys = ("bottleneck", "width", "dropout", "weights", "pretrain_epochs", "lr_pretrain", "patience")
-    facts: dict[str, Any] = {key: point[key] for key in keys} | {"seed": context.seed, "torch": torch.__version__}
+    facts: dict[str, Any] = {key: config[key] for key in keys} | {"seed": context.seed, "torch": torch.__version__}
     facts["output"] = "linear"  # of the decoder
-    if point["weights"] != "none":
-        facts["weights"] = checkpoints.file_hash(Path(point["weights"]))
+    if config["weights"] != "none":
+        facts["weights"] = checkpoints.file_hash(Path(config["weights"]))
     folder = _folder_of(Path(context.data), key_of(facts))
     origin = _origin_of(Path(context.data), folder.name)
-    once(folder, lambda reporter: _train_autoencoder(dict(point), data, context, reporter), origin)
+    once(folder, lambda reporter: _train_autoencoder(dict(config), data, context, reporter), origin)
     return folder
 
 
-def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", reporter: "ToFolder") -> None:
+def _train_autoencoder(config: dict[str, Any], data: Digits, context: "Context", reporter: "ToFolder") -> None:
     from platform.training.fit import fit
     from platform.training.freezing import Freezing
     from platform.training.optimization import Optimization
 
     indices = data.split["train"]
     torch.manual_seed(context.seed)
-    model = Autoencoder(data.size, point["width"], point["bottleneck"], point["dropout"])
-    if point["weights"] != "none":
-        load_encoder(model.encoder, Path(point["weights"]))
+    model = Autoencoder(data.size, config["width"], config["bottleneck"], config["dropout"])
+    if config["weights"] != "none":
+        load_encoder(model.encoder, Path(config["weights"]))
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"loss": F.mse_loss(model(batch.state["x"]), batch.state["x"])}
@@ -395,10 +395,10 @@ def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", 
         steps_per_epoch=steps(len(indices), PRETRAIN_BATCH),
         evaluate=error,
         freezing=Freezing(0),
-        optimization=Optimization(point["lr_pretrain"], backbone_ratio=1.0, schedule="constant", warmup=0.02),
-        context=replace(context, epochs=point["pretrain_epochs"], metric="val/loss", mode="min", config={}),
-        metadata={"task": "autoencoder", "config": point, "context": asdict(context)},
-        patience=point["patience"],
+        optimization=Optimization(config["lr_pretrain"], backbone_ratio=1.0, schedule="constant", warmup=0.02),
+        context=replace(context, epochs=config["pretrain_epochs"], metric="val/loss", mode="min", config={}),
+        metadata={"task": "autoencoder", "config": config, "context": asdict(context)},
+        patience=config["patience"],
         reporter=reporter,
     )
     model.load_state_dict(load_file(reporter.folder / "best" / checkpoints.MODEL))
@@ -409,8 +409,8 @@ def _train_autoencoder(point: dict[str, Any], data: Digits, context: "Context", 
     strips = [
         Image.fromarray(np.concatenate([np.pad(one[0], ((0, 0), (1, 1))) for one in row], axis=1)) for row in pairs
     ]
-    pictures.rows(strips, ("validation", "rebuilt")).save(reporter.folder / RECONSTRUCTIONS)
-    pictures.learning_curves(reporter.history(), "val/loss").savefig(reporter.folder / CURVES, dpi=144)
+    labelled_strips(strips, ("validation", "rebuilt")).save(reporter.folder / RECONSTRUCTIONS)
+    learning_curves(reporter.history(), "val/loss").savefig(reporter.folder / CURVES, dpi=144)
 
 
 def _folder_of(data: Path, key: str) -> Path:
@@ -446,7 +446,7 @@ def _build(size: tuple[int, int], width: int, bottleneck: int, dropout: float, w
     return model
 
 
-def _seen(model: EvenOdd, loaded: Sequence[Image.Image], turned: bool = True) -> tuple[Tensor, list[bool]]:
+def _model_input(model: EvenOdd, loaded: Sequence[Image.Image], turned: bool = True) -> tuple[Tensor, list[bool]]:
     """Images as the model takes them, (N, 1, H, W) in [0, 1], and which were turned into light on dark.
 
     Args:

@@ -23,7 +23,7 @@ from platform.data.arrays import write_once
 from platform.data.classification.arrays import ImageArrays, open_arrays, square, write
 from platform.errors import Fault, InputError
 from platform.evaluation import error_examples
-from platform.evaluation import figures as pictures
+from platform.evaluation.figures import captioned, confusion_matrix
 from platform.models import encoders, heads, open_clip_models
 from platform.models.stages import Stage, State, run_stages
 from platform.storage import checkpoints
@@ -50,13 +50,13 @@ class Network(nn.Module):
         max_split_index: How many stages can be run apart from the rest: the encoder's.
     """
 
-    def __init__(self, encoder: encoders.Encoder, point: Mapping[str, Any], classes: int) -> None:
+    def __init__(self, encoder: encoders.Encoder, config: Mapping[str, Any], classes: int) -> None:
         super().__init__()
         self.encoder, self.max_split_index = encoder, len(encoder)
         self.head = heads.mlp(
             encoder.channels,
             classes,
-            **{key: point[f"head_{key}"] for key in ("layers", "width", "dropout", "norm")},
+            **{key: config[f"head_{key}"] for key in ("layers", "width", "dropout", "norm")},
         )
 
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
@@ -184,39 +184,39 @@ def train(config: dict[str, Any]) -> None:
     from platform.training.freezing import Freezing
     from platform.training.optimization import Optimization
 
-    context, point = begin(config)
-    file = _encoder_file(Path(context.data), point["backbone"], point["weights"])
-    scratch = point["weights"] == "none"  # the file's are of no seed
+    context, config = begin(config)
+    file = _encoder_file(Path(context.data), config["backbone"], config["weights"])
+    scratch = config["weights"] == "none"  # the file's are of no seed
     encoder = encoders.build(encoders.read_config(file) or {}) if scratch else encoders.load_file(file)
-    folder = _pixels_folder(Path(context.data), encoder, point["image_size"])
-    changes = {"strength": point["augment"], "flip": point["flip"]}
-    views = point["views"] if any(changes.values()) else 0
+    folder = _pixels_folder(Path(context.data), encoder, config["image_size"])
+    changes = {"strength": config["augment"], "flip": config["flip"]}
+    views = config["views"] if any(changes.values()) else 0
     examples = Images(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
     data, indices = examples.data, examples.indices("train")
-    model = Network(encoder, point, len(data.classes))
-    weight = class_weights(data.labels[indices], len(data.classes), point["class_weights"]).to(examples.where)
+    model = Network(encoder, config, len(data.classes))
+    weight = class_weights(data.labels[indices], len(data.classes), config["class_weights"]).to(examples.where)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits, labels = model(batch.state, batch.split_index), examples.labels(batch.indices)
-        return {"loss": F.cross_entropy(logits, labels, weight, label_smoothing=point["label_smoothing"])}
+        return {"loss": F.cross_entropy(logits, labels, weight, label_smoothing=config["label_smoothing"])}
 
     fit(
         model,
         model.stages(),
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(indices, point["batch_size"], generator),
-        steps_per_epoch=steps(len(indices), point["batch_size"]),
+        batches=lambda generator: shuffled(indices, config["batch_size"], generator),
+        steps_per_epoch=steps(len(indices), config["batch_size"]),
         evaluate=lambda model, look: _score(_logits(model, look, data, "val"), data, "val"),
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"], point["batch_norm"]),
-        optimization=Optimization.of(point),
+        freezing=Freezing(config["freeze_depth"], config["unfreeze"], config["unfreeze_at"], config["batch_norm"]),
+        optimization=Optimization.of(config),
         context=context,
         metadata={
             "task": "classifier",
             "classes": data.classes,
-            "size": point["image_size"] or encoder.image_size,
+            "size": config["image_size"] or encoder.image_size,
             "encoder": encoder.config,
-            "config": point,
+            "config": config,
         },
     )
 
@@ -244,7 +244,7 @@ def test(model: Classifier, data: Path) -> Evaluation:
     counts = classification_metrics.confusion(targets, predicted, arrays.classes)
     title = f"Test split: accuracy {metrics['test/accuracy']:.3f}"
     figures: dict[str, Any] = {
-        "confusion_matrix.png": pictures.confusion_matrix(counts, arrays.classes, title),
+        "confusion_matrix.png": confusion_matrix(counts, arrays.classes, title),
         "test_images.png": _sheet(arrays, indices, logits),
     }
     return Evaluation(
@@ -285,7 +285,7 @@ def export(model: Classifier, data: Path, folder: Path) -> None:
 def predict(model: Classifier, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
     """For each image {"class", "probability", "probabilities": of each class}."""
     for first in range(0, len(inputs), EVAL_BATCH):
-        pixels = _seen(model, inputs[first : first + EVAL_BATCH])
+        pixels = _model_input(model, inputs[first : first + EVAL_BATCH])
         for shares in model.module({"x": pixels}).softmax(1).tolist():
             yield _named(model.metadata["classes"], shares)
 
@@ -297,7 +297,7 @@ def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
     """An image with its class."""
-    return pictures.captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
+    return captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
 
 
 def onnx(model: Classifier) -> Graph:
@@ -308,7 +308,7 @@ def onnx(model: Classifier) -> Graph:
         forward=lambda x: (model.module({"x": x}).softmax(1),),
         inputs={"images": {0: "batch"}},
         outputs={"probabilities": {0: "batch"}},
-        tensors=lambda loaded: {"images": _seen(model, loaded)},
+        tensors=lambda loaded: {"images": _model_input(model, loaded)},
         about={
             "classes": model.metadata["classes"],
             "images": f"(batch, 3, {size}, {size}) float32, RGB, 0 … 1",
@@ -343,7 +343,7 @@ def embed(model: Classifier, inputs: Sequence[Path], stage: str) -> np.ndarray:
     """The pooled output of a stage for each image, (N, channels) float32."""
     vectors = []
     for first in range(0, len(inputs), EVAL_BATCH):
-        pixels = _seen(model, [images.load(path) for path in inputs[first : first + EVAL_BATCH]])
+        pixels = _model_input(model, [images.load(path) for path in inputs[first : first + EVAL_BATCH]])
         vectors.append(model.module.encoder.pooled(pixels)[stage].cpu().numpy())
     return np.concatenate(vectors)
 
@@ -382,7 +382,7 @@ def _named(classes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
     return {"class": best, "probability": named[best], "probabilities": named}
 
 
-def _seen(model: Classifier, loaded: Sequence[Image.Image]) -> Tensor:
+def _model_input(model: Classifier, loaded: Sequence[Image.Image]) -> Tensor:
     """Images as the model takes them, (N, 3, S, S) in [0, 1]."""
     squares = [square(image, model.metadata["size"], model.module.encoder.crop) for image in loaded]
     return torch.from_numpy(np.stack(squares)).to(device_of(model.module)).float() / 255

@@ -27,7 +27,7 @@ from platform.data import images, long_tail
 from platform.data.detection.arrays import DetectionArrays, input_size_of, open_arrays, write_arrays
 from platform.errors import Fault, InputError
 from platform.evaluation import detection_metrics, error_examples
-from platform.evaluation import figures as pictures
+from platform.evaluation.figures import captioned, draw_boxes, many_precision_recall, precision_recall, sheet
 from platform.models import backbones, detectors
 from platform.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from platform.storage import checkpoints
@@ -92,13 +92,13 @@ class Scenes(Examples):
         """Images (n, 3, H, W) in [0, 1]."""
         if view is None:
             return {"images": torch.from_numpy(self.data.images[indices]).to(self.where).float() / 255}
-        changed = [self._seen(number, view, with_image=True)["image"] for number in indices]
+        changed = [self._augmented(number, view, with_image=True)["image"] for number in indices]
         return {"images": torch.stack(changed).to(self.where).float() / 255}
 
     def targets(self, indices: np.ndarray, view: int | None) -> list[Target]:
         """The boxes as they lie in a view."""
         seen = [
-            self.data.target(number) if view is None else self._seen(number, view, with_image=False)
+            self.data.target(number) if view is None else self._augmented(number, view, with_image=False)
             for number in indices
         ]
         return [{key: target[key].to(self.where) for key in ("boxes", "labels")} for target in seen]
@@ -107,7 +107,7 @@ class Scenes(Examples):
         drawn = {} if view is None else {"view": view, "seed": self.seed, "augment": self.strength, "flip": self.flip}
         return {"images": f"{self.folder.parent.name}/{self.folder.name}", **drawn}
 
-    def _seen(self, number: int, view: int, with_image: bool) -> dict[str, Tensor]:
+    def _augmented(self, number: int, view: int, with_image: bool) -> dict[str, Tensor]:
         """An image and its boxes in a view; the boxes come out the same without the image."""
         target = self.data.target(number)
         seen = {"boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=self.data.input_size)}  # type: ignore[call-overload]
@@ -187,15 +187,15 @@ def train(config: dict[str, Any]) -> None:
     from platform.training.freezing import Freezing
     from platform.training.optimization import Optimization
 
-    context, point = begin(config)
-    folder = Path(context.data) / str(point["image_size"])
-    changes = {"strength": point["augment"], "flip": point["flip"]}
-    views = point["views"] if any(changes.values()) else 0
+    context, config = begin(config)
+    folder = Path(context.data) / str(config["image_size"])
+    changes = {"strength": config["augment"], "flip": config["flip"]}
+    views = config["views"] if any(changes.values()) else 0
     examples = Scenes(open_arrays(folder), folder, device(), views, **changes, seed=context.seed)
     data, indices = examples.data, examples.indices("train")
-    metadata = {"task": "detector", "classes": data.classes, "input_size": data.input_size, "config": point}
-    factors = long_tail.repeat_factors(data.training_labels, point["oversample"])
-    model = _build(metadata, point["weights"])
+    metadata = {"task": "detector", "classes": data.classes, "input_size": data.input_size, "config": config}
+    factors = long_tail.repeat_factors(data.training_labels, config["oversample"])
+    model = _build(metadata, config["weights"])
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
@@ -203,7 +203,7 @@ def train(config: dict[str, Any]) -> None:
         for name, value in model(batch.state, targets, batch.split_index).items():
             part = detectors.LOSS_PARTS[name]
             parts[part] = parts[part] + value if part in parts else value
-        total = torch.stack([point[f"weight_{part}"] * value for part, value in parts.items()]).sum()
+        total = torch.stack([config[f"weight_{part}"] * value for part, value in parts.items()]).sum()
         return {"loss": total, **parts}
 
     fit(
@@ -211,11 +211,11 @@ def train(config: dict[str, Any]) -> None:
         detectors.stages(),
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(indices, point["batch_size"], generator, factors),
-        steps_per_epoch=steps(len(indices), point["batch_size"]),
+        batches=lambda generator: shuffled(indices, config["batch_size"], generator, factors),
+        steps_per_epoch=steps(len(indices), config["batch_size"]),
         evaluate=lambda model, look: _validate(model, look, data),
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"], point["batch_norm"]),
-        optimization=Optimization.of(point),
+        freezing=Freezing(config["freeze_depth"], config["unfreeze"], config["unfreeze_at"], config["batch_norm"]),
+        optimization=Optimization.of(config),
         context=context,
         metadata=metadata,
     )
@@ -243,15 +243,15 @@ def test(model: Detector, data: Path) -> Evaluation:
     precision = _precision(detections, arrays, "test")
     metrics = detection_metrics.scores(precision, arrays.classes, arrays.training_images, "test", each=True)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
-    indices, shown = arrays.split["test"], [_shown(each) for each in detections]
+    indices, shown = arrays.split["test"], [_visible(each) for each in detections]
     made = [error_examples.boxes(found, arrays.target(number)) for number, found in zip(indices, shown, strict=True)]
     worst = sorted(range(len(indices)), key=lambda row: sum(map(len, made[row])), reverse=True)
     drawn = [_draw_test(arrays, indices[row], shown[row]) for row in range(len(indices))[: error_examples.MOST]]
     marked = [_draw_mistakes(arrays, indices[row], shown[row], *made[row]) for row in worst[: error_examples.MOST]]
     figures: dict[str, Figure | Image.Image] = {
         "precision_recall.png": _draw_curves(precision, arrays, title),
-        "test_images.png": pictures.sheet(drawn, columns=4),
-        "worst_images.png": pictures.sheet(marked, columns=4),
+        "test_images.png": sheet(drawn, columns=4),
+        "worst_images.png": sheet(marked, columns=4),
     }
     return Evaluation(metrics, figures, {"classes.csv": _class_table(precision, arrays)})
 
@@ -272,9 +272,9 @@ def predict(model: Detector, inputs: Sequence[Image.Image]) -> Iterator[dict[str
     """For each image {"detections": [{"class", "score", "box": [x1, y1, x2, y2] in its pixels}]}, the surest first."""
     for first in range(0, len(inputs), EVAL_BATCH):
         some = inputs[first : first + EVAL_BATCH]
-        pixels, scales = _seen(model, some)
+        pixels, scales = _model_input(model, some)
         for image, scale, found in zip(some, scales, model.module({"images": pixels}), strict=True):
-            yield {"detections": _told(_shown(found), model.metadata["classes"], image.size, scale)}
+            yield {"detections": _plain_detections(_visible(found), model.metadata["classes"], image.size, scale)}
 
 
 def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
     """An image with its boxes."""
     found = prediction["detections"]
     names = sorted({detection["class"] for detection in found})
-    return pictures.draw_boxes(
+    return draw_boxes(
         image,
         [detection["box"] for detection in found],
         [detection["class"] for detection in found],
@@ -337,7 +337,7 @@ def onnx(model: Detector) -> Graph:
 
     def forward(pixels: Tensor) -> tuple[Tensor, ...]:
         [found] = model.module({"images": pixels})
-        shown = _shown(found)
+        shown = _visible(found)
         return shown["boxes"], shown["labels"], shown["scores"]
 
     return Graph(
@@ -345,7 +345,7 @@ def onnx(model: Detector) -> Graph:
         forward=forward,
         inputs={"images": {}},
         outputs={key: {0: "found"} for key in ("boxes", "labels", "scores")},
-        tensors=lambda loaded: {"images": _seen(model, loaded)[0]},
+        tensors=lambda loaded: {"images": _model_input(model, loaded)[0]},
         about={
             "classes": model.metadata["classes"],
             "images": f"(1, 3, {height}, {width}) float32, RGB, 0 … 1",
@@ -362,10 +362,10 @@ def onnx(model: Detector) -> Graph:
 
 
 def _build(metadata: Mapping[str, Any], weights: str) -> detectors.Detector:
-    point = metadata["config"]
-    body = backbones.load(point["backbone"], weights)
+    config = metadata["config"]
+    body = backbones.load(config["backbone"], weights)
     input_size = (metadata["input_size"][0], metadata["input_size"][1])
-    return detectors.build(point["architecture"], body, len(metadata["classes"]), input_size, point["channels"])
+    return detectors.build(config["architecture"], body, len(metadata["classes"]), input_size, config["channels"])
 
 
 def _augmentation(strength: float, flip: bool) -> v2.Transform:
@@ -414,21 +414,19 @@ def _draw_curves(precision: np.ndarray, data: DetectionArrays, title: str) -> "F
     """Precision against recall at IoU 0.5; of many classes the means of their groups, the best and the weakest."""
     curves = {name: precision[0, :, k] for k, name in enumerate(data.classes) if not np.isnan(precision[0, 0, k])}
     if len(curves) <= detection_metrics.MANY:
-        return pictures.precision_recall(curves, title)
+        return precision_recall(curves, title)
     images = dict(zip(data.classes, data.training_images, strict=True))
     groups = {group: [name for name in curves if long_tail.group_of(images[name]) == group]
               for group in long_tail.GROUPS}  # fmt: skip
     often = sorted(curves, key=lambda name: -images[name])  # of equally weak ones those that it had the most of
-    return pictures.many_precision_recall({name: curves[name] for name in often}, groups, title)
+    return many_precision_recall({name: curves[name] for name in often}, groups, title)
 
 
 def _draw_test(data: DetectionArrays, number: int, shown: Mapping[str, Tensor]) -> Image.Image:
     """A test image, twice as large, with what is shown of its detections."""
     labels = shown["labels"].tolist()
     names = [data.classes[label - 1] for label in labels]
-    return pictures.draw_boxes(
-        _enlarged(data, number), (shown["boxes"] * 2).tolist(), names, labels, shown["scores"].tolist()
-    )
+    return draw_boxes(_enlarged(data, number), (shown["boxes"] * 2).tolist(), names, labels, shown["scores"].tolist())
 
 
 def _draw_mistakes(
@@ -449,8 +447,8 @@ def _draw_mistakes(
     boxes = torch.cat([wrong_boxes, missed_boxes[alone]])
     names += [f"missed: {lost[k]}" for k in alone]
     colours = [5] * len(wrong) + [1] * len(alone)
-    image = pictures.draw_boxes(_enlarged(data, number), (boxes * 2).tolist(), names, colours)
-    return pictures.captioned(image, f"{len(missed)} missed, {len(wrong)} wrong")
+    image = draw_boxes(_enlarged(data, number), (boxes * 2).tolist(), names, colours)
+    return captioned(image, f"{len(missed)} missed, {len(wrong)} wrong")
 
 
 def _enlarged(data: DetectionArrays, number: int) -> Image.Image:
@@ -458,14 +456,14 @@ def _enlarged(data: DetectionArrays, number: int) -> Image.Image:
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC)
 
 
-def _seen(model: Detector, loaded: Sequence[Image.Image]) -> tuple[Tensor, list[float]]:
+def _model_input(model: Detector, loaded: Sequence[Image.Image]) -> tuple[Tensor, list[float]]:
     """Images as the model takes them, (N, 3, H, W) in [0, 1], and the scale of each."""
     fitted = [images.letterbox(image, *model.metadata["input_size"]) for image in loaded]
     pixels = torch.from_numpy(np.stack([array for array, _ in fitted]))
     return pixels.to(device_of(model.module)).float() / 255, [scale for _, scale in fitted]
 
 
-def _told(
+def _plain_detections(
     found: Mapping[str, Tensor], classes: Sequence[str], size: tuple[int, int], scale: float
 ) -> list[dict[str, Any]]:
     """Detections in plain values, their boxes in the pixels of an image of (width, height)."""
@@ -476,7 +474,7 @@ def _told(
     return told
 
 
-def _shown(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _visible(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a person is shown: scores from SHOWN_SCORE on, and one class for an object, its likeliest.
 
     Average precision wants all of them: there an object may be found as a 3 and, less surely, as an 8.

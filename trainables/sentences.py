@@ -21,7 +21,7 @@ from platform.data.arrays import write_once
 from platform.data.text.arrays import MISSING, TextArrays, open_arrays, write
 from platform.errors import Fault, InputError
 from platform.evaluation import error_examples
-from platform.evaluation import figures as pictures
+from platform.evaluation.figures import confusion_matrix
 from platform.models import saved_heads, text_encoders
 from platform.models.multi_head import (
     DECLARATION,
@@ -172,15 +172,15 @@ def train(config: dict[str, Any]) -> None:
     from platform.training.freezing import Freezing
     from platform.training.optimization import Optimization
 
-    context, point = begin(config)
-    encoder, _ = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
-    folder = _tokens_folder(Path(context.data), point["backbone"], point["max_tokens"])
+    context, config = begin(config)
+    encoder, _ = text_encoders.load(config["backbone"], config["weights"] != "none", config["layer"])
+    folder = _tokens_folder(Path(context.data), config["backbone"], config["max_tokens"])
     examples = Texts(open_arrays(folder), folder, device())
     data, indices = examples.data, examples.indices("train")
-    model = _build(encoder, point, data.classes)
-    if point["heads"] != "new":
-        saved_heads.load(model, Path(point["heads"]))
-    fixed = {} if model.log_variances is not None else {head: point[f"loss_weight_{head}"] for head in data.classes}
+    model = _build(encoder, config, data.classes)
+    if config["heads"] != "new":
+        saved_heads.load(model, Path(config["heads"]))
+    fixed = {} if model.log_variances is not None else {head: config[f"loss_weight_{head}"] for head in data.classes}
 
     def loss(model: Any, batch: Batch) -> dict[str, Tensor]:
         parts = losses(model(batch.state, batch.split_index), examples.labels(batch.indices))
@@ -195,19 +195,19 @@ def train(config: dict[str, Any]) -> None:
         model.stages(),
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(indices, point["batch_size"], generator),
-        steps_per_epoch=steps(len(indices), point["batch_size"]),
+        batches=lambda generator: shuffled(indices, config["batch_size"], generator),
+        steps_per_epoch=steps(len(indices), config["batch_size"]),
         evaluate=evaluate,
         freezing=Freezing(
-            min(point["freeze_depth"], len(encoder.stages())),
-            point["unfreeze"],
-            point["unfreeze_at"],
-            always=_frozen_heads(model, point),
+            min(config["freeze_depth"], len(encoder.stages())),
+            config["unfreeze"],
+            config["unfreeze_at"],
+            always=_frozen_heads(model, config),
         ),
-        optimization=Optimization.of(point),
+        optimization=Optimization.of(config),
         context=context,
-        metadata={"task": "sentences", "classes": data.classes, "encoder": encoder.config(), "config": point},
-        assets=_tokens_folder(Path(context.data), point["backbone"], 0) / TOKENIZER,
+        metadata={"task": "sentences", "classes": data.classes, "encoder": encoder.config(), "config": config},
+        assets=_tokens_folder(Path(context.data), config["backbone"], 0) / TOKENIZER,
     )
 
 
@@ -236,9 +236,9 @@ def test(model: Sentences, data: Path) -> Evaluation:
         names = arrays.classes[head]
         title = f"{head}, test split: accuracy {metrics[f'test/{head}/accuracy']:.3f}"
         counts = classification_metrics.confusion(targets, predicted, names)
-        figures[f"confusion_matrix_{head}.png"] = pictures.confusion_matrix(counts, names, title)
+        figures[f"confusion_matrix_{head}.png"] = confusion_matrix(counts, names, title)
         texts[f"classification_report_{head}.txt"] = classification_metrics.report(targets, predicted, names)
-        texts[f"test_texts_{head}.txt"] = _told(arrays, head, logits[head])
+        texts[f"test_texts_{head}.txt"] = _text_examples(arrays, head, logits[head])
     return Evaluation(metrics, figures, texts)
 
 
@@ -268,9 +268,7 @@ def export(model: Sentences, data: Path, folder: Path) -> None:
 
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield for each sentence, by head, {"class", "probability", "probabilities": by class}; "note" if it was
-    truncated.
-    """
+    """Yield for each sentence, by head, {"class", "probability", "probabilities" by class}, and a "note" if truncated."""
     most = model.metadata["config"]["max_tokens"]
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
@@ -357,21 +355,21 @@ def embed(model: Sentences, inputs: Sequence[str], stage: str) -> np.ndarray:
 
 
 def _build(
-    encoder: text_encoders.TextEncoder, point: Mapping[str, Any], classes: Mapping[str, Sequence[str]]
+    encoder: text_encoders.TextEncoder, config: Mapping[str, Any], classes: Mapping[str, Sequence[str]]
 ) -> MultiHead:
     return MultiHead(
         encoder,
         classes,
-        layers={head: point[DECLARATION + head] for head in classes},
-        width=point["head_width"],
-        dropout=point["head_dropout"],
-        **{key: point[key] for key in ("pooling", "weighting")},
+        layers={head: config[DECLARATION + head] for head in classes},
+        width=config["head_width"],
+        dropout=config["head_dropout"],
+        **{key: config[key] for key in ("pooling", "weighting")},
     )
 
 
-def _frozen_heads(model: MultiHead, point: Mapping[str, Any]) -> tuple[str, ...]:
+def _frozen_heads(model: MultiHead, config: Mapping[str, Any]) -> tuple[str, ...]:
     """The stages that never learn; where no head does, there is nothing to weigh either."""
-    frozen = tuple(head for head in model.classes if point[f"freeze_{head}"])
+    frozen = tuple(head for head in model.classes if config[f"freeze_{head}"])
     if model.log_variances is not None and len(frozen) == len(model.classes):
         return (*frozen, "loss_weights")
     return frozen
@@ -416,7 +414,7 @@ def _answers(
     return found
 
 
-def _told(data: TextArrays, head: str, logits: np.ndarray) -> str:
+def _text_examples(data: TextArrays, head: str, logits: np.ndarray) -> str:
     """Test texts with what was answered: the surest mistakes first, then the surest right answers."""
     indices = data.split["test"]
     targets = data.labels[indices, list(data.classes).index(head)]

@@ -267,7 +267,7 @@ def captioned(image: Image.Image, text: str, least: int = 256) -> Image.Image:
     return page
 
 
-def rows(strips: Sequence[Image.Image], names: Sequence[str], height: int = 64) -> Image.Image:
+def labelled_strips(strips: Sequence[Image.Image], names: Sequence[str], height: int = 64) -> Image.Image:
     """Strips of one size below each other, each enlarged to a height, with its name to the left."""
     font, margin, gap = ImageFont.load_default(15), 90, 6
     shown = [strip.resize((strip.width * height // strip.height, height), Image.Resampling.NEAREST) for strip in strips]

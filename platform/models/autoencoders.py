@@ -1,4 +1,4 @@
-"""A convolutional autoencoder for small grey images, its encoder in four named stages, and a head for one yes or no.
+"""Convolutional autoencoder for small grey images with an encoder in four stages, and a binary classifier on it.
 
     stage        output for an image of H x W           layers
     stem         width x H x W                          dropout of pixels, convolution
@@ -6,8 +6,8 @@
     layer2       4 width x H/4 x W/4                    convolution of stride 2
     bottleneck   a vector of `bottleneck`               linear
 
-Each with ReLU and, but for the last, dropout. Dropping pixels of the input makes it a denoising autoencoder (Vincent et
-al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders").
+Each stage has a ReLU and, except for the last, dropout. Dropping pixels of the input makes it a denoising autoencoder
+(Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders").
 """
 
 from collections import OrderedDict
@@ -27,7 +27,7 @@ HEAD_UNITS = 64
 
 
 class Encoder(nn.Sequential):
-    """Images (N, 1, H, W) in [0, 1] → (N, bottleneck). A plain sequence of the stages."""
+    """Encoder from images (N, 1, H, W) in [0, 1] to vectors (N, bottleneck), as a plain sequence of its stages."""
 
     def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
         self.shape = {"height": size[0], "width_of_image": size[1], "width": width, "bottleneck": bottleneck}
@@ -43,9 +43,9 @@ class Encoder(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    """Images (N, 1, H, W) in [0, 1] → about the same, through the bottleneck.
+    """Autoencoder of images (N, 1, H, W) in [0, 1].
 
-    The output is linear: a sigmoid saturates where most of an image is black, and then nothing more is learned.
+    The output is linear: a sigmoid saturates on images that are mostly black, and learning stops.
     """
 
     def __init__(self, size: tuple[int, int], width: int, bottleneck: int, dropout: float) -> None:
@@ -70,7 +70,7 @@ class Autoencoder(nn.Module):
 
     @staticmethod
     def stages() -> list[Stage]:
-        """From input to output."""
+        """Return the stages from input to output."""
         return [*encoder_stages(), Stage("decoder", ("decoder",))]
 
 
@@ -99,26 +99,26 @@ class BinaryClassifier(nn.Module):
 
     @staticmethod
     def stages() -> list[Stage]:
-        """From input to output."""
+        """Return the stages from input to output."""
         return [*encoder_stages(), Stage("head", ("head",))]
 
 
 def encoder_stages() -> list[Stage]:
-    """The encoder's, from its input to the bottleneck."""
+    """Return the stages of the encoder, from its input to the bottleneck."""
     return [Stage(name, (f"encoder.{name}",), backbone=True) for name in STAGES]
 
 
 def save_encoder(encoder: Encoder, path: Path) -> None:
-    """Writes an encoder as a file of its own, which says of itself how large it is."""
+    """Write an encoder as a file of its own that also states the encoder's size."""
     state = {key: value.contiguous() for key, value in encoder.state_dict().items()}
     save_file(state, path, {key: str(value) for key, value in encoder.shape.items()})
 
 
 def load_encoder(encoder: Encoder, path: Path) -> None:
-    """Loads what `save_encoder` wrote.
+    """Load an encoder from a file that `save_encoder` wrote.
 
     Raises:
-        InputError: It is no such file, or of an encoder of another size.
+        InputError: The file holds no encoder, or one of another size.
     """
     written, state = _read(path)
     wanted = {key: str(value) for key, value in encoder.shape.items()}
@@ -133,20 +133,20 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
         raise InputError(Fault(f"the weights must fit an encoder of {asked}", f"{path} of {found}", remedy))
     try:
         encoder.load_state_dict(state)
-    except RuntimeError as error:  # it says that it is one, and is not
+    except RuntimeError as error:  # the metadata is that of an encoder, the tensors are not
         raise _refused(path, error) from error
 
 
 def saved_size(path: Path) -> tuple[int, int]:
-    """Height and width of the images that a saved encoder is for.
+    """Return height and width of the images that a saved encoder takes.
 
     Raises:
-        InputError: It is no such file.
+        InputError: The file holds no encoder.
     """
     written, state = _read(path)
     try:
         size, width = (int(written["height"]), int(written["width_of_image"])), int(written["width"])
-        # What it says must be what it holds: nothing is built from numbers that a file merely claims.
+        # The stated size must be that of the tensors: a damaged file could make us build something enormous.
         if min(size) < 1 or state["bottleneck.1.weight"].shape[1] != _flat(size, width):
             raise ValueError(f"no encoder of {written}")
     except (KeyError, ValueError, IndexError) as error:
@@ -168,7 +168,7 @@ def _refused(path: Path, error: Exception | None = None) -> InputError:
 
 
 def _flat(size: tuple[int, int], width: int) -> int:
-    """The inputs of the bottleneck."""
+    """Return the number of inputs of the bottleneck."""
     height, width_of_image = _halved(size, 2)
     return 4 * width * height * width_of_image
 
@@ -178,5 +178,5 @@ def _block(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
 
 
 def _halved(size: tuple[int, int], times: int) -> tuple[int, int]:
-    """Height and width after so many convolutions of stride 2, which round up."""
+    """Return height and width after a number of convolutions of stride 2, which round up."""
     return -(-size[0] // 2**times), -(-size[1] // 2**times)

@@ -1,6 +1,6 @@
-"""A pretrained image backbone by name → five named stages, ordered from input to output.
+"""Pretrained image backbones of torchvision, each divided into the same five stages from input to output.
 
-Every backbone is divided where its feature map shrinks, so that a freeze depth means the same for all of them:
+Every backbone is divided where its feature map shrinks, so that a freeze depth means the same for all:
 
     stage    resnet18/50      mobilenet_v2     mobilenet_v3_large   stride of its output
     stem     conv1…maxpool    features[0:2]    features[0:2]        4 (resnet), 2 (mobilenet)
@@ -9,9 +9,9 @@ Every backbone is divided where its feature map shrinks, so that a freeze depth 
     layer3   layer3           features[7:14]   features[7:13]       16
     layer4   layer4           features[14:]    features[13:]        32
 
-Weights are a torchvision name ("DEFAULT", "IMAGENET1K_V1", …: fetched and cached by torchvision), a local file
-(safetensors, or a state dict that `torch.load(weights_only=True)` accepts), "starter" (shipped with this project) or
-"none" (random initialisation).
+Weights are the name of torchvision weights ("DEFAULT", "IMAGENET1K_V1", …, which torchvision fetches and caches), a
+local file (safetensors, or a state dict that `torch.load(weights_only=True)` accepts), "starter" (shipped with this
+project) or "none" (random initialisation).
 """
 
 import itertools
@@ -31,20 +31,23 @@ from platform.errors import Fault, InputError
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large")
-USUAL_CROP = 224 / 256
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's weights
+USUAL_CROP = 224 / 256  # of an image's shorter side
+IMAGENET_MEAN, IMAGENET_STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # with which torchvision's weights were trained
 STARTERS = project.ROOT / "starters"
 
 _MOBILENET_BOUNDARIES = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
-_SHOWN = 60  # characters of a name
-_CLASSIFIER = ("classifier.", "fc.")  # the parts of a whole torchvision model that a backbone leaves out
+_MAX_SHOWN = 60  # characters of a tensor's name in a message
+_CLASSIFIER = ("classifier.", "fc.")  # prefixes of the tensors that a backbone omits
 
 
 class Backbone(nn.Sequential):
-    """The stages of a backbone as a plain sequence of named modules.
+    """Backbone as a plain sequence of its named stages.
 
     Attributes:
-        channels: Channels of each stage's output, by stage name.
+        channels: Number of channels of each stage's output, by stage name.
     """
 
     def __init__(self, stages: "OrderedDict[str, nn.Module]") -> None:
@@ -52,8 +55,8 @@ class Backbone(nn.Sequential):
         self.channels = _measure_channels(stages)
 
     def torchvision_state(self) -> dict[str, Tensor]:
-        """The tensors under the names of torchvision's whole model, as `load` reads them from a file."""
-        if hasattr(self.stem, "conv1"):  # a resnet: layer1 … layer4 are called so there too
+        """Return the tensors under their names in torchvision's whole model, as `load` reads them from a file."""
+        if hasattr(self.stem, "conv1"):  # in a ResNet layer1 … layer4 have the same names
             return {key.removeprefix("stem."): value for key, value in self.state_dict().items()}
         blocks = [block for stage in self.children() for block in stage.children()]
         return {
@@ -64,11 +67,11 @@ class Backbone(nn.Sequential):
 
 
 def load(name: str, weights: str) -> Backbone:
-    """A backbone with its weights.
+    """Load a backbone with its weights.
 
     Args:
         name: One of NAMES.
-        weights: A torchvision weights name, a path, "starter" or "none".
+        weights: Name of torchvision weights, path of a file, "starter" or "none".
 
     Raises:
         InputError: The backbone is unknown, or its weights cannot be found or do not fit.
@@ -82,9 +85,9 @@ def load(name: str, weights: str) -> Backbone:
 
 
 def crop(name: str, weights: str) -> float:
-    """The share of a picture's shorter side, in its middle, that torchvision shows a backbone with these weights.
+    """Return the share of an image's shorter side that torchvision's central crop keeps for these weights.
 
-    Of weights that are not torchvision's own, what is usual: 224 of 256 pixels.
+    For weights that are not torchvision's own it is the usual share: 224 of 256 pixels.
     """
     available = torchvision.models.get_model_weights(name)
     if weights not in available.__members__:
@@ -104,7 +107,7 @@ def _split_into_stages(name: str, model: nn.Module) -> "OrderedDict[str, nn.Modu
 
 
 def _measure_channels(stages: "OrderedDict[str, nn.Module]") -> dict[str, int]:
-    """Channels of each output: the last convolution of a stage that the sequence runs through decides them."""
+    """Return the number of channels of each stage's output, found by running the stages."""
     channels = {}
     with torch.no_grad():
         x = torch.zeros(1, 3, 64, 64)
@@ -136,7 +139,7 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
         )
     try:
         return available[weights].get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; a file that is not what its name says
+    except (OSError, RuntimeError) as error:  # no network, or a file whose hash is wrong
         raise InputError(
             Fault(
                 f"torchvision must be able to fetch {name} {weights} or find it in its cache",
@@ -147,16 +150,16 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
 
 
 def local_file(text: str) -> Path | None:
-    """The file that a text names, ~ for the user's folder; None if it names none."""
+    """Return the file that a text names, with ~ for the home folder; None if there is no such file."""
     path = Path(os.path.expanduser(text))  # noqa: PTH111 (no error on any name)
     return path if is_file(path) else None
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, without running anything that it brings.
+    """Read the tensors of a file by name without running code from it.
 
     Raises:
-        InputError: It is neither safetensors nor a state dict that consists of tensors alone.
+        InputError: The file is neither safetensors nor a state dict that consists of tensors alone.
     """
     try:
         if path.suffix == ".safetensors":
@@ -171,8 +174,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
         if not isinstance(state, dict):
             raise TypeError(f"a {type(state).__name__}")
         if strange := [key for key, value in state.items() if not (isinstance(key, str) and _is_plain(value))]:
-            raise TypeError(f"no tensor is {str(strange[0])[:_SHOWN]!r}")
-    except Exception as error:  # every reader raises its own kind; all mean that the file is not what it should be
+            raise TypeError(f"no tensor is {str(strange[0])[:_MAX_SHOWN]!r}")
+    except Exception as error:  # every reader has its own errors; all of them mean an unusable file
         rule = "a weights file must be safetensors or a state dict without pickled code"
         found = f"{path}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         remedy = "Save it with safetensors.torch.save_file(model.state_dict(), path)."
@@ -181,14 +184,14 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether this is a tensor with numbers in it that a parameter can take."""
+    """Check that an object is a dense CPU tensor of plain numbers."""
     if not isinstance(value, Tensor):
         return False
     return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
 def _load_state(model: nn.Module, name: str, weights: str, state: dict[str, Tensor]) -> None:
-    """Loads a state dict into a whole torchvision model; only its classifier may be missing or of another size."""
+    """Load a state dict into a whole torchvision model; only the classifier may be missing or of another size."""
     wanted = {key: value.shape for key, value in model.state_dict().items() if not key.startswith(_CLASSIFIER)}
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     unknown = [key for key in state if key not in wanted and not key.startswith(_CLASSIFIER)]

@@ -1,4 +1,4 @@
-"""The image tower of an open_clip model → its stages from input to output, each from one tensor to one tensor.
+"""Division of an open_clip model's image tower into stages, each of which maps one tensor to one tensor.
 
     tower                                          stages
     VisionTransformer                              patch_embed, block0 …, projection
@@ -6,7 +6,7 @@
     timm's VisionTransformer (SigLIP, ViTamin …)   patch_embed, block0 …, projection
     timm's stem and stages (ConvNeXt, FastViT)     stem, layer1 …, pool
 
-The modules are the tower's own, in a new order of ownership; run one after the other they compute what the tower does.
+The modules are those of the tower, grouped anew; run one after the other they compute what the tower computes.
 """
 
 from collections import OrderedDict
@@ -44,15 +44,15 @@ def split_into_stages(tower: Any) -> Stages:
 
 
 def has_fixed_size(tower: Any) -> bool:
-    """Whether a tower takes images of its own size only."""
+    """Check whether a tower takes images of one size only."""
     trunk: Any = getattr(tower, "trunk", None)
     if trunk is None or not hasattr(trunk, "stages"):
-        return True  # positional embeddings
+        return True  # it has positional embeddings
     return "AttentionPool" in type(getattr(tower.head, "pool", None)).__name__
 
 
 class TokenEmbedding(nn.Module):
-    """Images (N, 3, S, S) → tokens (N, 1 + patches, width) of open_clip's VisionTransformer."""
+    """First stage of open_clip's VisionTransformer: images (N, 3, S, S) to tokens (N, 1 + patches, width)."""
 
     def __init__(self, tower: Any) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class TokenEmbedding(nn.Module):
 
 
 class Projection(nn.Module):
-    """Tokens → pooled features (N, channels) of open_clip's VisionTransformer."""
+    """Last stage of open_clip's VisionTransformer: tokens to pooled features (N, channels)."""
 
     def __init__(self, tower: Any) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Projection(nn.Module):
 
 
 class TimmTokenEmbedding(nn.Module):
-    """Images (N, 3, S, S) → tokens (N, prefix + patches, width) of timm's VisionTransformer."""
+    """First stage of timm's VisionTransformer: images (N, 3, S, S) to tokens (N, prefix + patches, width)."""
 
     def __init__(self, trunk: Any) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class TimmTokenEmbedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patch_embed(images)
-        if patches.ndim == 4:  # still (N, H, W, width) in trunks that would take any size; here they take their own
+        if patches.ndim == 4:  # (N, H, W, width) in trunks that were made for any size
             patches = patches.flatten(1, 2)
         prefix = [t.expand(len(images), -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
         if self.pos_embed is None:
@@ -110,16 +110,14 @@ class TimmTokenEmbedding(nn.Module):
 
 
 class TimmProjection(nn.Module):
-    """Tokens → pooled features (N, channels) of timm's VisionTransformer and open_clip's head above it."""
+    """Last stage of timm's VisionTransformer with open_clip's head: tokens to pooled features (N, channels)."""
 
     def __init__(self, trunk: Any, above: nn.Module) -> None:
         super().__init__()
         self.norm, self.attn_pool = trunk.norm, trunk.attn_pool
         self.head = nn.Sequential(trunk.fc_norm, trunk.head_drop, trunk.head, above)
-        self.pool_type, self.first_pooled = (
-            trunk.global_pool,
-            0 if trunk.pool_include_prefix else trunk.num_prefix_tokens,
-        )
+        self.pool_type = trunk.global_pool
+        self.first_pooled = 0 if trunk.pool_include_prefix else trunk.num_prefix_tokens
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = self.norm(tokens)

@@ -1,13 +1,13 @@
-"""A pretrained image encoder by name: named stages from input to output, the last of which pools.
+"""Pretrained image encoders by name, in stages from input to output, the last of which pools.
 
     name                        weights
-    resnet18, resnet50, …       as `models.backbones` takes them: DEFAULT, starter, none, a torchvision name, a file
-    ViT-B-32, RN50, …           one of open_clip's tags for it (openai, laion2b_s34b_b79k, …), a file, or none
-    hf-hub:ORG/MODEL            DEFAULT, the model's own; a file, or none
-    local-dir:FOLDER            the same; the folder is looked for from here, then from the project's root
+    resnet18, resnet50, …       as in `models.backbones`: DEFAULT, starter, none, a name of torchvision's, a file
+    ViT-B-32, RN50, …           one of open_clip's tags (openai, laion2b_s34b_b79k, …), a file, or none
+    hf-hub:ORG/MODEL            DEFAULT for the model's own, a file, or none
+    local-dir:FOLDER            the same; the folder is relative to the working directory or to the project's root
 
-"none" is the same architecture with random weights. A file is a checkpoint of the whole model, or what `save` wrote.
-Only open_clip's image tower is built and kept. What is not in the local cache needs the network.
+"none" gives the architecture with random weights. A file is a checkpoint of the whole model, or one that `save` wrote.
+Of an open_clip model only the image tower is built. Weights that are not in the local cache are fetched.
 """
 
 import contextlib
@@ -28,47 +28,50 @@ from platform.errors import Fault, InputError
 from platform.models import backbones, clip_towers, open_clip_models
 from platform.models.stages import Stage
 
-USUAL_SIZE = 224  # pixels a side, of encoders that take any
+USUAL_SIZE = 224  # pixels a side, for encoders that take any size
 
-_METADATA = "encoder"  # where a saved file says what it holds
+_METADATA = "encoder"  # key of the configuration in a saved file's metadata
 
 
 class Encoder(nn.Sequential):
-    """Images (N, 3, S, S) in [0, 1] → features (N, channels).
+    """Encoder from images (N, 3, S, S) in [0, 1] to features (N, channels).
 
-    A plain sequence of stages, each from one tensor to one tensor; the first begins with the normalisation.
+    It is a plain sequence of stages, each of which maps one tensor to one tensor. The first stage begins with the
+    normalisation of the colour channels, (x - mean) / std.
 
     Attributes:
-        channels: Width of the features.
-        image_size: Pixels a side that it was made for.
-        fixed_size: Whether it takes no other size.
-        crop: The share of a picture's shorter side that it is shown, from the middle.
-        mean: Subtracted from each colour channel; it is then divided by `std`.
-        std: See `mean`.
-        config: What `build` needs to make it again, as JSON.
+        channels: Number of features.
+        image_size: Pixels a side for which the encoder was made.
+        fixed_size: True if the encoder takes no other size.
+        crop: Share of an image's shorter side that the central crop keeps.
+        mean: Mean of each colour channel.
+        std: Standard deviation of each colour channel.
+        config: Configuration from which `build` makes the same architecture, as JSON.
     """
 
     def __init__(
         self, stages: clip_towers.Stages, *, channels: int, image_size: int, fixed_size: bool, config: dict[str, Any]
     ) -> None:
         (first, stage), *others = stages.items()
-        normalise = v2.Normalize(config["mean"], config["std"])  # constants, no buffers: they belong to no stage
+        normalise = v2.Normalize(
+            config["mean"], config["std"]
+        )  # it has constants, not buffers, which would need a stage
         super().__init__(OrderedDict([(first, nn.Sequential(normalise, stage)), *others]))
         self.mean, self.std, self.crop = tuple(config["mean"]), tuple(config["std"]), float(config.get("crop", 1.0))
         self.channels, self.image_size, self.fixed_size, self.config = channels, image_size, fixed_size, config
 
     def stages(self, prefix: str = "") -> list[Stage]:
-        """The stages for platform.training.freezing, from input to output.
+        """Return the stages from input to output.
 
         Args:
-            prefix: Where this encoder is in the model, e.g. "encoder".
+            prefix: Path of this encoder in the model, e.g. "encoder".
         """
         return [
             Stage(name, (f"{prefix}.{name}" if prefix else name,), backbone=True) for name, _ in self.named_children()
         ]
 
     def pooled(self, images: Tensor) -> dict[str, Tensor]:
-        """The mean over places or tokens of every stage's output, (N, width), by stage; the last gives `forward`'s."""
+        """Return the output of each stage averaged over places or tokens, (N, width), by the stage's name."""
         outputs, x = {}, images
         for name, stage in self.named_children():
             x = stage(x)
@@ -77,15 +80,15 @@ class Encoder(nn.Sequential):
 
 
 def load(name: str, weights: str) -> Encoder:
-    """An encoder with its weights, in float32.
+    """Load an encoder with its weights in float32.
 
     Raises:
-        InputError: The encoder is unknown or of a kind that cannot be staged, or its weights cannot be found, cannot be
+        InputError: The encoder is unknown or cannot be divided into stages, or its weights cannot be found, cannot be
             fetched, or do not fit.
     """
     file = backbones.local_file(weights)
     saved = read_config(file) if file else None
-    with torch.device("meta") if saved else contextlib.nullcontext():  # of what is to be replaced, the shapes alone
+    with torch.device("meta") if saved else contextlib.nullcontext():  # shapes are enough for what is replaced
         if name in backbones.NAMES:
             encoder = _of_torchvision(name, "none" if saved else weights, backbones.crop(name, weights))
         else:
@@ -98,63 +101,63 @@ def load(name: str, weights: str) -> Encoder:
 
 
 def build(config: dict[str, Any]) -> Encoder:
-    """The encoder that `Encoder.config` described, with random weights; needs no network."""
+    """Build the encoder that an `Encoder.config` describes, with random weights and without network."""
     if "torchvision" in config:
         return _of_torchvision(config["torchvision"], "none", config.get("crop", 1.0))
     return _of_open_clip(config)
 
 
 def stage_count(name: str) -> int:
-    """How many stages `load` gives, from the configuration alone.
+    """Return the number of stages of an encoder, from its configuration alone.
 
     Raises:
-        InputError: The encoder is unknown or of a kind that cannot be staged.
+        InputError: The encoder is unknown or cannot be divided into stages.
     """
     if name in backbones.NAMES:
         return len(backbones.STAGES)
-    with torch.device("meta"):  # the shapes alone, no weights
+    with torch.device("meta"):  # shapes alone, without weights
         return len(_of_open_clip(open_clip_models.image_config(open_clip_models.find(name, "none"))))
 
 
 def save(encoder: Encoder, path: Path) -> None:
-    """Writes one safetensors file that holds the weights, and the configuration as JSON in its metadata."""
+    """Write an encoder as one safetensors file, with the configuration as JSON in its metadata."""
     state = {name: value.contiguous() for name, value in encoder.state_dict().items()}
     save_file(state, path, metadata={_METADATA: json.dumps(encoder.config)})
 
 
 def load_file(path: Path) -> Encoder:
-    """An encoder that `save` wrote.
+    """Load an encoder from a file that `save` wrote.
 
     Raises:
-        InputError: The file is something else, or its weights are not those of its configuration.
+        InputError: The file holds something else, or its weights do not belong to its configuration.
     """
     config = read_config(path)
     if config is None:
         raise InputError(
-            Fault("the file must be a saved encoder", str(path), "Give what platform.models.encoders.save wrote.")
+            Fault("the file must be a saved encoder", str(path), "Name an encoder.safetensors that a study wrote.")
         )
     state = load_tensors(path)
-    with torch.device("meta"):  # weights that are drawn only to be written over take longer than all the rest
+    with torch.device("meta"):  # drawing random weights takes longer than all the rest
         encoder = build(config)
     shapes = {name: value.shape for name, value in encoder.state_dict().items()}
     wrong = [name for name in {**shapes, **state} if name not in state or state[name].shape != shapes.get(name)]
-    if wrong:  # before room is made for what a configuration may claim
+    if wrong:  # checked before memory is allocated: the configuration may be wrong
         rule, found = "a saved encoder's weights must be those of its configuration", f"{path}: another {wrong[0]}"
-        raise InputError(Fault(rule, found, "Give what platform.models.encoders.save wrote."))
+        raise InputError(Fault(rule, found, "Name an encoder.safetensors that a study wrote."))
     if state.keys() >= {name for name, _ in (*encoder.named_parameters(), *encoder.named_buffers())}:
-        # Copied: the file's tensors are not aligned as convolutions want them.
+        # Copied, as the file's tensors are not aligned as convolutions need it.
         encoder.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
         return encoder
-    encoder = build(config)  # it has constants that no file holds
+    encoder = build(config)  # it has constants that the file does not hold
     encoder.load_state_dict(state)
     return encoder
 
 
 def read_config(path: Path) -> dict[str, Any] | None:
-    """The configuration in a file that `save` wrote; None if it is another file, or none.
+    """Read the configuration in a file that `save` wrote; return None for any other file.
 
     Raises:
-        InputError: It says that it is one, and not how it is built.
+        InputError: The configuration is invalid.
     """
     if not is_file(path):
         return None
@@ -172,7 +175,10 @@ def read_config(path: Path) -> dict[str, Any] | None:
             raise ValueError(f"crop {crop}, mean {means}, std {deviations}")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         found = f"{path}: {type(error).__name__}: {error}"
-        rule, remedy = "a saved encoder must say how it is built", "Give what platform.models.encoders.save wrote."
+        rule, remedy = (
+            "a saved encoder must hold a valid configuration",
+            "Name an encoder.safetensors that a study wrote.",
+        )
         raise InputError(Fault(rule, found, remedy)) from error
     return config
 
@@ -195,7 +201,7 @@ def _of_open_clip(config: dict[str, Any], file: Path | None = None) -> Encoder:
     try:
         tower = open_clip_models.image_tower(config)
         stages, size = clip_towers.split_into_stages(tower), _side(tower)
-    except Exception as error:  # a configuration may ask for anything
+    except Exception as error:  # a configuration may hold anything
         found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         rule = f"the image tower must be one of {clip_towers.KINDS}, for square images"
         raise InputError(Fault(rule, found, "Choose another model, such as ViT-B-32 or RN50.")) from error
@@ -213,13 +219,14 @@ def _side(tower: Any) -> int:
 
 
 def _check_same(name: str, wanted: dict[str, Any], file: Path, saved: dict[str, Any]) -> None:
-    """
+    """Check that a saved encoder is of the architecture that was named.
+
     Raises:
-        InputError: A saved encoder is of another architecture than the one named.
+        InputError: It is of another architecture.
     """
-    # Normalisation and activation go with the weights: open_clip's tags differ in them.
+    # Normalisation and activation belong to the weights: open_clip's tags differ in them.
     differing = [key for key in ("torchvision", "embed_dim", "vision_cfg") if wanted.get(key) != saved.get(key)]
     if differing:
         found = "; ".join(f"{key} {saved.get(key)} and not {wanted.get(key)}" for key in differing)
-        remedy = "Name the encoder that it was saved from."
+        remedy = "Name the encoder from which it was saved."
         raise InputError(Fault(f"the weights must be of {name}", f"{file} with {found}", remedy))

@@ -1,4 +1,4 @@
-"""The head that is put on a pretrained encoder: a multi-layer perceptron."""
+"""Classification head on a pretrained encoder: a multi-layer perceptron."""
 
 from torch import nn
 
@@ -6,18 +6,21 @@ NORMS = ("none", "batch", "layer")
 
 
 def mlp(inputs: int, outputs: int, *, layers: int, width: int, dropout: float, norm: str) -> nn.Sequential:
-    """A classifier over feature vectors (N, inputs) → logits (N, outputs).
+    """Build a classifier that maps feature vectors (N, inputs) to logits (N, outputs).
 
-    The features are normalised first, since encoders differ in their scale; each hidden layer is linear, normalised,
-    ReLU, dropout.
+    The features are normalised first, since encoders differ in their scale. A hidden layer consists of linear layer,
+    normalisation, ReLU and dropout.
 
     Args:
-        inputs: Features.
-        outputs: Classes.
-        layers: Hidden layers; 0: a linear classifier.
+        inputs: Number of features.
+        outputs: Number of classes.
+        layers: Number of hidden layers; 0 for a linear classifier.
         width: Units of a hidden layer.
-        dropout: Share of units dropped in training, after each hidden layer; with none, of the features.
+        dropout: Probability of dropout after each hidden layer; without hidden layers, of the features.
         norm: One of NORMS.
+
+    Raises:
+        ValueError: The norm is unknown.
     """
     if norm not in NORMS:
         raise ValueError(f"a head's norm must be one of {', '.join(NORMS)}; found {norm!r}")

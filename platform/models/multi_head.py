@@ -1,4 +1,4 @@
-"""One text encoder under several heads, a label each: the model, and what it minimises."""
+"""Text encoder with several classification heads, one for each label, and their joint loss."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,10 @@ from platform.data.text.arrays import MISSING
 from platform.models import heads, text_encoders
 from platform.models.stages import Stage, State
 
-DECLARATION = "head_layers_"  # and a label's name: what declares a head in a space
+DECLARATION = "head_layers_"  # a parameter of this prefix and a label's name declares a head in a space
 WEIGHTINGS = ("fixed", "uncertainty")
-_NOT_OF_A_PREFIX = ("num_hidden_layers", "_name_or_path", "architectures")  # of a configuration
+# Keys of an encoder's configuration without influence on its first stages.
+_NOT_OF_A_PREFIX = ("num_hidden_layers", "_name_or_path", "architectures")
 
 
 class MultiHead(nn.Module):
@@ -26,11 +27,11 @@ class MultiHead(nn.Module):
 
     Attributes:
         max_split_index: Number of the encoder's stages, which can be run apart from the heads.
-        classes: The class names of each head.
-        layers: Hidden layers of each head.
+        classes: Class names of each head.
+        layers: Number of hidden layers of each head.
         pooling: One of text_encoders.POOLINGS.
         width: Units of a hidden layer.
-        log_variances: A scalar for each head where the losses are weighted by uncertainty, else None.
+        log_variances: One scalar for each head if the losses are weighted by uncertainty, else None.
     """
 
     def __init__(
@@ -67,7 +68,6 @@ class MultiHead(nn.Module):
         return {"hidden": hidden, "mask": state["mask"]}
 
     def prefix_facts(self, split_index: int) -> dict[str, Any]:
-        # The layers above do not matter, nor where the files were.
         config = {key: value for key, value in self.encoder.config().items() if key not in _NOT_OF_A_PREFIX}
         return {"encoder": config, "pooling": self.pooling if split_index == self.max_split_index else ""}
 
@@ -78,35 +78,37 @@ class MultiHead(nn.Module):
         return {head: module(features) for head, module in self.heads.items()}
 
     def stages(self) -> list[Stage]:
-        """From input to output: the encoder's, then the heads side by side."""
+        """Return the stages from input to output: those of the encoder, then the heads, which lie side by side."""
         stages = [*self.encoder.stages(prefix="encoder"), *(Stage(head, (f"heads.{head}",)) for head in self.heads)]
         return stages if self.log_variances is None else [*stages, Stage("loss_weights", ("log_variances",))]
 
     def weights(self, fixed: Mapping[str, float]) -> dict[str, float]:
-        """What each head's loss counts now."""
+        """Return the current weight of each head's loss."""
         if self.log_variances is None:
             return {head: fixed[head] for head in self.heads}
         return {head: float(torch.exp(-value.detach())) for head, value in self.log_variances.items()}
 
 
 def declared_heads(params: Mapping[str, Any]) -> list[str]:
-    """The label columns that a space declares."""
+    """Return the label columns that a space declares."""
     return [key.removeprefix(DECLARATION) for key in params if key.startswith(DECLARATION)]
 
 
 def is_head_name(name: str) -> bool:
-    """Whether a label's name can name a module, a stage and settings beside those that are there."""
+    """Check that a label's name can be used for a module, a stage and parameters without a clash."""
     taken = name.lower() in ("depth", "loss", "loss_weights", "embeddings", "text", "split", "note")
     taken |= any(hasattr(kind, name) for kind in (nn.ModuleDict(), nn.ParameterDict()))
     return name.isidentifier() and not taken and not re.fullmatch(r"layer\d+", name)
 
 
 def losses(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """Each head's mean cross-entropy over the rows that have its label; a head whose label none has is left out.
+    """Return the mean cross-entropy of each head over the rows that have its label.
+
+    A head whose label is in no row is left out.
 
     Args:
-        logits: By head (N, classes).
-        labels: (N, heads), MISSING where there is none.
+        logits: Logits (N, classes) by head.
+        labels: Class indices (N, heads), MISSING for a missing label.
     """
     known = {head: labels[:, column] != MISSING for column, head in enumerate(logits)}
     return {
@@ -119,11 +121,11 @@ def losses(logits: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
 def weighted(
     parts: Mapping[str, Tensor], fixed: Mapping[str, float], log_variances: Mapping[str, Tensor] | None
 ) -> Tensor:
-    """The sum of the heads' losses: by fixed weights, or by learned uncertainty.
+    """Sum the losses of the heads, weighted by fixed weights or by learned uncertainty.
 
-    With s the logarithm of a head's variance, its share is exp(-s) · loss + s / 2 (Kendall et al. 2018, "Multi-Task
-    Learning Using Uncertainty to Weigh Losses"). A head that is left out of the parts is left out altogether: its
-    variance would otherwise be learned from batches that say nothing of it.
+    With s the logarithm of a head's variance, the head contributes exp(-s) · loss + s / 2 (Kendall et al. 2018,
+    "Multi-Task Learning Using Uncertainty to Weigh Losses"). A head without a loss contributes nothing: otherwise its
+    variance would be learned from batches without its label.
     """
     if log_variances is None:
         return torch.stack([fixed[head] * part for head, part in parts.items()]).sum()

@@ -1,7 +1,7 @@
-"""An open_clip model by name: how it is configured, where its weights lie, and its image tower.
+"""Open_clip models by name: configuration, weights and image tower.
 
-Names and weights are those of `platform.models.encoders`. open_clip is imported only where it is needed: what is
-built on torchvision does without.
+Names and weights are those of `platform.models.encoders`. open_clip is imported only where it is needed, so that models
+of torchvision work without it.
 """
 
 import difflib
@@ -27,13 +27,14 @@ _TIMEOUT = 10  # seconds for the hub to answer
 
 @dataclass(frozen=True)
 class Source:
-    """A model of open_clip, found.
+    """Configuration and weights of an open_clip model.
 
     Attributes:
-        name: What open_clip calls it: an architecture, or "local-dir:" and a folder.
-        model: Its configuration of both towers.
-        mean: Of the colour channels, to normalise with; `std` likewise.
-        file: Its checkpoint; None for random weights.
+        name: Name by which open_clip knows it: an architecture, or "local-dir:" and a folder.
+        model: Configuration of both towers.
+        mean: Mean of each colour channel for the normalisation.
+        std: Standard deviation of each colour channel for the normalisation.
+        file: Checkpoint, None for random weights.
     """
 
     name: str
@@ -44,10 +45,10 @@ class Source:
 
 
 def find(name: str, weights: str) -> Source:
-    """Finds a model's configuration and weights, and fetches them if a hub model is named that is not in the cache.
+    """Find the configuration and the weights of a model, and fetch those of a hub model that are not in the cache.
 
     Raises:
-        InputError: There is no such model, or no such weights for it, or they cannot be fetched.
+        InputError: The model or its weights are unknown or cannot be fetched.
     """
     if name.startswith((HUB, FOLDER)):
         return _find_own(name, weights)
@@ -55,36 +56,36 @@ def find(name: str, weights: str) -> Source:
 
 
 def image_config(source: Source) -> dict[str, Any]:
-    """What of a source describes the image tower, as JSON."""
+    """Return the configuration of the image tower as JSON."""
     vision = {**source.model["vision_cfg"], "timm_model_pretrained": False}
     config = {"embed_dim": source.model["embed_dim"], "vision_cfg": vision}
     config |= {"quick_gelu": source.model.get("quick_gelu", False), "mean": source.mean, "std": source.std, "crop": 1.0}
-    return json.loads(json.dumps(config))  # tuples become lists, as they will when it is read again
+    return json.loads(json.dumps(config))  # turns tuples into lists, as reading it again would
 
 
 def image_tower(config: dict[str, Any]) -> nn.Module:
-    """The tower that `image_config` describes, with random weights."""
-    from open_clip.model import _build_vision_tower  # the whole model would bring its text tower, from the hub for some
+    """Build the tower that `image_config` describes, with random weights."""
+    from open_clip.model import _build_vision_tower  # the whole model may fetch its text tower
 
     return _build_vision_tower(config["embed_dim"], dict(config["vision_cfg"]), config["quick_gelu"])
 
 
 def load_image_tower(tower: nn.Module, file: Path) -> None:
-    """Loads the image tower's part of a checkpoint of a whole model.
+    """Load the image tower's part of a whole model's checkpoint.
 
     Raises:
-        InputError: The file is no checkpoint without pickled code, or does not fit.
+        InputError: The file is not a checkpoint, holds pickled code, or does not fit.
     """
     from open_clip.convert import convert_state_dict
 
-    # Not by open_clip's own reader: what makes torch.load stumble, it loads again without weights_only.
+    # open_clip's own reader is not used: if torch.load fails, it loads the file again without weights_only.
     state = {key.removeprefix("module."): value for key, value in backbones.read_file(file).items()}
     model = nn.Module()
     model.visual = tower
     try:
         state = convert_state_dict(model, state)  # type: ignore[arg-type]
         visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
-    except Exception as error:  # every reader raises its own kind; all mean that the file is not what it should be
+    except Exception as error:  # every reader has its own errors; all of them mean an unusable file
         raise InputError(
             Fault(
                 "a weights file must be a checkpoint of an open_clip model, without pickled code",
@@ -96,17 +97,17 @@ def load_image_tower(tower: nn.Module, file: Path) -> None:
     differing = [key for key in wanted if key not in visual or visual[key].shape != wanted[key].shape]
     differing += [key for key in visual if key not in wanted]
     if differing:
-        rule, found = "the weights must fit the image tower", f"{len(differing)} that do not (first: {differing[0]})"
-        raise InputError(Fault(rule, f"{file}: {found}", "Name the architecture that they were saved from."))
+        rule, found = "the weights must fit the image tower", f"{len(differing)} tensors differ (first: {differing[0]})"
+        raise InputError(Fault(rule, f"{file}: {found}", "Name the architecture from which they were saved."))
     tower.load_state_dict(visual)
 
 
 def _find_own(name: str, weights: str) -> Source:
-    """A model that brings its own configuration, in a folder or on the hub."""
+    """Find a model with its own configuration in a folder or on the hub."""
     file = None if weights == "none" else backbones.local_file(weights)
     if file is None and weights not in ("DEFAULT", "none"):
         rule = f"the weights of {name} must be DEFAULT, none or a file"
-        raise InputError(Fault(rule, repr(weights), "Use DEFAULT, the model's own."))
+        raise InputError(Fault(rule, repr(weights), "Use DEFAULT for the model's own weights."))
     hub = name.startswith(HUB)
     folder = fetch(name.removeprefix(HUB), [_CONFIG]).parent if hub else folder_of(name)
     try:
@@ -126,7 +127,7 @@ def _find_own(name: str, weights: str) -> Source:
 
 
 def _find_known(name: str, weights: str) -> Source:
-    """One of open_clip's own architectures."""
+    """Find one of open_clip's own architectures."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -147,7 +148,7 @@ def _find_known(name: str, weights: str) -> Source:
         raise InputError(Fault(rule, repr(weights), f"{name} has {tags}."))
     repository, _, file_name = tag["hf_hub"].rpartition("/")
     file = fetch(repository, [file_name] if file_name else _checkpoint_names())
-    # open_clip only warns where the weights were trained with another activation than the architecture's.
+    # open_clip only warns if the weights were trained with another activation than the architecture has.
     return _source(name, {**model, "quick_gelu": model.get("quick_gelu") or tag.get("quick_gelu", False)}, tag, file)
 
 
@@ -156,7 +157,7 @@ def _source(name: str, model: dict[str, Any], preprocess: dict[str, Any], file: 
 
     mean, std = preprocess.get("mean") or OPENAI_DATASET_MEAN, preprocess.get("std") or OPENAI_DATASET_STD
     text = model["text_cfg"]
-    if text.get("hf_tokenizer_name"):  # what a configuration asks for is handed to transformers as it is
+    if text.get("hf_tokenizer_name"):  # transformers gets these options unchanged
         options = {**(text.get("tokenizer_kwargs") or {}), "trust_remote_code": False}
         model = {**model, "text_cfg": {**text, "tokenizer_kwargs": options}}
     return Source(name, model, _colours(mean), _colours(std), file)
@@ -168,10 +169,10 @@ def _colours(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def folder_of(name: str) -> Path:
-    """The folder that local-dir:FOLDER names, looked for from here, then from the project's root.
+    """Return the folder that local-dir:FOLDER names, relative to the working directory or to the project's root.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such folder.
     """
     given = Path(os.path.expanduser(name.removeprefix(FOLDER)))  # noqa: PTH111 (no error on any name)
     places = list(dict.fromkeys([Path.cwd() / given, ROOT / given]))  # an absolute path stays as it is
@@ -197,7 +198,11 @@ def _checkpoint_names() -> list[str]:
 
 
 def fetch(repository: str, names: Sequence[str]) -> Path:
-    """The first of these files that a repository of the hub has; from the local cache, if it is there."""
+    """Return the first of several files that a repository of the hub has, from the local cache if it is there.
+
+    Raises:
+        InputError: None of the files is in the cache, and none can be fetched.
+    """
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
     try:
@@ -205,15 +210,16 @@ def fetch(repository: str, names: Sequence[str]) -> Path:
             cached = try_to_load_from_cache(repository, name)
             if isinstance(cached, str | os.PathLike):
                 return Path(cached)
-        # Says at once what the download would say after many attempts.
+        # Fails at once, where the download would fail after many attempts.
         there = {file.rfilename for file in HfApi().model_info(repository, timeout=_TIMEOUT).siblings or []}
         wanted = next(name for name in names if name in there)
         return Path(hf_hub_download(repository, wanted))
-    except Exception as error:  # the hub's many kinds, the network's, none of these files: it cannot be had
+    except Exception as error:  # errors of the hub or the network, or none of these files
         found = f"none from {repository} ({first_line(error) or 'the repository does not hold it'})"
         remedy = "Check the name; what is not in the local cache yet needs the network."
         raise InputError(Fault(f"{' or '.join(names)} must be had from the hub", found, remedy)) from error
 
 
 def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message, "" if it has no message."""
     return f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else ""

@@ -103,7 +103,7 @@ def _metadata(plan: Plan, result: Mapping[str, Any], origin: Origin) -> Any:
 def _heading(folder: Path, plan: Plan, result: Mapping[str, Any], origin: Origin) -> str:
     best, request = result["best"], plan.request
     about = (plan.task.__doc__ or "").strip().partition("\n")[0]
-    rows = [("task", f"{request.task}: {about}"), ("fine-tuned from", origin.told), ("licence", origin.licence)]
+    rows = [("task", f"{request.task}: {about}"), ("fine-tuned from", origin.source), ("licence", origin.licence)]
     rows += [(key, placeless(best["config"][key])) for key in ("architecture", "backbone") if key in best["config"]]
     megabytes = (folder / MODEL).stat().st_size / 1e6
     rows += [("best of the study", f"{request.name}, {best['name']}"), ("file", f"{MODEL}, {megabytes:.1f} MB")]

@@ -89,7 +89,7 @@ def test_a_caption_is_below_the_whole_image(size):
 
 
 def test_rows_stand_below_each_other_under_their_names():
-    page = figures.rows([Image.new("L", (30, 10), 40)] * 2, ("first", "second"), height=20)
+    page = figures.labelled_strips([Image.new("L", (30, 10), 40)] * 2, ("first", "second"), height=20)
     grey = np.asarray(page.convert("L"))
     assert (grey[:, 100] == 40).sum() == 40
     assert page.width > 60 + 90

@@ -225,5 +225,5 @@ def test_origin_and_licence_of_the_weights(tmp_path):
     assert licence("google-bert/no-such-model", "DEFAULT") == ("unknown", "google-bert/no-such-model")
     assert licence("ViT-B-32", "laion2b_s34b_b79k")[1] == "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
     torchvision = origin_of({"backbone": "resnet18", "weights": "DEFAULT"})
-    assert "ResNet18_Weights.IMAGENET1K_V1" in torchvision.told
+    assert "ResNet18_Weights.IMAGENET1K_V1" in torchvision.source
     assert torchvision.licence.startswith("unknown: torchvision states none")

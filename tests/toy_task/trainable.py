@@ -65,10 +65,10 @@ def prepare(space, dataset, cache):
 
 
 def train(config):
-    context, point = begin(config)
+    context, config = begin(config)
 
     def evaluate(model, look):
-        time.sleep(point["pause"])
+        time.sleep(config["pause"])
         return {"val/error": error(model)}
 
     fit(
@@ -79,8 +79,8 @@ def train(config):
         batches=lambda generator: shuffled(np.arange(40), 8, generator),
         steps_per_epoch=5,
         evaluate=evaluate,
-        freezing=Freezing(point["freeze_depth"]),
-        optimization=Optimization.of(point),
+        freezing=Freezing(config["freeze_depth"]),
+        optimization=Optimization.of(config),
         context=context,
         metadata={"task": "toy"},
     )

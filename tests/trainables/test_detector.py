@@ -33,8 +33,8 @@ def prepared(scenes_folder, tmp_path_factory):
 def saved(prepared, tmp_path) -> Path:
     """A model of random weights, saved."""
     space = SPACE.override(TINY)
-    point = {**space.fixed, **space.start}
-    metadata = {"task": "detector", "classes": list(prepared[1].classes), "input_size": [64, 64], "config": point}
+    config = {**space.fixed, **space.start}
+    metadata = {"task": "detector", "classes": list(prepared[1].classes), "input_size": [64, 64], "config": config}
     model = detector._build(metadata, "none")
     checkpoints.save(tmp_path, model, metadata, torch.optim.AdamW(model.parameters()), {})
     return tmp_path

@@ -99,13 +99,13 @@ def test_a_row_without_a_label_trains_the_other_head_only():
 
 def test_losses_are_summed_by_weight_or_by_uncertainty():
     parts = {"genre": torch.tensor(2.0), "sentiment": torch.tensor(0.5)}
-    point = {"genre": 0.5, "sentiment": 2.0}
-    assert multi_head.weighted(parts, point, None) == 2.0
+    config = {"genre": 0.5, "sentiment": 2.0}
+    assert multi_head.weighted(parts, config, None) == 2.0
     found = {head: torch.zeros((), requires_grad=True) for head in (*parts, "absent")}
     optimizer = torch.optim.SGD(found.values(), lr=0.1)
     for _ in range(500):
         optimizer.zero_grad()
-        multi_head.weighted(parts, point, found).backward()
+        multi_head.weighted(parts, config, found).backward()
         optimizer.step()
     # Where the derivative vanishes the variance is twice the loss.
     variances = [float(torch.exp(found[head].detach())) for head in ("genre", "sentiment", "absent")]
@@ -173,8 +173,8 @@ def test_a_study_goes_on_from_the_encoder_and_the_heads_of_another(train, data, 
     ]
     prepared = sentences.prepare(again, dataset, tmp_path / "cache")
     frozen = {"freeze_depth": 3, "freeze_genre": True, "freeze_sentiment": True}
-    point = {**again.fixed, **again.start, **frozen}
-    [only] = train(epochs=5, name="second", prepared=prepared, **point).history()
+    config = {**again.fixed, **again.start, **frozen}
+    [only] = train(epochs=5, name="second", prepared=prepared, **config).history()
     assert only["val/f1"] == max(epoch["val/f1"] for epoch in reporter.history())
 
 
@@ -260,5 +260,5 @@ def test_what_a_space_cannot_ask_for_is_told_together(dataset, space, tmp_path):
     assert "none.safetensors" in told[2]
 
 
-def _without(point: dict, key: str) -> dict:
-    return {name: value for name, value in point.items() if name != key}
+def _without(config: dict, key: str) -> dict:
+    return {name: value for name, value in config.items() if name != key}
