@@ -1,6 +1,6 @@
-"""A search space is data: what is searched, the metric, the budget, the first point and the baselines.
+"""Search space of a task as data: parameters, metric, budget, first config and baselines.
 
-Imports neither torch nor mlflow: a space can be read, checked and printed at once.
+This module imports neither torch nor mlflow, so that a space can be read, checked and printed at once.
 """
 
 import ast
@@ -17,28 +17,28 @@ from platform.errors import Fault, InputError
 DEPTH = "freeze_depth"
 FORMER_NAMES = {"thaw_at": "unfreeze_at"}  # of parameters, as earlier versions called them
 
-_LONGEST = 200  # characters of a value that a fault shows
+_MAX_SHOWN = 200  # characters of a value in a message
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a task searches, and how a trial is judged.
+    """Parameters that a study searches, with the metric and the budget.
 
     Attributes:
-        params: A flat dict of Ray Tune domains (searched) and plain values (fixed).
-        metric: The reported metric that decides, e.g. "val/map".
+        params: Ray Tune domains (searched) and plain values (fixed) by the parameter's name.
+        metric: Reported metric that is optimized, e.g. "val/map".
         mode: "max" or "min".
-        max_epochs: The most epochs a trial gets.
-        grace_epochs: Epochs before ASHA may stop a trial.
-        trials: How many configurations a study tries by default.
-        start: Values of the searched parameters tried first: the sensible default.
-        depth: Stages of the backbone that the space was written for: the most that freeze_depth can be.
-        objectives: Metrics of which the trials that no other beats in all are listed (Pareto); empty: none.
-        baselines: Configurations to compare with, by name, as differences from `start`. They are trained to the full
-            budget whatever the scheduler says, and the sampler does not see them.
-        wait_for_unfreezing: Whether a trial that will unfreeze is compared with others only after it has unfrozen and
+        max_epochs: Largest number of epochs of a trial.
+        grace_epochs: Number of epochs before ASHA may prune a trial.
+        trials: Default number of trials of a study.
+        start: First values of the searched parameters, the sensible default.
+        depth: Number of stages of the backbone for which the space was written, the largest freeze_depth.
+        objectives: Metrics whose Pareto-optimal trials are listed; empty for no such list.
+        baselines: Configs to compare with, by name, as differences from `start`. They are trained for the full budget,
+            and the sampler does not see them.
+        wait_for_unfreezing: True to compare a trial that will unfreeze with others only after it has unfrozen and
             trained two more epochs. Until then it is not pruned.
-        confirm: What `--confirm` is where the data is the embedded and nothing else was said, e.g. "1x3".
+        confirm: Default of `--confirm` for the embedded data, e.g. "1x3".
     """
 
     params: Mapping[str, Any]
@@ -61,12 +61,12 @@ class Space:
 
     @property
     def searched(self) -> dict[str, Domain]:
-        """The parameters with a domain."""
+        """Parameters with a domain."""
         return {key: value for key, value in self.params.items() if isinstance(value, Domain)}
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """The parameters with a plain value."""
+        """Parameters with a plain value."""
         return {key: value for key, value in self.params.items() if not isinstance(value, Domain)}
 
     def as_maximised(self, score: float) -> float:
@@ -74,22 +74,22 @@ class Space:
         return score if self.mode == "max" else -score
 
     def values(self, key: str) -> tuple:
-        """Every value that a fixed or categorical parameter can take in a study, the baselines' included."""
+        """Return every value that a fixed or categorical parameter can take in a study or in its baselines."""
         value = self.params[key]
         own = tuple(value.categories) if isinstance(value, Categorical) else (value,)
         return tuple(dict.fromkeys([*own, *(changes[key] for changes in self.baselines.values() if key in changes)]))
 
     def may_win(self, config: Mapping[str, Any], baseline: str) -> bool:
-        """Whether a trial can be the best; a baseline only with a configuration that the search could try.
+        """Check whether a trial can be the best; a baseline can only if the search could try its config.
 
         Args:
-            config: The trial's.
-            baseline: Name of the baseline that it is, "" for none.
+            config: Config of the trial.
+            baseline: Name of the trial's baseline, "" if it is none.
         """
         return not baseline or not self.misfit(config)
 
     def misfit(self, config: Mapping[str, Any]) -> str:
-        """Why a configuration is none that the search could try, "" if it is one."""
+        """Return the reason why the search could not try a config, "" if it could."""
         for key, value in self.params.items():
             if key not in config:
                 return f"{key} was not known"
@@ -100,13 +100,13 @@ class Space:
         return next((f"{key} is not known" for key in config if key not in self.params), "")
 
     def baseline_configs(self) -> dict[str, dict[str, Any]]:
-        """Each baseline as a whole configuration, by name; of several that settings made equal, the last."""
+        """Return the whole config of each baseline by name; of several that became equal by settings, the last."""
         configs = {name: {**self.fixed, **self.start, **changes} for name, changes in self.baselines.items()}
         names = {repr(sorted(config.items())): name for name, config in configs.items()}
         return {name: configs[name] for name in names.values()}
 
     def of_depth(self, depth: int) -> "Space":
-        """The space for a backbone of another number of stages: all stays all, half stays half."""
+        """Return the space for a backbone with another number of stages; freeze depths are scaled in proportion."""
         if depth == self.depth or not isinstance(self.params.get(DEPTH), Integer):
             return self
 
@@ -118,29 +118,31 @@ class Space:
         return replace(self, params=params, start=moved(self.start), baselines=baselines, depth=depth)
 
     def override(self, settings: Sequence[str], **budget: int) -> "Space":
-        """A space with some parameters fixed or narrowed.
+        """Return a space with some parameters fixed or narrowed.
+
+        Former names of parameters are understood.
 
         Args:
             settings: "key=value" (fixed), "key=low..high" (range, on the parameter's scale) or "key=a,b,c" (choice).
             **budget: max_epochs or trials.
 
         Raises:
-            InputError: All unknown keys and impossible values together.
+            InputError: With all unknown keys and impossible values.
         """
         params, faults = dict(self.params), list[Fault]()
         for setting in settings:
             key, separator, text = split_setting(setting)
             try:
                 if not separator or not text:
-                    raise _fault("--set wants key=value", setting or "nothing", "Write e.g. --set lr_head=1e-3.")
+                    raise _fault("--set needs key=value", setting or "nothing", "Write e.g. --set lr_head=1e-3.")
                 if key not in params:
                     near = difflib.get_close_matches(key, params, n=1)
                     remedy = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(params))}."
-                    raise _fault("--set wants a parameter of the space", key or "no name", remedy)
+                    raise _fault("--set needs a parameter of the space", key or "no name", remedy)
                 params[key] = _parse(key, text, self.params[key])
             except InputError as error:
                 faults += error.faults
-        # Checked here too, so that a wrong budget is told together with wrong settings.
+        # Checked here too, so that faults of the budget and of the settings are reported together.
         try:
             grace = min(self.grace_epochs, max(1, budget.get("max_epochs", self.max_epochs)))
             resized = replace(self, grace_epochs=grace, **budget)  # type: ignore[arg-type]
@@ -160,7 +162,9 @@ class Space:
         faults = []
         searched = self.searched
         if self.mode not in ("max", "min"):
-            faults.append(Fault("mode must be 'max' or 'min'", repr(self.mode), "Say which way is better."))
+            faults.append(
+                Fault("mode must be 'max' or 'min'", repr(self.mode), "Write max if greater is better, else min.")
+            )
         if not 1 <= self.grace_epochs <= self.max_epochs:
             budget = f"grace_epochs={self.grace_epochs}, max_epochs={self.max_epochs}"
             faults.append(Fault("1 <= grace_epochs <= max_epochs must hold", budget, "Raise the budget (--epochs)."))
@@ -207,7 +211,7 @@ def split_setting(setting: str) -> tuple[str, str, str]:
 
 
 def show(value: Any) -> str:
-    """A parameter as a person reads it: "0.0001..0.01 (log)", "one of a, b" or the fixed value."""
+    """Describe a parameter for people: "0.0001..0.01 (log)", "one of a, b" or the fixed value."""
     if isinstance(value, Categorical):
         return "one of " + ", ".join(str(category) for category in value.categories)
     if isinstance(value, Integer):
@@ -222,8 +226,8 @@ def _scale(domain: Domain) -> str:
 
 
 def _fault(rule: str, value: str, remedy: str) -> InputError:
-    told = value.encode("utf-8", "backslashreplace").decode()  # bytes of a command line that are no UTF-8
-    return InputError(Fault(rule, told if len(told) <= _LONGEST else f"{told[:_LONGEST]}…", remedy))
+    shown = value.encode("utf-8", "backslashreplace").decode()  # a command line may hold bytes that are not UTF-8
+    return InputError(Fault(rule, shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…", remedy))
 
 
 def _holds(domain: Any, value: Any) -> bool:
@@ -237,7 +241,7 @@ def _holds(domain: Any, value: Any) -> bool:
 
 
 def _nearest(domain: Any, value: Any) -> Any:
-    """The point of a narrowed domain next to where the search would have started."""
+    """Return the value of a narrowed domain that is nearest to the original start."""
     if isinstance(domain, Categorical):
         numbers = [category for category in domain.categories if _is_number(category)]
         if not (_is_number(value) and numbers):
@@ -252,10 +256,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _parse(key: str, text: str, current: Any) -> Any:
-    """A value, a range or a choice, as written on the command line, of the kind that the parameter has."""
+    """Parse a value, a range or a choice of the command line according to the kind of the parameter."""
     low, dots, high = text.partition("..")
     kind = current.categories[0] if isinstance(current, Categorical) else current
-    if dots and not isinstance(kind, str):  # a text may be a path with .. in it
+    if dots and not isinstance(kind, str):  # a text may be a path with two dots
         return _range(key, text, _literal(low), _literal(high), current)
     parts = [_convert(key, _literal(part), current) for part in text.split(",")]
     if len(parts) == 1:
@@ -266,7 +270,7 @@ def _parse(key: str, text: str, current: Any) -> Any:
 def _range(key: str, text: str, low: Any, high: Any, current: Any) -> Domain:
     if not isinstance(current, Domain):
         raise _fault(
-            f"{key} is fixed (now {current}) and takes a choice, not a range", text, f"Write --set {key}=a,b,c."
+            f"{key} is fixed (now {current}) and accepts a choice, not a range", text, f"Write --set {key}=a,b,c."
         )
     numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
     if not numbers or not all(map(math.isfinite, (low, high))) or not low < high:
@@ -298,13 +302,13 @@ def _literal(text: str) -> Any:
     if isinstance(value, int):
         try:
             float(value)
-        except OverflowError:  # nothing could reckon with it, and Python would not even write it out
+        except OverflowError:  # too large for any computation
             return text
     return value if isinstance(value, bool | int | float | str) else text
 
 
 def _convert(key: str, value: Any, current: Any) -> Any:
-    """A value given for a parameter, checked against what the parameter is."""
+    """Convert a value to the kind of a parameter and check it."""
     if isinstance(current, Integer | Float):
         wants_int = isinstance(current, Integer)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

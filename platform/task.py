@@ -1,4 +1,4 @@
-"""What the engine asks of a task: one file in trainables/ with these functions, one in search_spaces/ with SPACE.
+"""Interface of a task: a file in trainables/ with these functions, and one in search_spaces/ with its SPACE.
 
 There is no registry: the file's name is the task's name.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from platform.errors import Fault, InputError
 
-PER_CLASS = "_class/"  # in the name of a metric that speaks of one class
+PER_CLASS = "_class/"  # part of the name of a metric of one class
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Dataset(Protocol):
-    """What the engine needs to know of a task's data: how to call it, tell it apart and describe it."""
+    """Data set of a task: its name, its fingerprint and its description."""
 
     @property
     def name(self) -> str: ...
@@ -34,28 +34,28 @@ class Dataset(Protocol):
     def fingerprint(self) -> str: ...
 
     def findings(self) -> list[str]:
-        """Everything that was repaired or left out, and what is suspicious, a line each."""
+        """Return a line for everything that was repaired, left out or is suspicious."""
 
     def summary(self) -> dict[str, Any]:
-        """Counts, repairs and warnings, as JSON for the record."""
+        """Return counts, repairs and warnings as JSON for the records."""
 
     def lines(self) -> Mapping[str, str]:
-        """The same as lines for people, by title."""
+        """Return the same as lines for people, by title."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """What of a model is exported as ONNX: tensors in, tensors out.
+    """Part of a model that is exported as ONNX, from tensors to tensors.
 
     Attributes:
-        module: Holds the weights.
-        forward: One tensor for each input → one for each output, by means of the module.
-        inputs: By name, which dimensions may vary, e.g. {"images": {0: "batch"}}; none: as many as in the example.
-        outputs: The same of what comes out.
-        tensors: Inputs as `predict` takes them → the tensors, by name.
-        about: Whatever else one must know to make the inputs and to read the outputs, as JSON.
-        beside: By name, what writes a folder that belongs to the file, a tokenizer say.
-        traced: Run once and written down, as its control flow is not for torch.export; else torch.export takes it.
+        module: Module that holds the weights.
+        forward: Function of one tensor for each input that returns one tensor for each output.
+        inputs: Variable dimensions of each input, e.g. {"images": {0: "batch"}}; other dimensions are fixed.
+        outputs: Variable dimensions of each output.
+        tensors: Function that makes the tensors, by name, of inputs as `predict` takes them.
+        about: All else that is needed to make the inputs and to read the outputs, as JSON.
+        beside: Functions that write a folder beside the file, e.g. with the tokenizer, by the folder's name.
+        traced: True to trace the function, if its control flow does not suit torch.export.
     """
 
     module: "nn.Module"
@@ -70,11 +70,11 @@ class Graph:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on the test split.
+    """Result of a model on the test split.
 
     Attributes:
-        metrics: By name, e.g. "test/map".
-        figures: Pictures by file name, e.g. "precision_recall.png".
+        metrics: Values by name, e.g. "test/map".
+        figures: Figures and images by file name, e.g. "precision_recall.png".
         texts: Reports by file name, e.g. "classification_report.txt".
     """
 
@@ -84,92 +84,92 @@ class Evaluation:
 
 
 class Task(Protocol):
-    """The functions of a file in trainables/.
+    """Functions of a file in trainables/.
 
     Attributes:
-        INPUT: "image": an input is a decoded picture; "text": it is a sentence.
-        REQUIREMENTS: Packages that `load` and `predict` need besides what every model needs.
+        INPUT: Kind of an input of `predict`: "image" for a decoded image, "text" for a sentence.
+        REQUIREMENTS: Packages that `load` and `predict` need besides those that every model needs.
     """
 
     INPUT: str
     REQUIREMENTS: Sequence[str]
 
     def depth(self, space: "Space") -> int:
-        """The stages of the backbone, or the fewest where the space asks for several. Raises InputError."""
+        """Return the number of the backbone's stages, of several backbones the least. May raise InputError."""
 
     def read(self, sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> Dataset:
-        """Reads and checks the data; no source is the embedded default. Raises InputError with all its faults."""
+        """Read and check the data; without sources the embedded data. Raises InputError with all faults."""
 
     def check(self, space: "Space", dataset: Any) -> list[Fault]:
-        """What a space asks for that the task cannot do: unknown architectures, weights that do not load, …
+        """Return all faults of a space, e.g. unknown architectures or weights that cannot be loaded.
 
-        An embedder is also asked without data, None.
+        The data may be None for an `Embedder`.
         """
 
     def prepare(self, space: "Space", dataset: Dataset, cache: Path) -> Path:
-        """Decodes the data once for all trials into a folder, which is reused if it is there."""
+        """Decode the data once for all trials into a folder and return it; an existing folder is reused."""
 
     def train(self, config: dict[str, Any]) -> None:
-        """The Ray trainable function: builds the model of a configuration and calls fit."""
+        """Train a config: the Ray trainable function, which builds the model and calls `fit`."""
 
     def load(self, folder: Path) -> Any:
-        """A saved model, ready to predict."""
+        """Load a saved model, ready to predict."""
 
     def test(self, model: Any, data: Path) -> Evaluation:
-        """Scores a loaded model on the test split of prepared data."""
+        """Evaluate a loaded model on the test split of prepared data."""
 
     def references(self, space: "Space", data: Path) -> Mapping[str, Mapping[str, float]]:
-        """Test metrics, by name, of what needs no search: what a study's best must beat to be worth it."""
+        """Return test metrics of baselines that need no search, by the baseline's name."""
 
     def export(self, model: Any, data: Path, folder: Path) -> None:
-        """Writes the parts of a model that later studies can name as weights into a folder."""
+        """Write those parts of a model into a folder that later studies can use as weights."""
 
     def predict(self, model: Any, inputs: "Sequence[Image] | Sequence[str]") -> Iterator[dict[str, Any]]:
-        """A JSON-able prediction for each input, in order; pictures are RGB, as platform.data.images decodes them.
+        """Yield a prediction as JSON for each input, in order.
 
-        Values are plain, objects of these, or one list of objects, such as boxes; see
-        platform.serving.prediction_rows. A "note" tells what of an input the model was not shown, "" where it was
-        shown all.
+        Images are RGB, as platform.data.images decodes them. Values are plain values, objects of them, or one list of
+        objects, e.g. boxes; see platform.serving.prediction_rows. A "note" says which part of an input the model did
+        not get, e.g. the end of a long text; "" if it got all of it.
         """
 
     def answer(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """An example of a prediction of the model that has this metadata: which names it holds, and of which types."""
+        """Return an example of a prediction, with its names and types, for a model with this metadata."""
 
     def draw(self, image: "Image", prediction: Mapping[str, Any]) -> "Image":
-        """A picture of a prediction; only where the input is one."""
+        """Draw a prediction on its image; only called if the input is an image."""
 
 
 class Exporter(Task, Protocol):
-    """What a task has besides if its models can be exported as ONNX."""
+    """Task whose models can be exported as ONNX."""
 
     def onnx(self, model: Any) -> Graph:
-        """What of a loaded model is exported."""
+        """Return the part of a loaded model that is exported."""
 
 
 class Embedder(Task, Protocol):
-    """What a task has besides if its encoder's embeddings can be looked at, by platform.embed and platform.demo."""
+    """Task whose encoder gives embeddings, for platform.embed and platform.demo."""
 
     def pretrained(self, config: Mapping[str, Any]) -> Any:
-        """A configuration's model as it comes, before any training here."""
+        """Build a config's model with its pretrained weights, before any training."""
 
     def stage_names(self, model: Any) -> Sequence[str]:
-        """Where embeddings can be taken, from input to output."""
+        """Return the names of the stages whose output can be used as embedding, from input to output."""
 
     def labelled(self, dataset: Dataset, split: str) -> tuple[Sequence[Any], Mapping[str, Sequence[str | None]]]:
-        """The inputs of a split, and by kind of label each one's class, None where it has none.
+        """Return the inputs of a split, and the class of each input by kind of label, None for a missing label.
 
-        An input is a path or a text, as for `predict`, or a grey image of its own, (H, W) uint8.
+        An input is a path, a text, or a grey image (H, W), uint8.
         """
 
     def embed(self, model: Any, inputs: Sequence[Any], stage: str) -> "np.ndarray":
-        """(N, D) float32: what comes out of a stage for each input, pooled."""
+        """Return the pooled output of a stage for each input, (N, D) float32."""
 
 
 def only_source(sources: Sequence[Path]) -> Path | None:
-    """The one place of the data, None for the embedded default.
+    """Return the single source of the data, None for the embedded data.
 
     Raises:
-        InputError: There are several, and the task reads one.
+        InputError: There are several sources.
     """
     if len(sources) > 1:
         rule, found = "this task reads its data from one place", f"--data {len(sources)} times"
@@ -178,20 +178,21 @@ def only_source(sources: Sequence[Path]) -> Path | None:
 
 
 def names() -> tuple[list[str], list[str]]:
-    """The tasks that have both files, and a line for each file that misses its pair."""
-    # Here and not above: a model logged to MLflow ships without the search spaces, and this file with it.
+    """Return the names of the tasks that have both files, and a sentence for each file whose counterpart is missing."""
+    # Imported here, as a model logged to MLflow contains this file, but not the search spaces.
     import search_spaces
     import trainables
 
     trained = {module.name for module in pkgutil.iter_modules(trainables.__path__)}
     searched = {module.name for module in pkgutil.iter_modules(search_spaces.__path__)}
-    unpaired = [f"trainables/{name}.py misses search_spaces/{name}.py" for name in sorted(trained - searched)]
-    unpaired += [f"search_spaces/{name}.py misses trainables/{name}.py" for name in sorted(searched - trained)]
+    unpaired = [f"trainables/{name}.py needs a search_spaces/{name}.py" for name in sorted(trained - searched)]
+    unpaired += [f"search_spaces/{name}.py needs a trainables/{name}.py" for name in sorted(searched - trained)]
     return sorted(trained & searched), unpaired
 
 
 def check_name(name: str) -> None:
-    """
+    """Check that a task exists.
+
     Raises:
         InputError: There is no such task.
     """
@@ -202,16 +203,16 @@ def check_name(name: str) -> None:
 
 
 def load(name: str) -> Task:
-    """The task's trainable file."""
+    """Import a task's file in trainables/."""
     module: ModuleType = importlib.import_module(f"trainables.{name}")
     return cast(Task, module)
 
 
 def load_exporter(name: str) -> Exporter:
-    """The task's trainable file.
+    """Import the file of a task whose models can be exported as ONNX.
 
     Raises:
-        InputError: It does not say what of a model is exported.
+        InputError: The task has no `onnx` function.
     """
     module = load(name)
     if not hasattr(module, "onnx"):
@@ -220,10 +221,10 @@ def load_exporter(name: str) -> Exporter:
 
 
 def load_embedder(name: str) -> Embedder:
-    """The task's trainable file.
+    """Import the file of a task whose encoder gives embeddings.
 
     Raises:
-        InputError: It does not say how it embeds.
+        InputError: The task has no `embed` function.
     """
     module = load(name)
     if not hasattr(module, "embed"):
@@ -232,17 +233,17 @@ def load_embedder(name: str) -> Embedder:
 
 
 def space(name: str) -> "Space":
-    """The task's search space."""
+    """Import a task's search space."""
     return importlib.import_module(f"search_spaces.{name}").SPACE
 
 
 def space_of(module: Task, name: str, settings: Sequence[str], **budget: int) -> "tuple[Space, list[Fault]]":
-    """A task's space with settings, for as many stages as the backbone has; and what is wrong with the settings."""
+    """Apply settings to a task's space and fit it to the number of the backbone's stages; return it and all faults."""
     from platform.space import DEPTH, split_setting
 
     found, faults = space(name), list[Fault]()
     try:
-        # Which backbone is settled first: the range of the freeze depth follows from it.
+        # The backbone is determined first, since the range of the freeze depth follows from it.
         others = [setting for setting in settings if split_setting(setting)[0] != DEPTH]
         found = found.of_depth(module.depth(found.override(others)))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Does unsupervised pretraining pay? An autoencoder on digits, then a head on its encoder: even or odd?
+"""Even or odd digits: an autoencoder is pretrained without labels, then a classifier is trained on its encoder.
 
 python -m platform.tune autoencoder                  # scikit-learn's digits, embedded
 python -m platform.tune autoencoder --data DIR       # MNIST's idx files
@@ -46,7 +46,7 @@ ENCODER, RECONSTRUCTIONS, CURVES = "encoder.safetensors", "reconstructions.png",
 
 @dataclass(frozen=True)
 class EvenOdd:
-    """A saved classifier, loaded."""
+    """Loaded classifier with its metadata."""
 
     module: BinaryClassifier
     metadata: dict[str, Any]
@@ -54,17 +54,17 @@ class EvenOdd:
 
 @dataclass(frozen=True)
 class Digits(Examples):
-    """The prepared data, as examples.
+    """Examples of the prepared images, augmented as a config says.
 
     Attributes:
         images: (N, H, W) uint8, memory-mapped.
         labels: (N,) int64, the digits.
-        split: The indices of the images in each split.
-        folder: Where they lie, named after their content.
-        where: The trial's device.
-        views: In how many views an image is seen while stages are frozen; 0: as it is.
-        strength: Of what it is changed by, as the space's augment.
-        seed: Of the changes.
+        split: Indices of the images of each split.
+        folder: Folder of the arrays, named after their content.
+        where: Device of the trial.
+        views: Number of views of an image while stages are frozen; 0 for no augmentation.
+        strength: Strength of the augmentation, the space's `augment`.
+        seed: Seed of the augmentation.
     """
 
     images: np.ndarray
@@ -86,16 +86,16 @@ class Digits(Examples):
 
     @functools.cached_property
     def draws(self) -> augment.Draws:
-        """How each image is changed in each view."""
+        """Random numbers for each view of each image."""
         return augment.Draws(len(self.labels), 4, self.seed)
 
     def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
-        """Images (n, 1, H, W) in [0, 1], as "x"."""
+        """Return images (n, 1, H, W) in [0, 1] as "x"."""
         pixels = torch.from_numpy(self.images[indices]).unsqueeze(1).to(self.where).float() / 255
         return {"x": pixels if view is None else augment.affine(pixels, self.strength, self.draws(indices, view))}
 
     def odd(self, indices: np.ndarray) -> Tensor:
-        """(n,) 1.0 for each odd digit."""
+        """Return targets (n,): 1.0 for each odd digit."""
         return torch.from_numpy(self.labels[indices] % 2).float().to(self.where)
 
     def facts(self, view: int | None) -> dict[str, Any]:
@@ -104,21 +104,21 @@ class Digits(Examples):
 
 
 def depth(space: "Space") -> int:
-    """The encoder's stages."""
+    """Return the number of the encoder's stages."""
     return len(STAGES)
 
 
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "DigitDataset":
-    """The digits in a folder of idx files; without one, scikit-learn's."""
+    """Read the digits in a folder of idx files, or those of scikit-learn."""
     from platform.data.classification import digits
 
     return digits.read(only_source(sources), cache, seed)
 
 
 def check(space: "Space", dataset: "DigitDataset | None") -> list[Fault]:
-    """Sizes and shares in their ranges, and weights that fit each encoder that the space can ask for.
+    """Check sizes and shares, and that the weights fit each encoder of the space.
 
-    Without data the weights alone say for which images they are.
+    Without data the size of the images is read from the weights.
     """
     faults = view_faults(space)
     ranges = {"bottleneck": (1, 4096), "width": (1, 512), "patience": (1, 10_000), "pretrain_epochs": (0, 10_000)}
@@ -130,8 +130,8 @@ def check(space: "Space", dataset: "DigitDataset | None") -> list[Fault]:
         if not 0 < share <= 1:
             faults.append(Fault("label_fraction must lie in (0, 1]", str(share), "1 uses all labels."))
     if dataset is None and "none" in space.values("weights"):
-        remedy = "Use --model STUDY, or --set weights=FILE, of a study's weights/."
-        faults.append(Fault("an encoder must have learned something before it is looked at", "weights=none", remedy))
+        remedy = "Use --model STUDY, or --set weights=FILE with a file of a study's weights/."
+        faults.append(Fault("an encoder must be trained before its embeddings are computed", "weights=none", remedy))
     for weights in [value for value in space.values("weights") if value != "none" and not faults]:
         for width, bottleneck in itertools.product(space.values("width"), space.values("bottleneck")):
             try:
@@ -143,7 +143,7 @@ def check(space: "Space", dataset: "DigitDataset | None") -> list[Fault]:
 
 
 def prepare(space: "Space", dataset: "DigitDataset", cache: Path) -> Path:
-    """Writes the arrays once for all trials."""
+    """Write the arrays once for all trials."""
     from platform.data.arrays import write_once
 
     def fill(folder: Path) -> None:
@@ -156,7 +156,7 @@ def prepare(space: "Space", dataset: "DigitDataset", cache: Path) -> Path:
 
 
 def train(config: dict[str, Any]) -> None:
-    """The Ray trainable function: pretraining, unless another trial did the same, then even against odd."""
+    """Train a config: pretrain, unless another trial did the same, then train the classifier of even and odd."""
     from platform.training.context import begin
     from platform.training.fit import fit
     from platform.training.freezing import Freezing
@@ -172,11 +172,11 @@ def train(config: dict[str, Any]) -> None:
     labelled = first_labelled(data.labels, data.split["train"], config["label_fraction"], context.seed)
     count = len(data.split["train"])
     views = config["views"] if config["augment"] else 0
-    seen = {**data.split, "train": labelled}
-    examples = replace(data, split=seen, views=views, strength=config["augment"], seed=context.seed)
+    split = {**data.split, "train": labelled}
+    examples = replace(data, split=split, views=views, strength=config["augment"], seed=context.seed)
 
     def batches(generator: np.random.Generator) -> Iterator[np.ndarray]:
-        # As many steps whatever the labels: few of them are seen more often, not trained on for less time.
+        # The number of steps does not depend on the number of labels: few labels are repeated more often.
         order = np.concatenate([generator.permutation(labelled) for _ in range(steps(count, len(labelled)))])[:count]
         yield from np.array_split(order, steps(count, config["batch_size"]))
 
@@ -206,7 +206,7 @@ def train(config: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> EvenOdd:
-    """A saved classifier, on the GPU if there is one."""
+    """Load a saved classifier, on the GPU if there is one."""
     metadata = checkpoints.read_metadata(folder)
     config = metadata["config"]
     module = _build(
@@ -218,9 +218,7 @@ def load(folder: Path) -> EvenOdd:
 
 @torch.inference_mode()
 def test(model: EvenOdd, data: Path) -> Evaluation:
-    """Accuracy, precision, recall and F1 of "odd" on the test split; report, confusion matrix and a sheet of images,
-    mistakes first.
-    """
+    """Evaluate a model on the test split: accuracy, precision, recall and F1 of "odd", and a sheet of images."""
     from platform.evaluation import classification_metrics
 
     arrays = _open(data, device_of(model.module))
@@ -243,7 +241,7 @@ def test(model: EvenOdd, data: Path) -> Evaluation:
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
-    """What one gets for always answering with the commoner class."""
+    """Return the score of always answering with the commoner class."""
     arrays = _open(data, torch.device("cpu"))
     odd = {split: arrays.labels[arrays.split[split]] % 2 for split in ("train", "test")}
     commoner = round(odd["train"].mean())
@@ -251,7 +249,7 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
 
 
 def export(model: EvenOdd, data: Path, folder: Path) -> None:
-    """Writes the encoder as stage one left it, and as it is after stage two."""
+    """Write the encoder as it was after pretraining and as it is after fine-tuning."""
     save_encoder(model.module.encoder, folder / "encoder_finetuned.safetensors")
     if model.metadata["pretrained"]:
         shutil.copy(
@@ -261,26 +259,32 @@ def export(model: EvenOdd, data: Path, folder: Path) -> None:
 
 @torch.inference_mode()
 def predict(model: EvenOdd, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
-    """For each image {"class", "probability", "inverted"}: dark strokes on light are turned into what was seen in
-    training, light on dark."""
+    """Yield for each image {"class", "probability", "inverted"}.
+
+    Dark strokes on light are inverted, as the training images are light on dark.
+    """
     for first in range(0, len(inputs), EVAL_BATCH):
         pixels, inverted = _model_input(model, inputs[first : first + EVAL_BATCH])
-        for odd, turned in zip(model.module({"x": pixels}).sigmoid().tolist(), inverted, strict=True):
-            yield {"class": CLASSES[int(odd > 0.5)], "probability": round(max(odd, 1 - odd), 4), "inverted": turned}
+        for odd, is_inverted in zip(model.module({"x": pixels}).sigmoid().tolist(), inverted, strict=True):
+            yield {
+                "class": CLASSES[int(odd > 0.5)],
+                "probability": round(max(odd, 1 - odd), 4),
+                "inverted": is_inverted,
+            }
 
 
 def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """An example of a prediction."""
+    """Return an example of a prediction."""
     return {"class": CLASSES[0], "probability": 0.5, "inverted": False}
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
-    """An image with its class."""
+    """Draw the class below the image."""
     return captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
 
 
 def onnx(model: EvenOdd) -> Graph:
-    """The encoder and the head: images → the probability of "odd"."""
+    """Export encoder and head, from images to the probability of "odd"."""
     height, width = model.metadata["size"]
     return Graph(
         module=model.module,
@@ -299,19 +303,19 @@ def onnx(model: EvenOdd) -> Graph:
 
 
 def pretrained(config: Mapping[str, Any]) -> EvenOdd:
-    """The encoder in a configuration's file of weights, under a head that has learned nothing."""
+    """Build a classifier with the encoder in a config's file of weights and a random head."""
     size = saved_size(Path(config["weights"]))
     module = _build(size, config["width"], config["bottleneck"], config["dropout"], config["weights"])
     return EvenOdd(module.to(device()).eval(), {"size": size, "config": dict(config)})
 
 
 def stage_names(model: EvenOdd) -> list[str]:
-    """Where embeddings can be taken; after the last of them it is the autoencoder's code."""
+    """Return the stages whose output can be an embedding; that of the last is the autoencoder's code."""
     return list(STAGES)
 
 
 def labelled(dataset: "DigitDataset", split: str) -> tuple[list[np.ndarray], dict[str, list[str | None]]]:
-    """The images of a split, (H, W) uint8, and of each whether it is even or odd, and its digit."""
+    """Return the images (H, W), uint8, of a split with their classes and digits."""
     chosen = dataset.splits == split
     digits = dataset.labels[chosen].tolist()
     return list(dataset.images[chosen]), {"class": [CLASSES[d % 2] for d in digits], "digit": [str(d) for d in digits]}
@@ -319,42 +323,44 @@ def labelled(dataset: "DigitDataset", split: str) -> tuple[list[np.ndarray], dic
 
 @torch.inference_mode()
 def embed(model: EvenOdd, inputs: Sequence[Path | np.ndarray], stage: str) -> np.ndarray:
-    """What comes out of a stage for each image, feature maps averaged over their places, (N, channels) float32."""
+    """Return the output of a stage for each image, averaged over places, (N, channels) float32."""
     vectors, count = [], STAGES.index(stage) + 1
     for first in range(0, len(inputs), EVAL_BATCH):
         some = inputs[first : first + EVAL_BATCH]
         arrays = isinstance(some[0], np.ndarray)
         loaded = [Image.fromarray(one) if isinstance(one, np.ndarray) else images.load(one) for one in some]
-        pixels, _ = _model_input(model, loaded, turned=not arrays)
+        pixels, _ = _model_input(model, loaded, may_invert=not arrays)
         made = model.module.run({"x": pixels}, 0, count)["x"]
         vectors.append((made.mean((2, 3)) if made.ndim == 4 else made).cpu().numpy())
     return np.concatenate(vectors)
 
 
 def first_labelled(labels: np.ndarray, indices: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The images whose labels may be used: as many of each digit, and a smaller share within each larger one.
+    """Choose the training images whose labels may be used, about as many of each digit.
+
+    The choice for a small fraction is part of the choice for a larger one.
 
     Args:
-        labels: (N,) of all images.
-        indices: Of the training images.
-        fraction: In (0, 1]; at least one image of each digit is taken.
-        seed: Of the choice.
+        labels: (N,) digits of all images.
+        indices: Indices of the training images.
+        fraction: Share of the training images in (0, 1]; at least one image of each digit is chosen.
+        seed: Seed of the choice.
     """
     shuffled = np.random.default_rng(seed).permutation(indices)
     rank = np.zeros(len(shuffled), int)
     for digit in np.unique(labels):
-        mine = labels[shuffled] == digit
-        rank[mine] = np.arange(mine.sum())
+        is_digit = labels[shuffled] == digit
+        rank[is_digit] = np.arange(is_digit.sum())
     wanted = max(len(np.unique(labels)), round(fraction * len(indices)))
     return shuffled[np.argsort(rank, kind="stable")][:wanted]
 
 
 def _pretrain(config: Mapping[str, Any], data: Digits, context: "Context") -> Path | None:
-    """The folder of stage one for a configuration, trained now if no trial has done it; None if there is none."""
+    """Pretrain for a config, unless another trial did; return the folder, or None without pretraining."""
     from platform.storage.hashing import key_of
     from platform.training.pretraining import once
 
-    if not config["pretrain_epochs"] or context.steps:  # a few steps say nothing of it
+    if not config["pretrain_epochs"] or context.steps:  # a few steps are a speed measurement
         return None
     keys = ("bottleneck", "width", "dropout", "weights", "pretrain_epochs", "lr_pretrain", "patience")
     facts: dict[str, Any] = {key: config[key] for key in keys} | {"seed": context.seed, "torch": torch.__version__}
@@ -418,13 +424,13 @@ def _folder_of(data: Path, key: str) -> Path:
 
 
 def _origin_of(data: Path, key: str) -> str:
-    """Where the nodes of a cluster share stage one, "" on one machine."""
+    """Return the place where the nodes of a cluster share a pretrained encoder, "" on one machine."""
     origin = filesystem.origin(data)
     return f"{origin}-pretrained/{key}" if origin else ""
 
 
 def _pretrained(data: Path, key: str) -> Path:
-    """The folder of a stage one that a trial has trained, on this node or on another."""
+    """Return the folder of an encoder that a trial pretrained on this node or on another."""
     from platform.training.pretraining import bring
 
     bring(_folder_of(data, key), _origin_of(data, key))
@@ -446,19 +452,22 @@ def _build(size: tuple[int, int], width: int, bottleneck: int, dropout: float, w
     return model
 
 
-def _model_input(model: EvenOdd, loaded: Sequence[Image.Image], turned: bool = True) -> tuple[Tensor, list[bool]]:
-    """Images as the model takes them, (N, 1, H, W) in [0, 1], and which were turned into light on dark.
+def _model_input(model: EvenOdd, loaded: Sequence[Image.Image], may_invert: bool = True) -> tuple[Tensor, list[bool]]:
+    """Convert images to the model's input (N, 1, H, W) in [0, 1].
 
     Args:
         model: The model.
         loaded: The images.
-        turned: Whether dark on light is turned: not where images are of the data that it learned from.
+        may_invert: True to invert images that are dark on light; False for images of the training data.
+
+    Returns:
+        The input, and for each image whether it was inverted.
     """
     height, width = model.metadata["size"]
     grey = [image.convert("L").resize((width, height), Image.Resampling.BILINEAR) for image in loaded]
     pixels = np.stack([np.asarray(image, np.float32) / 255 for image in grey])
     edges = (pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1])
-    inverted = (np.concatenate(edges, axis=1).mean(1) > 0.5) & turned
+    inverted = (np.concatenate(edges, axis=1).mean(1) > 0.5) & may_invert
     pixels[inverted] = 1 - pixels[inverted]
     return torch.from_numpy(pixels).unsqueeze(1).to(device_of(model.module)), inverted.tolist()
 
@@ -469,11 +478,11 @@ def _logits(model: nn.Module, look: Look, data: Digits, split: str) -> np.ndarra
 
 
 def _sheet(data: Digits, logits: np.ndarray, targets: np.ndarray) -> Image.Image:
-    """Test images with what was answered: the surest mistakes first, then the surest right answers."""
+    """Lay out test images with their predictions, the most confident mistakes first."""
     odd = torch.from_numpy(logits).sigmoid().numpy()
-    shown = error_examples.surest(np.stack([1 - odd, odd], axis=1), targets, CLASSES)
-    pixels = [data.images[data.split["test"][row]] for row, _ in shown]
-    return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])
+    chosen = error_examples.surest(np.stack([1 - odd, odd], axis=1), targets, CLASSES)
+    pixels = [data.images[data.split["test"][row]] for row, _ in chosen]
+    return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in chosen])
 
 
 def _chunks(indices: np.ndarray) -> list[np.ndarray]:

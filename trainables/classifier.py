@@ -1,4 +1,4 @@
-"""Tell images apart: a pretrained visual encoder, CLIP's or torchvision's, and an MLP head on its pooled output.
+"""Image classification: a pretrained encoder of open_clip or torchvision with an MLP head on its pooled output.
 
 python -m platform.tune classifier                                  # handwritten digits in photographs, embedded
 python -m platform.tune classifier --data DIR --set backbone=ViT-B-32 --set weights=laion2b_s34b_b79k
@@ -44,10 +44,12 @@ ENCODER = "encoder.safetensors"
 
 
 class Network(nn.Module):
-    """{"x"}: images (N, 3, S, S) in [0, 1], or what the first `split_index` stages made of them → logits (N, classes).
+    """Image encoder with a classification head.
+
+    It maps {"x": images (N, 3, S, S) in [0, 1]}, or the output of its first `split_index` stages, to logits.
 
     Attributes:
-        max_split_index: How many stages can be run apart from the rest: the encoder's.
+        max_split_index: Number of the encoder's stages, which can be run apart from the head.
     """
 
     def __init__(self, encoder: encoders.Encoder, config: Mapping[str, Any], classes: int) -> None:
@@ -69,13 +71,13 @@ class Network(nn.Module):
         return self.head(self.run(state, split_index, self.max_split_index)["x"])
 
     def stages(self) -> list[Stage]:
-        """From input to output."""
+        """Return the stages from input to output."""
         return [*self.encoder.stages(prefix="encoder"), Stage("head", ("head",))]
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A saved classifier, loaded."""
+    """Loaded classifier with its metadata."""
 
     module: Network
     metadata: dict[str, Any]
@@ -83,17 +85,17 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Images(Examples):
-    """Images by their indices, augmented as a configuration says.
+    """Examples of the decoded images, augmented as a config says.
 
     Attributes:
         data: The decoded images.
-        folder: Where they lie: named after their content and how they were cropped.
-        where: The trial's device.
-        views: In how many views an image is seen while stages are frozen; 0: as it is.
-        strength: Of what it is changed by, as the space's augment.
-        flip: Whether it may be mirrored.
-        draws: How each is changed in each view.
-        seed: Of the draws.
+        folder: Folder of the images, named after their content and their crop.
+        where: Device of the trial.
+        views: Number of views of an image while stages are frozen; 0 for no augmentation.
+        strength: Strength of the augmentation, the space's `augment`.
+        flip: True to mirror half of the images.
+        draws: Random numbers for each view of each image.
+        seed: Seed of the augmentation.
     """
 
     data: ImageArrays
@@ -121,7 +123,7 @@ class Images(Examples):
         return {"x": augment.colour(pixels, self.strength, draws[:, 5:8])}
 
     def labels(self, indices: np.ndarray) -> Tensor:
-        """(n,) int64, indices of the classes."""
+        """Return the class indices (n,), int64."""
         return torch.from_numpy(self.data.labels[indices]).to(self.where)
 
     def facts(self, view: int | None) -> dict[str, Any]:
@@ -130,13 +132,13 @@ class Images(Examples):
 
 
 def depth(space: "Space") -> int:
-    """The stages of the encoder, or the fewest of several."""
+    """Return the number of the encoder's stages, of several encoders the least."""
     return min(encoders.stage_count(name) for name in space.values("backbone"))
 
 
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "ImageDataset":
-    """Labelled images in class folders or a CSV file; without them, handwritten digits in photographs."""
-    # Here and not above: a model logged to MLflow predicts without the readers and what they need.
+    """Read labelled images in class folders or a CSV file, or the embedded digits in photographs."""
+    # Imported here, as a model logged to MLflow predicts without the readers.
     from platform.data.classification import dataset as image_classes
     from platform.data.embedded import scenes
 
@@ -144,13 +146,13 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "Im
 
 
 def check(space: "Space", dataset: "ImageDataset") -> list[Fault]:
-    """Loads each encoder that the space can ask for, once."""
+    """Check the choices and load each encoder of the space once."""
     faults = view_faults(space)
     for key, known in (("head_norm", heads.NORMS), ("class_weights", CLASS_WEIGHTS)):
         for value in space.values(key):
             if value not in known:
                 faults.append(Fault(f"{key} must be one of {', '.join(known)}", repr(value), "Choose one of them."))
-    for name, weights in _asked_for(space):
+    for name, weights in _encoders_of(space):
         try:
             encoder = encoders.load(name, weights)
         except InputError as error:
@@ -159,16 +161,16 @@ def check(space: "Space", dataset: "ImageDataset") -> list[Fault]:
         for size in space.values("image_size"):
             if encoder.fixed_size and size not in (0, encoder.image_size):
                 rule = f"{name} takes images of {encoder.image_size} pixels"
-                faults.append(Fault(rule, f"image_size={size}", "Leave image_size at 0: the encoder's own."))
+                faults.append(Fault(rule, f"image_size={size}", "Leave image_size at 0 for the encoder's own size."))
             elif size and not 32 <= size <= 4096:
                 faults.append(Fault("image_size must be 0 or lie in 32..4096 pixels", str(size), "Try 224."))
     return list(dict.fromkeys(faults))
 
 
 def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
-    """Slices each encoder out of its model once, and decodes the images once for each size."""
+    """Save each encoder apart from its model, and decode the images once for each size."""
     folder = cache / f"images-{dataset.fingerprint[:16]}"
-    for name, weights in _asked_for(space):
+    for name, weights in _encoders_of(space):
         encoder = encoders.load(name, weights)
         for size in space.values("image_size"):
             write(dataset, size or encoder.image_size, encoder.crop, _pixels_folder(folder, encoder, size))
@@ -178,7 +180,7 @@ def prepare(space: "Space", dataset: "ImageDataset", cache: Path) -> Path:
 
 
 def train(config: dict[str, Any]) -> None:
-    """The Ray trainable function."""
+    """Train a config: the Ray trainable function."""
     from platform.training.context import begin
     from platform.training.fit import fit
     from platform.training.freezing import Freezing
@@ -186,7 +188,7 @@ def train(config: dict[str, Any]) -> None:
 
     context, config = begin(config)
     file = _encoder_file(Path(context.data), config["backbone"], config["weights"])
-    scratch = config["weights"] == "none"  # the file's are of no seed
+    scratch = config["weights"] == "none"  # drawn with the trial's seed, unlike those in the file
     encoder = encoders.build(encoders.read_config(file) or {}) if scratch else encoders.load_file(file)
     folder = _pixels_folder(Path(context.data), encoder, config["image_size"])
     changes = {"strength": config["augment"], "flip": config["flip"]}
@@ -222,7 +224,7 @@ def train(config: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> Classifier:
-    """A saved classifier, on the GPU if there is one."""
+    """Load a saved classifier, on the GPU if there is one."""
     metadata = checkpoints.read_metadata(folder)
     module = Network(encoders.build(metadata["encoder"]), metadata["config"], len(metadata["classes"]))
     checkpoints.load_model(folder, module)
@@ -231,7 +233,7 @@ def load(folder: Path) -> Classifier:
 
 @torch.inference_mode()
 def test(model: Classifier, data: Path) -> Evaluation:
-    """Scores on the test split; report, confusion matrix and a sheet of images, mistakes first."""
+    """Evaluate a model on the test split: scores, report, confusion matrix and a sheet of images."""
     from platform.evaluation import classification_metrics
 
     folder = _pixels_folder(data, model.module.encoder, model.metadata["size"])
@@ -255,13 +257,13 @@ def test(model: Classifier, data: Path) -> Evaluation:
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
-    """The models without training, from the names of the classes, where they have a text tower."""
+    """Return the zero-shot scores of the models that have a text tower."""
     from platform.evaluation import classification_metrics, zero_shot_baseline
 
-    pretrained = [(name, weights) for name, weights in _asked_for(space) if weights != "none"]
+    pretrained = [(name, weights) for name, weights in _encoders_of(space) if weights != "none"]
     found = {}
     for name, weights in pretrained:
-        # CLIP takes images of its own size alone; a space may ask for others of a backbone that takes any.
+        # CLIP needs images of its own size; the space may use another size for a backbone that takes any.
         pixels = _pixels_folder(data, encoders.load_file(_encoder_file(data, name, weights)), 0)
         if not pixels.exists():
             continue
@@ -277,13 +279,13 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
 
 
 def export(model: Classifier, data: Path, folder: Path) -> None:
-    """Writes the encoder as it is after training; `--set backbone=… --set weights=encoder.safetensors` starts there."""
+    """Write the trained encoder for later studies: `--set backbone=… --set weights=encoder.safetensors`."""
     _save_encoder(model.module.encoder, folder)
 
 
 @torch.inference_mode()
 def predict(model: Classifier, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
-    """For each image {"class", "probability", "probabilities": of each class}."""
+    """Yield for each image {"class", "probability", "probabilities" by class}."""
     for first in range(0, len(inputs), EVAL_BATCH):
         pixels = _model_input(model, inputs[first : first + EVAL_BATCH])
         for shares in model.module({"x": pixels}).softmax(1).tolist():
@@ -291,17 +293,17 @@ def predict(model: Classifier, inputs: Sequence[Image.Image]) -> Iterator[dict[s
 
 
 def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """An example of a prediction."""
+    """Return an example of a prediction."""
     return _named(metadata["classes"], [1 / len(metadata["classes"])] * len(metadata["classes"]))
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
-    """An image with its class."""
+    """Draw the class below the image."""
     return captioned(image, f"{prediction['class']} {prediction['probability']:.2f}")
 
 
 def onnx(model: Classifier) -> Graph:
-    """All of it: images → probabilities."""
+    """Export the whole model, from images to probabilities."""
     encoder, size = model.module.encoder, model.metadata["size"]
     return Graph(
         module=model.module,
@@ -321,26 +323,26 @@ def onnx(model: Classifier) -> Graph:
 
 
 def pretrained(config: Mapping[str, Any]) -> Classifier:
-    """The encoder of a configuration as it comes, under a head that has learned nothing."""
+    """Build a classifier with a config's pretrained encoder and a random head."""
     encoder = encoders.load(config["backbone"], config["weights"])
     metadata = {"classes": ["none"], "size": config["image_size"] or encoder.image_size, "config": dict(config)}
     return Classifier(Network(encoder, config, 1).to(device()).eval(), metadata)
 
 
 def stage_names(model: Classifier) -> list[str]:
-    """Where embeddings can be taken."""
+    """Return the stages whose output can be an embedding."""
     return [stage.name for stage in model.module.encoder.stages()]
 
 
 def labelled(dataset: "ImageDataset", split: str) -> tuple[list[Path], dict[str, list[str | None]]]:
-    """The images of a split, and the class of each."""
+    """Return the image files of a split with their classes."""
     examples = [example for example in dataset.examples if example.split == split]
     return [e.path for e in examples], {"class": [dataset.classes[e.label] for e in examples]}
 
 
 @torch.inference_mode()
 def embed(model: Classifier, inputs: Sequence[Path], stage: str) -> np.ndarray:
-    """The pooled output of a stage for each image, (N, channels) float32."""
+    """Return the pooled output of a stage for each image, (N, channels) float32."""
     vectors = []
     for first in range(0, len(inputs), EVAL_BATCH):
         pixels = _model_input(model, [images.load(path) for path in inputs[first : first + EVAL_BATCH]])
@@ -349,24 +351,28 @@ def embed(model: Classifier, inputs: Sequence[Path], stage: str) -> np.ndarray:
 
 
 def class_weights(labels: np.ndarray, classes: int, kind: str) -> Tensor:
-    """What each class's loss counts: "none": one; "balanced": as if all classes had as many images; mean 1 an image."""
+    """Return the weight of each class in the loss.
+
+    With "none" all weights are 1, with "balanced" they make up for different numbers of images, with mean 1 an image.
+    """
     counts = np.maximum(np.bincount(labels, minlength=classes), 1)
     return torch.tensor(len(labels) / (classes * counts) if kind == "balanced" else np.ones(classes)).float()
 
 
-def _asked_for(space: "Space") -> list[tuple[str, str]]:
+def _encoders_of(space: "Space") -> list[tuple[str, str]]:
+    """Return backbone and weights of each encoder of a space."""
     return list(itertools.product(space.values("backbone"), space.values("weights")))
 
 
 def _encoder_file(folder: Path, name: str, weights: str) -> Path:
-    """Where an encoder lies, sliced out of its model; one that comes from files is known by their state."""
+    """Return the file of an encoder in the prepared data; its name depends on the state of the model's files."""
     own = [open_clip_models.folder_of(name)] if name.startswith(open_clip_models.FOLDER) else []
     files = [state_of(path) for path in (*own, Path(weights))]
     return folder / key_of({"name": name, "weights": weights, "files": files}) / ENCODER
 
 
 def _pixels_folder(folder: Path, encoder: encoders.Encoder, size: int) -> Path:
-    """Where the images lie as an encoder is shown them; for the size 0, of its own size."""
+    """Return the folder of the images as an encoder needs them; size 0 means the encoder's own size."""
     size = size or encoder.image_size
     return folder / f"{size}-of-{round(size / encoder.crop)}"
 
@@ -376,20 +382,20 @@ def _save_encoder(encoder: encoders.Encoder, folder: Path) -> None:
 
 
 def _named(classes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
-    """The likeliest class, and what each has."""
+    """Return the most likely class and the probability of each class."""
     named = dict(zip(classes, [round(share, 4) for share in shares], strict=True))
     best = max(named, key=lambda name: named[name])
     return {"class": best, "probability": named[best], "probabilities": named}
 
 
 def _model_input(model: Classifier, loaded: Sequence[Image.Image]) -> Tensor:
-    """Images as the model takes them, (N, 3, S, S) in [0, 1]."""
+    """Convert images to the model's input (N, 3, S, S) in [0, 1]."""
     squares = [square(image, model.metadata["size"], model.module.encoder.crop) for image in loaded]
     return torch.from_numpy(np.stack(squares)).to(device_of(model.module)).float() / 255
 
 
 def _logits(model: nn.Module, look: Look, data: ImageArrays, split: str) -> np.ndarray:
-    """(N, classes) of a split's images."""
+    """Return the logits (N, classes) of a split's images."""
     indices = data.split[split]
     batches = (look(part) for part in np.array_split(indices, steps(len(indices), EVAL_BATCH)))
     return np.concatenate([model(batch.state, batch.split_index).cpu().numpy() for batch in batches])
@@ -407,8 +413,8 @@ def _score(logits: np.ndarray, data: ImageArrays, split: str) -> dict[str, float
 
 
 def _sheet(data: ImageArrays, indices: np.ndarray, logits: np.ndarray) -> Image.Image:
-    """Images with what was answered: the surest mistakes first, then the surest right answers."""
+    """Lay out test images with their predictions, the most confident mistakes first."""
     shares = torch.from_numpy(logits).softmax(1).numpy()
-    shown = error_examples.surest(shares, data.labels[indices], data.classes)
-    pixels = [np.ascontiguousarray(data.images[indices[row]].transpose(1, 2, 0)) for row, _ in shown]
-    return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in shown])
+    chosen = error_examples.surest(shares, data.labels[indices], data.classes)
+    pixels = [np.ascontiguousarray(data.images[indices[row]].transpose(1, 2, 0)) for row, _ in chosen]
+    return error_examples.image_sheet([Image.fromarray(each) for each in pixels], [caption for _, caption in chosen])

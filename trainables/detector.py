@@ -44,16 +44,16 @@ if TYPE_CHECKING:
 INPUT = "image"
 REQUIREMENTS: tuple[str, ...] = ()
 EVAL_BATCH = 16
-SHOWN_SCORE = 0.3  # predictions below it are not drawn nor printed
-SAME_OBJECT_IOU = 0.5  # boxes of any class that overlap by more are one object there
-LEAST_SIDE, LEAST_AREA = 2, 8  # pixels of a box that is left of an object on the edge; what is smaller is no object
+SHOWN_SCORE = 0.3  # predictions with a lower score are neither drawn nor printed
+SAME_OBJECT_IOU = 0.5  # predictions of any class that overlap by more are one object
+LEAST_SIDE, LEAST_AREA = 2, 8  # pixels; smaller remains of an object at the edge of a view are dropped
 
-Target = dict[str, Tensor]  # boxes (K, 4) and labels (K,) of an image
+Target = dict[str, Tensor]  # "boxes" (K, 4) and "labels" (K,) of an image
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A saved detector, loaded."""
+    """Loaded detector with its metadata."""
 
     module: detectors.Detector
     metadata: dict[str, Any]
@@ -61,16 +61,16 @@ class Detector:
 
 @dataclass(frozen=True)
 class Scenes(Examples):
-    """Images with their boxes by their indices, augmented as a configuration says.
+    """Examples of images with boxes, augmented as a config says.
 
     Attributes:
         data: The decoded images.
-        folder: Where they lie: named after their content and size.
-        where: The trial's device.
-        views: In how many views an image is seen while stages are frozen; 0: as it is.
-        strength: Of what it is changed by, as the space's augment.
-        flip: Whether it may be mirrored.
-        seed: Of the changes.
+        folder: Folder of the images, named after their content and size.
+        where: Device of the trial.
+        views: Number of views of an image while stages are frozen; 0 for no augmentation.
+        strength: Strength of the augmentation, the space's `augment`.
+        flip: True to mirror half of the images.
+        seed: Seed of the augmentation.
     """
 
     data: DetectionArrays
@@ -89,48 +89,48 @@ class Scenes(Examples):
         return _augmentation(self.strength, self.flip)
 
     def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
-        """Images (n, 3, H, W) in [0, 1]."""
+        """Return images (n, 3, H, W) in [0, 1]."""
         if view is None:
             return {"images": torch.from_numpy(self.data.images[indices]).to(self.where).float() / 255}
         changed = [self._augmented(number, view, with_image=True)["image"] for number in indices]
         return {"images": torch.stack(changed).to(self.where).float() / 255}
 
     def targets(self, indices: np.ndarray, view: int | None) -> list[Target]:
-        """The boxes as they lie in a view."""
-        seen = [
+        """Return the boxes as they lie in a view."""
+        targets = [
             self.data.target(number) if view is None else self._augmented(number, view, with_image=False)
             for number in indices
         ]
-        return [{key: target[key].to(self.where) for key in ("boxes", "labels")} for target in seen]
+        return [{key: target[key].to(self.where) for key in ("boxes", "labels")} for target in targets]
 
     def facts(self, view: int | None) -> dict[str, Any]:
         drawn = {} if view is None else {"view": view, "seed": self.seed, "augment": self.strength, "flip": self.flip}
         return {"images": f"{self.folder.parent.name}/{self.folder.name}", **drawn}
 
     def _augmented(self, number: int, view: int, with_image: bool) -> dict[str, Tensor]:
-        """An image and its boxes in a view; the boxes come out the same without the image."""
+        """Return a view of an image and its boxes; the boxes are the same with and without the image."""
         target = self.data.target(number)
-        seen = {"boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=self.data.input_size)}  # type: ignore[call-overload]
+        sample = {"boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=self.data.input_size)}  # type: ignore[call-overload]
         if with_image:
-            seen["image"] = tv_tensors.Image(self.data.image(number))
+            sample["image"] = tv_tensors.Image(self.data.image(number))
         with torch.random.fork_rng(devices=[]):
-            # torchvision's transforms draw from torch's own generator: what, depends on the example and the view alone.
-            # Not torch.manual_seed, which would seed a GPU's generators as well, and dropout draws from those.
+            # torchvision's transforms draw from torch's generator, so it is seeded by example and view.
+            # torch.manual_seed would also seed the generators of a GPU, from which dropout draws.
             torch.default_generator.manual_seed(int(np.random.default_rng((self.seed, view, number)).integers(2**63)))
-            seen = self.change(seen)
-        boxes, stays = sanitize_bounding_boxes(seen["boxes"], min_size=LEAST_SIDE, min_area=LEAST_AREA)
+            sample = self.change(sample)
+        boxes, stays = sanitize_bounding_boxes(sample["boxes"], min_size=LEAST_SIDE, min_area=LEAST_AREA)
         changed = {"boxes": boxes.as_subclass(Tensor), "labels": target["labels"][stays]}
-        return {**changed, "image": seen["image"].as_subclass(Tensor)} if with_image else changed
+        return {**changed, "image": sample["image"].as_subclass(Tensor)} if with_image else changed
 
 
 def depth(space: "Space") -> int:
-    """Every backbone is divided into the same stages."""
+    """Return the number of the backbone's stages, the same for every backbone."""
     return len(backbones.STAGES)
 
 
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "DetectionDataset":
-    """The data set in a folder; without one, scenes of handwritten digits."""
-    # Here and not above: a model logged to MLflow predicts without the readers and what they need.
+    """Read the data set in a folder, or the embedded scenes of handwritten digits."""
+    # Imported here, as a model logged to MLflow predicts without the readers.
     from platform.data.detection import dataset as detection
     from platform.data.embedded import scenes
 
@@ -144,7 +144,7 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "De
 
 
 def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
-    """Builds each model that the space can ask for, once."""
+    """Check the choices and load each backbone of the space once."""
     faults = []
     known = {"architecture": detectors.ARCHITECTURES, "backbone": backbones.NAMES}
     for key, names in known.items():
@@ -158,7 +158,7 @@ def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
         if channels < 32 or channels % 32:
             faults.append(Fault("channels must be a multiple of 32 (group norm)", str(channels), "Try 64 or 128."))
     for share in space.values("oversample"):
-        if isinstance(share, int | float) and not 0 <= share < 1:  # else a range
+        if isinstance(share, int | float) and not 0 <= share < 1:  # otherwise a range
             rule, remedy = "oversample is a share of the training images, 0 (off) or more and below 1", "Try 0.01."
             faults.append(Fault(rule, str(share), remedy))
     faults += view_faults(space)
@@ -173,7 +173,7 @@ def check(space: "Space", dataset: "DetectionDataset | None") -> list[Fault]:
 
 
 def prepare(space: "Space", dataset: "DetectionDataset", cache: Path) -> Path:
-    """Decodes the images once for each size that the space can ask for."""
+    """Decode the images once for each size of the space."""
     folder = cache / f"detection-{dataset.fingerprint[:16]}"
     for size in space.values("image_size"):
         write_arrays(dataset, size, folder / str(size))
@@ -181,7 +181,7 @@ def prepare(space: "Space", dataset: "DetectionDataset", cache: Path) -> Path:
 
 
 def train(config: dict[str, Any]) -> None:
-    """The Ray trainable function."""
+    """Train a config: the Ray trainable function."""
     from platform.training.context import begin
     from platform.training.fit import fit
     from platform.training.freezing import Freezing
@@ -222,7 +222,7 @@ def train(config: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> Detector:
-    """A saved detector, on the GPU if there is one."""
+    """Load a saved detector, on the GPU if there is one."""
     metadata = checkpoints.read_metadata(folder)
     if "canvas" in metadata:  # the former name
         metadata["input_size"] = metadata.pop("canvas")
@@ -233,9 +233,7 @@ def load(folder: Path) -> Detector:
 
 @torch.inference_mode()
 def test(model: Detector, data: Path) -> Evaluation:
-    """Mean average precision on the test split, its precision-recall curve, and sheets of test images: the first ones,
-    and those with the most mistakes.
-    """
+    """Evaluate a model on the test split: average precision, curves, and sheets of the first and the worst images."""
     folder = data / str(model.metadata["config"]["image_size"])
     examples = Scenes(open_arrays(folder), folder, device_of(model.module))
     arrays = examples.data
@@ -243,11 +241,15 @@ def test(model: Detector, data: Path) -> Evaluation:
     precision = _precision(detections, arrays, "test")
     metrics = detection_metrics.scores(precision, arrays.classes, arrays.training_images, "test", each=True)
     title = f"Test split at IoU 0.5: mAP@50 {metrics['test/map_50']:.3f}"
-    indices, shown = arrays.split["test"], [_visible(each) for each in detections]
-    made = [error_examples.boxes(found, arrays.target(number)) for number, found in zip(indices, shown, strict=True)]
-    worst = sorted(range(len(indices)), key=lambda row: sum(map(len, made[row])), reverse=True)
-    drawn = [_draw_test(arrays, indices[row], shown[row]) for row in range(len(indices))[: error_examples.MOST]]
-    marked = [_draw_mistakes(arrays, indices[row], shown[row], *made[row]) for row in worst[: error_examples.MOST]]
+    indices, visible = arrays.split["test"], [_visible(each) for each in detections]
+    mistakes = [
+        error_examples.boxes(found, arrays.target(number)) for number, found in zip(indices, visible, strict=True)
+    ]
+    worst = sorted(range(len(indices)), key=lambda row: sum(map(len, mistakes[row])), reverse=True)
+    drawn = [_draw_test(arrays, indices[row], visible[row]) for row in range(len(indices))[: error_examples.MOST]]
+    marked = [
+        _draw_mistakes(arrays, indices[row], visible[row], *mistakes[row]) for row in worst[: error_examples.MOST]
+    ]
     figures: dict[str, Figure | Image.Image] = {
         "precision_recall.png": _draw_curves(precision, arrays, title),
         "test_images.png": sheet(drawn, columns=4),
@@ -257,19 +259,19 @@ def test(model: Detector, data: Path) -> Evaluation:
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
-    """Nothing finds these classes without training."""
+    """Return nothing, as no model finds these classes without training."""
     return {}
 
 
 def export(model: Detector, data: Path, folder: Path) -> None:
-    """Writes the backbone as torchvision names its tensors: `--set weights=backbone.safetensors`."""
+    """Write the backbone with torchvision's names for later studies: `--set weights=backbone.safetensors`."""
     state = model.module.trunk.body.torchvision_state()
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "backbone.safetensors")
 
 
 @torch.inference_mode()
 def predict(model: Detector, inputs: Sequence[Image.Image]) -> Iterator[dict[str, Any]]:
-    """For each image {"detections": [{"class", "score", "box": [x1, y1, x2, y2] in its pixels}]}, the surest first."""
+    """Yield for each image {"detections": [{"class", "score", "box": [x1, y1, x2, y2] in pixels}]}, best first."""
     for first in range(0, len(inputs), EVAL_BATCH):
         some = inputs[first : first + EVAL_BATCH]
         pixels, scales = _model_input(model, some)
@@ -278,12 +280,12 @@ def predict(model: Detector, inputs: Sequence[Image.Image]) -> Iterator[dict[str
 
 
 def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """An example of a prediction."""
+    """Return an example of a prediction."""
     return {"detections": [{"class": metadata["classes"][0], "score": 0.5, "box": [0.0, 0.0, 1.0, 1.0]}]}
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
-    """An image with its boxes."""
+    """Draw the boxes on the image."""
     found = prediction["detections"]
     names = sorted({detection["class"] for detection in found})
     return draw_boxes(
@@ -296,19 +298,19 @@ def draw(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
 
 
 def pretrained(config: Mapping[str, Any]) -> Detector:
-    """The backbone of a configuration as it comes, for square images, under a neck and heads that learned nothing."""
+    """Build a detector for square images with a config's pretrained backbone and random neck and heads."""
     side = config["image_size"]
     metadata = {"classes": ["none"], "input_size": input_size_of([(side, side)], side), "config": dict(config)}
     return Detector(_build(metadata, config["weights"]).to(device()).eval(), metadata)
 
 
 def stage_names(model: Detector) -> list[str]:
-    """Where embeddings can be taken: the backbone's stages."""
+    """Return the stages whose output can be an embedding, those of the backbone."""
     return list(backbones.STAGES)
 
 
 def labelled(dataset: "DetectionDataset", split: str) -> tuple[list[Path], dict[str, list[str | None]]]:
-    """The images of a split, and the class that each has the most boxes of, None where it has no box."""
+    """Return the image files of a split with the most frequent class of each, None for an image without boxes."""
     examples = [example for example in dataset.examples if example.split == split]
     most = [Counter(example.labels).most_common(1) for example in examples]
     return [e.path for e in examples], {"class": [dataset.classes[m[0][0]] if m else None for m in most]}
@@ -316,14 +318,14 @@ def labelled(dataset: "DetectionDataset", split: str) -> tuple[list[Path], dict[
 
 @torch.inference_mode()
 def embed(model: Detector, inputs: Sequence[Path], stage: str) -> np.ndarray:
-    """What a stage of the backbone makes of each image, averaged over the image, (N, channels) float32."""
+    """Return the output of a stage for each image, averaged over the image, (N, channels) float32."""
     vectors = []
     for first in range(0, len(inputs), EVAL_BATCH):
         loaded = [images.load(path) for path in inputs[first : first + EVAL_BATCH]]
         fitted = [images.letterbox(picture, *model.metadata["input_size"]) for picture in loaded]
         pixels = torch.from_numpy(np.stack([array for array, _ in fitted])).to(device_of(model.module)).float() / 255
         maps = model.module.run({"images": pixels}, 0, backbones.STAGES.index(stage) + 1)[stage]
-        # Not the black beside it: images of one shape would lie together whatever they show.
+        # The black padding is left out: otherwise images of one shape would lie close together.
         for one, picture, (_, scale) in zip(maps, loaded, fitted, strict=True):
             sides = zip(one.shape[1:], (picture.height, picture.width), model.metadata["input_size"], strict=True)
             height, width = (max(1, math.ceil(cells * side * scale / input_size)) for cells, side, input_size in sides)
@@ -332,7 +334,7 @@ def embed(model: Detector, inputs: Sequence[Path], stage: str) -> np.ndarray:
 
 
 def onnx(model: Detector) -> Graph:
-    """All of it, an image at a time: boxes, labels and scores, as `predict` tells them."""
+    """Export the whole model for one image at a time, to boxes, labels and scores as `predict` gives them."""
     height, width = model.metadata["input_size"]
 
     def forward(pixels: Tensor) -> tuple[Tensor, ...]:
@@ -369,7 +371,7 @@ def _build(metadata: Mapping[str, Any], weights: str) -> detectors.Detector:
 
 
 def _augmentation(strength: float, flip: bool) -> v2.Transform:
-    """Colour, scale and place at random; at strength 0 nothing but the flip, if that is allowed."""
+    """Return a random change of colour, scale and place; at strength 0 only the flip, if any."""
     changes: list[nn.Module] = [v2.RandomHorizontalFlip(0.5)] if flip else []
     if strength > 0:
         s = 0.4 * strength
@@ -381,7 +383,7 @@ def _augmentation(strength: float, flip: bool) -> v2.Transform:
 
 
 def _detect(model: nn.Module, look: Look, data: DetectionArrays, split: str) -> list[dict[str, Tensor]]:
-    """Detections on each image of a split, in pixels of the input size."""
+    """Return the detections on each image of a split, in pixels of the input size."""
     indices, found = data.split[split], []
     for first in range(0, len(indices), EVAL_BATCH):
         batch = look(indices[first : first + EVAL_BATCH])
@@ -391,39 +393,39 @@ def _detect(model: nn.Module, look: Look, data: DetectionArrays, split: str) -> 
 
 
 def _precision(detections: list[dict[str, Tensor]], data: DetectionArrays, split: str) -> np.ndarray:
-    """(IoU, recall, class), see `platform.evaluation.detection_metrics`."""
+    """Return the precision by IoU, recall and class, see `platform.evaluation.detection_metrics`."""
     targets = [data.target(number) for number in data.split[split]]
     return detection_metrics.evaluate(detections, targets, len(data.classes))
 
 
 def _validate(model: nn.Module, look: Look, data: DetectionArrays) -> dict[str, float]:
-    """An epoch's scores; those of single classes only where there are few, as curves of hundreds nobody reads."""
+    """Return the scores of an epoch, with those of single classes only if there are few classes."""
     precision = _precision(_detect(model, look, data, "val"), data, "val")
     each = len(data.classes) <= detection_metrics.MANY
     return detection_metrics.scores(precision, data.classes, data.training_images, "val", each)
 
 
 def _class_table(precision: np.ndarray, data: DetectionArrays) -> str:
-    """The test split's scores by class."""
+    """Return the scores on the test split by class as CSV."""
     labels = np.concatenate([data.target(number)["labels"] for number in data.split["test"]])
     boxes = np.bincount(labels, minlength=len(data.classes) + 1)[1:].tolist()
     return detection_metrics.table(precision, data.classes, data.training_images, boxes)
 
 
 def _draw_curves(precision: np.ndarray, data: DetectionArrays, title: str) -> "Figure":
-    """Precision against recall at IoU 0.5; of many classes the means of their groups, the best and the weakest."""
+    """Draw precision against recall at IoU 0.5; of many classes only groups, the best and the weakest."""
     curves = {name: precision[0, :, k] for k, name in enumerate(data.classes) if not np.isnan(precision[0, 0, k])}
     if len(curves) <= detection_metrics.MANY:
         return precision_recall(curves, title)
     images = dict(zip(data.classes, data.training_images, strict=True))
     groups = {group: [name for name in curves if long_tail.group_of(images[name]) == group]
               for group in long_tail.GROUPS}  # fmt: skip
-    often = sorted(curves, key=lambda name: -images[name])  # of equally weak ones those that it had the most of
+    often = sorted(curves, key=lambda name: -images[name])  # of equally weak classes the most frequent are drawn
     return many_precision_recall({name: curves[name] for name in often}, groups, title)
 
 
 def _draw_test(data: DetectionArrays, number: int, shown: Mapping[str, Tensor]) -> Image.Image:
-    """A test image, twice as large, with what is shown of its detections."""
+    """Draw the visible detections on a test image of twice the size."""
     labels = shown["labels"].tolist()
     names = [data.classes[label - 1] for label in labels]
     return draw_boxes(_enlarged(data, number), (shown["boxes"] * 2).tolist(), names, labels, shown["scores"].tolist())
@@ -432,17 +434,17 @@ def _draw_test(data: DetectionArrays, number: int, shown: Mapping[str, Tensor]) 
 def _draw_mistakes(
     data: DetectionArrays, number: int, shown: Mapping[str, Tensor], missed: Sequence[int], wrong: Sequence[int]
 ) -> Image.Image:
-    """A test image, twice as large, with the boxes that were missed and the detections that are wrong.
+    """Draw missed boxes and wrong detections on a test image of twice the size.
 
-    A detection over a missed box is one mistake to the eye, "4, not 6": two plates there would hide each other.
+    A wrong detection over a missed box is drawn as one mistake, "4, not 6", as two plates would hide each other.
     """
     target = data.target(number)
     missed_boxes, wrong_boxes = target["boxes"][list(missed)], shown["boxes"][list(wrong)]
-    lost, told = ([data.classes[n - 1] for n in each.tolist()]
+    lost, given = ([data.classes[n - 1] for n in each.tolist()]
                   for each in (target["labels"][list(missed)], shown["labels"][list(wrong)]))  # fmt: skip
     over = box_iou(wrong_boxes, missed_boxes) >= error_examples.FOUND_IOU
     names = [f"{name}, not {lost[int(row.int().argmax())]}" if row.any() else f"wrong: {name}"
-             for name, row in zip(told, over, strict=True)]  # fmt: skip
+             for name, row in zip(given, over, strict=True)]  # fmt: skip
     alone = [k for k in range(len(lost)) if not over[:, k].any()]
     boxes = torch.cat([wrong_boxes, missed_boxes[alone]])
     names += [f"missed: {lost[k]}" for k in alone]
@@ -457,7 +459,7 @@ def _enlarged(data: DetectionArrays, number: int) -> Image.Image:
 
 
 def _model_input(model: Detector, loaded: Sequence[Image.Image]) -> tuple[Tensor, list[float]]:
-    """Images as the model takes them, (N, 3, H, W) in [0, 1], and the scale of each."""
+    """Convert images to the model's input (N, 3, H, W) in [0, 1]; return it and the scale of each image."""
     fitted = [images.letterbox(image, *model.metadata["input_size"]) for image in loaded]
     pixels = torch.from_numpy(np.stack([array for array, _ in fitted]))
     return pixels.to(device_of(model.module)).float() / 255, [scale for _, scale in fitted]
@@ -466,18 +468,18 @@ def _model_input(model: Detector, loaded: Sequence[Image.Image]) -> tuple[Tensor
 def _plain_detections(
     found: Mapping[str, Tensor], classes: Sequence[str], size: tuple[int, int], scale: float
 ) -> list[dict[str, Any]]:
-    """Detections in plain values, their boxes in the pixels of an image of (width, height)."""
-    told = []
+    """Convert detections to plain values, with boxes in the pixels of an image of (width, height)."""
+    detections = []
     for box, label, score in zip(*(found[key].tolist() for key in ("boxes", "labels", "scores")), strict=True):
         sides = [round(min(max(side / scale, 0.0), limit), 1) for side, limit in zip(box, size * 2, strict=True)]
-        told.append({"class": classes[label - 1], "score": round(score, 4), "box": sides})
-    return told
+        detections.append({"class": classes[label - 1], "score": round(score, 4), "box": sides})
+    return detections
 
 
 def _visible(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a person is shown: scores from SHOWN_SCORE on, and one class for an object, its likeliest.
+    """Select the detections for people: scores from SHOWN_SCORE on, and only the most likely class of an object.
 
-    Average precision wants all of them: there an object may be found as a 3 and, less surely, as an 8.
+    Average precision needs all detections: an object may be found as a 3 and, with a lower score, as an 8.
     """
     likely = found["scores"] >= SHOWN_SCORE
     boxes, scores, labels = (found[key][likely] for key in ("boxes", "scores", "labels"))

@@ -1,4 +1,4 @@
-"""Several labels of a sentence, its genre and its sentiment say, from one pretrained text encoder.
+"""Text classification with several labels, e.g. genre and sentiment, on one pretrained text encoder.
 
 python -m platform.tune sentences                                              # invented blurbs, embedded
 python -m platform.tune sentences --data titles.csv --data reviews.csv         # rows may lack labels
@@ -50,7 +50,7 @@ HEADS_FILE, TOKENIZER = "heads.safetensors", "tokenizer"
 
 @dataclass(frozen=True)
 class Sentences:
-    """A saved network, loaded, and its tokenizer."""
+    """Loaded model with its tokenizer and metadata."""
 
     module: MultiHead
     tokenizer: Any
@@ -59,12 +59,12 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Texts(Examples):
-    """Texts by their indices.
+    """Examples of the tokenized texts.
 
     Attributes:
         data: The tokenized texts.
-        folder: Where they lie: named after their content and how they were tokenized.
-        where: The trial's device.
+        folder: Folder of the arrays, named after their content and their tokenizer.
+        where: Device of the trial.
     """
 
     data: TextArrays
@@ -78,12 +78,12 @@ class Texts(Examples):
         return self.data.lengths[indices]
 
     def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
-        """Tokens and mask, both (n, T)."""
+        """Return tokens and mask, both (n, T)."""
         tokens, mask = self.data.batch(indices)
         return {"tokens": torch.from_numpy(tokens).to(self.where), "mask": torch.from_numpy(mask).to(self.where)}
 
     def labels(self, indices: np.ndarray) -> Tensor:
-        """(n, heads)."""
+        """Return the labels (n, heads)."""
         return torch.from_numpy(self.data.labels[indices]).to(self.where)
 
     def beside(self, indices: np.ndarray) -> dict[str, Tensor]:
@@ -94,13 +94,13 @@ class Texts(Examples):
 
 
 def depth(space: "Space") -> int:
-    """The embeddings and the layers of the encoder, or the fewest of several."""
+    """Return the number of the encoder's stages, embeddings and layers, of several encoders the least."""
     return min(text_encoders.stage_count(name) for name in space.values("backbone"))
 
 
 def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "TextDataset":
-    """Texts with labels in CSV, TSV or Parquet files; without them, invented blurbs."""
-    # Here and not above: a model logged to MLflow predicts without the readers and what they need.
+    """Read labelled texts in CSV, TSV or Parquet files, or the embedded invented blurbs."""
+    # Imported here, as a model logged to MLflow predicts without the readers.
     from platform.data.embedded import blurbs
     from platform.data.text import dataset as texts
 
@@ -109,18 +109,22 @@ def read(sources: Sequence[Path], cache: Path, seed: int, space: "Space") -> "Te
 
 
 def check(space: "Space", dataset: "TextDataset | None") -> list[Fault]:
-    """The declarations of the heads, the choices, and each encoder that the space can ask for."""
+    """Check the declarations of the heads and the choices, and load each encoder of the space."""
     faults = []
     for head in declared_heads(space.params):
         for key in (f"loss_weight_{head}", f"freeze_{head}"):
             if key not in space.params:
                 faults.append(Fault("a head needs head_layers_X, loss_weight_X and freeze_X", f"no {key}", "Add it."))
         if not is_head_name(head):
-            rule = "a head's name must be a word that nothing else is called by"
+            rule = "a head's name must be a word that no module, stage or parameter uses"
             better = re.sub(r"\W", "_", head) + "_label"
-            faults.append(Fault(rule, repr(head), f"Rename it in the data and in the space, to {better} say."))
+            faults.append(Fault(rule, repr(head), f"Rename it in the data and in the space, e.g. to {better}."))
     if len(space.values("encoding")) > 1:
-        faults.append(Fault("the data has one encoding", str(space.values("encoding")), "Fix it, or leave it out."))
+        faults.append(
+            Fault(
+                "the encoding of the data must be one value", str(space.values("encoding")), "Fix it, or leave it out."
+            )
+        )
     for key, known in (
         ("pooling", text_encoders.POOLINGS),
         ("weighting", WEIGHTINGS),
@@ -138,21 +142,25 @@ def check(space: "Space", dataset: "TextDataset | None") -> list[Fault]:
                 continue
             for most in space.values("max_tokens"):
                 if not 3 <= most <= encoder.max_tokens:
-                    rule = f"max_tokens must lie in 3..{encoder.max_tokens}, what {name} reads"
+                    rule = f"max_tokens must lie in 3..{encoder.max_tokens} for {name}"
                     faults.append(Fault(rule, str(most), f"Try --set max_tokens={min(64, encoder.max_tokens)}."))
     asked = replace(space, baselines={})
     switches = [key for head in declared_heads(space.params) if (key := f"freeze_{head}") in space.params]
     frozen = [key for key in switches if True in asked.values(key)]
     if frozen and "new" in asked.values("heads"):
         found = f"{frozen[0]}=true with heads=new"
-        faults.append(Fault("a frozen head must have learned before", found, "Add --set heads=FILE, of a study."))
+        faults.append(
+            Fault(
+                "a frozen head must have been trained before", found, "Add --set heads=FILE with the heads of a study."
+            )
+        )
     for file in asked.values("heads"):
         faults += [] if file == "new" or dataset is None else saved_heads.faults(asked, dataset.classes, Path(file))
     return list(dict.fromkeys(faults))
 
 
 def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
-    """Tokenizes the texts once for each tokenizer and length that the space can ask for."""
+    """Tokenize the texts once for each tokenizer and length of the space."""
     folder = cache / f"tokens-{dataset.fingerprint[:16]}"
     for name in space.values("backbone"):
         tokenizer = text_encoders.load_tokenizer(name)
@@ -166,7 +174,7 @@ def prepare(space: "Space", dataset: "TextDataset", cache: Path) -> Path:
 
 
 def train(config: dict[str, Any]) -> None:
-    """The Ray trainable function."""
+    """Train a config: the Ray trainable function."""
     from platform.training.context import begin
     from platform.training.fit import fit
     from platform.training.freezing import Freezing
@@ -212,7 +220,7 @@ def train(config: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> Sentences:
-    """A saved network, on the GPU if there is one."""
+    """Load a saved model, on the GPU if there is one."""
     metadata = checkpoints.read_metadata(folder)
     module = _build(text_encoders.build(metadata["encoder"]), metadata["config"], metadata["classes"])
     checkpoints.load_model(folder, module)
@@ -222,9 +230,7 @@ def load(folder: Path) -> Sentences:
 
 @torch.inference_mode()
 def test(model: Sentences, data: Path) -> Evaluation:
-    """Scores of each head on the test split and their means; of each a report, a confusion matrix and texts, mistakes
-    first.
-    """
+    """Evaluate a model on the test split: scores by head and their means, reports, confusion matrices, texts."""
     from platform.evaluation import classification_metrics
 
     folder = _tokens_folder(data, model.metadata["config"]["backbone"], model.metadata["config"]["max_tokens"])
@@ -243,10 +249,10 @@ def test(model: Sentences, data: Path) -> Evaluation:
 
 
 def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
-    """Bags of words, one model a head, on the same splits."""
+    """Return the scores of TF-IDF models on the same splits, one model for each head."""
     from platform.evaluation import classification_metrics, tfidf_baseline
 
-    # The texts are the same in all folders, whatever the tokens.
+    # All folders hold the same texts, whatever the tokenizer.
     arrays = open_arrays(_tokens_folder(data, space.values("backbone")[0], space.values("max_tokens")[0]))
     metrics: dict[str, float] = {}
     every = arrays.texts
@@ -261,14 +267,14 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
 
 
 def export(model: Sentences, data: Path, folder: Path) -> None:
-    """Writes the encoder with its tokenizer (`--set backbone=…/encoder`) and the heads (`--set heads=…`)."""
+    """Write encoder and tokenizer (`--set backbone=…/encoder`) and heads (`--set heads=…`) for later studies."""
     text_encoders.save(folder / "encoder", model.module.encoder, model.tokenizer)
     saved_heads.save(model.module, folder / HEADS_FILE)
 
 
 @torch.inference_mode()
 def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield for each sentence, by head, {"class", "probability", "probabilities" by class}, and a "note" if truncated."""
+    """Yield for each sentence, by head, {"class", "probability", "probabilities" by class}; a "note" if truncated."""
     most = model.metadata["config"]["max_tokens"]
     for first in range(0, len(inputs), EVAL_BATCH):
         some = list(inputs[first : first + EVAL_BATCH])
@@ -289,7 +295,7 @@ def predict(model: Sentences, inputs: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """An example of a prediction."""
+    """Return an example of a prediction."""
     heads = {
         head: {"class": names[0], "probability": 0.5, "probabilities": dict.fromkeys(names, 0.5)}
         for head, names in metadata["classes"].items()
@@ -298,7 +304,7 @@ def answer(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def onnx(model: Sentences) -> Graph:
-    """All of it but the tokenizer, which is written beside it: tokens → each head's probabilities."""
+    """Export the model, from tokens to each head's probabilities; the tokenizer is written beside it."""
     varying, most = {0: "batch", 1: "length"}, model.metadata["config"]["max_tokens"]
 
     def forward(tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
@@ -323,18 +329,18 @@ def onnx(model: Sentences) -> Graph:
 
 
 def pretrained(config: Mapping[str, Any]) -> Sentences:
-    """The encoder of a configuration as it comes, without heads."""
+    """Build a model with a config's pretrained encoder and without heads."""
     encoder, tokenizer = text_encoders.load(config["backbone"], config["weights"] != "none", config["layer"])
     return Sentences(_build(encoder, config, {}).to(device()).eval(), tokenizer, {"config": dict(config)})
 
 
 def stage_names(model: Sentences) -> list[str]:
-    """Where embeddings can be taken."""
+    """Return the stages whose output can be an embedding."""
     return [stage.name for stage in model.module.encoder.stages()]
 
 
 def labelled(dataset: "TextDataset", split: str) -> tuple[list[str], dict[str, list[str | None]]]:
-    """The texts of a split, and each head's class of each, None where there is no label."""
+    """Return the texts of a split with their class names by head, None for a missing label."""
     examples = [example for example in dataset.examples if example.split == split]
     named = {
         head: [None if (label := e.labels.get(head)) is None else names[label] for e in examples]
@@ -345,7 +351,7 @@ def labelled(dataset: "TextDataset", split: str) -> tuple[list[str], dict[str, l
 
 @torch.inference_mode()
 def embed(model: Sentences, inputs: Sequence[str], stage: str) -> np.ndarray:
-    """The pooled hidden states of a stage for each sentence, (N, hidden) float32."""
+    """Return the pooled hidden states of a stage for each sentence, (N, hidden) float32."""
     vectors, count = [], stage_names(model).index(stage) + 1
     for first in range(0, len(inputs), EVAL_BATCH):
         tokens, mask = _tokenize(model, list(inputs[first : first + EVAL_BATCH]))
@@ -368,7 +374,7 @@ def _build(
 
 
 def _frozen_heads(model: MultiHead, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The stages that never learn; where no head does, there is nothing to weigh either."""
+    """Return the stages that stay frozen; if all heads are frozen, the loss weights are too."""
     frozen = tuple(head for head in model.classes if config[f"freeze_{head}"])
     if model.log_variances is not None and len(frozen) == len(model.classes):
         return (*frozen, "loss_weights")
@@ -376,7 +382,7 @@ def _frozen_heads(model: MultiHead, config: Mapping[str, Any]) -> tuple[str, ...
 
 
 def _tokens_folder(folder: Path, name: str, most: int) -> Path:
-    """Where the texts lie for a tokenizer and a length; for the length 0, the tokenizer itself."""
+    """Return the folder of the texts for a tokenizer and a length, for length 0 that of the tokenizer itself."""
     key = key_of({"name": name, "files": text_encoders.tokenizer_state(name)})
     return folder / f"{key}-{most}" if most else folder / key
 
@@ -391,9 +397,9 @@ def _tokenize(model: Sentences, texts: list[str]) -> tuple[Tensor, Tensor]:
 
 
 def _logits(model: nn.Module, look: Look, data: TextArrays, split: str) -> dict[str, np.ndarray]:
-    """(N, classes) of a split's texts by head."""
+    """Return the logits (N, classes) of a split's texts by head."""
     indices = data.split[split]
-    # Sorted by length, so that a batch holds little padding.
+    # Sorted by length, so that a batch has little padding.
     order = np.argsort(data.lengths[indices], kind="stable")
     batches = (look(part) for part in np.array_split(indices[order], steps(len(indices), EVAL_BATCH)))
     outputs = [model(batch.state, batch.split_index) for batch in batches]
@@ -404,7 +410,7 @@ def _logits(model: nn.Module, look: Look, data: TextArrays, split: str) -> dict[
 def _answers(
     logits: Mapping[str, np.ndarray], data: TextArrays, split: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By head the true and predicted classes of the texts that have a label."""
+    """Return the true and predicted classes of the labelled texts by head."""
     found = {}
     for column, head in enumerate(data.classes):
         targets = data.labels[data.split[split], column]
@@ -415,14 +421,16 @@ def _answers(
 
 
 def _text_examples(data: TextArrays, head: str, logits: np.ndarray) -> str:
-    """Test texts with what was answered: the surest mistakes first, then the surest right answers."""
+    """Lay out test texts with their predictions, the most confident mistakes first."""
     indices = data.split["test"]
     targets = data.labels[indices, list(data.classes).index(head)]
     known = targets != MISSING
     shares = torch.from_numpy(logits[known]).softmax(1).numpy()
-    shown = error_examples.surest(shares, targets[known], data.classes[head])
+    chosen = error_examples.surest(shares, targets[known], data.classes[head])
     every = data.texts
-    return error_examples.in_words([every[indices[known][row]] for row, _ in shown], [caption for _, caption in shown])
+    return error_examples.text_sheet(
+        [every[indices[known][row]] for row, _ in chosen], [caption for _, caption in chosen]
+    )
 
 
 def _score(logits: Mapping[str, np.ndarray], data: TextArrays, split: str) -> dict[str, float]:
@@ -435,13 +443,13 @@ def _score(logits: Mapping[str, np.ndarray], data: TextArrays, split: str) -> di
         loss = F.cross_entropy(torch.from_numpy(logits[head][known]), torch.from_numpy(targets))
         metrics |= classification_metrics.classification(targets, predicted, data.classes[head], f"{split}/{head}")
         metrics[f"{split}/{head}/loss"] = float(loss)
-    # The heads' F1 and accuracy before the rest: where there is room for few, these are shown.
+    # The heads' F1 and accuracy come first, as some views show only the first metrics.
     first = [f"{split}/{head}/{key}" for key in ("f1", "accuracy") for head in answers]
     return {**_means(metrics, list(answers), split), **{key: metrics[key] for key in first}, **metrics}
 
 
 def _means(metrics: Mapping[str, float], names: Sequence[str], split: str) -> dict[str, float]:
-    """The means over the heads; the first of them decides a study."""
+    """Return the means over the heads; the first one is the metric of a study."""
     return {
         f"{split}/{key}": float(np.mean([metrics[f"{split}/{h}/{key}"] for h in names])) for key in ("f1", "accuracy")
     }

@@ -1,4 +1,4 @@
-"""How well classes were told apart: scores, a report as text, a confusion matrix."""
+"""Classification metrics: scores, a report as text, a confusion matrix."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from sklearn import metrics
 def classification(
     targets: np.ndarray, predicted: np.ndarray, classes: Sequence[str], prefix: str, positive: int | None = None
 ) -> dict[str, float]:
-    """Accuracy, precision, recall, F1, and each class's F1.
+    """Return accuracy, precision, recall and F1, and the F1 of each class.
 
     Args:
-        targets: (N,) true classes, as indices.
-        predicted: (N,) likewise.
-        classes: Their names.
-        prefix: Of the metrics' names, e.g. "val" or "test/genre".
-        positive: The class that precision, recall and F1 speak of, where there are two; None: the mean over all classes
-            (macro), in which one that does not occur counts for nothing.
+        targets: (N,) indices of the true classes.
+        predicted: (N,) indices of the predicted classes.
+        classes: Names of the classes.
+        prefix: Prefix of the metrics' names, e.g. "val" or "test/genre".
+        positive: With two classes, the one that precision, recall and F1 are about. None for the mean over all classes
+            (macro), without those that do not occur.
     """
     present = sorted({*targets.tolist(), *predicted.tolist()})
     each = metrics.precision_recall_fscore_support(targets, predicted, labels=present, zero_division=0)
@@ -31,13 +31,12 @@ def classification(
 
 
 def report(targets: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> str:
-    """scikit-learn's classification report: precision, recall, F1 and support of each class."""
-    labels = range(len(classes))
+    """Return scikit-learn's classification report: precision, recall, F1 and support of each class."""
     return metrics.classification_report(
-        targets, predicted, labels=list(labels), target_names=list(classes), digits=3, zero_division=0
+        targets, predicted, labels=list(range(len(classes))), target_names=list(classes), digits=3, zero_division=0
     )
 
 
 def confusion(targets: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """(C, C) counts; rows are true classes, columns predicted ones."""
+    """Return counts (C, C) by true class (row) and predicted class (column)."""
     return metrics.confusion_matrix(targets, predicted, labels=range(len(classes)))

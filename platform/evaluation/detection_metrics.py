@@ -1,6 +1,6 @@
-"""COCO's average precision of all classes from one evaluation; where they are many, also by how rare they are.
+"""COCO's average precision of all classes from one evaluation; of many classes also by frequency.
 
-(torchmetrics has the average precision of each class, too, but evaluates all images once more for each of them.)
+(torchmetrics computes the average precision of each class too, but evaluates all images again for each of them.)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,23 +13,24 @@ from platform.data import long_tail, sheets
 from platform.task import PER_CLASS
 
 MOST = 100  # detections of an image that count
-MANY = 20  # classes, from more of which on groups of them are scored as well
+MANY = 20  # above this number of classes, groups of classes are scored too
 
 
 def evaluate(
     detections: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Tensor]], classes: int
 ) -> np.ndarray:
-    """The precision at each IoU from 0.5 to 0.95 in steps of 0.05, each recall from 0 to 1 in steps of 0.01, and class.
+    """Return the precision at each IoU from 0.5 to 0.95, at each recall from 0 to 1 and of each class.
 
     Args:
         detections: For each image "boxes" (D, 4) as x1, y1, x2, y2, "labels" (D,) from 1, and "scores" (D,).
         targets: For each image "boxes" (K, 4) and "labels" (K,).
-        classes: How many there are.
+        classes: Number of classes.
 
     Returns:
-        (10, 101, classes); NaN for a class of which there is no box. Its mean is COCO's mean average precision.
+        (10, 101, classes), by IoU in steps of 0.05 and recall in steps of 0.01; NaN for a class without boxes. The mean
+        of the others is COCO's mean average precision.
     """
-    # Here and not above: a model logged to MLflow predicts without.
+    # Imported here, as a model logged to MLflow predicts without it.
     from faster_coco_eval import COCO, COCOeval_faster
 
     every = {"images": [{"id": image} for image in range(len(targets))],
@@ -51,14 +52,14 @@ def evaluate(
 def scores(
     precision: np.ndarray, classes: Sequence[str], images: Sequence[int], split: str, each: bool
 ) -> dict[str, float]:
-    """Metrics by name: map, map_50 and map_75; of MANY classes also map_rare, map_common and map_frequent.
+    """Return metrics by name: map, map_50 and map_75; of many classes also map_rare, map_common and map_frequent.
 
     Args:
-        precision: (10, 101, classes), as `evaluate` gives it. A class that is NaN counts for nothing.
-        classes: Their names.
-        images: In how many training images each class is.
-        split: What the metrics' names begin with.
-        each: Whether that of each class is told as well.
+        precision: (10, 101, classes) as `evaluate` returns it. Classes with NaN are ignored.
+        classes: Names of the classes.
+        images: Number of training images with each class.
+        split: Prefix of the metrics' names.
+        each: True to return the average precision of each class too.
     """
     known = ~np.isnan(precision[0, 0])
     values = precision[:, :, known].mean((0, 1))
@@ -73,13 +74,13 @@ def scores(
 
 
 def table(precision: np.ndarray, classes: Sequence[str], images: Sequence[int], boxes: Sequence[int]) -> str:
-    """A line for each class as CSV, the weakest first; a class that is NaN comes last, without scores.
+    """Return a CSV table with a line for each class, the weakest first; classes with NaN come last, without scores.
 
     Args:
-        precision: (10, 101, classes), as `evaluate` gives it.
-        classes: Their names.
-        images: In how many training images each class is.
-        boxes: How many of each class the evaluated split holds.
+        precision: (10, 101, classes) as `evaluate` returns it.
+        classes: Names of the classes.
+        images: Number of training images with each class.
+        boxes: Number of boxes of each class in the evaluated split.
     """
     means = [(float(precision[:, :, k].mean()), float(precision[0, :, k].mean())) for k in range(len(classes))]
     rows = [
@@ -98,10 +99,10 @@ def _annotations(images: Sequence[Mapping[str, Tensor]]) -> Iterable[dict[str, A
         sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
         scores = each["scores"].tolist() if "scores" in each else [1.0] * len(sides)
         for box, label, score in zip(sides, each["labels"].tolist(), scores, strict=True):
-            number += 1  # from 1: to the evaluation 0 is none
+            number += 1  # from 1, as 0 means no match in the evaluation
             yield {"id": number, "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3],
                    "iscrowd": 0, "score": score}  # fmt: skip
 
 
 def _silent(*_: object) -> None:
-    """In place of a line for each step."""
+    """Print nothing, in place of a line for each step."""

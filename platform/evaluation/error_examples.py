@@ -1,4 +1,4 @@
-"""Which test examples to show to a person: a model's worst mistakes, and what it is sure of and right about."""
+"""Selection of test examples to show to people: a model's worst mistakes and its most confident right answers."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,43 +10,44 @@ from torch import Tensor
 from platform.evaluation import figures
 
 MOST = 12  # examples
-FOUND_IOU = 0.5  # a box is found by one that overlaps it by this much
+FOUND_IOU = 0.5  # least overlap of a detection with the box that it finds
 LINE, MOST_TEXT = 100, 400  # characters
 
 
 def surest(shares: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> list[tuple[int, str]]:
-    """The surest mistakes, then the surest right answers.
+    """Select the most confident mistakes, then the most confident right answers.
 
     Args:
         shares: (N, C) probabilities.
-        targets: (N,) true classes, as indices.
-        classes: Their names.
+        targets: (N,) indices of the true classes.
+        classes: Names of the classes.
 
     Returns:
-        At most MOST rows of `shares`, each with the answer, its probability, and the true class of a mistake.
+        At most MOST rows of `shares`, each with a caption of answer, probability and, of a mistake, true class.
     """
     answers, sure = shares.argmax(1), shares.max(1)
-    shown = np.lexsort((-sure, answers == targets))[:MOST]
-    return [(int(n), f"{classes[answers[n]]} {sure[n]:.2f}{_truth(answers[n], targets[n], classes)}") for n in shown]
+    chosen = np.lexsort((-sure, answers == targets))[:MOST]
+    return [(int(n), f"{classes[answers[n]]} {sure[n]:.2f}{_truth(answers[n], targets[n], classes)}") for n in chosen]
 
 
 def image_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
-    """Images over their captions."""
+    """Lay out images over their captions."""
     captioned = [figures.captioned(image, caption) for image, caption in zip(images, captions, strict=True)]
     return figures.sheet(captioned, columns=4, cell=260)
 
 
-def in_words(texts: Sequence[str], captions: Sequence[str]) -> str:
-    """Texts below their captions, long ones shortened."""
-    shown = [textwrap.fill(textwrap.shorten(text, MOST_TEXT, placeholder=" …"), LINE) for text in texts]
-    parts = [f"{caption}\n{textwrap.indent(text, '    ')}\n" for caption, text in zip(captions, shown, strict=True)]
+def text_sheet(texts: Sequence[str], captions: Sequence[str]) -> str:
+    """Lay out texts below their captions; long texts are shortened."""
+    wrapped = [textwrap.fill(textwrap.shorten(text, MOST_TEXT, placeholder=" …"), LINE) for text in texts]
+    parts = [f"{caption}\n{textwrap.indent(text, '    ')}\n" for caption, text in zip(captions, wrapped, strict=True)]
     return "\n".join(parts)
 
 
 def boxes(found: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
-    """The boxes of an image that were missed, and the detections that are wrong.
+    """Find the boxes of an image that were missed and the detections that are wrong.
 
-    A detection finds one box of its class, one that it overlaps by FOUND_IOU; together they find as many as can be.
+    A detection finds one box of its class that it overlaps by FOUND_IOU at least. Detections are matched to boxes so
+    that as many as possible are found.
 
     Args:
         found: "boxes" (D, 4) as x1, y1, x2, y2 and "labels" (D,).

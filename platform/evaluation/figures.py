@@ -1,4 +1,4 @@
-"""Pictures that people look at: learning curves, precision-recall curves, boxes drawn on images, sheets of them."""
+"""Figures and images for people: learning curves, precision-recall curves, boxes drawn on images, image sheets."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,19 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours, told apart by colour-blind readers too; without black, as photographs hold a lot of it.
+# Colours of Okabe & Ito, which colour-blind readers can distinguish; without black, which is common in photographs.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-LEGEND = 20  # classes, at most, that a legend names
+LEGEND = 20  # largest number of classes in a legend
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> "Figure":
-    """The losses with their parts, and the scores, epoch by epoch; unfreezings are marked.
+    """Draw the losses with their parts and the scores by epoch; each unfreezing is marked.
 
     Args:
-        history: The reported metrics of each epoch.
-        metric: The metric that decides.
+        history: Reported metrics of each epoch.
+        metric: Metric of the study.
     """
     prefix = metric.split("/")[0] + "/"
     name = metric.removeprefix(prefix)
@@ -54,11 +54,13 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> "Fig
 
 
 def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figure":
-    """What the best configuration is compared with: a dot a row, the best one's as a line through all.
+    """Draw the test score of the best config and of what it is compared with: one row and dot each.
+
+    The score of the best config is also a vertical line through all rows.
 
     Args:
-        scores: Test metrics by name; the first is the best configuration's.
-        metric: The one that is drawn; rows without it are left out.
+        scores: Test metrics by name; the first are those of the best config.
+        metric: Metric that is drawn; rows without it are omitted.
     """
     rows = {name: metrics[metric] for name, metrics in scores.items() if metric in metrics}
     figure = _figure(7, 1.2 + 0.34 * len(rows))
@@ -80,10 +82,10 @@ def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figur
 
 
 def confirmation(table: Mapping[str, Any]) -> "Figure":
-    """What was trained again: a row each, a dot for each seed, the mean with its interval.
+    """Draw the confirmation: a row for each config with a dot for each seed and the mean with its interval.
 
     Args:
-        table: As `platform.search.confirmation.table` makes it.
+        table: Table from `platform.search.confirmation.table`.
     """
     rows, metric = table["rows"], table["test_metric"]
     figure = _figure(7, 1.3 + 0.4 * len(rows))
@@ -112,22 +114,22 @@ def confirmation(table: Mapping[str, Any]) -> "Figure":
 
 
 def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> "Figure":
-    """Vectors in two dimensions, coloured by class.
+    """Draw embeddings in two dimensions, coloured by class.
 
     Args:
-        points: (N, 2) by the title of the projection.
-        classes: N names; no legend over LEGEND of them.
-        title: What they are of.
+        points: Coordinates (N, 2) by the title of the projection.
+        classes: Class names of the N points. More than LEGEND classes get no legend.
+        title: Title of the figure.
     """
     figure = _figure(5 * len(points) + 1, 5)
     figure.suptitle(title)
     names = sorted(set(classes))
     for axes, (method, places) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
         for index, name in enumerate(names):
-            mine = np.array([one == name for one in classes])
+            is_class = np.array([one == name for one in classes])
             marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
             axes.scatter(
-                *places[mine].T, s=14, color=COLOURS[index % len(COLOURS)], marker=marker, label=name, alpha=0.8
+                *places[is_class].T, s=14, color=COLOURS[index % len(COLOURS)], marker=marker, label=name, alpha=0.8
             )
         axes.set(title=method, xticks=[], yticks=[])
         axes.spines[["top", "right", "left", "bottom"]].set_color("lightgrey")
@@ -137,12 +139,12 @@ def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: 
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> "Figure":
-    """Counts of (true, predicted) pairs, shaded by the share of the true class.
+    """Draw a confusion matrix, shaded by the share of the true class.
 
     Args:
         counts: (C, C), rows are true classes.
-        classes: C names.
-        title: What it is of.
+        classes: Names of the C classes.
+        title: Title of the figure.
     """
     side = 2.2 + 0.42 * min(len(classes), 30)
     figure = _figure(side + 0.6, side)
@@ -160,11 +162,11 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> 
 
 
 def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
-    """Precision against recall.
+    """Draw precision against recall, a curve for each class.
 
     Args:
-        curves: For each class its precision at evenly spaced recalls from 0 to 1.
-        title: What the curves are of.
+        curves: Precision of each class at evenly spaced recalls from 0 to 1.
+        title: Title of the figure.
     """
     figure = _figure(5.4, 4.4)
     axes = figure.subplots()
@@ -182,20 +184,20 @@ def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
 def many_precision_recall(
     curves: Mapping[str, np.ndarray], groups: Mapping[str, Sequence[str]], title: str, single: int = 3
 ) -> "Figure":
-    """Precision against recall of more classes than can be told apart: means, the middle half, the ends.
+    """Draw precision against recall of many classes: means, the middle half, the best and the weakest.
 
     Args:
-        curves: For each class its precision at evenly spaced recalls from 0 to 1.
-        groups: Classes by the name of their group; an empty one is left out.
-        title: What the curves are of.
-        single: How many of the best classes are drawn on their own, and of the weakest.
+        curves: Precision of each class at evenly spaced recalls from 0 to 1.
+        groups: Classes by the name of their group; empty groups are omitted.
+        title: Title of the figure.
+        single: Number of the best and of the weakest classes with a curve of their own.
     """
     figure = _figure(7.2, 4.4)
     axes = figure.subplots()
     every = np.array(list(curves.values()))
     recall = np.linspace(0, 1, every.shape[1])
     low, high = np.percentile(every, (25, 75), axis=0)
-    axes.fill_between(recall, low, high, color="#dddddd", linewidth=0, label="middle half of them")
+    axes.fill_between(recall, low, high, color="#dddddd", linewidth=0, label="middle half of the classes")
     axes.plot(recall, every.mean(0), label=f"mean of {len(curves)} classes", color="black", linewidth=2.5)
     for index, (group, names) in enumerate((group, names) for group, names in groups.items() if names):
         mean = np.mean([curves[name] for name in names], axis=0)
@@ -223,20 +225,20 @@ def draw_boxes(
     colours: Sequence[int],
     scores: Sequence[float] | None = None,
 ) -> Image.Image:
-    """A copy of an image with boxes, each with its name and score on a plate of its colour.
+    """Return a copy of an image with boxes, each with its name and score on a plate of its colour.
 
     Args:
-        image: RGB.
-        boxes: x1, y1, x2, y2 in pixels.
-        names: Of each box.
-        colours: A number for each box; equal numbers have equal colours.
-        scores: Of each box; None: not shown.
+        image: RGB image.
+        boxes: x1, y1, x2, y2 of each box in pixels.
+        names: Name of each box.
+        colours: Index of each box's colour.
+        scores: Score of each box; None to show none.
     """
     drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
     unit = max(drawn.size)
     font, line = ImageFont.load_default(max(9, unit // 45)), max(1, unit // 300)
-    # The surest last, so that no other plate hides its own.
+    # The highest score is drawn last, so that no other plate hides its plate.
     order = sorted(range(len(boxes)), key=lambda index: 0.0 if scores is None else scores[index])
     for index in order:
         box, name, number = boxes[index], names[index], colours[index]
@@ -252,7 +254,7 @@ def draw_boxes(
 
 
 def captioned(image: Image.Image, text: str, least: int = 256) -> Image.Image:
-    """An image, enlarged to `least` pixels if it is smaller, over a line of text."""
+    """Return an image over a line of text; an image smaller than `least` pixels is enlarged."""
     scale = max(1.0, least / max(image.size))
     image = image.convert("RGB").resize(
         (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
@@ -268,42 +270,42 @@ def captioned(image: Image.Image, text: str, least: int = 256) -> Image.Image:
 
 
 def labelled_strips(strips: Sequence[Image.Image], names: Sequence[str], height: int = 64) -> Image.Image:
-    """Strips of one size below each other, each enlarged to a height, with its name to the left."""
+    """Lay out strips of one size below each other, each enlarged to a height, with its name to the left."""
     font, margin, gap = ImageFont.load_default(15), 90, 6
-    shown = [strip.resize((strip.width * height // strip.height, height), Image.Resampling.NEAREST) for strip in strips]
-    page = Image.new("RGB", (margin + shown[0].width + gap, len(shown) * (height + gap) + gap), "white")
-    for index, (strip, name) in enumerate(zip(shown, names, strict=True)):
+    large = [strip.resize((strip.width * height // strip.height, height), Image.Resampling.NEAREST) for strip in strips]
+    page = Image.new("RGB", (margin + large[0].width + gap, len(large) * (height + gap) + gap), "white")
+    for index, (strip, name) in enumerate(zip(large, names, strict=True)):
         y = gap + index * (height + gap)
         ImageDraw.Draw(page).text((8, y + height // 2), name, fill="black", font=font, anchor="lm")
         page.paste(strip, (margin, y))
     return page
 
 
-def sheet(pictures: Sequence[Image.Image], columns: int, cell: int = 320, gap: int = 8) -> Image.Image:
-    """Pictures side by side on white, each enlarged or shrunk to fit a square cell.
+def sheet(images: Sequence[Image.Image], columns: int, cell: int = 320, gap: int = 8) -> Image.Image:
+    """Lay out images on white in square cells; each image is enlarged or shrunk to fit.
 
     Args:
-        pictures: At least one.
-        columns: Pictures in a row.
+        images: At least one image.
+        columns: Number of images in a row.
         cell: Side of a cell in pixels.
-        gap: Between cells, in pixels.
+        gap: Space between cells in pixels.
     """
-    rows = -(-len(pictures) // columns)
-    fitted = [picture.resize(_fit(picture.size, cell), Image.Resampling.BICUBIC) for picture in pictures]
-    height = max(picture.height for picture in fitted)
+    rows = -(-len(images) // columns)
+    fitted = [image.resize(_fit(image.size, cell), Image.Resampling.BICUBIC) for image in images]
+    height = max(image.height for image in fitted)
     page = Image.new("RGB", (columns * (cell + gap) + gap, rows * (height + gap) + gap), "white")
-    for index, picture in enumerate(fitted):
+    for index, image in enumerate(fitted):
         row, column = divmod(index, columns)
-        page.paste(picture, (gap + column * (cell + gap), gap + row * (height + gap)))
+        page.paste(image, (gap + column * (cell + gap), gap + row * (height + gap)))
     return page
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """An empty one, in inches. The trials' workers draw nothing, and are spared the import."""
+    """Return an empty figure of a size in inches. Imports here, as the trials' workers draw nothing."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams["text.parse_math"] = False  # "$5 \\off $10" is the name of a class, no formula
+    matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 \\off $10"
     return Figure(figsize=(width, height), layout="constrained")
 
 

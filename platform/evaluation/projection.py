@@ -1,4 +1,4 @@
-"""Embeddings brought to two dimensions for the eye, and a number for how well their classes lie apart."""
+"""Projection of embeddings to two dimensions, and a measure of how far apart their classes lie."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,16 @@ from sklearn.preprocessing import StandardScaler
 
 _TSNE_INPUTS = 50  # principal components that t-SNE starts from, as its authors do (van der Maaten & Hinton 2008)
 _PERPLEXITY = 30.0
-_LEAST = 4  # vectors
+_LEAST = 4  # vectors for a projection
 
 
 def project(vectors: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """(N, D) → (N, 2) by PCA and by t-SNE, each dimension scaled to unit variance first; by the method's title.
+    """Project vectors (N, D) to (N, 2) by PCA and by t-SNE, after scaling each dimension to unit variance.
 
-    PCA's axes are told with their share of the variance. Fewer than four vectors are drawn by their first dimensions.
+    Fewer than four vectors are represented by their first two dimensions.
+
+    Returns:
+        Points (N, 2) by a title of the method, for PCA with the share of the variance on both axes.
     """
     scaled = StandardScaler().fit_transform(vectors.astype(np.float64))
     padded = np.pad(scaled, ((0, 0), (0, max(0, 2 - scaled.shape[1]))))
@@ -27,14 +30,14 @@ def project(vectors: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
     share = pca.explained_variance_ratio_[:2].sum()
-    points = {f"PCA, {share:.0%} of the variance": components[:, :2], "t-SNE": tsne.fit_transform(components)}
-    return points
+    return {f"PCA, {share:.0%} of the variance": components[:, :2], "t-SNE": tsne.fit_transform(components)}
 
 
 def silhouette(vectors: np.ndarray, classes: Sequence[str]) -> float:
-    """How much nearer each vector is to its own class than to the next: from -1 to 1 (Rousseeuw 1987).
+    """Return the mean silhouette coefficient of vectors and their classes, from -1 to 1 (Rousseeuw 1987).
 
-    By cosine, since encoders' features differ in their length; nan where there is one class, or each is on its own.
+    The distance is the cosine distance, since encoders' features differ in their length. The result is nan if there is
+    one class only, or if every vector has a class of its own.
     """
     if not 1 < len(set(classes)) < len(classes):
         return float("nan")

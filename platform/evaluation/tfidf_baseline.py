@@ -1,4 +1,4 @@
-"""What words alone tell: TF-IDF and logistic regression, the plain way that a text encoder must beat."""
+"""TF-IDF and logistic regression, the simple baseline that a text encoder must beat."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from sklearn.pipeline import make_pipeline
 NAME = "TF-IDF + logistic regression"
 
 
-def classify(known: Sequence[str], labels: np.ndarray, asked: Sequence[str]) -> np.ndarray:
-    """Learns from labelled texts, by their words and pairs of words, and answers for others.
+def classify(train_texts: Sequence[str], labels: np.ndarray, test_texts: Sequence[str]) -> np.ndarray:
+    """Fit a classifier of words and pairs of words to labelled texts and apply it to others.
 
     Args:
-        known: Texts.
-        labels: (len(known),) integers.
-        asked: Other texts.
+        train_texts: Texts to fit.
+        labels: (len(train_texts),) class indices.
+        test_texts: Texts to classify.
 
     Returns:
-        (len(asked),) labels.
+        (len(test_texts),) predicted class indices.
     """
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     model = make_pipeline(words, LogisticRegression(C=10.0, max_iter=2000))
-    return model.fit(known, labels).predict(asked)
+    return model.fit(train_texts, labels).predict(test_texts)

@@ -1,7 +1,7 @@
-"""Zero-shot classification: how well an open_clip model tells classes apart by their names alone, before any training.
+"""Zero-shot classification with an open_clip model, from the names of the classes and without training.
 
-Each class becomes a few sentences; the class whose sentences' mean lies nearest to the image is predicted. Radford et
-al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 3.1.4.
+Each class becomes a few sentences; the class whose mean text embedding lies nearest to the image is predicted. See
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 3.1.4.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,20 +30,20 @@ TEMPLATES = (
 def classify(
     name: str, weights: str, class_names: Sequence[str], images: np.ndarray, batch: int = 64
 ) -> np.ndarray | None:
-    """Predicts the class of each image.
+    """Predict the class of each image.
 
     Args:
-        name: As `platform.models.encoders.load` takes it.
-        weights: Likewise.
-        class_names: "_" and "-" in them are read as blanks.
-        images: (N, 3, S, S), uint8, of the size that the model takes.
-        batch: Images at a time.
+        name: Name of the model as in `platform.models.encoders`.
+        weights: Name of the weights as in `platform.models.encoders`.
+        class_names: Names of the classes, in which "_" and "-" are read as blanks.
+        images: (N, 3, S, S), uint8, of the model's own size.
+        batch: Number of images at a time.
 
     Returns:
-        The index of the class of each image, (N,); None where the model has no text tower.
+        The index of the class of each image, (N,), or None if the model has no text tower.
 
     Raises:
-        InputError: The model, its weights or its tokenizer cannot be had.
+        InputError: The model, its weights or its tokenizer cannot be loaded.
     """
     if name in backbones.NAMES or encoders.read_config(Path(weights).expanduser()) is not None:
         return None
@@ -63,7 +63,7 @@ def classify(
 
 
 def _whole_model(source: open_clip_models.Source) -> Any:
-    """Both towers with their weights."""
+    """Build both towers and load their weights."""
     from open_clip import CLIP, CoCa, CustomTextCLIP, load_checkpoint
 
     config = {key: value for key, value in source.model.items() if key != "custom_text"}
@@ -71,17 +71,22 @@ def _whole_model(source: open_clip_models.Source) -> Any:
     custom = source.model.get("custom_text", False)
     if config["text_cfg"].get("hf_model_name"):
         custom, config["text_cfg"] = True, {**config["text_cfg"], "hf_model_pretrained": False}
-        open_clip_models.fetch(config["text_cfg"]["hf_model_name"], ["config.json"])  # says at once if it cannot be had
+        open_clip_models.fetch(
+            config["text_cfg"]["hf_model_name"], ["config.json"]
+        )  # fails at once if it cannot be fetched
     kind = CLIP if not custom else CoCa if "multimodal_cfg" in config else CustomTextCLIP
     if source.file is not None:
-        # Refuses what brings code. open_clip's reader tries again without weights_only where torch.load stumbles.
+        # Refuses pickled code: if torch.load fails, open_clip's reader tries again without weights_only.
         backbones.read_file(source.file)
     try:
         model = kind(**config)
         if source.file is not None:
             load_checkpoint(model, str(source.file))
-    except Exception as error:  # a wrong configuration, a broken file, weights of another model: each its own kind
-        rule, remedy = "both towers of the model must be built and loaded", "Use weights saved from this model."
+    except Exception as error:  # a wrong configuration, a damaged file, weights of another model
+        rule, remedy = (
+            "both towers of the model must be built and loaded",
+            "Use weights that were saved from this model.",
+        )
         raise InputError(
             Fault(rule, f"{source.name}, {source.file}: {open_clip_models.first_line(error)}", remedy)
         ) from error
@@ -89,7 +94,7 @@ def _whole_model(source: open_clip_models.Source) -> Any:
 
 
 def _tokenizer(name: str, source: open_clip_models.Source) -> Callable[[list[str]], Tensor]:
-    """What turns sentences into token numbers (N, context length)."""
+    """Return the tokenizer, from sentences to token ids (N, context length)."""
     from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
     text = source.model["text_cfg"]
@@ -103,9 +108,9 @@ def _tokenizer(name: str, source: open_clip_models.Source) -> Callable[[list[str
     options["tokenizer_mode"] = text.get("tokenizer_mode")
     try:
         return HFTokenizer(place, local_files_only=True, **options)
-    except Exception as error:  # transformers' many kinds: it is not in the folder or in the cache
+    except Exception as error:  # it is neither in the folder nor in the cache
         if own and not name.startswith(open_clip_models.HUB):
             rule = "the model's folder must hold its tokenizer (tokenizer.json and tokenizer_config.json)"
             raise InputError(Fault(rule, f"{place}: {open_clip_models.first_line(error)}", "Add its files.")) from error
-    open_clip_models.fetch(place, ["tokenizer_config.json"])  # says at once if it cannot be had
+    open_clip_models.fetch(place, ["tokenizer_config.json"])  # fails at once if it cannot be fetched
     return HFTokenizer(place, **options)

@@ -1,10 +1,10 @@
 """torchvision's detectors on a staged backbone: FCOS, RetinaNet, Faster R-CNN and SSDlite.
 
-All take a batch of images of one fixed size (the input size), so that what a frozen stage computes for an image never
+All images of a batch have one fixed size, the input size, so that the output of a frozen stage for an image never
 depends on its neighbours in the batch. Labels run from 1; 0 is the background, as in torchvision.
 
-The first stages can be run apart from the rest: the backbone's, then the neck. What is kept of them is all that the
-rest needs, which is the last stage's output and the levels below it that the neck reads; of the neck, its outputs.
+The stages of the backbone and then the neck can be run apart from the heads. The output of the first stages is all that
+the rest needs: that of the last stage and the levels below it that the neck reads; after the neck, the neck's outputs.
 """
 
 import itertools
@@ -32,10 +32,10 @@ from platform.models.stages import Stage, State
 
 ARCHITECTURES = ("fcos", "retinanet", "faster_rcnn", "ssdlite")
 
-# Low: average precision is taken over all scores; what is worth showing is decided at prediction.
+# Low, as average precision uses all scores; predictions are filtered later.
 LEAST_SCORE = 0.02
 
-# What each torchvision loss is called here: classification, box, and quality (FCOS's centerness, the RPN's objectness).
+# Part of the loss by torchvision's name; quality is FCOS's centerness and the RPN's objectness.
 LOSS_PARTS = {
     "classification": "classification",
     "loss_classifier": "classification",
@@ -48,11 +48,11 @@ LOSS_PARTS = {
 
 
 class Trunk(nn.Module):
-    """A backbone and the neck on it: all below the heads, in stages that can be run apart.
+    """Backbone with a neck, in stages that can be run apart from the heads.
 
     Attributes:
         body: The backbone.
-        levels: The stages whose outputs the neck reads.
+        levels: Names of the stages whose outputs the neck reads.
     """
 
     def __init__(self, body: Backbone, levels: Sequence[str]) -> None:
@@ -60,14 +60,14 @@ class Trunk(nn.Module):
         self.body, self.levels = body, tuple(levels)
 
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
-        """The stages start … stop - 1 of the backbone and, last, the neck.
+        """Run the stages start … stop - 1; the last stage is the neck.
 
         Args:
-            state: {"images": (N, 3, H, W), normalised} where start is 0; else what came out of the stages before.
-            start: The first stage.
-            stop: The one before which to stop.
+            state: {"images": (N, 3, H, W), normalised} if start is 0, else the output of the stages before.
+            start: Index of the first stage.
+            stop: Index after the last stage.
         """
-        if start > len(STAGES):  # all is done
+        if start > len(STAGES):  # the neck was run
             return dict(state)
         maps = dict(state)
         x = maps.pop("images") if start == 0 else maps[STAGES[start - 1]]
@@ -78,7 +78,7 @@ class Trunk(nn.Module):
         return {name: x for name, x in maps.items() if name in self.levels or name == STAGES[stop - 1]}
 
     def top(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
-        """The neck, on the levels that it reads."""
+        """Run the neck on the levels that it reads."""
         raise NotImplementedError
 
     def forward(self, batch: "_Images") -> "OrderedDict[str, Tensor]":
@@ -86,7 +86,7 @@ class Trunk(nn.Module):
 
 
 class Pyramid(Trunk):
-    """A feature pyramid over the outputs of stride 8, 16 and 32 (Lin et al. 2017)."""
+    """Backbone with a feature pyramid over the outputs of stride 8, 16 and 32 (Lin et al. 2017)."""
 
     def __init__(self, body: Backbone, channels: int) -> None:
         super().__init__(body, STAGES[2:])
@@ -98,7 +98,7 @@ class Pyramid(Trunk):
 
 
 class Cascade(Trunk):
-    """The outputs of stride 16 and 32 and three smaller maps on top of them, as SSDlite reads them."""
+    """Backbone with three smaller maps on top of the outputs of stride 16 and 32, for SSDlite (Sandler et al. 2018)."""
 
     def __init__(self, body: Backbone, channels: int) -> None:
         super().__init__(body, STAGES[3:])
@@ -114,13 +114,14 @@ class Cascade(Trunk):
 
 
 class Detector(nn.Module):
-    """A torchvision detector: {"images": (N, 3, H, W) in [0, 1]}, or what the first `split_index` stages made of them.
+    """Torchvision detector whose first stages can be run apart.
 
-    With targets, in training, it gives the losses by torchvision's names; else for each image boxes, labels and scores.
+    It takes {"images": (N, 3, H, W) in [0, 1]} or the output of its first `split_index` stages. In training mode, with
+    targets, it returns the losses by torchvision's names; else boxes, labels and scores of each image.
 
     Attributes:
-        net: torchvision's.
-        input size: Height and width of every image.
+        net: Torchvision's model.
+        input_size: Height and width of every image in pixels.
     """
 
     max_split_index = len(STAGES) + 1
@@ -128,7 +129,7 @@ class Detector(nn.Module):
     def __init__(self, net: nn.Module, input_size: tuple[int, int]) -> None:
         super().__init__()
         self.net, self.input_size = net, input_size
-        net.transform = _AsTheyAre()
+        net.transform = _NoTransform()
 
     @property
     def trunk(self) -> Trunk:
@@ -157,7 +158,7 @@ class Detector(nn.Module):
 
 
 class _Images:
-    """A batch of images where torchvision's code asks for their shapes; hands the trunk what there is of them."""
+    """Stand-in for a batch of images: torchvision's code reads the shapes, the trunk reads the state."""
 
     def __init__(self, state: State, split_index: int, input_size: tuple[int, int]) -> None:
         self.state, self.split_index = state, split_index
@@ -167,8 +168,8 @@ class _Images:
         return iter(torch.empty(self.shape, device="meta"))
 
 
-class _AsTheyAre(GeneralizedRCNNTransform):
-    """In place of torchvision's resizing: images have the input size's size, boxes are in its pixels."""
+class _NoTransform(GeneralizedRCNNTransform):
+    """Replacement of torchvision's resizing: images have the input size already, and boxes are in its pixels."""
 
     def __init__(self) -> None:
         super().__init__(1, 1, list(IMAGENET_MEAN), list(IMAGENET_STD))
@@ -178,7 +179,7 @@ class _AsTheyAre(GeneralizedRCNNTransform):
 
 
 def _halving(inputs: int, outputs: int) -> nn.Sequential:
-    """A depthwise-separable convolution of stride 2, the extra layer of SSDlite (Sandler et al. 2018)."""
+    """Build a depthwise-separable convolution of stride 2, the extra layer of SSDlite (Sandler et al. 2018)."""
     block = partial(Conv2dNormActivation, activation_layer=nn.ReLU6)
     return nn.Sequential(block(inputs, inputs, stride=2, groups=inputs), block(inputs, outputs, kernel_size=1))
 
@@ -191,15 +192,15 @@ def build(
     channels: int = 128,
     convolutions: int = 2,
 ) -> Detector:
-    """A torchvision detector on a given backbone.
+    """Build a torchvision detector on a backbone.
 
     Args:
         architecture: One of ARCHITECTURES.
-        body: The staged backbone.
-        classes: Number of classes, the background not counted.
-        input size: Height and width of every image, in pixels.
+        body: The backbone.
+        classes: Number of classes without the background.
+        input_size: Height and width of every image in pixels.
         channels: Width of the pyramid and the heads.
-        convolutions: Depth of FCOS's heads.
+        convolutions: Number of convolutions in FCOS's heads.
     """
     if architecture == "ssdlite":
         return Detector(_ssdlite(Cascade(body, channels), classes, input_size), input_size)
@@ -254,11 +255,11 @@ def _ssdlite(cascade: Cascade, classes: int, input_size: tuple[int, int]) -> nn.
 
 
 def _least_score(classes: int) -> float:
-    """LEAST_SCORE for a softmax, whose scores sum to one: of many classes the rare ones would fall below it unseen."""
+    """Return the least score for a softmax, lower for many classes: its scores sum to one."""
     return min(LEAST_SCORE, 10 * LEAST_SCORE / classes)
 
 
 def stages() -> list[Stage]:
-    """The stages of a detector of `build`, from input to output."""
+    """Return the stages of a detector from `build`, from input to output."""
     body = [Stage(name, (f"net.backbone.body.{name}",), backbone=True) for name in STAGES]
     return [*body, Stage("neck", ("net.backbone.neck",)), Stage("head", ("net.head", "net.rpn", "net.roi_heads"))]

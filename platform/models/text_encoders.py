@@ -1,14 +1,14 @@
-"""A pretrained text encoder by name → its embeddings and its layers, which can be run one after the other.
+"""Pretrained text encoders by name, as stages that can be run one after the other: the embeddings, then the layers.
 
-    name        what is loaded
+    name        model
     starter     the small BERT that ships with this project, starters/bert
-    a folder    what transformers' save_pretrained wrote: config.json, model.safetensors, the tokenizer's files; it is
-                looked for from here, then from the project's root
+    a folder    files that transformers' save_pretrained wrote: config.json, model.safetensors, the tokenizer's files;
+                relative to the working directory or to the project's root
     any other   a model of the Hugging Face hub, e.g. "bert-base-uncased": from the local cache, or fetched once
 
-BERT, RoBERTa, DistilBERT, ELECTRA and their likes: embeddings, then a list of layers, each of which needs no more than
-hidden states and a mask. That this is so is looked up in the model, and checked against what the model itself computes.
-Weights are safetensors only, and no code that comes with them is run.
+Supported are BERT, RoBERTa, DistilBERT, ELECTRA and similar models: embeddings, then a list of layers, each of which
+needs hidden states and a mask only. Every model is checked: its stages must compute what the whole model computes.
+Weights must be safetensors, and code that comes with them is not run.
 """
 
 import json
@@ -40,18 +40,18 @@ from platform.storage.hashing import state_of
 STARTER = project.ROOT / "starters" / "bert"
 POOLINGS = ("mean", "cls", "max")
 
-_LAYERS = ("encoder.layer", "transformer.layer")  # where the families keep them
-_KINDS = "BERT, RoBERTa, DistilBERT, ELECTRA and their likes"
+_LAYERS = ("encoder.layer", "transformer.layer")  # paths of the layer list by family of models
+_KINDS = "BERT, RoBERTa, DistilBERT, ELECTRA and similar models"
 _CHUNK = 10_000  # texts tokenized at a time
 
 
 class TextEncoder(nn.Module):
-    """The embeddings and the first layers of a transformers encoder.
+    """Embeddings and first layers of a transformers encoder.
 
     Attributes:
-        body: The transformers model, without its pooler and without the layers above the one taken.
+        body: The transformers model without its pooler and without the layers above the last one that is used.
         hidden: Width of the hidden states.
-        max_tokens: How long a text may be, special tokens included.
+        max_tokens: Maximum length of a text in tokens, special tokens included.
     """
 
     def __init__(self, body: PreTrainedModel) -> None:
@@ -60,7 +60,7 @@ class TextEncoder(nn.Module):
         self._path = _layers_path(body)
         self.hidden: int = body.config.hidden_size
         padding = getattr(body.get_submodule("embeddings.position_embeddings"), "padding_idx", None)
-        # RoBERTa's positions begin behind the padding's number.
+        # RoBERTa's positions begin after the padding index.
         self.max_tokens: int = body.config.max_position_embeddings - (0 if padding is None else padding + 1)
 
     @property
@@ -68,17 +68,16 @@ class TextEncoder(nn.Module):
         return self.body.get_submodule(self._path)  # type: ignore[return-value]
 
     def run(self, x: Tensor, mask: Tensor, start: int, stop: int) -> Tensor:
-        """The stages start … stop - 1: the embeddings, then the layers.
+        """Run the stages start … stop - 1: the embeddings are stage 0, then come the layers.
 
         Args:
-            x: Token numbers (N, T), padded at the end, where start is 0; else the hidden states (N, T, hidden) that the
-                stage before gave.
+            x: If start is 0, token ids (N, T), padded at the end; else the output (N, T, hidden) of the stage before.
             mask: (N, T), 1 for a token and 0 for padding.
-            start: The first stage.
-            stop: The one before which to stop.
+            start: Index of the first stage.
+            stop: Index after the last stage.
 
         Returns:
-            Hidden states (N, T, hidden); x itself where start is stop.
+            Hidden states (N, T, hidden); x itself if start equals stop.
         """
         hidden = self._embed(x) if start == 0 < stop else x
         layers = self.layers[max(0, start - 1) : max(0, stop - 1)]
@@ -88,10 +87,10 @@ class TextEncoder(nn.Module):
         return hidden
 
     def stages(self, prefix: str = "") -> list[Stage]:
-        """The stages for platform.training.freezing, from input to output.
+        """Return the stages from input to output.
 
         Args:
-            prefix: Where this encoder is in the model, e.g. "encoder".
+            prefix: Path of this encoder in the model, e.g. "encoder".
         """
         at = f"{prefix}.body" if prefix else "body"
         embeddings = Stage("embeddings", (f"{at}.embeddings", f"{at}.embeddings_project"), backbone=True)
@@ -99,20 +98,20 @@ class TextEncoder(nn.Module):
         return [embeddings, *layers]
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The hidden states of the last layer that is left, (N, T, hidden).
+        """Return the hidden states of the last layer, (N, T, hidden).
 
         Args:
-            ids: Token numbers (N, T), padded at the end.
+            ids: Token ids (N, T), padded at the end.
             mask: (N, T), 1 for a token and 0 for padding.
         """
         return self.run(ids, mask, 0, 1 + len(self.layers))
 
     def forward(self, ids: Tensor, mask: Tensor, pooling: str = "mean") -> Tensor:
-        """One vector a text, (N, hidden): `states`, pooled."""
+        """Return one vector for each text, (N, hidden): the pooled `states`."""
         return pool(self.states(ids, mask), mask, pooling)
 
     def config(self) -> dict[str, Any]:
-        """What `build` needs to make the same architecture again, as JSON."""
+        """Return the configuration from which `build` makes the same architecture, as JSON."""
         return json.loads(self.body.config.to_json_string(use_diff=False))
 
     def _embed(self, ids: Tensor) -> Tensor:
@@ -131,15 +130,15 @@ class TextEncoder(nn.Module):
 
 
 def load(name: str, weights: bool = True, layer: int = -1) -> tuple[TextEncoder, PreTrainedTokenizerBase]:
-    """An encoder in float32 and in eval mode, and its tokenizer.
+    """Load an encoder in float32 and in eval mode, and its tokenizer.
 
     Args:
         name: "starter", a folder, or the name of a model on the hub.
-        weights: Whether its weights are loaded; else they are random, of torch's current seed.
-        layer: The layer whose output is taken: -1 the last, -2 the one below it. Those above are left out.
+        weights: True for the pretrained weights, False for random weights drawn with torch's current seed.
+        layer: Layer whose output is used: -1 for the last, -2 for the one below it. The layers above are dropped.
 
     Raises:
-        InputError: It cannot be found or fetched, is of a kind that cannot be staged, or lacks weights or a tokenizer.
+        InputError: The model cannot be found, fetched or divided into stages, or lacks weights or a tokenizer.
     """
     config = _read_config(name)
     _kept_layers(name, config, layer)
@@ -152,7 +151,7 @@ def load(name: str, weights: bool = True, layer: int = -1) -> tuple[TextEncoder,
 
 
 def build(config: dict[str, Any]) -> TextEncoder:
-    """The architecture that `TextEncoder.config` described, with random weights, in eval mode; needs no network."""
+    """Build the architecture of a `TextEncoder.config` with random weights, in eval mode, without network."""
     options = {key: value for key, value in config.items() if key != "model_type"}
     known = AutoConfig.for_model(config["model_type"], **options)
     _refuse_kernel(str(config["model_type"]), known)
@@ -161,10 +160,10 @@ def build(config: dict[str, Any]) -> TextEncoder:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, by the names of `load`.
+    """Load the tokenizer of a model that is named as for `load`.
 
     Raises:
-        InputError: There is none, or it knows no padding.
+        InputError: There is no tokenizer, or it has no padding token.
     """
     tokenizer = _fetch(_read_tokenizer, name, "a tokenizer (tokenizer.json and tokenizer_config.json)")
     if tokenizer.pad_token_id is None:
@@ -173,39 +172,39 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def save(folder: Path, encoder: TextEncoder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes a folder that `load` and transformers' AutoModel and AutoTokenizer read."""
-    logging.disable_progress_bar()  # of the one file that it writes
+    """Write a folder that `load` and transformers' AutoModel and AutoTokenizer can read."""
+    logging.disable_progress_bar()  # for a single file
     encoder.body.save_pretrained(folder)
     save_tokenizer(folder, tokenizer)
 
 
 def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes a folder that `load_tokenizer` reads."""
+    """Write a folder that `load_tokenizer` can read."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # what the last call set is not the tokenizer's own
+    if backend is not None:  # settings of the last call, which would be saved too
         backend.no_truncation()
         backend.no_padding()
     tokenizer.save_pretrained(folder)
 
 
 def stage_count(name: str, layer: int = -1) -> int:
-    """How many stages `load` gives, from the configuration alone.
+    """Return the number of stages of the encoder that `load` gives, from its configuration alone.
 
     Raises:
-        InputError: It cannot be found or fetched, or has no such layer.
+        InputError: The configuration cannot be found or fetched, or there is no such layer.
     """
     return 1 + _kept_layers(name, _read_config(name), layer)
 
 
 def tokenizer_state(name: str) -> list[list[Any]]:
-    """What changes when the tokenizer in a folder is written anew; empty for a model of the hub."""
+    """Return the state of the tokenizer's files, which changes when they are written; empty for a model of the hub."""
     folder = _folder(name)
     states = [] if folder is None else state_of(Path(folder))
     return [state for state in states if not state[0].endswith((".safetensors", ".bin"))]
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One vector a text, (N, hidden), from hidden states (N, T, hidden): their mean or maximum, or the first."""
+    """Pool hidden states (N, T, hidden) into vectors (N, hidden): their mean, their maximum or the first state."""
     if pooling == "cls":
         return states[:, 0]
     present = mask.bool()[..., None]
@@ -219,9 +218,13 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Token numbers (N, T), int32, truncated to max_tokens and padded to the longest; and the mask (N, T), bool."""
+    """Tokenize texts, truncated to max_tokens and padded to the longest.
+
+    Returns:
+        Token ids (N, T), int32, and the mask (N, T), bool, True for a token.
+    """
     rows: list[np.ndarray] = []
-    for first in range(0, len(texts), _CHUNK):  # lists of Python's integers take ten times the room
+    for first in range(0, len(texts), _CHUNK):  # lists of Python integers take ten times the memory
         chunk = list(texts[first : first + _CHUNK])
         encoded = tokenizer(chunk, truncation=True, max_length=max_tokens)["input_ids"]
         rows += [np.array(ids, np.int32) for ids in encoded]
@@ -234,39 +237,41 @@ def tokenize(
 
 
 def is_truncated(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[bool]:
-    """Whether `tokenize` leaves out some of a text, for each."""
-    whole = tokenizer(list(texts), verbose=False)["input_ids"]  # it would warn of what is longer than it likes
+    """Check for each text whether `tokenize` truncates it."""
+    whole = tokenizer(list(texts), verbose=False)["input_ids"]  # without a warning for long texts
     return [len(ids) > max_tokens for ids in whole]
 
 
 def _read_config(name: str) -> PretrainedConfig:
-    """
+    """Read the configuration of a model and check that its layers can be frozen one by one.
+
     Raises:
-        InputError: There is none, or it is not of an encoder whose layers can be frozen one by one.
+        InputError: There is no configuration, or the model is of another kind.
     """
     config = _fetch(AutoConfig.from_pretrained, name, "a configuration (config.json)")
     _refuse_kernel(name, config)
-    rule, remedy = "the text encoder must be a stack of layers of its own weights", f"Use one of {_KINDS}."
+    rule, remedy = "the text encoder must be a stack of layers with weights of their own", f"Use one of {_KINDS}."
     if hasattr(config, "num_hidden_groups"):
         found = f"{name} ({config.model_type}), whose layers share their weights and cannot be frozen one by one"
         raise InputError(Fault(rule, found, remedy))
     try:
-        with torch.device("meta"):  # the shapes alone, no weights
+        with torch.device("meta"):  # shapes alone, without weights
             _layers_path(AutoModel.from_config(config, trust_remote_code=False))
-    except Exception as error:  # no text model at all, a layer list elsewhere, sizes that do not go together, …
+    except Exception as error:  # another kind of model, another layer list, sizes that do not match, …
         found = f"{name} ({config.model_type}: {str(error).splitlines()[0] if str(error) else type(error).__name__})"
         raise InputError(Fault(rule, found, remedy)) from error
     return config
 
 
 def _refuse_kernel(name: str, config: PretrainedConfig) -> None:
-    """
+    """Refuse a configuration with a kernel for the attention, whose code transformers would fetch and run.
+
     Raises:
-        InputError: The configuration names a repository whose code transformers would fetch and run for the attention.
+        InputError: The configuration names a kernel.
     """
     asked = str(getattr(config, "_attn_implementation", None))
     if "/" in asked:
-        rule, remedy = "the text encoder must bring no code", "Remove attn_implementation from config.json."
+        rule, remedy = "the text encoder must not bring its own code", "Remove attn_implementation from config.json."
         raise InputError(Fault(rule, f"the kernel {asked} for {name}", remedy))
 
 
@@ -281,8 +286,8 @@ def _layers_path(body: nn.Module) -> str:
 def _kept_layers(name: str, config: PretrainedConfig, layer: int) -> int:
     layers: int = config.num_hidden_layers
     if not -layers <= layer <= -1:
-        rule = f"the layer taken must lie in -{layers}..-1 for {name}, counted from the last"
-        raise InputError(Fault(rule, str(layer), "Use -1 for the last, -2 for the one below it."))
+        rule = f"layer must lie in -{layers}..-1 for {name}, counted from the last layer"
+        raise InputError(Fault(rule, str(layer), "Use -1 for the last layer, -2 for the one below it."))
     return layers + 1 + layer
 
 
@@ -300,7 +305,7 @@ def _read_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _staged(body: PreTrainedModel, name: str, layer: int) -> TextEncoder:
-    """Drops what no text passes through, and checks that the stages compute what the model does."""
+    """Drop unused modules and check that the stages compute what the whole model computes."""
     path, kept = _layers_path(body), _kept_layers(name, body.config, layer)
     body.set_submodule(path, body.get_submodule(path)[:kept])  # type: ignore[index]
     body.config.num_hidden_layers = kept
@@ -313,18 +318,18 @@ def _staged(body: PreTrainedModel, name: str, layer: int) -> TextEncoder:
         assign(encoder, encoder.stages())
         with torch.no_grad():
             torch.testing.assert_close(encoder.states(ids, mask), body(ids, mask).last_hidden_state)
-    except Exception as error:  # layers that need more, weights beside them, another order: whatever it is, refused
-        rule, found = "the layers must need hidden states and a mask alone", f"{name} ({body.config.model_type})"
+    except Exception as error:  # layers that need more inputs, weights outside of stages, another order, …
+        rule, found = "the layers must need hidden states and a mask only", f"{name} ({body.config.model_type})"
         raise InputError(Fault(rule, found, f"Use one of {_KINDS}.")) from error
     return encoder
 
 
 def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> Any:
-    """Reads a part of a model by one of transformers' from_pretrained, from the local cache if it is there."""
+    """Read a part of a model by one of transformers' from_pretrained, from the local cache if it is there."""
     folder = _folder(name)
     local, place = folder is not None, folder or name
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # it reports every weight that is left out
+    logging.set_verbosity_error()  # it would report every weight that is dropped
     logging.disable_progress_bar()
     try:
         try:
@@ -332,12 +337,12 @@ def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> An
         except Exception:
             if local or is_offline_mode():
                 raise
-            HfApi().model_info(name, timeout=10)  # says at once what from_pretrained would say after many attempts
+            HfApi().model_info(name, timeout=10)  # fails at once, not after many attempts
             return read(place, trust_remote_code=False, **options)
-    except Exception as error:  # OSError, ValueError, a parser's, the hub's …: all mean that it cannot be had
+    except Exception as error:  # OSError, ValueError, errors of parsers and of the hub, …
         found = f"none for {name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         remedy = "Check the folder's files." if local else (
-            "Name a folder, starter, or a model of the hub; what is not in the local cache yet needs the network."
+            "Name a folder, starter, or a model of the hub. A model that is not in the local cache needs the network."
         )  # fmt: skip
         raise InputError(Fault(f"{what} must be found for the text encoder", found, remedy)) from error
     finally:
@@ -347,7 +352,10 @@ def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> An
 
 
 def _folder(name: str) -> str | None:
-    """The folder of this name, from here or, as trials work elsewhere, the project's root; None if there is none."""
+    """Return the folder of a name, relative to the working directory or to the project's root, or None.
+
+    A trial runs in another working directory than the command did.
+    """
     root = STARTER.parent.parent
     here = os.path.expanduser(name)  # noqa: PTH111 (no error on any name)
     places = [str(STARTER)] if name == "starter" else [here, os.path.join(root, here)]  # noqa: PTH118
@@ -356,6 +364,6 @@ def _folder(name: str) -> str | None:
 
 def _read_tokenizer(place: str, **options: Any) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes up where there are no files
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes up a tokenizer if there are no files
         raise OSError(f"no vocabulary in {place}")
     return tokenizer

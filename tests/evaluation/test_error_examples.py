@@ -31,7 +31,7 @@ def test_a_caption_says_the_answer_how_sure_it_is_and_the_truth_of_a_mistake():
 
 
 def test_long_texts_are_shortened_below_their_captions():
-    told = error_examples.in_words(["word " * 500, "short\ttext\n"], ["a 0.90, not b", "b 0.80"])
+    told = error_examples.text_sheet(["word " * 500, "short\ttext\n"], ["a 0.90, not b", "b 0.80"])
     assert told.startswith("a 0.90, not b\n    word word")
     assert " …\n\nb 0.80\n    short text\n" in told
     assert max(map(len, told.splitlines())) <= error_examples.LINE + 4

@@ -63,7 +63,7 @@ def test_of_many_classes_the_means_and_the_ends_are_drawn():
     groups = {"rare": list(curves)[:300], "common": [], "frequent": list(curves)[300:]}
     [axes] = figures.many_precision_recall(curves, groups, "title").axes
     assert legend(axes) == [
-        "middle half of them", "mean of 400 classes", "300 rare", "100 frequent",
+        "middle half of the classes", "mean of 400 classes", "300 rare", "100 frequent",
         "best: class 399 1.00", "best: class 398 0.99", "best: class 397 0.99",
         "weakest: class 0 0.00", "weakest: class 1 0.00", "weakest: class 2 0.00",
     ]  # fmt: skip
