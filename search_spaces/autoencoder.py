@@ -1,6 +1,6 @@
-"""Does unsupervised pretraining pay? Even against odd digits: `python -m platform.tune autoencoder`.
+"""Space of the autoencoder task, even or odd digits: `python -m platform.tune autoencoder`.
 
-The epochs are those of the head; the pretraining comes on top of them, for those that have one.
+The epochs are those of the classifier; the epochs of pretraining are not counted.
 """
 
 from ray import tune
@@ -22,24 +22,24 @@ SPACE = Space(
     max_epochs=10,
     grace_epochs=3,
     trials=16,
-    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
+    confirm="1x3",  # train the best config and the plain baselines again with three seeds
     depth=4,
     params={
-        # the encoder; trials that ask for the same pretraining share it, so these are choices, not ranges
+        # the encoder; these are choices, not ranges, as trials with the same pretraining share it
         "bottleneck": tune.choice([32, 64, 128]),
         "width": tune.choice([8, 16]),
         "dropout": tune.choice([0.0, 0.1, 0.2]),
         "weights": "none",
-        # stage one: reconstruct all training images, without labels
+        # pretraining: reconstruct all training images, without labels
         "pretrain_epochs": tune.choice([0, 5, 10, 20, 40, 80]),
         "lr_pretrain": tune.choice([1e-3, 3e-3]),
         "patience": 5,
-        # stage two: what is frozen, and when it unfreezes
+        # freezing
         "freeze_depth": tune.randint(0, 5),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
         "unfreeze_at": tune.uniform(0.1, 0.7),
         "label_fraction": 1.0,
-        # how it learns
+        # optimization
         "lr_head": tune.loguniform(5e-4, 1e-2),
         "backbone_ratio": tune.loguniform(0.03, 1.0),
         "layer_decay": tune.uniform(0.5, 1.0),
@@ -47,8 +47,8 @@ SPACE = Space(
         "warmup": tune.uniform(0.0, 0.2),
         "weight_decay": tune.loguniform(1e-5, 1e-1),
         "batch_size": tune.choice([32, 64, 128]),
-        "augment": tune.choice([0.0, 0.2, 0.5, 1.0]),  # not a range: trials that see the same views share their cost
-        "views": 4,  # of each example, while stages are frozen; after that, a new one each epoch
+        "augment": tune.choice([0.0, 0.2, 0.5, 1.0]),  # a choice, as trials with the same views share their cost
+        "views": 4,  # per example while stages are frozen; after that a new one each epoch
     },
     start={
         "bottleneck": 64,

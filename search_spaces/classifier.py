@@ -1,4 +1,4 @@
-"""How to build an image classifier on a pretrained encoder: `python -m platform.tune classifier`."""
+"""Space of the classifier task, image classification: `python -m platform.tune classifier`."""
 
 from ray import tune
 
@@ -10,24 +10,24 @@ SPACE = Space(
     max_epochs=12,
     grace_epochs=3,
     trials=12,
-    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
-    depth=6,  # of the starter; for another backbone the range of freeze_depth follows its stages
+    confirm="1x3",  # train the best config and the plain baselines again with three seeds
+    depth=6,  # stages of the starter; for another backbone the range of freeze_depth is scaled
     params={
         # the encoder: an open_clip or torchvision name, hf-hub:ORG/MODEL or local-dir:FOLDER, and its weights
         "backbone": "local-dir:starters/clip",
         "weights": "DEFAULT",
-        "image_size": 0,  # 0: the encoder's own
+        "image_size": 0,  # 0 for the encoder's own size
         # the head
         "head_layers": tune.choice([0, 1, 2]),
         "head_width": tune.choice([64, 128, 256]),
         "head_dropout": tune.uniform(0.0, 0.5),
         "head_norm": tune.choice(["none", "batch", "layer"]),
-        # what is frozen, and when it unfreezes
+        # freezing
         "freeze_depth": tune.randint(0, 7),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
         "unfreeze_at": tune.uniform(0.1, 0.7),
         "batch_norm": tune.choice(["frozen", "updated"]),
-        # how it learns
+        # optimization
         "lr_head": tune.loguniform(3e-4, 1e-2),
         "backbone_ratio": tune.loguniform(0.01, 1.0),
         "layer_decay": tune.uniform(0.5, 1.0),
@@ -35,12 +35,12 @@ SPACE = Space(
         "warmup": tune.uniform(0.0, 0.2),
         "weight_decay": tune.loguniform(1e-5, 1e-1),
         "batch_size": tune.choice([16, 32, 64]),
-        # what it minimises
+        # loss
         "label_smoothing": tune.uniform(0.0, 0.2),
         "class_weights": tune.choice(["none", "balanced"]),
-        # what it sees
-        "augment": tune.choice([0.0, 0.2, 0.5, 1.0]),  # not a range: trials that see the same views share their cost
-        "views": 4,  # of each example, while stages are frozen; after that, a new one each epoch
+        # data
+        "augment": tune.choice([0.0, 0.2, 0.5, 1.0]),  # a choice, as trials with the same views share their cost
+        "views": 4,  # per example while stages are frozen; after that a new one each epoch
         "flip": False,
     },
     start={
@@ -48,7 +48,7 @@ SPACE = Space(
         "head_width": 128,
         "head_dropout": 0.1,
         "head_norm": "batch",
-        "freeze_depth": 6,  # all of it: only the head learns
+        "freeze_depth": 6,  # the whole encoder: only the head is trained
         "unfreeze": "never",
         "unfreeze_at": 0.3,
         "batch_norm": "frozen",

@@ -1,4 +1,4 @@
-"""How to fine-tune an object detector: `python -m platform.tune detector`."""
+"""Space of the detector task, object detection: `python -m platform.tune detector`."""
 
 from ray import tune
 
@@ -10,7 +10,7 @@ SPACE = Space(
     max_epochs=8,
     grace_epochs=2,
     trials=10,
-    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
+    confirm="1x3",  # train the best config and the plain baselines again with three seeds
     depth=5,
     params={
         # the model
@@ -19,12 +19,12 @@ SPACE = Space(
         "weights": "starter",
         "image_size": 128,
         "channels": 128,
-        # what is frozen, and when it unfreezes
+        # freezing
         "freeze_depth": tune.randint(0, 6),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
         "unfreeze_at": tune.uniform(0.1, 0.7),
         "batch_norm": tune.choice(["frozen", "updated"]),
-        # how it learns
+        # optimization
         "lr_head": tune.loguniform(5e-4, 1e-2),
         "backbone_ratio": tune.loguniform(0.03, 1.0),
         "layer_decay": tune.uniform(0.5, 1.0),
@@ -32,18 +32,18 @@ SPACE = Space(
         "warmup": tune.uniform(0.0, 0.2),
         "weight_decay": tune.loguniform(1e-5, 1e-1),
         "batch_size": tune.choice([4, 8, 16]),
-        # what it minimises; quality is FCOS's centerness, Faster R-CNN's objectness
+        # loss; quality is FCOS's centerness, Faster R-CNN's objectness
         "weight_classification": tune.loguniform(0.5, 2.0),
         "weight_box": tune.loguniform(0.5, 4.0),
         "weight_quality": tune.loguniform(0.5, 2.0),
-        # what it sees; oversample: images of classes that are in a smaller share of them are drawn more often
+        # data; oversample: images with classes that occur in a smaller share of the images are drawn more often
         "oversample": 0.0,
-        "augment": tune.choice([0.0, 0.1, 0.3, 1.0]),  # not a range: trials that see the same views share their cost
-        "views": 4,  # of each example, while stages are frozen; after that, a new one each epoch
+        "augment": tune.choice([0.0, 0.1, 0.3, 1.0]),  # a choice, as trials with the same views share their cost
+        "views": 4,  # per example while stages are frozen; after that a new one each epoch
         "flip": False,
     },
     start={
-        "freeze_depth": 2,  # torchvision's detectors, too, train the last three of five stages by default
+        "freeze_depth": 2,  # torchvision's detectors also train the last three of five stages by default
         "unfreeze": "never",
         "unfreeze_at": 0.4,
         "batch_norm": "frozen",

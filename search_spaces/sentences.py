@@ -1,7 +1,7 @@
-"""How to fine-tune one text encoder for several labels at once: `python -m platform.tune sentences`.
+"""Space of the sentences task, one text encoder for several labels: `python -m platform.tune sentences`.
 
-A head is declared by its label column: head_layers_X, loss_weight_X and freeze_X; a third is three lines more, and
-val/X/f1 among the objectives for the list of Pareto-best trials.
+The head of a label column X is declared by head_layers_X, loss_weight_X and freeze_X. For another head add these three
+parameters, and val/X/f1 to the objectives for the list of Pareto-optimal trials.
 """
 
 from ray import tune
@@ -14,8 +14,8 @@ SPACE = Space(
     max_epochs=8,
     grace_epochs=2,
     trials=12,
-    confirm="1x3",  # the best configuration and the plain baselines again, with three seeds
-    depth=5,  # of the starter; for another backbone the range of freeze_depth follows its layers
+    confirm="1x3",  # train the best config and the plain baselines again with three seeds
+    depth=5,  # stages of the starter; for another backbone the range of freeze_depth is scaled
     objectives=("val/genre/f1", "val/sentiment/f1"),
     params={
         # the data
@@ -24,7 +24,7 @@ SPACE = Space(
         # the encoder: starter, a folder or a name of the hub; weights: DEFAULT or none
         "backbone": "starter",
         "weights": "DEFAULT",
-        "layer": tune.choice([-1, -2, -3]),  # whose output is taken; those above it are left out
+        "layer": tune.choice([-1, -2, -3]),  # the layer whose output is used; the layers above it are dropped
         "pooling": tune.choice(["mean", "cls", "max"]),
         # the heads: multi-layer perceptrons with LayerNorm; new, or a study's weights/heads.safetensors
         "heads": "new",
@@ -32,13 +32,13 @@ SPACE = Space(
         "head_layers_sentiment": 1,
         "head_width": tune.choice([64, 128, 256]),
         "head_dropout": tune.uniform(0.0, 0.5),
-        # what is frozen, and when it unfreezes; a depth beyond the layer that is taken freezes all below it
+        # freezing; a depth beyond the layer that is used freezes the whole encoder
         "freeze_depth": tune.randint(0, 6),
         "unfreeze": tune.choice(["never", "at_once", "gradual", "on_plateau"]),
         "unfreeze_at": tune.uniform(0.1, 0.7),
         "freeze_genre": False,
         "freeze_sentiment": False,
-        # how it learns
+        # optimization
         "lr_head": tune.loguniform(3e-4, 1e-2),
         "backbone_ratio": tune.loguniform(0.01, 1.0),
         "layer_decay": tune.uniform(0.5, 1.0),
@@ -46,7 +46,7 @@ SPACE = Space(
         "warmup": tune.uniform(0.0, 0.2),
         "weight_decay": tune.loguniform(1e-5, 1e-1),
         "batch_size": tune.choice([16, 32, 64]),
-        # what it minimises: the heads' cross-entropies, by these weights or by learned uncertainty
+        # loss: the heads' cross-entropies, weighted by these weights or by learned uncertainty
         "weighting": tune.choice(["fixed", "uncertainty"]),
         "loss_weight_genre": tune.loguniform(0.3, 3.0),
         "loss_weight_sentiment": tune.loguniform(0.3, 3.0),

@@ -1,18 +1,18 @@
-"""Makes bert/: a small BERT encoder with its WordPiece vocabulary, which has learned which sentences belong together.
+"""Make starters/bert: a small BERT encoder with its WordPiece vocabulary, trained to match sentences of one document.
 
     OMP_NUM_THREADS=1 python -m starters.bert --out starters/bert
 
-Contrastive training: of a batch of documents, two sentences each, it finds each sentence's neighbour by the mean of its
-last hidden states (Giorgi et al. 2021, "DeCLUTR: Deep Contrastive Learning for Unsupervised Textual Representations").
-It reads no label. But three of four documents are made up by the generator of `platform.data.embedded.blurbs`, and
-their sentences share a genre and a mood, as reviews of one book do: a mild supervision, and the reason why this
-starter knows the embedded data's kind of sentence. None of those sentences occurs in the embedded data of seed 0 where
-that validates or tests. The others are paragraphs of plain English that is installed anyway: the prose in the
-docstrings of the standard library and of a few pinned packages, and the topics of Python's help(). That is no
-replacement for an encoder trained on a large corpus: on real reviews and titles a bag of words is ahead of it
-(benchmarks/RESULTS.md). Few steps on purpose: with more of them the genre is known before any fine-tuning, and there
-is nothing left to search. One thread and fixed seeds: on one machine, with the same Python and packages, the same
-command gives the same bytes.
+The training is contrastive: a batch holds two sentences of each document, and the model finds the neighbour of each
+sentence by the mean of its last hidden states (Giorgi et al. 2021, "DeCLUTR: Deep Contrastive Learning for Unsupervised
+Textual Representations"). It uses no labels. However, three of four documents come from the generator of
+`platform.data.embedded.blurbs`, and their sentences share a genre and a mood, as in reviews of one book. This is a mild
+supervision, and the reason why this starter knows sentences like those of the embedded data. None of these sentences
+occurs in the validation or test split of the embedded data of seed 0. The other documents are paragraphs of plain
+English that is installed anyway: the prose in the docstrings of the standard library and of a few pinned packages, and
+the topics of Python's help(). The result does not replace an encoder trained on a large corpus: on real reviews and
+titles TF-IDF is better (benchmarks/RESULTS.md). The number of steps is small on purpose: after more steps the genre is
+known before any fine-tuning, and nothing is left to search. With one thread and fixed seeds the same command gives the
+same bytes on one machine with the same Python and packages.
 """
 
 import argparse
@@ -38,18 +38,18 @@ from platform.data.embedded import blurbs
 from platform.models import text_encoders
 from platform.training import schedules
 
-LEFT_OUT = ("site-packages", "test", "lib2to3")  # of the standard library's folder
+LEFT_OUT = ("site-packages", "test", "lib2to3")  # folders of the standard library that are not read
 PACKAGES = ("numpy", "scipy", "sklearn", "matplotlib", "networkx", "pandas", "sqlalchemy", "torch")
-REVIEWS, SENTENCES = 20_000, 3  # made-up documents, and how many sentences they have
-SEED_OF_REVIEWS = 1_000_000  # far from any that a study would take
+REVIEWS, SENTENCES = 20_000, 3  # number of generated documents, and of their sentences
+SEED_OF_REVIEWS = 1_000_000  # far from any seed of a study
 VOCABULARY = 8_000
 HIDDEN, LAYERS, HEADS, POSITIONS = 128, 4, 4, 128
-TOKENS = 48  # of a sentence, at most
-BATCH, SHARE = 64, 0.75  # documents, and how many of them are made up
+TOKENS = 48  # maximum of a sentence
+BATCH, SHARE = 64, 0.75  # number of documents, and the share of generated ones
 TEMPERATURE = 0.1
 PEAK_LR = 1e-3
 
-# A sentence of prose: no code, no table, no sum.
+# A sentence of prose: no code, no table, no formula.
 _SENTENCE = re.compile(r"[A-Z][A-Za-z ,;:'()\-]{20,300}?[.!?](?=\s|$)")
 _SPECIAL = {
     "pad_token": "[PAD]",
@@ -66,19 +66,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)  # sums in another order would be other bytes
+    torch.set_num_threads(1)  # the order of sums changes the bytes
     torch.use_deterministic_algorithms(True)
-    made_up, found = write_reviews(options.seed), read_prose()
-    print(f"{len(made_up)} made-up documents, {len(found)} found", flush=True)
-    tokenizer = learn_vocabulary([sentence for document in [*made_up, *found] for sentence in document])
-    model = train(tokenizer, made_up, found, options.steps, options.seed)
+    generated, found = generate_reviews(options.seed), read_prose()
+    print(f"{len(generated)} generated documents, {len(found)} found", flush=True)
+    tokenizer = learn_vocabulary([sentence for document in [*generated, *found] for sentence in document])
+    model = train(tokenizer, generated, found, options.steps, options.seed)
     save(options.out, model, tokenizer)
     for file in sorted(options.out.iterdir()):
         print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
 
 
-def write_reviews(seed: int) -> list[list[str]]:
-    """Documents of sentences of one genre and one sentiment, without those that the embedded data holds back."""
+def generate_reviews(seed: int) -> list[list[str]]:
+    """Generate documents of sentences of one genre and one sentiment, without those of held-out embedded data."""
     held_out = {blurb.text for blurb in blurbs.blurbs(0) if blurb.split != "train"}
     random, documents = Random(SEED_OF_REVIEWS + seed), []
     for number in range(REVIEWS):
@@ -89,7 +89,7 @@ def write_reviews(seed: int) -> list[list[str]]:
 
 
 def read_prose() -> list[list[str]]:
-    """Paragraphs of two or more sentences of 6 to 40 words in help() and in docstrings, in the order of the files."""
+    """Read paragraphs of two or more sentences of 6 to 40 words from help() and docstrings, ordered by file."""
     standard, installed = (Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib"))
     roots = [path for path in sorted(standard.iterdir()) if path.name not in LEFT_OUT]
     texts = [topics[name] for name in sorted(topics)]
@@ -108,6 +108,7 @@ def read_prose() -> list[list[str]]:
 
 
 def docstrings(file: Path) -> Iterator[str]:
+    """Yield all docstrings of a Python file."""
     try:
         tree = ast.parse(file.read_text("utf-8"))
     except (SyntaxError, ValueError):  # templates and tests of the parser itself
@@ -118,9 +119,9 @@ def docstrings(file: Path) -> Iterator[str]:
 
 
 def learn_vocabulary(sentences: Sequence[str]) -> BertTokenizer:
-    """The most useful VOCABULARY pieces of words, in lower case, without accents."""
+    """Learn a vocabulary of VOCABULARY word pieces in lower case and without accents."""
     tokens = list(_SPECIAL.values())
-    # Named beforehand, because the learner numbers them as it meets them, in an order that differs from run to run.
+    # Listed beforehand, because the learner would number them in an order that differs from run to run.
     inner = [
         f"##{character}" for character in sorted({c for text in sentences for c in text.lower() if not c.isspace()})
     ]
@@ -139,11 +140,12 @@ def learn_vocabulary(sentences: Sequence[str]) -> BertTokenizer:
 
 def train(
     tokenizer: BertTokenizer,
-    made_up: Sequence[Sequence[str]],
+    generated: Sequence[Sequence[str]],
     found: Sequence[Sequence[str]],
     steps: int,
     seed: int,
 ) -> BertModel:
+    """Train an encoder on pairs of sentences."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = BertModel(
@@ -158,7 +160,7 @@ def train(
         ),
         add_pooling_layer=False,
     )
-    model.eval()  # without dropout: it sees no pair often enough to learn it by heart
+    model.eval()  # without dropout: no pair is seen often enough to be memorized
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, weight_decay=0.01, betas=(0.9, 0.98))
     start, recent = time.monotonic(), []
     for step in range(steps):
@@ -166,7 +168,7 @@ def train(
             group["lr"] = PEAK_LR * schedules.factor("one_cycle", step / steps)
         ids, mask = (
             torch.from_numpy(array).long()
-            for array in text_encoders.tokenize(tokenizer, pairs(rng, made_up, found), TOKENS)
+            for array in text_encoders.tokenize(tokenizer, pairs(rng, generated, found), TOKENS)
         )
         states = model(ids, mask).last_hidden_state
         loss = contrastive_loss(text_encoders.pool(states, mask, "mean"))
@@ -182,18 +184,18 @@ def train(
     return model
 
 
-def pairs(rng: np.random.Generator, made_up: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:
-    """2 BATCH sentences, of which each two that follow each other are of one document."""
+def pairs(rng: np.random.Generator, generated: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:
+    """Draw 2 BATCH sentences; sentences 2i and 2i + 1 are of one document."""
     drawn = []
     for number in range(BATCH):
-        documents = made_up if number < SHARE * BATCH else found
+        documents = generated if number < SHARE * BATCH else found
         document = documents[int(rng.integers(len(documents)))]
         drawn += [document[index] for index in rng.choice(len(document), 2, replace=False)]
     return drawn
 
 
 def contrastive_loss(features: Tensor) -> Tensor:
-    """How badly each sentence's neighbour is told from all others by cosine; (2N, D), neighbours beside each other."""
+    """Return the InfoNCE loss of features (2N, D) of pairs, in which rows 2i and 2i + 1 are a pair."""
     unit = F.normalize(features, dim=1)
     logits = unit[::2] @ unit[1::2].T / TEMPERATURE
     targets = torch.arange(len(logits))
@@ -201,13 +203,13 @@ def contrastive_loss(features: Tensor) -> Tensor:
 
 
 def save(folder: Path, model: BertModel, tokenizer: BertTokenizer) -> None:
-    """Writes what transformers' AutoModel and AutoTokenizer read; in half precision: half the bytes to ship."""
+    """Write files for transformers' AutoModel and AutoTokenizer, in half precision to save space."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     config = {**model.config.to_diff_dict(), "architectures": ["BertModel"], "dtype": "float32"}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    tokenizer.backend_tokenizer.no_truncation()  # how long a text may be is not this file's business
+    tokenizer.backend_tokenizer.no_truncation()  # the file should not set a maximum length
     tokenizer.save_pretrained(folder)
 
 

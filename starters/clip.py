@@ -1,13 +1,14 @@
-"""Makes starters/clip: a small CLIP that has learned to match pictures of printed letters and digits with captions.
+"""Make starters/clip: a small CLIP that was trained to match images of printed letters and digits with captions.
 
     python -m starters.clip --out starters/clip
 
-Pictures and captions are made on the fly: one glyph of the fonts that matplotlib ships, bent and painted as
-starters/glyphs.py does it, and a sentence that names it, sometimes with its colour or its case. No photograph and no
-handwriting: those are left to the fine-tuning. open_clip loads the folder as "local-dir:starters/clip".
-One thread and fixed seeds: on one machine the same command gives the same bytes.
+Images and captions are made on the fly: an image holds one glyph of the fonts that matplotlib ships, bent and painted
+as in starters/glyphs.py; its caption is a sentence that names the glyph, sometimes with its colour or its case. They
+hold no photographs and no handwriting, which are left to fine-tuning. open_clip loads the folder as
+"local-dir:starters/clip". With one thread and fixed seeds the same command gives the same bytes on one machine.
 
-Contrastive training: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
+The training is contrastive (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
+Supervision").
 """
 
 import argparse
@@ -34,9 +35,9 @@ from platform.training import schedules
 from starters import glyphs
 
 SIZE = 64  # pixels a side
-LONGER = (20, 50)  # pixels of a glyph's longer side
+LONGER = (20, 50)  # range of a glyph's longer side in pixels
 BATCH = 128
-WARM_UP = 80  # batches of captions alone
+WARM_UP = 80  # batches of captions only
 PEAK_LR = 3e-3
 MAX_SCALE = math.log(100)  # of the logits, as in the paper
 CONTEXT = 32  # tokens of a caption
@@ -70,14 +71,14 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class Glyph:
-    """What a picture shows, or what a caption says of it; None is left unsaid."""
+    """Glyph in an image, or its description by a caption, in which None is not mentioned."""
 
-    character: str  # in lower case: the tokenizer knows no other
+    character: str  # in lower case, as the tokenizer has no other
     colour: str | None
-    capital: bool | None  # None of a digit, too
+    capital: bool | None  # None also for a digit
 
-    def is_told_by(self, caption: "Glyph") -> bool:
-        """Whether a caption is true of this picture."""
+    def matches(self, caption: "Glyph") -> bool:
+        """Check whether a caption is true of this glyph."""
         return (
             caption.character == self.character
             and caption.colour in (None, self.colour)
@@ -87,25 +88,25 @@ class Glyph:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000, help=f"batches of {BATCH} pictures (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2000, help=f"batches of {BATCH} images (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)  # sums in another order would be other bytes
+    torch.set_num_threads(1)  # the order of sums changes the bytes
     torch.use_deterministic_algorithms(True)
     write(train(options.steps, options.seed), options.out)
     print(f"{options.out}: {sum(file.stat().st_size for file in options.out.iterdir()) / 1e6:.1f} MB")
 
 
 def train(steps: int, seed: int) -> CLIP:
-    """A CLIP trained on pictures and captions of glyphs."""
+    """Train a CLIP on images and captions of glyphs."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     rendered = glyphs.render_glyphs()
     tokenize = SimpleTokenizer(context_length=CONTEXT)
     model = CLIP(**MODEL).train().to(memory_format=torch.channels_last)  # type: ignore[arg-type, call-overload]
     for name, parameter in model.visual.named_parameters():
-        if name.endswith("bn3.weight"):  # open_clip has zeros; so short a training gets further from ones
+        if name.endswith("bn3.weight"):  # a short training succeeds better from ones than from open_clip's zeros
             nn.init.ones_(parameter)
     optimizer = torch.optim.AdamW(parameter_groups(model), lr=PEAK_LR)
     warm_up(model, rng, tokenize, optimizer)
@@ -133,16 +134,16 @@ def train(steps: int, seed: int) -> CLIP:
 
 
 def warm_up(model: CLIP, rng: Generator, tokenize: SimpleTokenizer, optimizer: torch.optim.Optimizer) -> None:
-    """Teaches the text tower alone which captions are of the same glyph, from two for each.
+    """Train the text tower alone to match two captions of the same glyph.
 
-    It takes seconds, and saves the hundreds of steps in which neither tower can learn from the other.
+    This takes seconds and saves hundreds of steps in which neither tower can learn from the other.
     """
     for _ in range(WARM_UP):
-        shown = [glyph_of(choose(rng), str(rng.choice(list(HUES.values())))) for _ in range(BATCH)]
-        first, second = ([describe(rng, glyph) for glyph in shown] for _ in range(2))
+        drawn = [glyph_of(choose(rng), str(rng.choice(list(HUES.values())))) for _ in range(BATCH)]
+        first, second = ([describe(rng, glyph) for glyph in drawn] for _ in range(2))
         features = [model.encode_text(tokenize([text for _, text in side]), normalize=True) for side in (first, second)]
         loss = contrastive_loss(
-            features[0], features[1], model.logit_scale, truths(shown, [told for told, _ in second])
+            features[0], features[1], model.logit_scale, truths(drawn, [described for described, _ in second])
         )
         optimizer.zero_grad()
         loss.backward()
@@ -151,13 +152,13 @@ def warm_up(model: CLIP, rng: Generator, tokenize: SimpleTokenizer, optimizer: t
 
 @torch.no_grad()
 def blank_unseen(model: CLIP, optimizer: torch.optim.Optimizer) -> None:
-    """Makes the vectors of tokens that no caption held zeros, not noise: they have learned nothing."""
+    """Set the vectors of tokens that occur in no caption to zero, as they are untrained noise."""
     table = model.token_embedding.weight
     table[optimizer.state[table]["exp_avg_sq"].sum(1) == 0] = 0
 
 
 def parameter_groups(model: nn.Module) -> list[dict]:
-    """Weight decay for matrices and kernels, none for norms, biases, the temperature and the token table."""
+    """Return groups with weight decay for matrices and kernels, and without for all other parameters."""
     decays: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in model.named_parameters():
         decays[parameter.ndim > 1 and name != "token_embedding.weight"].append(parameter)
@@ -165,13 +166,13 @@ def parameter_groups(model: nn.Module) -> list[dict]:
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor, matches: Tensor) -> Tensor:
-    """The symmetric InfoNCE loss where several captions may be true of an image, and several images of a caption.
+    """Return the symmetric InfoNCE loss for images and captions with several matches each.
 
     Args:
-        images: Normalised features, (N, d).
-        texts: Those of the captions, (N, d).
+        images: Normalised features of the images, (N, d).
+        texts: Normalised features of the captions, (N, d).
         log_scale: Logarithm of the inverse temperature.
-        matches: (N, N), whether caption j is true of image i; the targets are shared out evenly among these.
+        matches: (N, N), True if caption j is true of image i. The target is distributed evenly over the matches.
     """
     logits = log_scale.exp() * images @ texts.T
     targets = matches.float()
@@ -180,55 +181,56 @@ def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor, matches: 
     return (to_text + to_image) / 2
 
 
-def truths(shown: Sequence[Glyph], told: Sequence[Glyph]) -> Tensor:
-    """Which caption is true of which picture, (N, N)."""
-    return torch.tensor([[glyph.is_told_by(caption) for caption in told] for glyph in shown])
+def truths(drawn: Sequence[Glyph], described: Sequence[Glyph]) -> Tensor:
+    """Return the matrix (N, N) with True if caption j is true of image i."""
+    return torch.tensor([[glyph.matches(caption) for caption in described] for glyph in drawn])
 
 
 def batch(rng: Generator, rendered: list[list[np.ndarray]]) -> tuple[Tensor, list[str], Tensor]:
-    """BATCH pictures (N, 3, SIZE, SIZE), normalised, a caption for each, and which caption is true of which, (N, N)."""
-    pictures, shown, told, captions = [], [], [], []
+    """Draw BATCH normalised images (N, 3, SIZE, SIZE), a caption for each, and the matrix of matches (N, N)."""
+    pictures, drawn, described, captions = [], [], [], []
     for _ in range(BATCH):
         character = choose(rng)
         variants = rendered[glyphs.ALPHABET.index(character)]
         picture, colour = draw(rng, variants[rng.integers(len(variants))])
-        shown.append(glyph_of(character, colour))
-        said, caption = describe(rng, shown[-1])
+        drawn.append(glyph_of(character, colour))
+        description, caption = describe(rng, drawn[-1])
         pictures.append(picture)
-        told.append(said)
+        described.append(description)
         captions.append(caption)
-    images = torch.from_numpy(np.stack(pictures)).float().permute(0, 3, 1, 2)  # in memory still channels last
-    return (images - PREPROCESS["mean"][0]) / PREPROCESS["std"][0], captions, truths(shown, told)
+    images = torch.from_numpy(np.stack(pictures)).float().permute(0, 3, 1, 2)  # the memory layout stays channels last
+    return (images - PREPROCESS["mean"][0]) / PREPROCESS["std"][0], captions, truths(drawn, described)
 
 
 def choose(rng: Generator) -> str:
-    """A character: half of them from the digits, half from all."""
+    """Choose a character, one half from the digits, the other half from all."""
     alphabet = glyphs.DIGITS if rng.random() < 0.5 else glyphs.ALPHABET
     return alphabet[rng.integers(len(alphabet))]
 
 
 def glyph_of(character: str, colour: str) -> Glyph:
+    """Return the glyph of a character and a colour."""
     return Glyph(character.lower(), colour, None if character.isdigit() else character.isupper())
 
 
 def draw(rng: Generator, rendered: np.ndarray) -> tuple[np.ndarray, str]:
-    """A picture, (SIZE, SIZE, 3) in [0, 1], of a glyph on a ground, and the glyph's colour."""
+    """Draw an image (SIZE, SIZE, 3) in [0, 1] of a glyph on a background; return it and the glyph's colour."""
     side = int(rng.integers(SIZE // 2, glyphs.SIZE + 1))
     x, y = rng.integers(0, glyphs.SIZE - side + 1, 2)
     crop = Image.fromarray(glyphs.ground(rng)[y : y + side, x : x + side])
-    canvas = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float64) / 255
-    canvas = canvas ** math.exp(rng.uniform(-1.2, 1.2))  # dark grounds and bright ones: colours of all kinds stand out
+    image = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float64) / 255
+    image = image ** math.exp(rng.uniform(-1.2, 1.2))  # dark and bright backgrounds, so that all colours occur
     stroke = glyphs.bend(rng, rendered)
     longer = rng.uniform(*LONGER)
     height, width = (max(3, round(side * longer / max(stroke.shape))) for side in stroke.shape)
     stroke = np.asarray(Image.fromarray(stroke.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
     x, y = rng.integers(0, SIZE - width + 1), rng.integers(0, SIZE - height + 1)
-    colour = ink.paint(rng, canvas[y : y + height, x : x + width], np.clip(stroke, 0, 1))
-    return np.clip(canvas, 0, 1), colour_name(colour)
+    colour = ink.paint(rng, image[y : y + height, x : x + width], np.clip(stroke, 0, 1))
+    return np.clip(image, 0, 1), colour_name(colour)
 
 
 def colour_name(colour: np.ndarray) -> str:
-    """The English name of a colour, (3,) in [0, 1]."""
+    """Return the English name of a colour (3,) in [0, 1]."""
     hue, saturation, value = colorsys.rgb_to_hsv(*colour.tolist())
     if value < 0.2:
         return "black"
@@ -238,7 +240,7 @@ def colour_name(colour: np.ndarray) -> str:
 
 
 def describe(rng: Generator, glyph: Glyph) -> tuple[Glyph, str]:
-    """A caption of a glyph, and what it says of it."""
+    """Write a caption of a glyph; return its description of the glyph and its text."""
     digit = glyph.character.isdigit()
     said = Glyph(
         glyph.character,
@@ -254,7 +256,7 @@ def describe(rng: Generator, glyph: Glyph) -> tuple[Glyph, str]:
 
 
 def write(model: CLIP, folder: Path) -> None:
-    """Writes what open_clip's "local-dir:" reads: the configuration and the weights, in half precision."""
+    """Write a folder for open_clip's "local-dir:" with the configuration and the weights in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,10 +1,10 @@
-"""Makes mobilenet_v2.safetensors: a backbone that has learned to find and tell apart printed letters and digits.
+"""Make mobilenet_v2.safetensors: a backbone that was trained to detect printed letters and digits.
 
     python -m starters.glyphs --out starters/mobilenet_v2.safetensors
 
-Its training scenes are drawn on the fly: glyphs of the fonts that matplotlib ships, bent, turned and coloured, on
-grounds of noise, gradients and shapes. No photograph and no handwriting: those are left to the fine-tuning.
-One thread and fixed seeds: on one machine the same command gives the same bytes.
+The training scenes are drawn on the fly: glyphs of the fonts that matplotlib ships, bent, turned and coloured, on
+backgrounds of noise, gradients and shapes. They hold no photographs and no handwriting, which are left to fine-tuning.
+With one thread and fixed seeds the same command gives the same bytes on one machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from platform.models import backbones, detectors
 from platform.training import schedules
 
 DIGITS = "0123456789"
-ALPHABET = DIGITS + "ABCDEFGHJKLMNPQRTUVXYabdehkt"  # without what some font draws like another: O, I, l, S, Z, g, …
+ALPHABET = DIGITS + "ABCDEFGHJKLMNPQRTUVXYabdehkt"  # without glyphs that look alike in some font: O, I, l, S, Z, g, …
 FONTS = (
     "DejaVuSans*.ttf",
     "DejaVuSerif*.ttf",
@@ -34,10 +34,10 @@ FONTS = (
     *(f"cm{face}10.ttf" for face in ("b", "r", "ss", "tt")),
 )
 SIZE = 128  # pixels a side
-GLYPHS = (5, 10)  # a scene; half of them drawn from the digits, half from all
+GLYPHS = (5, 10)  # in a scene; half of them are drawn from the digits, half from all
 BATCH = 16
 PEAK_LR = 3e-3
-EM = 56  # pixels a glyph is rendered at, before it is bent and scaled down
+EM = 56  # size in pixels of a glyph before it is bent and scaled down
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)  # sums in another order would be other bytes
+    torch.set_num_threads(1)  # the order of sums changes the bytes
     torch.use_deterministic_algorithms(True)
     body = train(options.steps, options.seed)
     save_file(torchvision_state(body), options.out)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def train(steps: int, seed: int) -> backbones.Backbone:
-    """A backbone trained inside a detector, of which nothing else is kept."""
+    """Train a detector and return its backbone."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     glyphs = render_glyphs()
@@ -81,13 +81,13 @@ def train(steps: int, seed: int) -> backbones.Backbone:
 
 
 def torchvision_state(body: backbones.Backbone) -> dict[str, Tensor]:
-    """The body's tensors under torchvision's names, in half precision: half the bytes to ship."""
+    """Return the backbone's tensors under torchvision's names, in half precision to save space."""
     state = body.torchvision_state()
     return {k: v.half().contiguous() for k, v in state.items() if not k.endswith("num_batches_tracked")}
 
 
 def batch(rng: Generator, glyphs: list[list[np.ndarray]]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """BATCH scenes as torchvision's detectors take them: images (3, SIZE, SIZE) in [0, 1]; boxes, and labels from 1."""
+    """Draw BATCH scenes: images (3, SIZE, SIZE) in [0, 1], and targets with boxes and labels from 1."""
     images: list[Tensor] = []
     targets: list[dict[str, Tensor]] = []
     while len(images) < BATCH:
@@ -105,7 +105,7 @@ def batch(rng: Generator, glyphs: list[list[np.ndarray]]) -> tuple[list[Tensor],
 
 
 def render_glyphs() -> list[list[np.ndarray]]:
-    """Opacities (h, w) of every glyph in every font, in three weights, by its place in ALPHABET."""
+    """Render the opacities (h, w) of every glyph in every font and in three weights, by its index in ALPHABET."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     files = [path for pattern in FONTS for path in sorted(folder.glob(pattern)) if "Display" not in path.name]
     fonts = [ImageFont.truetype(path, EM) for path in files]  # the Display fonts hold a few symbols only
@@ -120,12 +120,12 @@ def render_glyphs() -> list[list[np.ndarray]]:
 
 
 def bend(rng: Generator, glyph: np.ndarray) -> np.ndarray:
-    """A glyph turned, slanted, stretched, and warped as by an unsteady hand, of a random size."""
+    """Rotate, slant, stretch and warp a glyph, and scale it to a random size."""
     height, width = glyph.shape
     aspect = width / height * math.exp(rng.uniform(-0.25, 0.25))
     longer = math.exp(rng.uniform(math.log(16), math.log(48)))
     tall = longer / max(1.0, aspect)
-    side = 2 * math.ceil(1.5 * longer)  # of a page with room for turning, at twice the resolution
+    side = 2 * math.ceil(1.5 * longer)  # of a page with room for the rotation, at twice the resolution
     angle, slant = rng.uniform(-0.3, 0.3), rng.uniform(-0.3, 0.3)
     y, x = (np.mgrid[:side, :side] - side / 2) / (2 * tall)  # in heights of the glyph
     y, x = y + 0.06 * noise(rng, 4, side), x + 0.06 * noise(rng, 4, side)
@@ -136,13 +136,13 @@ def bend(rng: Generator, glyph: np.ndarray) -> np.ndarray:
 
 
 def noise(rng: Generator, cells: int, side: int) -> np.ndarray:
-    """Smooth noise, (side, side): normal values at cells x cells points, and what lies between them."""
+    """Return smooth noise (side, side), interpolated between normal values at cells x cells points."""
     points = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
     return np.asarray(points.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def ground(rng: Generator) -> np.ndarray:
-    """Two colours mixed by a gradient, stripes and noise of several grains, under shapes: (SIZE, SIZE, 3), uint8."""
+    """Draw a background (SIZE, SIZE, 3), uint8: two colours mixed by gradient, stripes and noise, under shapes."""
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE - 0.5
     angle = rng.uniform(0, 2 * math.pi)
     across = math.cos(angle) * x + math.sin(angle) * y
@@ -152,8 +152,8 @@ def ground(rng: Generator) -> np.ndarray:
     for cells in (4, 16, 64):
         mix = mix + rng.uniform(0, 0.3) * noise(rng, cells, SIZE)
     share = np.clip(mix + 0.5, 0, 1)[..., None]
-    canvas = Image.fromarray((255 * (share * rng.random(3) + (1 - share) * rng.random(3))).astype(np.uint8))
-    draw = ImageDraw.Draw(canvas)
+    image = Image.fromarray((255 * (share * rng.random(3) + (1 - share) * rng.random(3))).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(0, 7)):
         colour = tuple(rng.integers(0, 256, 3).tolist())
         corner, extent = rng.integers(-30, SIZE, 2), rng.integers(4, 90, 2)
@@ -163,7 +163,7 @@ def ground(rng: Generator) -> np.ndarray:
             draw.line(shape, colour, int(rng.integers(1, 6)))
         else:
             (draw.ellipse, draw.rectangle)[kind](shape, colour)
-    return np.asarray(canvas)
+    return np.asarray(image)
 
 
 if __name__ == "__main__":

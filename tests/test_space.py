@@ -30,7 +30,7 @@ GOOD = {
 SPACE = Space(**GOOD)
 
 
-def test_all_faults_of_a_space_are_told_at_once():
+def test_all_faults_of_a_space_are_reported_at_once():
     with pytest.raises(InputError) as error:
         Space(
             **{**GOOD, "mode": "best", "grace_epochs": 20, "trials": 0, "start": {**GOOD["start"], "depth": 6, "x": 1}}
@@ -67,7 +67,7 @@ def test_a_fixed_value_can_become_a_choice():
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("dpeth=2", "Did you mean depth?"),
         ("depth=6", "0..5"),
@@ -85,12 +85,12 @@ def test_a_fixed_value_can_become_a_choice():
         ("=3", "parameter of the space"),
     ],
 )
-def test_impossible_settings_are_told_with_a_remedy(setting, told):
-    with pytest.raises(InputError, match=told.replace("?", r"\?")):
+def test_impossible_settings_are_reported_with_a_remedy(setting, message):
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
         SPACE.override([setting])
 
 
-def test_all_wrong_settings_are_told_together():
+def test_all_wrong_settings_are_reported_together():
     with pytest.raises(InputError) as error:
         SPACE.override(["a=1", "depth=9", "lr=x"], trials=0, max_epochs=0)
     assert len(error.value.faults) == 5
@@ -151,7 +151,7 @@ def test_a_space_pickles():
 
 
 def deep(depth: int = 6) -> Space:
-    """A space written for a backbone of six stages."""
+    """Return a space that was written for a backbone of six stages."""
     params = {"freeze_depth": tune.randint(0, depth + 1), "lr": tune.loguniform(1e-4, 1e-2)}
     start = {"freeze_depth": depth, "lr": 1e-3}
     baselines = {"all": {"freeze_depth": depth}, "half": {"freeze_depth": depth // 2}, "none": {"freeze_depth": 0}}

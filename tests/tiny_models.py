@@ -1,4 +1,4 @@
-"""A small model of each task, with random heads, as a study would have saved it; nothing is trained or read."""
+"""Small model of each task with random heads, saved as a study saves it, without training or data."""
 
 import re
 from pathlib import Path
@@ -23,8 +23,8 @@ CLASSES: dict[str, Any] = {
     "sentences": {"genre": ["crime", "travel"], "sentiment": ["bad", "good"]},
 }
 
-# Parameters of a detector's last layers, and how wide they are drawn for scores that lie between 0 and 1. Before those
-# of SSDlite little is left of an image while no BatchNorm has seen any.
+# Standard deviation of a detector's last layers for scores between 0 and 1. That of SSDlite is large, as untrained
+# BatchNorm leaves only small activations before them.
 WIDE = {
     r"(cls_logits|bbox_ctrness)\.weight": 0.05,
     r"cls_score\.weight": 0.5,
@@ -33,7 +33,7 @@ WIDE = {
 
 
 def save(name: str, folder: Path, settings: list[str] | None = None) -> Path:
-    """Writes a model of a task into a folder, the same one each time."""
+    """Write a model of a task into a folder, with the same weights each time."""
     module: Any = task.load(name)
     space = task.space(name).override([*SETTINGS[name], *(settings or [])])
     metadata = {"task": name, "classes": CLASSES[name], "config": {**space.fixed, **space.start}}
@@ -61,9 +61,9 @@ def save(name: str, folder: Path, settings: list[str] | None = None) -> Path:
 
 
 def sure_of_much(model: Any) -> None:
-    """Draws the last layers of a detector's heads wider, so that it finds something nearly everywhere.
+    """Draw the last layers of a detector's heads with a larger deviation, so that it finds something nearly everywhere.
 
-    Not so wide that scores are 1: which of equal ones comes first nobody promises.
+    The scores must stay below 1, as the order of equal scores is undefined.
     """
     for key, parameter in model.named_parameters():
         for end, wide in WIDE.items():

@@ -1,4 +1,4 @@
-"""Data for models of a few indices."""
+"""Random data for small models."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from platform.training.examples import Examples
 
 @dataclass(frozen=True)
 class Numbers(Examples):
-    """Rows of normally distributed indices as "x": the same for the same size and seed.
+    """Rows of normally distributed numbers as "x", the same for the same size and seed.
 
     With views, a row is seen with other indices added to it in each.
     """

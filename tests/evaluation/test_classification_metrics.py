@@ -1,4 +1,4 @@
-"""Scores of classifications, against counts made by hand."""
+"""Classification metrics, compared with counts made by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The average precision is torchmetrics', which knows it by class too, and takes longer."""
+"""Average precision, compared with that of torchmetrics."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ CLASSES = 7
 
 @pytest.fixture(scope="module")
 def found() -> tuple[list[dict], list[dict]]:
-    """Detections and targets of 30 images; nothing is of the last class, and the last image is empty."""
+    """Make detections and targets of 30 images; the last class does not occur, and the last image is empty."""
     rng = np.random.default_rng(0)
     detections, targets = [], []
     for image in range(30):
@@ -90,8 +90,8 @@ def test_the_table_has_the_weakest_first():
     rows = csv.DictReader(
         io.StringIO(detection_metrics.table(precision, ["a", "b", "c", "=d"], [300, 4, 5, 20], [9, 2, 0, 3]))
     )
-    told = [(row["class"], row["group"], row["training images"], row["boxes"], row["map"]) for row in rows]
-    assert told == [
+    lines = [(row["class"], row["group"], row["training images"], row["boxes"], row["map"]) for row in rows]
+    assert lines == [
         ("'=d", "common", "20", "3", "0.0"), ("b", "rare", "4", "2", "0.0"), ("a", "frequent", "300", "9", "0.8"),
         ("c", "rare", "5", "0", ""),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which test examples are shown to a person."""
+"""Selection of the test examples that are shown to people."""
 
 import numpy as np
 import torch
@@ -31,10 +31,10 @@ def test_a_caption_says_the_answer_how_sure_it_is_and_the_truth_of_a_mistake():
 
 
 def test_long_texts_are_shortened_below_their_captions():
-    told = error_examples.text_sheet(["word " * 500, "short\ttext\n"], ["a 0.90, not b", "b 0.80"])
-    assert told.startswith("a 0.90, not b\n    word word")
-    assert " …\n\nb 0.80\n    short text\n" in told
-    assert max(map(len, told.splitlines())) <= error_examples.LINE + 4
+    text = error_examples.text_sheet(["word " * 500, "short\ttext\n"], ["a 0.90, not b", "b 0.80"])
+    assert text.startswith("a 0.90, not b\n    word word")
+    assert " …\n\nb 0.80\n    short text\n" in text
+    assert max(map(len, text.splitlines())) <= error_examples.LINE + 4
 
 
 def test_a_box_is_found_by_one_detection_of_its_class_that_overlaps_it():

@@ -1,4 +1,4 @@
-"""What the pictures show, read back from the figures; how they look is for the eye."""
+"""Content of the figures, read back from matplotlib's objects."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_a_metric_that_is_a_loss_has_one_panel():
     assert legend(axes) == ["val/loss", "train/loss"]
 
 
-def test_thaws_are_marked():
+def test_unfreezings_are_marked():
     history = [{"train/loss": 1.0, "val/map": 0.1, "train/frozen_stages": frozen} for frozen in (3, 3, 1, 0)]
     losses, _ = figures.learning_curves(history, "val/map").axes
     assert sorted(line.get_xdata()[0] for line in losses.lines if line.get_linestyle() == ":") == [2.5, 3.5]

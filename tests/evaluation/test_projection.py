@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, and how well classes lie apart."""
+"""Projection of embeddings to two dimensions, and the silhouette coefficient."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Classes told apart by their names alone: the starter does it on digits, and other models give none or something."""
+"""Zero-shot classification by the starter on digits, and by other kinds of models."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_a_checkpoint_without_its_text_tower_is_refused(tiny, pictures, tmp_path
         zero_shot_baseline.classify(tiny, str(file), ["a", "b"], pictures)
 
 
-def test_a_missing_tokenizer_is_told(tmp_path, pictures):
+def test_a_missing_tokenizer_is_reported(tmp_path, pictures):
     config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"hf_tokenizer_name": "its/own"}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     with pytest.raises(InputError, match="tokenizer"):

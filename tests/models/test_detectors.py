@@ -22,7 +22,7 @@ def test_a_focal_loss_begins_low_with_any_number_of_classes(architecture):
 
 
 @pytest.mark.parametrize("architecture", ["faster_rcnn", "ssdlite"])
-def test_a_softmax_over_many_classes_that_is_undecided_is_not_cut_off(architecture):
+def test_a_softmax_over_many_classes_that_is_undecided_keeps_its_detections(architecture):
     images = {"images": torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))}
     with torch.inference_mode():
         found = build(architecture, 400).eval()(images)

@@ -1,4 +1,4 @@
-"""Encoders taken out of pretrained models compute what the whole models do, stage by stage, and say what is wrong."""
+"""Image encoders: stage by stage they compute what the whole models compute, and faults are reported."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def config(vision: dict) -> dict:
 
 
 def write(folder: Path, vision: dict, seed: int = 0) -> str:
-    """Writes a model of random weights, none of them zero, as open_clip does; returns its name."""
+    """Write a model with random non-zero weights as open_clip does; return its name."""
     folder.mkdir(exist_ok=True)
     content = {"model_cfg": config(vision), "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}}
     (folder / "open_clip_config.json").write_text(json.dumps(content))
@@ -64,7 +64,7 @@ def images(encoder: encoders.Encoder, size: int | None = None) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", VISION)
 @torch.no_grad()
-def test_the_cut_tower_computes_what_the_whole_model_does(kind, tmp_path):
+def test_the_divided_tower_computes_what_the_whole_model_does(kind, tmp_path):
     name = write(tmp_path / "model", VISION[kind])
     encoder = encoders.load(name, "DEFAULT").eval()
     whole = open_clip.create_model(name).eval()
@@ -178,7 +178,7 @@ def test_an_unknown_tag_tells_the_known_ones():
     assert "yfcc15m" in fault_of("RN50", "missing.safetensors")
 
 
-def test_a_tower_that_cannot_be_cut_is_refused_without_building_it():
+def test_a_tower_that_cannot_be_divided_is_refused_without_building_it():
     with pytest.raises(InputError, match="SwinTransformer"):
         encoders.stage_count("swin_base_patch4_window7_224")
 
@@ -208,7 +208,7 @@ def test_a_wrong_weights_file_is_refused(resnet, tmp_path):
     assert "torchvision" in fault_of("resnet18", str(tmp_path / "saved.safetensors"))
 
 
-def test_the_hub_out_of_reach_is_told_at_once(monkeypatch):
+def test_the_hub_out_of_reach_is_reported_at_once(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # a port that nobody listens at
     assert "needs the network" in fault_of("hf-hub:nobody/nothing", "DEFAULT")
     assert "needs the network" in fault_of("RN50", "yfcc15m")

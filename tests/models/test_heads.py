@@ -1,4 +1,4 @@
-"""The head's shape follows what is asked for."""
+"""Shape of the head for each setting."""
 
 import pytest
 import torch

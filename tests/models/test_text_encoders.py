@@ -1,4 +1,4 @@
-"""Text encoders: stage by stage they are the model, every tensor has a stage, and what is saved is read again."""
+"""Text encoders: stage by stage they compute what the models compute, and they can be saved and loaded."""
 
 import json
 from pathlib import Path
@@ -246,7 +246,7 @@ def lengthen_vocabulary(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "message"),
     [
         (break_json, "config.json"),
         (drop_weights, "weights"),
@@ -258,27 +258,27 @@ def lengthen_vocabulary(folder: Path) -> None:
         (lengthen_vocabulary, "30 for"),
     ],
 )
-def test_a_broken_folder_is_told(bert, harm, told):
+def test_a_broken_folder_is_reported(bert, harm, message):
     harm(Path(bert))
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         text_encoders.load(bert)
 
 
 @pytest.mark.parametrize("name", ["", "no/such/folder", "/no/such/folder", "x" * 300, "with\0zero"])
-def test_names_of_nothing_are_told(name):
+def test_names_of_nothing_are_reported(name):
     with pytest.raises(InputError, match="none for"):
         text_encoders.load(name)
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_a_hub_model_that_cannot_be_had_is_told(offline, monkeypatch):
+def test_a_hub_model_that_cannot_be_fetched_is_reported(offline, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(InputError, match=r"none for nobody/nothing-of-this-name.*needs the network"):
         text_encoders.load("nobody/nothing-of-this-name")
 
 
-def test_token_numbers_are_cut_and_padded(bert, monkeypatch):
+def test_token_ids_are_truncated_and_padded(bert, monkeypatch):
     encoder, tokenizer = text_encoders.load(bert)
     texts = ["a dull book", "Not at all", "", "the sea " * 30]
     ids, mask = text_encoders.tokenize(tokenizer, texts, 6)

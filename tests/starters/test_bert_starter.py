@@ -1,4 +1,4 @@
-"""The shipped text starter loads, is the one that the README names and knows more than chance; its script repeats."""
+"""The shipped BERT loads, has the hash in the README and is better than chance; its script is deterministic."""
 
 import hashlib
 import subprocess
@@ -30,8 +30,8 @@ def test_the_shipped_files_are_small_and_the_readmes():
     files = list(text_encoders.STARTER.iterdir())
     assert {file.name for file in files} == FILES
     assert sum(file.stat().st_size for file in files) <= 8e6
-    told = (text_encoders.STARTER.parent / "README.md").read_text()
-    assert [file.name for file in files if digest(file) not in told] == []
+    readme = (text_encoders.STARTER.parent / "README.md").read_text()
+    assert [file.name for file in files if digest(file) not in readme] == []
 
 
 def test_transformers_reads_the_folder_as_we_do():
@@ -76,13 +76,13 @@ def test_no_sentence_of_the_embedded_validation_and_test_is_read(monkeypatch):
     drawn = iter([*sorted(held_out)[:2], "A new one.", *sorted(held_out)[2:4], "Another.", "Of", "one", "book."])
     monkeypatch.setattr(blurbs, "sentence", lambda *_: next(drawn))
     monkeypatch.setattr(bert, "REVIEWS", 3)
-    assert bert.write_reviews(seed=0) == [["Of", "one", "book."]]
+    assert bert.generate_reviews(seed=0) == [["Of", "one", "book."]]
 
 
-def test_the_sentences_of_a_made_up_document_speak_of_one_genre():
-    documents = bert.write_reviews(seed=3)[:10]
+def test_the_sentences_of_a_generated_document_are_of_one_genre():
+    documents = bert.generate_reviews(seed=3)[:10]
     assert all(len(set(document)) == len(document) > 1 for document in documents)
-    assert documents == bert.write_reviews(seed=3)[:10] != bert.write_reviews(seed=4)[:10]
+    assert documents == bert.generate_reviews(seed=3)[:10] != bert.write_reviews(seed=4)[:10]
 
 
 def test_neighbours_come_from_one_document():

@@ -1,4 +1,4 @@
-"""The shipped starter loads and is the one that the README names; its script gives the same bytes twice."""
+"""The shipped backbone loads and has the hash in the README; its script is deterministic."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Guess a number: the fifth task."""
+"""Toy task beside the shipped ones: learn a number."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The autoencoder's own code, on scikit-learn's digits, without Ray."""
+"""The autoencoder task on scikit-learn's digits, without Ray."""
 
 import json
 from dataclasses import asdict
@@ -30,7 +30,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def train(data, tmp_path):
-    """Trains a configuration into a folder in place of Ray; returns what was reported there."""
+    """Train a config into a folder without Ray; return the reports."""
 
     def run(*settings, epochs=1, name="trial") -> ToFolder:
         space = SPACE.override([*TINY, *settings])
@@ -147,7 +147,7 @@ def test_a_digit_is_read_on_light_and_on_dark(train, tmp_path):
     assert autoencoder.draw(shown[0], predictions[0]).size[0] >= 256
 
 
-def test_what_a_space_cannot_ask_for_is_told_together(tmp_path):
+def test_what_a_space_cannot_ask_for_is_reported_together(tmp_path):
     dataset = autoencoder.read([], tmp_path, 0, SPACE)
     space = SPACE.override(["label_fraction=1.5", "patience=0"])
     assert len(autoencoder.check(space, dataset)) == 2

@@ -1,4 +1,4 @@
-"""The classifier's own code, on a few images of digits and torchvision's smallest backbone, without Ray."""
+"""The classifier task on a few images of digits and torchvision's smallest backbone, without Ray."""
 
 import json
 from collections import Counter
@@ -43,13 +43,13 @@ def data(dataset, space, tmp_path_factory):
 
 @pytest.fixture
 def train(data, space, tmp_path):
-    """Trains a configuration into a folder in place of Ray."""
+    """Train a config into a folder without Ray."""
 
     def run(*settings, epochs=1, name="trial") -> ToFolder:
         folder = tmp_path / name
         context = Context("classifier", str(data), 0, epochs, space.metric, space.mode, folder=str(folder))
-        mine = space.override(settings)
-        classifier.train({**mine.fixed, **mine.start, "context": asdict(context)})
+        narrowed = space.override(settings)
+        classifier.train({**narrowed.fixed, **narrowed.start, "context": asdict(context)})
         return ToFolder(folder)
 
     return run
@@ -145,11 +145,11 @@ def test_a_torchvision_backbone_has_no_zero_shot_reference(data, space):
     assert classifier.references(space, data) == {}
 
 
-def test_what_a_space_cannot_ask_for_is_told_together(dataset, space, tmp_path):
+def test_what_a_space_cannot_ask_for_is_reported_together(dataset, space, tmp_path):
     wrong = space.override(["image_size=7", f"weights={tmp_path / 'none.pth'}", "head_norm=none,batch"])
-    told = [str(fault) for fault in classifier.check(wrong, dataset)]
-    assert any("image_size" in line for line in told)
-    assert any("none.pth" in line for line in told)
+    faults = [str(fault) for fault in classifier.check(wrong, dataset)]
+    assert any("image_size" in line for line in faults)
+    assert any("none.pth" in line for line in faults)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK"])

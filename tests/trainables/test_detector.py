@@ -1,4 +1,4 @@
-"""The detector's own code, without Ray."""
+"""The detector task without Ray."""
 
 import json
 from dataclasses import asdict
@@ -31,7 +31,7 @@ def prepared(scenes_folder, tmp_path_factory):
 
 @pytest.fixture
 def saved(prepared, tmp_path) -> Path:
-    """A model of random weights, saved."""
+    """Save a model with random weights."""
     space = SPACE.override(TINY)
     config = {**space.fixed, **space.start}
     metadata = {"task": "detector", "classes": list(prepared[1].classes), "input_size": [64, 64], "config": config}
@@ -65,7 +65,7 @@ def test_preparing_again_reuses_the_arrays(prepared, scenes_folder):
     assert (folder / "64" / "images.npy").stat().st_mtime_ns == before
 
 
-def test_a_canvas_holds_every_image():
+def test_every_image_fits_the_input_size():
     assert input_size_of([(480, 640)], 320) == (256, 320)
     assert input_size_of([(480, 640), (640, 480)], 320) == (320, 320)
 
@@ -79,7 +79,7 @@ def test_perfect_detections_score_one(prepared):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> tuple[Path, DetectionArrays]:
-    """Prepared data of 25 classes of uneven frequency: of 60 training images, class 1 is in all, class 25 in one."""
+    """Prepare data of 25 classes; of 60 training images the first class is in all and the last one in one."""
     rng = np.random.default_rng(0)
     splits = ["train"] * 60 + ["val"] * 5 + ["test"] * 5
     labels = [[1, *(k for k in range(2, 26) if number % k == 0)] for number in range(60)]
@@ -117,7 +117,7 @@ def test_many_classes_are_validated_in_groups_and_tested_one_by_one(many, tmp_pa
     assert len(evaluation.figures["precision_recall.png"].axes[0].lines) == 1 + 2 + 6, "means, best and weakest"
 
 
-def test_a_long_tail_is_told_where_nothing_is_done_about_it(tmp_path):
+def test_a_long_tail_is_reported_where_nothing_is_done_about_it(tmp_path):
     rng = np.random.default_rng(0)
     rows = ["image,label,x1,y1,x2,y2,split"]
     for number in range(40):
@@ -127,8 +127,10 @@ def test_a_long_tail_is_told_where_nothing_is_done_about_it(tmp_path):
             f"{number}.png,{label},1,1,{20 + number % 9},30,{split}" for label in ("a", *"bcd" * (number % 35 == 0))
         ]
     (tmp_path / "annotations.csv").write_text("\n".join(rows))
-    [told] = detector.read([tmp_path], tmp_path, 0, SPACE).findings()[-1:]
-    assert told.startswith("half of the 4 classes are in at most 2 training images, the most frequent one in 36: --set")
+    [warning] = detector.read([tmp_path], tmp_path, 0, SPACE).findings()[-1:]
+    assert warning.startswith(
+        "half of the 4 classes are in at most 2 training images, the most frequent one in 36: --set"
+    )
     searched = detector.read([tmp_path], tmp_path, 0, SPACE.override(["oversample=0,0.1"])).findings()
     assert not any("oversample" in line for line in searched)
 
@@ -137,7 +139,7 @@ def test_oversampling_goes_on_as_if_it_had_not_been_interrupted(many, tmp_path):
     data, settings = many[0], ["freeze_depth=3", "unfreeze=never", "oversample=0.5", "batch_size=16"]
     whole = train_on(data, tmp_path, settings)
     trained = load_file(tmp_path / "epoch-2" / "model.safetensors")
-    (tmp_path / "history.json").write_text(json.dumps(whole[:1]))  # it was killed before it told of the second epoch
+    (tmp_path / "history.json").write_text(json.dumps(whole[:1]))  # it was killed before it wrote the second epoch
     again = train_on(data, tmp_path, settings)
     assert again[1]["train/loss"] == whole[1]["train/loss"]
     resumed = load_file(tmp_path / "epoch-2" / "model.safetensors")
@@ -198,7 +200,7 @@ def test_an_object_is_shown_once_as_its_likeliest_class():
     assert detector._shown(found)["labels"].tolist() == [2, 3]
 
 
-def test_what_a_space_cannot_ask_for_is_told_together(prepared):
+def test_what_a_space_cannot_ask_for_is_reported_together(prepared):
     space = SPACE.override(
         ["architecture=yolo", "image_size=3", "channels=65", "backbone=vgg", "views=0", "oversample=2"]
     )

@@ -1,4 +1,4 @@
-"""The sentences' own code, on a tiny BERT and a few rows of partial labels, without Ray."""
+"""The sentences task on a tiny BERT and a few rows with missing labels, without Ray."""
 
 import json
 from dataclasses import asdict, replace
@@ -23,7 +23,7 @@ WORDS = " ".join([*GENRES.values(), *TONES.values(), "a book about the and"]).sp
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> str:
-    """A folder with a BERT of three layers and random weights, and its tokenizer."""
+    """Write a folder with a BERT of three layers with random weights and its tokenizer."""
     folder = tmp_path_factory.mktemp("bert")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate([*special, *dict.fromkeys(WORDS)])}, "[UNK]"))
@@ -40,7 +40,7 @@ def backbone(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> list:
-    """One file with genres, another with sentiments; a third of the rows have both."""
+    """Write a file with genres and one with sentiments; a third of the rows have both."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     rows: dict[str, list[str]] = {"titles.csv": ["text,genre,sentiment"], "reviews.csv": ["text,sentiment"]}
     for number in range(240):
@@ -77,7 +77,7 @@ def data(dataset, space, tmp_path_factory):
 
 @pytest.fixture
 def train(data, space, tmp_path):
-    """Trains a configuration into a folder in place of Ray."""
+    """Train a config into a folder without Ray."""
 
     def run(epochs=1, name="trial", prepared=data, **changes) -> ToFolder:
         folder = tmp_path / name
@@ -248,16 +248,16 @@ def test_a_frozen_head_must_be_in_the_file(train, data, space, dataset, tmp_path
     assert sentences.check(space.override([*settings[:3], "freeze_genre=true"]), dataset) == []
 
 
-def test_what_a_space_cannot_ask_for_is_told_together(dataset, space, tmp_path):
+def test_what_a_space_cannot_ask_for_is_reported_together(dataset, space, tmp_path):
     wrong = space.override(["pooling=mean", "max_tokens=500", f"heads={tmp_path / 'none.safetensors'}"])
     wrong = replace(
         wrong, params={**wrong.params, "weights": "best", "layer": -9}, start=_without(wrong.start, "layer")
     )
-    told = [str(fault) for fault in sentences.check(wrong, dataset)]
-    assert len(told) == 3
-    assert "DEFAULT" in told[0]
-    assert "-3..-1" in told[1]
-    assert "none.safetensors" in told[2]
+    faults = [str(fault) for fault in sentences.check(wrong, dataset)]
+    assert len(faults) == 3
+    assert "DEFAULT" in faults[0]
+    assert "-3..-1" in faults[1]
+    assert "none.safetensors" in faults[2]
 
 
 def _without(config: dict, key: str) -> dict:

@@ -1,4 +1,4 @@
-"""Every task that is shipped: its space is sound and one tiny trial runs; and a new task is two files."""
+"""Every shipped task has a valid space and can train a tiny trial; a new task consists of two files."""
 
 import json
 import shutil
@@ -94,11 +94,11 @@ def test_a_fifth_task_is_two_files(toy_project):
     assert any(line.split()[:3] == ["toy", "val/error", "(min),"] for line in listed)
     assert {line.split()[0] for line in listed} == {*TASKS, "toy"}
 
-    told = ran("platform.tune", "toy", "--name", "first", "--json", "out.json")
+    output = ran("platform.tune", "toy", "--name", "first", "--json", "out.json")
     result = json.loads((toy_project / "out.json").read_text())
     assert len(result["trials"]) == 3
     assert result["best"]["test_metrics"]["test/error"] == pytest.approx(result["best"]["metrics"]["val/error"])
-    assert "frozen" in told
-    assert "zero" in told
+    assert "frozen" in output
+    assert "zero" in output
     [answer] = ran("platform.predict", "toy", "Which number?").splitlines()
     assert json.loads(answer)["text"] == "Which number?"
