@@ -82,7 +82,7 @@ def test_no_sentence_of_the_embedded_validation_and_test_is_read(monkeypatch):
 def test_the_sentences_of_a_generated_document_are_of_one_genre():
     documents = bert.generate_reviews(seed=3)[:10]
     assert all(len(set(document)) == len(document) > 1 for document in documents)
-    assert documents == bert.generate_reviews(seed=3)[:10] != bert.write_reviews(seed=4)[:10]
+    assert documents == bert.generate_reviews(seed=3)[:10] != bert.generate_reviews(seed=4)[:10]
 
 
 def test_neighbours_come_from_one_document():

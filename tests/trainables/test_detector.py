@@ -197,7 +197,7 @@ def test_frozen_stages_end_bitwise_as_they_came(prepared, tmp_path):
 def test_an_object_is_shown_once_as_its_likeliest_class():
     boxes = torch.tensor([[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [30, 30, 40, 40]], dtype=torch.float)
     found = {"boxes": boxes, "scores": torch.tensor([0.4, 0.6, 0.5, 0.2]), "labels": torch.tensor([1, 2, 3, 4])}
-    assert detector._shown(found)["labels"].tolist() == [2, 3]
+    assert detector._visible(found)["labels"].tolist() == [2, 3]
 
 
 def test_what_a_space_cannot_ask_for_is_reported_together(prepared):
