@@ -80,7 +80,7 @@ def test_a_fixed_value_can_become_a_choice():
         ("unfreeze=gradul", "Did you mean gradual?"),
         ("flip=3", "bool"),
         ("size=64.5", "int"),
-        ("size=64..256", "takes a choice"),
+        ("size=64..256", "accepts a choice"),
         ("depth", "key=value"),
         ("=3", "parameter of the space"),
     ],

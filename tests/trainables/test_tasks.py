@@ -88,7 +88,7 @@ def test_a_fifth_task_is_two_files(toy_project):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "trainables/toy.py misses search_spaces/toy.py" in ran("platform.tune", "--list")
+    assert "trainables/toy.py needs a search_spaces/toy.py" in ran("platform.tune", "--list")
     shutil.copy(ROOT / "tests" / "toy_task" / "space.py", toy_project / "search_spaces" / "toy.py")
     listed = ran("platform.tune", "--list").splitlines()
     assert any(line.split()[:3] == ["toy", "val/error", "(min),"] for line in listed)
