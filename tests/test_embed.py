@@ -89,7 +89,7 @@ def test_an_autoencoder_s_code_is_embedded_from_its_weights(tmp_path, capsys):
     point = {"weights": str(file), "width": 8, "bottleneck": 32, "dropout": 0.0}
     vectors = autoencoder.embed(autoencoder.pretrained(point), [*inputs[:3], tmp_path / "dark.png"], "bottleneck")
     assert vectors.shape == (4, 32)
-    assert "learned something" in refused(capsys, "autoencoder", str(tmp_path / "dark.png"), "--out", str(out))
+    assert "must be trained before" in refused(capsys, "autoencoder", str(tmp_path / "dark.png"), "--out", str(out))
     torn = load_file(file)
     save_file(torn, file, {"height": "80000", "width_of_image": "80000", "width": "8", "bottleneck": "32"})
     assert "autoencoder study wrote" in refused(capsys, "autoencoder", str(out), "--out", str(out), *fitting)

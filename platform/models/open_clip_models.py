@@ -216,7 +216,7 @@ def fetch(repository: str, names: Sequence[str]) -> Path:
         return Path(hf_hub_download(repository, wanted))
     except Exception as error:  # errors of the hub or the network, or none of these files
         found = f"none from {repository} ({first_line(error) or 'the repository does not hold it'})"
-        remedy = "Check the name; what is not in the local cache yet needs the network."
+        remedy = "Check the name. A file that is not in the local cache needs the network."
         raise InputError(Fault(f"{' or '.join(names)} must be had from the hub", found, remedy)) from error
 
 

@@ -106,7 +106,7 @@ def faults(space: "Space", classes: Mapping[str, Sequence[str]], file: Path) -> 
             size = f"{description['stages']} stages with {description['hidden']} features"
             rule = f"the heads in {file.name} need an encoder of {size}"
             found = f"{name} has {len(encoder.stages())} of {encoder.hidden}"
-            return [Fault(rule, found, "Name the encoder that they were trained on.")]
+            return [Fault(rule, found, "Name the encoder on which they were trained.")]
     if layers:
         [shape["layer"]] = layers
     return [
