@@ -1,12 +1,11 @@
-"""A study on two nodes whose workers, nodes, driver, checkpoints and MLflow server are struck at random, against the
-same study left alone.
+"""Compare a study under random faults of workers, nodes, driver, checkpoints and MLflow server with one without faults.
 
 python -m benchmarks.chaos --minutes 10
 python -m benchmarks.chaos --trials 8 --epochs 40 --every 60 --faults "driver killed"     # what restarts cost
 
-Two nodes of one core each in one machine, a driver that is the shipped command, an MLflow server of its own. A fault
-strikes each --every seconds on average, for --minutes, in random order; then the study is left to end. A driver that
-ended is started again with --resume. The seconds that a fault cost are those since the last finished epoch of each
+The cluster has two nodes with one core each on one machine and an MLflow server; the driver is the shipped command. For
+--minutes there is a fault each --every seconds on average, in random order; then the study runs to its end. A driver
+that ended is started again with --resume. The time lost by a fault is the time since the last finished epoch of each
 trial that it hit.
 """
 
@@ -35,7 +34,7 @@ from platform.study.event_log import Event, read
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTAGE_S = 60
-FAULTS = {  # how often, before the next round of them
+FAULTS = {  # how often in each round
     "worker killed": 6,
     "newest checkpoint damaged, worker killed": 2,
     "node killed": 3,
@@ -47,7 +46,7 @@ FAULTS = {  # how often, before the next round of them
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,18 +70,18 @@ def main() -> None:
         f"{options.task}, {options.trials} trials of up to {options.epochs} epochs, seed {seed}; {timing.machine()}\n"
     )
     keys = list(ended["struck"]["summary"])
-    rows = [[key, *(str(told["summary"][key]) for told in ended.values())] for key in keys]
+    rows = [[key, *(str(outcome["summary"][key]) for outcome in ended.values())] for key in keys]
     print(timing.table(["", *ended], rows))
     struck = ended["struck"]["faults"]
     print()
     rows = [
-        [name, str(told["times"]), str(told["survived"]), f"{told['seconds']:.0f} s"] for name, told in struck.items()
+        [name, str(loss["times"]), str(loss["survived"]), f"{loss['seconds']:.0f} s"] for name, loss in struck.items()
     ]
     print(timing.table(["fault", "times tried", "times survived", "work lost"], rows))
 
 
 class Study:
-    """One study on two nodes, and what strikes it."""
+    """A study on two nodes with injected faults."""
 
     def __init__(self, folder: Path, options: argparse.Namespace, generator: random.Random) -> None:
         self.folder, self.options, self.generator = folder, options, generator
@@ -91,11 +90,11 @@ class Study:
         self.driver: subprocess.Popen | None = None
         self.server: subprocess.Popen | None = None
         self.restarts = 0
-        self.back_at = 0.0  # when a server that is down comes back
+        self.back_at = 0.0  # when the server is started again
         self.hits: list[tuple[str, int]] = []  # fault, milliseconds since 1970
 
     def run(self, faults: dict[str, int]) -> dict[str, Any]:
-        """Until the study has ended."""
+        """Run the study to its end and return its summary and the losses by fault."""
         import ray
         from ray.cluster_utils import Cluster
 
@@ -168,14 +167,14 @@ class Study:
         raise SystemExit("the MLflow server does not answer")
 
     def _deliver(self) -> None:
-        """What the study tells its user to type, where the server was down at its end."""
+        """Run the command that the study recommends if the server was down at its end."""
         self._serve()
         subprocess.run(
             [sys.executable, "-m", "platform.deliver", "chaos", "--storage", str(self.folder)], cwd=ROOT, check=True
         )
 
     def _strike(self, name: str, cluster: Any) -> bool:
-        """Whether there was something to strike."""
+        """Inject a fault. Returns False if there was no target for it."""
         assert self.driver is not None
         assert self.server is not None
         if not self.event_log.exists() or not any(event.kind == "report" for event in read(self.event_log)):
@@ -229,9 +228,9 @@ class Study:
         wrong, epochs = 0, {trial["trial_id"]: trial["epochs"] for trial in result["trials"]}
         for run in runs:
             if run.data.tags["kind"] == "trial":
-                told = Counter(m.step for m in client.get_metric_history(run.info.run_id, result["metric"]))
+                steps = Counter(m.step for m in client.get_metric_history(run.info.run_id, result["metric"]))
                 expected = set(range(1, epochs[run.data.tags["trial_id"]] + 1))
-                wrong += len(expected ^ set(told)) + sum(count - 1 for count in told.values())
+                wrong += len(expected ^ set(steps)) + sum(count - 1 for count in steps.values())
         status = Counter(trial["status"] for trial in result["trials"])
         kinds = Counter(run.data.tags["kind"] for run in runs)
         summary = {
@@ -250,18 +249,18 @@ class Study:
         return {"summary": summary, "faults": self._losses(events, result)}
 
     def _losses(self, events: list[Event], result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """By fault: how often, how often all that it hit went on, and seconds of epochs that were not finished."""
-        told: dict[str, dict[str, Any]] = defaultdict(lambda: {"times": 0, "survived": 0, "seconds": 0.0})
+        """Return by fault: how often it was injected and survived, and the seconds of unfinished epochs."""
+        losses: dict[str, dict[str, Any]] = defaultdict(lambda: {"times": 0, "survived": 0, "seconds": 0.0})
         ended = {trial["trial_id"]: trial["status"] for trial in result["trials"]}
         for name, when in self.hits:
             hit, since = self._hit(events, when)
-            told[name]["times"] += 1
-            told[name]["survived"] += all(ended.get(trial_id) in ("finished", "pruned") for trial_id in hit)
-            told[name]["seconds"] += sum((when - since[trial_id]) / 1000 for trial_id in hit)
-        return dict(sorted(told.items()))
+            losses[name]["times"] += 1
+            losses[name]["survived"] += all(ended.get(trial_id) in ("finished", "pruned") for trial_id in hit)
+            losses[name]["seconds"] += sum((when - since[trial_id]) / 1000 for trial_id in hit)
+        return dict(sorted(losses.items()))
 
     def _hit(self, events: list[Event], when: int) -> tuple[list[str], dict[str, int]]:
-        """The trials whose attempt ended by a fault, and when each had last got on before."""
+        """Return the trials whose attempt a fault ended, and the time (ms) of each running trial's last event."""
         running: dict[str, int] = {}
         for event in events:
             trial_id = event.data.get("trial_id", "")
@@ -275,8 +274,8 @@ class Study:
         after = [event for event in events if event.time_ms > when]
         hit = []
         for trial_id in running:
-            mine = (event for event in after if event.kind == "open" or event.data.get("trial_id") == trial_id)
-            following = next(mine, None)
+            own = (event for event in after if event.kind == "open" or event.data.get("trial_id") == trial_id)
+            following = next(own, None)
             status = following.data.get("status") if following else None
             if following and (following.kind in ("open", "attempt_failed") or status in ("failed", "interrupted")):
                 hit.append(trial_id)
@@ -284,11 +283,11 @@ class Study:
 
 
 def _workers() -> list[psutil.Process]:
-    """The processes that run a trial."""
+    """Return the processes that run a trial."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
-            if process.cmdline()[0].startswith("ray::ImplicitFunc"):  # as Ray calls a trainable; others are its own
+            if process.cmdline()[0].startswith("ray::ImplicitFunc"):  # Ray's name for a trainable
                 found.append(process)
     return found
 

@@ -1,10 +1,10 @@
-"""What recording costs a search: the same study with its records delivered to MLflow, and without.
+"""Measure the cost of recording: the same study with and without delivery to MLflow.
 
 python -m benchmarks.recording
 
-The trials train a small network on two cores, two at a time, for a fixed number of steps; nothing is cut. MLflow on
-SQLite, and a server of its own process on the same machine. Timed from the first trial to the last, and the delivery of
-what was queued then.
+Two trials at a time train a small network for a fixed number of steps on two cores; none is pruned. MLflow uses SQLite,
+or a server process on the same machine. The time is from the start of the first trial until the last event is
+delivered.
 """
 
 import argparse
@@ -27,14 +27,14 @@ EPOCHS = 10
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.recording",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--trials", type=int, default=8)
-    p.add_argument("--epoch-seconds", type=float, default=1.0, help="about, of an epoch's training")
+    p.add_argument("--epoch-seconds", type=float, default=1.0, help="approximate time of an epoch")
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--side", nargs=2, metavar=("URI", "FOLDER"), help=argparse.SUPPRESS)
     options = p.parse_args()
@@ -50,10 +50,10 @@ def main() -> None:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stdout + done.stderr)
-        told = json.loads(done.stdout.strip().splitlines()[-1])
-        print(f"{side}: {told['seconds']:.1f} s", file=sys.stderr)
-        scores[side] = told["scores"]
-        return told["seconds"]
+        output = json.loads(done.stdout.strip().splitlines()[-1])
+        print(f"{side}: {output['seconds']:.1f} s", file=sys.stderr)
+        scores[side] = output["scores"]
+        return output["seconds"]
 
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as address:
         sides = {
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def train(config: dict[str, Any]) -> None:
-    """Steps of a small network, as many in each epoch; a score, and twenty more numbers."""
+    """Train a small network for config["steps"] steps an epoch and report a score and twenty more metrics."""
     import torch
     from ray import tune
     from torch import nn
@@ -108,7 +108,7 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
     from platform.study.request import Request
     from platform.task import Task
 
-    # The trials are all baselines: the same whatever the order in which they end.
+    # All trials are baselines, so that their configs do not depend on the order in which they end.
     steps = round(options.epoch_seconds * 250)
     params = {"seed": tune.randint(0, 1000), "steps": steps}
     baselines = {f"seed {number}": {"seed": number} for number in range(1, options.trials)}
@@ -132,7 +132,7 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
     with (folder / "log.txt").open("w") as log:
         started = time.perf_counter()
         study = StudyRun(plan, Console(file=log, width=160))
-        study.data = folder  # there is nothing to prepare
+        study.data = folder  # there is no data to prepare
         study.search()
         undelivered = study.close("FINISHED")
     seconds = time.perf_counter() - started
@@ -143,7 +143,7 @@ def _study(uri: str, folder: Path, options: argparse.Namespace) -> dict[str, Any
 
 
 def _switch_off() -> None:
-    """The event log is written, and goes nowhere."""
+    """Write the event log without delivering it."""
     from platform.tracking.delivery import Delivery
 
     Delivery.start = lambda self: None  # type: ignore[method-assign, assignment]

@@ -1,12 +1,11 @@
-"""How a study grows with its cluster: nodes in one machine, whose trials wait instead of computing.
+"""Measure how a study scales with the nodes of a cluster. All nodes are on one machine, and trials sleep.
 
 python -m benchmarks.scale --nodes 1 2 3 4        trials an hour and utilisation
 python -m benchmarks.scale --growth 5000          the controller's time as trials grow, and what 100 GPUs would need
 
-Trials wait because more nodes than this machine has cores must not compete for them: what is measured is what the
-engine, Ray and MLflow (SQLite) add. Utilisation is the time that trials waited, over slots times the wall time from
-the first trial until the last record is delivered; a no-op trial has none. The controller's time is the CPU time of
-the process that searches, MLflow's thread included: it does one thing at a time, so it can do an hour's worth an hour.
+Trials sleep because there may be more nodes than cores; what is measured is the overhead of the engine, Ray and MLflow
+(SQLite). Utilisation is the sum of the trials' sleep divided by slots times the wall time from the first trial until
+the last event is delivered. The controller's time is the CPU time of the process that searches, with MLflow's thread.
 """
 
 import argparse
@@ -27,7 +26,7 @@ GPUS, EPOCHS_ON_PAPER = 100, 20
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,8 +54,8 @@ def _scale(options: argparse.Namespace) -> None:
         for count in options.nodes:
             for kind, seconds in (("no-op", 0.0), (f"{options.seconds:g} s", options.seconds)):
                 trials = options.trials * SLOTS * count
-                told = _run(nodes=count, trials=trials, epochs=4, seconds=seconds)
-                runs.setdefault((kind, count), []).append({"trials": trials, "waited": trials * seconds, **told})
+                result = _run(nodes=count, trials=trials, epochs=4, seconds=seconds)
+                runs.setdefault((kind, count), []).append({"trials": trials, "waited": trials * seconds, **result})
     rows = []
     for (kind, count), found in sorted(runs.items()):
         hourly = [3600 * one["trials"] / one["wall"] for one in found]
@@ -70,18 +69,18 @@ def _scale(options: argparse.Namespace) -> None:
 
 
 def _grow(trials: int) -> None:
-    """Trials of one epoch, and fewer of eleven: what a trial and what an epoch costs the controller."""
-    told = _run(nodes=1, trials=trials, epochs=1, seconds=0.0)
+    """Measure the controller's time for a trial and for an epoch, by trials of one and of eleven epochs."""
+    result = _run(nodes=1, trials=trials, epochs=1, seconds=0.0)
     rows = [
         [f"{count}", f"{1000 * wall / WINDOW:.1f}", f"{1000 * cpu / WINDOW:.1f}"]
-        for count, (wall, cpu) in zip(range(WINDOW, trials + 1, WINDOW), told["windows"], strict=False)
+        for count, (wall, cpu) in zip(range(WINDOW, trials + 1, WINDOW), result["windows"], strict=False)
     ]
     print(timing.table(["trials so far", "ms a trial", "of them the controller's CPU"], rows))
     few = trials // 10
     short = _run(nodes=1, trials=few, epochs=1, seconds=0.0)
     long = _run(nodes=1, trials=few, epochs=11, seconds=0.0)
     each_epoch = (long["cpu"] - short["cpu"]) / few / 10
-    each_trial = told["windows"][-1][1] / WINDOW  # with the most trials that were tried
+    each_trial = result["windows"][-1][1] / WINDOW  # with the most trials that were tried
     print(f"\nA trial of one epoch costs the controller {1000 * each_trial:.1f} ms of CPU with {trials} trials known,")
     print(f"a further epoch {1000 * each_epoch:.1f} ms ({few} trials of 11 epochs against {few} of one).")
     print(f"\n{GPUS} GPUs, a trial on each, {EPOCHS_ON_PAPER} epochs a trial, on paper:\n")
@@ -98,13 +97,13 @@ def _run(**asked: Any) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
-    told = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"{asked}: {told['wall']:.1f} s", file=sys.stderr, flush=True)
-    return told
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{asked}: {result['wall']:.1f} s", file=sys.stderr, flush=True)
+    return result
 
 
 def train(config: dict[str, Any]) -> None:
-    """Waits, and reports a score that gets better with each epoch and is best at a point that TPE can find."""
+    """Sleep, and report a score that rises with each epoch and has its optimum at a = 0.3, b = 0.6."""
     from ray import tune
 
     distance = (config["a"] - 0.3) ** 2 + (config["b"] - 0.6) ** 2
@@ -153,10 +152,10 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     windows, ended, looked = list[tuple[float, float]](), 0, (time.perf_counter(), time.process_time())
     record = TrialTable.record
 
-    def counted(self: TrialTable, kind: str, **told: Any) -> Event | None:
-        """Looks at the clocks after each so many trials."""
+    def counted(self: TrialTable, kind: str, **data: Any) -> Event | None:
+        """Read the clocks after each `WINDOW` trials."""
         nonlocal ended, looked
-        event = record(self, kind, **told)
+        event = record(self, kind, **data)
         ended += kind == "trial_end"
         if kind == "trial_end" and ended % WINDOW == 0:
             now = (time.perf_counter(), time.process_time())
@@ -169,7 +168,7 @@ def _study(folder: Path, nodes: int, trials: int, epochs: int, seconds: float) -
     looked = began
     with (folder / "log.txt").open("w") as log:
         study = StudyRun(plan, Console(file=log, width=160))
-        study.data = folder  # there is nothing to prepare
+        study.data = folder  # there is no data to prepare
         study.search()
         undelivered = study.close("FINISHED")
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]

@@ -45,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
             delivery.start()
             undelivered = delivery.close()
     except (InputError, Timeout) as error:
-        told = error if isinstance(error, InputError) else InputError(busy_fault(request))
-        print_error(Console(stderr=True), told)
+        fault = error if isinstance(error, InputError) else InputError(busy_fault(request))
+        print_error(Console(stderr=True), fault)
         return EXIT_BAD_INPUT
     console = Console()
     if undelivered:

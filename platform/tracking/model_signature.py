@@ -20,7 +20,7 @@ from platform import task
 from platform.storage import checkpoints
 
 TYPES = {"image": DataType.binary, "text": DataType.string}  # of the column, whose name is the kind of input
-SENTENCE = "A sentence to be told something about."
+SENTENCE = "A sentence to predict something about."
 
 
 class NotRun:

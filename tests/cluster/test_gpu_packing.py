@@ -55,9 +55,9 @@ def test_the_hungriest_is_as_large_as_can_be_chosen():
 @pytest.mark.parametrize("name", task.names()[0])
 def test_the_hungriest_of_a_shipped_space_is_a_point_of_it(name):
     space = task.space(name)
-    point = gpu_packing.largest_config(space)
-    assert point.keys() == space.params.keys()
-    assert not any(isinstance(value, Domain) for value in point.values())
+    config = gpu_packing.largest_config(space)
+    assert config.keys() == space.params.keys()
+    assert not any(isinstance(value, Domain) for value in config.values())
 
 
 def test_it_is_measured_in_a_worker_of_its_own(ray_cluster, tmp_path):
