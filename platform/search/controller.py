@@ -68,7 +68,7 @@ class SearchController:
 
     @property
     def is_over(self) -> bool:
-        """Whether all trials and all confirmations are done."""
+        """True if all trials and all confirmations are done."""
         trials = self.trial_table.trials.values()
         return self._search_is_over() and self._next_confirmation() is None and all(trial.is_done for trial in trials)
 

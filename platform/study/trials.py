@@ -79,7 +79,7 @@ class Trial:
 
     @property
     def is_searched(self) -> bool:
-        """Whether the sampler proposed it. Other trials are trained to the full budget and never pruned."""
+        """True if the sampler proposed the trial. Other trials are trained to the full budget and never pruned."""
         return not self.baseline and not self.confirms
 
     @property
@@ -89,7 +89,7 @@ class Trial:
 
     @property
     def is_done(self) -> bool:
-        """Whether the trial is finished, pruned or failed."""
+        """True if the trial is finished, pruned or failed."""
         return self.status in DONE
 
     def scores(self, metric: str) -> list[float]:
