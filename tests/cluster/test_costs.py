@@ -1,4 +1,4 @@
-"""What nodes cost: hours that add up, whatever comes and goes; over several processes, to a limit."""
+"""Node costs: hours add up while nodes come and go, over several processes, up to a limit."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ PRICES = {"head": 0.2, "worker": 1.5}
 
 
 def metered(steps: list[tuple[float, list[str]]], monkeypatch) -> CostMeter:
-    """A meter that saw these nodes after these seconds."""
+    """Return a meter that counted these nodes after these seconds."""
     clock = [0.0]
     monkeypatch.setattr(costs.time, "monotonic", lambda: clock[0])
     meter = CostMeter(PRICES)

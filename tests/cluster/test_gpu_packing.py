@@ -1,4 +1,4 @@
-"""How many trials share a GPU. The memory itself is measured on a GPU only; all else is checked here."""
+"""Trials that share a GPU. Memory can only be measured on a GPU; everything else is tested here."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a trial finds on a node: data that was brought once and checked, and folders of the node's own."""
+"""Setup of a trial on a node: data that is fetched once and verified, and folders on the node's own disk."""
 
 import os
 from dataclasses import asdict
@@ -22,7 +22,7 @@ def node(tmp_path, monkeypatch, ray_cluster) -> Path:
 
 @pytest.fixture
 def data(tmp_path) -> tuple[str, str]:
-    """Where prepared data lies, and the digest of its manifest."""
+    """Place of prepared data, and the digest of its manifest."""
     folder = tmp_path / "prepared"
     folder.mkdir()
     (folder / "images.npy").write_bytes(os.urandom(1000))
@@ -34,10 +34,10 @@ def context(data: tuple[str, str], **changes) -> dict:
     return asdict(Context("toy", "not seen by nodes", 0, 1, "m", "max", trial="007")) | {"site": asdict(site)}
 
 
-def places(told: dict) -> Context:
-    """What the trainable is told."""
+def places(given: dict) -> Context:
+    """Return the context that the trainable gets."""
     found = []
-    node_setup.on_node(lambda config: found.append(Context(**config["context"])))({"x": 1, "context": told})
+    node_setup.on_node(lambda config: found.append(Context(**config["context"])))({"x": 1, "context": given})
     return found[0]
 
 

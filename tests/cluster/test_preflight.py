@@ -1,4 +1,4 @@
-"""The check of a cluster's nodes: each that is not as it must be is found, and told in words."""
+"""Check of a cluster's nodes: each fault is found and reported."""
 
 import os
 import time
@@ -64,7 +64,7 @@ def test_a_node_that_does_not_answer_is_told():
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head, and a node that has a GPU in name only."""
+    """A head, and a node that declares a GPU that does not exist."""
     import ray
     from ray.cluster_utils import Cluster
 

@@ -1,3 +1,5 @@
+"""Resources of a study, and the token that protects its Ray."""
+
 import os
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a study's event log becomes in MLflow, seen through real stores: SQLite, and a server that goes away."""
+"""Delivery of a study's event log to real MLflow stores: SQLite, and a server that goes away."""
 
 import contextlib
 import errno
@@ -59,8 +59,8 @@ def store(folder: Path) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 
 
-class Told:
-    """A process that works on a study: its trial_table, and the delivery that follows it."""
+class RecordedStudy:
+    """A process that works on a study: its trial table, and the delivery that listens to it."""
 
     def __init__(self, folder: Path, study: StudyFacts, start: bool = True) -> None:
         self.trial_table = TrialTable(EventLog(folder / "journal.log"))
@@ -74,7 +74,7 @@ class Told:
             self.delivery.start()
 
     def play(self, trial_id: str, steps: range, end: str = "", error: str = "", **config) -> None:
-        """A trial's epochs, and its end."""
+        """Record a trial's reports and its end."""
         if trial_id not in self.trial_table.trials:
             self.tell("trial", trial_id=trial_id, config=config, baseline="")
         self.tell("trial_start", trial_id=trial_id)
@@ -109,7 +109,7 @@ def steps_of(tracking_uri: str, run) -> list[int]:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """One study with three fates, recorded; the tests below only read."""
+    """One study with three fates, recorded; the tests below only read it."""
     folder = tmp_path_factory.mktemp("study")
     batches: Counter = Counter()
     log_batch = mlflow.MlflowClient.log_batch
@@ -120,7 +120,7 @@ def study(tmp_path_factory):
 
     patch = pytest.MonkeyPatch()
     patch.setattr(mlflow.MlflowClient, "log_batch", counted)
-    told = Told(folder, facts(store(folder)))
+    told = RecordedStudy(folder, facts(store(folder)))
     told.play("001", range(1, 4), "finished", fate="finishes")
     told.play("002", range(1, 3), "pruned", fate="is cut")
     told.tell("trial", trial_id="003", config={"fate": "fails"}, baseline="")
@@ -208,10 +208,10 @@ def test_files_lie_beside_the_database(study):
 
 
 def test_a_study_that_goes_on_does_so_in_the_same_runs(tmp_path):
-    """The first process is killed before a word of it was delivered, or after all of it; MLflow holds the same."""
+    """MLflow holds the same if the first process is killed before or after its events were delivered."""
     uri = store(tmp_path)
     for number in range(3):
-        told = Told(tmp_path, facts(uri), start=number != 0)
+        told = RecordedStudy(tmp_path, facts(uri), start=number != 0)
         told.play("001", range(number + 1, number + 2), "finished" if number == 2 else "", lr=0.1)
         if number == 1:
             assert told.delivery.close() == 0, told.delivery.last_error
@@ -227,21 +227,21 @@ def test_a_study_that_goes_on_does_so_in_the_same_runs(tmp_path):
 def test_another_study_of_the_same_name_gets_runs_of_its_own(tmp_path):
     for study_id in ("one", "two"):
         (tmp_path / study_id).mkdir()
-        told = Told(tmp_path / study_id, facts(store(tmp_path), id=study_id))
+        told = RecordedStudy(tmp_path / study_id, facts(store(tmp_path), id=study_id))
         told.play("001", range(1, 4))
         assert told.close() == 0
     assert [len(runs_of(store(tmp_path), kind)) for kind in ("study", "trial")] == [2, 2]
 
 
 def test_a_later_process_can_name_the_best(tmp_path):
-    """The winner may have ended in a process before: its run keeps its status and its end."""
+    """The best trial may have ended in an earlier process: its run keeps its status and its end."""
     uri = store(tmp_path)
-    first = Told(tmp_path, facts(uri))
+    first = RecordedStudy(tmp_path, facts(uri))
     first.play("001", range(1, 4), "finished")
     first.close("KILLED")
     (before,) = runs_of(uri, "trial")
     for _ in range(2):  # the second time because the process was killed before it could say that it was done
-        second = Told(tmp_path, facts(uri))
+        second = RecordedStudy(tmp_path, facts(uri))
         second.best("001")
         assert second.close() == 0, second.delivery.last_error
     (after,) = runs_of(uri, "trial")
@@ -254,7 +254,7 @@ def test_reports_and_weights_are_kept_with_the_best(tmp_path):
     (tmp_path / "report.txt").write_text("all is well")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "encoder.safetensors").write_bytes(b"bytes")
-    told = Told(tmp_path, facts(store(tmp_path)))
+    told = RecordedStudy(tmp_path, facts(store(tmp_path)))
     told.play("001", range(1, 2))
     told.best("001", files=[str(tmp_path / "report.txt"), str(tmp_path / "weights")])
     assert told.close() == 0, told.delivery.last_error
@@ -267,7 +267,7 @@ def test_reports_and_weights_are_kept_with_the_best(tmp_path):
 
 
 def test_what_mlflow_will_never_take_does_not_hold_up_the_rest(tmp_path):
-    told = Told(tmp_path, facts(store(tmp_path)))
+    told = RecordedStudy(tmp_path, facts(store(tmp_path)))
     told.play("001", range(1, 3), lr=0.1)
     told.tell("report", trial_id="001", step=3, metrics={"a\x00*": 1.0}, notes={}, last=False)
     told.play("001", range(4, 5), "finished")
@@ -293,8 +293,8 @@ def test_pictures_are_a_run_of_their_own_and_a_dead_server_is_told(tmp_path):
 
 
 def test_an_unreachable_server_neither_raises_nor_blocks_nor_loses(tmp_path, capsys):
-    """Unreachable from the start to the end: all is kept, with the command that delivers it, to here or elsewhere."""
-    told = Told(tmp_path, facts(DEAD_SERVER))
+    """With a server that is never reachable all events are kept, and deliver sends them to any store."""
+    told = RecordedStudy(tmp_path, facts(DEAD_SERVER))
     start = time.monotonic()
     for number in range(20):
         told.play(f"{number:03d}", range(1, 4), "finished", lr=0.1)
@@ -325,7 +325,7 @@ def test_a_server_that_comes_late_and_goes_away_gets_all_in_order_and_once(tmp_p
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    told = Told(tmp_path, facts(address))
+    told = RecordedStudy(tmp_path, facts(address))
     told.play("001", range(1, 2), lr=0.1)  # it is not there yet
     with _server(tmp_path, address):
         while told.delivery.undelivered:
@@ -336,7 +336,7 @@ def test_a_server_that_comes_late_and_goes_away_gets_all_in_order_and_once(tmp_p
     assert told.close() > 0
     # What it had on the disk, opened without it: what arrived before is told once more, and is there once.
     database = f"sqlite:///{tmp_path}/server.db"
-    again = Told(tmp_path, facts(database))
+    again = RecordedStudy(tmp_path, facts(database))
     assert again.close() == 0, again.delivery.last_error
     trials = runs_of(database, "trial")
     assert [steps_of(database, run) for run in trials] == [[1, 2, 3], [1, 2, 3]]
@@ -362,7 +362,7 @@ def _server(folder: Path, address: str):
 
 
 def test_what_the_disk_does_not_hold_is_not_sent(tmp_path):
-    told = Told(tmp_path, facts(store(tmp_path)), start=False)
+    told = RecordedStudy(tmp_path, facts(store(tmp_path)), start=False)
 
     def fails() -> None:
         raise OSError(errno.EIO, "a broken disk")
@@ -379,7 +379,7 @@ def test_what_the_disk_does_not_hold_is_not_sent(tmp_path):
 
 def test_close_does_not_wait_longer_than_told(tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_recorder.MlflowRecorder, "deliver", lambda self, records: time.sleep(5))
-    told = Told(tmp_path, facts(DEAD_SERVER))
+    told = RecordedStudy(tmp_path, facts(DEAD_SERVER))
     told.play("001", range(1, 4))
     start = time.monotonic()
     assert told.close(timeout=0.2) > 0
@@ -388,11 +388,12 @@ def test_close_does_not_wait_longer_than_told(tmp_path, monkeypatch):
 
 
 def test_studies_may_share_one_new_store(tmp_path):
-    """Two processes at once, from the first opening on: nothing is lost or mixed."""
+    """Two processes create and use one store at the same time; nothing is lost or mixed."""
     code = (
-        "import sys; sys.path.insert(0, 'tests'); from pathlib import Path; from test_delivery import Told, facts\n"
+        "import sys; sys.path.insert(0, 'tests/tracking'); from pathlib import Path\n"
+        "from test_delivery import RecordedStudy, facts\n"
         "folder = Path(sys.argv[2]); folder.mkdir()\n"
-        "told = Told(folder, facts(sys.argv[1], name=folder.name, id=folder.name))\n"
+        "told = RecordedStudy(folder, facts(sys.argv[1], name=folder.name, id=folder.name))\n"
         "for number in range(10): told.play(f'{number:03d}', range(1, 4), 'finished', lr=0.1)\n"
         "lost = told.close()\n"
         "sys.exit(f'{lost} lost: {told.delivery.last_error}' if lost else 0)"

@@ -1,4 +1,4 @@
-"""Asking MLflow: what it does not answer is told as such, and nothing else is."""
+"""Errors of an MLflow store are reported as such; the caller's own errors are not."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from platform.tracking import mlflow_store
 
 @pytest.fixture
 def uri(tmp_path) -> str:
-    """A store with nothing in it."""
+    """An empty store."""
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path / 'm.db'}"

@@ -1,4 +1,4 @@
-"""A champion is a version of its name in a real registry; the alias goes to the better one."""
+"""Champions in a real model registry: each is a version, and the better one gets the alias."""
 
 import mlflow
 import pytest
@@ -12,7 +12,7 @@ from platform.tracking.mlflow_store import set_environment
 
 @pytest.fixture
 def registered(tmp_path):
-    """Registers a made-up model with a mean score; what came of it."""
+    """A function that registers a model without content, with a mean score, and returns the result's sentence."""
     set_environment()
     uri = f"sqlite:///{tmp_path / 'm.db'}"
     mlflow.set_tracking_uri(uri)
