@@ -207,7 +207,8 @@ def _finding_crops(data: Dataset, finding: Finding, thumbnails: Thumbnails) -> l
 
 def _copies(data: Dataset, thumbnails: Thumbnails) -> dict[str, Any]:
     """Return images that are the same or nearly so, without the large groups, which a person is asked about."""
-    pairs = [each for each in data.findings if each.action != Action.ASK and _other_image(data, each)]
+    # near duplicates, which are kept, are shown by group
+    pairs = [each for each in data.findings if each.action == Action.SET_ASIDE and _other_image(data, each)]
     groups = _groups(data, lambda size: size < LARGE_GROUP)
     return {
         "kinds": _kinds(data, pairs, thumbnails, MAX_GROUPS),
