@@ -60,6 +60,16 @@ def raise_if_any(faults: Iterable[Fault]) -> None:
         raise InputError(*found)
 
 
+def last_line(error: object, otherwise: str = "") -> str:
+    """Return the last line of an error's or a traceback's text, which says what went wrong.
+
+    Args:
+        error: The exception, or the text.
+        otherwise: Returned for an empty text.
+    """
+    return (str(error).strip().splitlines() or [otherwise])[-1]
+
+
 def file_faults(option: str, place: str) -> list[Fault]:
     """What is wrong with where a file is to be written."""
     if Path(place).is_dir() or not Path(place).resolve().parent.is_dir():

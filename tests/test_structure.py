@@ -43,7 +43,8 @@ LAYERS = (  # from top to bottom: a package imports from layers below its own, n
     {"evaluation", "cluster"},
     {"training", "tracking"},
     {"models", "study"},
-    {"data", "storage"},
+    {"data"},
+    {"storage"},
     {"errors", "project", "signals", "space", "task"},
 )
 

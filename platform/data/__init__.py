@@ -1,4 +1,4 @@
 """Readers that turn a user's files into checked, split data sets and arrays that all trials share.
 
-Imports only errors, project, signals, space and task.
+Imports only storage, errors, project, signals, space and task.
 """

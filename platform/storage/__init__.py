@@ -1,4 +1,4 @@
 """Files, buckets, checkpoints and hashes: how anything is written so that a crash leaves it whole.
 
-Imports only errors, project, signals, space and task.
+Lies below data. Imports only errors, project, signals, space and task.
 """
