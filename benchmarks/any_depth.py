@@ -86,7 +86,9 @@ def _rows(model: str, examples: int, repeats: int, scratch: Path) -> list[list[s
     for depth, called in depths.items():
         point = {**space.fixed, **space.start, **RATES, "freeze_depth": depth, "unfreeze": "never", "augment": 0.0}
         point |= {"batch_size": batch_size, "head_dropout": 0.0}
-        context = Context(name, str(data), 0, EPOCHS, space.metric, space.mode, shelf=str(scratch / "shelf"))
+        context = Context(
+            name, str(data), 0, EPOCHS, space.metric, space.mode, shared_stages=str(scratch / "shared_stages")
+        )
         config = {**point, "context": asdict(context)}
         store = {"store": str(scratch / "store"), "store_bytes": 10**11}
         kept = {**point, "context": {**asdict(context), **store}}

@@ -60,7 +60,7 @@ def raise_if_any(faults: Iterable[Fault]) -> None:
         raise InputError(*found)
 
 
-def last_line(error: object, otherwise: str = "") -> str:
+def last_line(error: object, otherwise: str = "no reason was given") -> str:
     """Return the last line of an error's or a traceback's text, which says what went wrong.
 
     Args:
@@ -83,3 +83,9 @@ def folder_faults(option: str, place: str) -> list[Fault]:
     if there and not there.is_dir():
         return [Fault(f"{option} needs a folder", f"the file {there}", "Choose another.")]
     return []
+
+
+def first_line(error: BaseException) -> str:
+    """Return an exception's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -24,7 +24,7 @@ from platform.errors import Fault, InputError
 from platform.evaluation import error_examples
 from platform.evaluation.figures import captioned, confusion_matrix, labelled_strips, learning_curves
 from platform.models.autoencoders import STAGES, Autoencoder, BinaryClassifier, load_encoder, save_encoder, saved_size
-from platform.storage import checkpoints, filesystem
+from platform.storage import checkpoints, filesystem, hashing
 from platform.task import Evaluation, Graph, only_source
 from platform.training.devices import device, device_of
 from platform.training.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
@@ -366,7 +366,7 @@ def _pretrain(config: Mapping[str, Any], data: Digits, context: "Context") -> Pa
     facts: dict[str, Any] = {key: config[key] for key in keys} | {"seed": context.seed, "torch": torch.__version__}
     facts["output"] = "linear"  # of the decoder
     if config["weights"] != "none":
-        facts["weights"] = checkpoints.file_hash(Path(config["weights"]))
+        facts["weights"] = hashing.sha256_of(Path(config["weights"]))
     folder = _folder_of(Path(context.data), key_of(facts))
     origin = _origin_of(Path(context.data), folder.name)
     once(folder, lambda reporter: _train_autoencoder(dict(config), data, context, reporter), origin)

@@ -27,7 +27,7 @@ from platform.evaluation.figures import captioned, confusion_matrix
 from platform.models import encoders, heads, open_clip_models
 from platform.models.stages import Stage, State, run_stages
 from platform.storage import checkpoints
-from platform.storage.hashing import key_of, state_of
+from platform.storage.hashing import file_state, key_of
 from platform.task import Evaluation, Graph, only_source
 from platform.training.devices import device, device_of
 from platform.training.examples import Batch, Examples, Look, shuffled, steps, view_faults, whole
@@ -367,7 +367,7 @@ def _encoders_of(space: "Space") -> list[tuple[str, str]]:
 def _encoder_file(folder: Path, name: str, weights: str) -> Path:
     """Return the file of an encoder in the prepared data; its name depends on the state of the model's files."""
     own = [open_clip_models.folder_of(name)] if name.startswith(open_clip_models.FOLDER) else []
-    files = [state_of(path) for path in (*own, Path(weights))]
+    files = [file_state(path) for path in (*own, Path(weights))]
     return folder / key_of({"name": name, "weights": weights, "files": files}) / ENCODER
 
 

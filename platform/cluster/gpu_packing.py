@@ -7,7 +7,7 @@ from typing import Any
 
 from platform.cluster.node_setup import Site, on_node
 from platform.cluster.ray_runtime import Resources, node_selector
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, last_line
 from platform.space import DEPTH, Space
 from platform.training.context import Context
 
@@ -74,7 +74,7 @@ def measure(
     try:
         return ray.get(probe.options(label_selector=node_selector(left_out) or None).remote(train, config))
     except ray.exceptions.RayError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        reason = last_line(error, type(error).__name__)
         remedy = "Correct that, or say which fraction of a GPU a trial needs: --gpus-per-trial 0.5"
         raise InputError(Fault("a trial must run on a GPU to be measured", reason, remedy)) from error
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from platform.cluster.ray_runtime import keep_token_secret
-from platform.errors import Fault, InputError, raise_if_any
+from platform.errors import Fault, InputError, last_line, raise_if_any
 from platform.storage import filesystem
 
 DASHBOARD = 8265  # port on the head; it listens on 127.0.0.1 only and is reached through a tunnel
@@ -101,7 +101,7 @@ def download(cluster: Cluster, source: str, target: Path) -> None:
     command = ray_command("rsync-down", cluster.place, source, str(target))
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        message = (done.stdout.strip().splitlines() or ["no message"])[-1]
+        message = last_line(done.stdout, "no message")
         remedy = "Check that the head is up, then try again."
         raise InputError(Fault("files of the head must be copied to this machine", f"{source}: {message}", remedy))
 

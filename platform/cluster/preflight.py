@@ -16,6 +16,7 @@ from rich.text import Text
 
 from platform.cluster import node_setup
 from platform.cluster.nodes import Node
+from platform.errors import last_line
 from platform.storage import filesystem
 
 ANSWER_S = 120.0  # time limit; the first answer of a node waits until its environment is set up
@@ -172,7 +173,7 @@ def _gpus() -> tuple[str, str, str]:
         query = [smi, "--query-gpu=name,driver_version", "--format=csv,noheader"]
         output = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
     gpu = ", driver ".join(output.splitlines()[0].split(", ")) if output else ""
-    error = (probe.stderr.strip().splitlines() or ["torch gave no reason"])[-1]
+    error = last_line(probe.stderr, "torch gave no reason")
     return gpu, probe.stdout.strip(), "" if probe.returncode == 0 else error
 
 
@@ -189,7 +190,7 @@ def _evaluate(node: Node, answer_and_time: tuple[Any, float] | None, sent: float
         return Finding(node, None, (f"no answer within {ANSWER_S:g} s",))
     answer, received = answer_and_time
     if not isinstance(answer, Answer):
-        reason = (str(answer).strip().splitlines() or [type(answer).__name__])[-1]
+        reason = last_line(answer, type(answer).__name__)
         return Finding(node, None, (f"the check failed: {reason}",))
     # The clock was read between `sent` and `received`.
     skew = answer.time - min(max(answer.time, sent), received)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from platform.errors import Fault, InputError
+from platform.storage import atomic
 
 SPLITS = ("train", "val", "test")
 
@@ -36,17 +36,13 @@ def write_once(folder: Path, fill: Callable[[Path], None], bytes_needed: int, to
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     _check_room(bytes_needed, folder.parent, to_need_less)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
-        fill(partial)
-        partial.chmod(0o755)
-        partial.rename(folder)
+        with atomic.new_folder(folder) as partial:
+            fill(partial)
     except OSError:
         # Another study may have finished the same folder first: theirs is as good as ours.
         if not folder.exists():
             raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -6,12 +6,12 @@ written with an apostrophe before it, as spreadsheets themselves mark texts, and
 
 import csv
 import io
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from platform.storage import atomic
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the wide ones are East Asia's
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -31,15 +31,11 @@ def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
         OSError: It cannot be written.
         ValueError: A cell is longer than what is read back.
     """
-    handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="") as stream:
-            _put(stream, columns, rows)
-        os.chmod(partial, 0o644)  # noqa: PTH101 (mkstemp gives a name)
-        os.replace(partial, file)  # noqa: PTH105
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with (
+        atomic.new_file(file) as partial,
+        partial.open("w", encoding="utf-8", errors="replace", newline="") as stream,
+    ):
+        _put(stream, columns, rows)
 
 
 def text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

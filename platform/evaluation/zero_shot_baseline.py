@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, first_line
 from platform.models import backbones, encoders, open_clip_models
 from platform.training.devices import device
 
@@ -88,7 +88,7 @@ def _whole_model(source: open_clip_models.Source) -> Any:
             "Use weights that were saved from this model.",
         )
         raise InputError(
-            Fault(rule, f"{source.name}, {source.file}: {open_clip_models.first_line(error)}", remedy)
+            Fault(rule, f"{source.name}, {source.file}: {first_line(error)}", remedy)
         ) from error
     return model
 
@@ -111,6 +111,6 @@ def _tokenizer(name: str, source: open_clip_models.Source) -> Callable[[list[str
     except Exception as error:  # it is neither in the folder nor in the cache
         if own and not name.startswith(open_clip_models.HUB):
             rule = "the model's folder must hold its tokenizer (tokenizer.json and tokenizer_config.json)"
-            raise InputError(Fault(rule, f"{place}: {open_clip_models.first_line(error)}", "Add its files.")) from error
+            raise InputError(Fault(rule, f"{place}: {first_line(error)}", "Add its files.")) from error
     open_clip_models.fetch(place, ["tokenizer_config.json"])  # fails at once if it cannot be fetched
     return HFTokenizer(place, **options)

@@ -156,7 +156,7 @@ def saved_size(path: Path) -> tuple[int, int]:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        return checkpoints.read_told(path)
+        return checkpoints.read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise _refused(path, error) from error
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from platform.data.files import is_file
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, first_line
 from platform.models import backbones, clip_towers, open_clip_models
 from platform.models.stages import Stage
 
@@ -202,7 +202,7 @@ def _of_open_clip(config: dict[str, Any], file: Path | None = None) -> Encoder:
         tower = open_clip_models.image_tower(config)
         stages, size = clip_towers.split_into_stages(tower), _side(tower)
     except Exception as error:  # a configuration may hold anything
-        found = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        found = first_line(error)
         rule = f"the image tower must be one of {clip_towers.KINDS}, for square images"
         raise InputError(Fault(rule, found, "Choose another model, such as ViT-B-32 or RN50.")) from error
     if file is not None:

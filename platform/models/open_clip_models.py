@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from platform.data.files import is_folder
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, first_line
 from platform.models import backbones
 from platform.project import ROOT
 
@@ -215,11 +215,6 @@ def fetch(repository: str, names: Sequence[str]) -> Path:
         wanted = next(name for name in names if name in there)
         return Path(hf_hub_download(repository, wanted))
     except Exception as error:  # errors of the hub or the network, or none of these files
-        found = f"none from {repository} ({first_line(error) or 'the repository does not hold it'})"
+        found = f"none from {repository} ({first_line(error) if str(error) else 'the repository does not hold it'})"
         remedy = "Check the name. A file that is not in the local cache needs the network."
         raise InputError(Fault(f"{' or '.join(names)} must be had from the hub", found, remedy)) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the kind of an error and the first line of its message, "" if it has no message."""
-    return f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else ""

@@ -11,7 +11,7 @@ from typing import Any
 from platform.data.files import is_folder
 from platform.models import backbones
 from platform.project import ROOT
-from platform.storage import checkpoints
+from platform.storage import hashing
 
 HUB, FOLDER, STARTER, NONE = "hf-hub:", "local-dir:", "starter", "none"
 STARTERS = ROOT / "starters"
@@ -41,7 +41,7 @@ def origin_of(config: Mapping[str, Any]) -> Origin:
     if weights == NONE:
         return Origin("random weights: nothing was pretrained elsewhere", "no one else's weights are in it", "other")
     if file := backbones.local_file(weights):
-        source = f"the file {file.name}, SHA-256 {checkpoints.file_hash(file)}"
+        source = f"the file {file.name}, SHA-256 {hashing.sha256_of(file)}"
         return Origin(source, "unknown: check where the file comes from")
     if STARTER in (backbone, weights):
         return _shipped(f" for {backbone}" if weights == STARTER else "")

@@ -39,7 +39,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         InputError: The file does not hold heads.
     """
     try:
-        metadata, state = checkpoints.read_told(file)
+        metadata, state = checkpoints.read_tensors(file)
         description = json.loads(metadata["heads"])
         if missing := _KEYS - description.keys():
             raise KeyError(", ".join(sorted(missing)))

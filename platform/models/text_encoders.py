@@ -33,9 +33,9 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils import logging
 
 from platform import project
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, first_line
 from platform.models.stages import Stage, assign
-from platform.storage.hashing import state_of
+from platform.storage.hashing import file_state
 
 STARTER = project.ROOT / "starters" / "bert"
 POOLINGS = ("mean", "cls", "max")
@@ -199,7 +199,7 @@ def stage_count(name: str, layer: int = -1) -> int:
 def tokenizer_state(name: str) -> list[list[Any]]:
     """Return the state of the tokenizer's files, which changes when they are written; empty for a model of the hub."""
     folder = _folder(name)
-    states = [] if folder is None else state_of(Path(folder))
+    states = [] if folder is None else file_state(Path(folder))
     return [state for state in states if not state[0].endswith((".safetensors", ".bin"))]
 
 
@@ -258,7 +258,7 @@ def _read_config(name: str) -> PretrainedConfig:
         with torch.device("meta"):  # shapes alone, without weights
             _layers_path(AutoModel.from_config(config, trust_remote_code=False))
     except Exception as error:  # another kind of model, another layer list, sizes that do not match, …
-        found = f"{name} ({config.model_type}: {str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        found = f"{name} ({config.model_type}: {first_line(error)})"
         raise InputError(Fault(rule, found, remedy)) from error
     return config
 
@@ -340,7 +340,7 @@ def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> An
             HfApi().model_info(name, timeout=10)  # fails at once, not after many attempts
             return read(place, trust_remote_code=False, **options)
     except Exception as error:  # OSError, ValueError, errors of parsers and of the hub, …
-        found = f"none for {name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        found = f"none for {name} ({first_line(error)})"
         remedy = "Check the folder's files." if local else (
             "Name a folder, starter, or a model of the hub. A model that is not in the local cache needs the network."
         )  # fmt: skip

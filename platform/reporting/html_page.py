@@ -18,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from platform.reporting.charts import FILE_WIDTH, Chart, said, theme
+from platform.storage import atomic
 
 TEMPLATES = Path(__file__).parent / "templates"
 LARGE, WIDEST, QUALITY = 300_000, 1600, 85  # bytes of a picture that is made smaller; pixels and quality of it then
@@ -58,9 +59,7 @@ def render(template: str, name: str, charts: Sequence[Chart], **told: Any) -> st
 def put(text: str, out: Path) -> None:
     """A page as a file, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    atomic.write_text(out, text)
 
 
 def save_files(charts: Sequence[Chart], folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from platform.errors import last_line
 from platform.reporting import html_page
 from platform.reporting.advice import advice
 from platform.reporting.charts import Chart, counted, said
@@ -279,7 +280,7 @@ def _troubles(data: StudyData) -> list[str]:
         told = [("failed", [trial.error] if trial.status == "failed" else []), ("was tried again", trial.retried),
                 ("moved to another node", trial.moved)]  # fmt: skip
         for what, errors in told:
-            reasons = [(error.strip().splitlines() or ["no reason was told"])[-1] for error in errors]
+            reasons = [last_line(error) for error in errors]
             for reason in dict.fromkeys(reasons):
                 times = f", {reasons.count(reason)} times" if reasons.count(reason) > 1 else ""
                 found.append(f"{trial.name} {what}{times}: {reason}")

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from platform.cluster import ray_runtime
+from platform.errors import last_line
 from platform.runner import replay
 from platform.runner.plan import Plan, deliver_command, resume_command, storage_option
 from platform.runner.replay import Recorded
@@ -129,7 +130,7 @@ class LiveView(StudyListener):
 
     def on_attempt_failed(self, trial: Trial, event: Event) -> None:
         """Print why an attempt failed."""
-        reason = (event.data["error"].strip().splitlines() or [""])[-1]
+        reason = last_line(event.data["error"])
         outcome = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
         self._print_line(f"{trial.name}  {outcome}: {reason}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, last_line
 from platform.evaluation import figures
 from platform.runner.plan import Plan
 from platform.search import confirmation
@@ -50,7 +50,7 @@ def trial_record(trial: Trial, space: Space) -> dict[str, Any]:
 
 def _reason(error: str) -> str:
     """Return the last line of a traceback."""
-    return (error.strip().splitlines() or ["no reason was given"])[-1]
+    return last_line(error)
 
 
 def reuse_totals(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

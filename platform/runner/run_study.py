@@ -37,7 +37,7 @@ from platform.search import confirmation, ray_tune
 from platform.search.controller import SearchController
 from platform.search.ray_tune import RAY_FOLDER, task_metrics
 from platform.space import show
-from platform.storage import filesystem
+from platform.storage import atomic, filesystem
 from platform.storage.checkpoints import Checkpoints
 from platform.storage.study_mirror import BucketCopy
 from platform.study import metadata
@@ -221,9 +221,7 @@ class StudyRun:
             "undelivered_reason": self.delivery.last_error if undelivered else "",
             "seconds": round(time.monotonic() - self._started, 1),
         }
-        partial_file = request.folder / f".{RESULT}"
-        partial_file.write_text(json.dumps(result, indent=2, ensure_ascii=False))
-        partial_file.replace(request.folder / RESULT)
+        atomic.write_json(request.folder / RESULT, result, indent=2)
         return result
 
     @property
@@ -296,7 +294,7 @@ class StudyRun:
             baseline=trial.baseline,
             store=str(request.store or ""),
             store_bytes=capacity(request.store, request.store_gb) if request.store and not self.cluster else 0,
-            shelf=str(request.folder / FROZEN),
+            shared_stages=str(request.folder / FROZEN),
             code=project.code_digest(),
             trial=trial.id,
             folder=str(request.folder_of(trial.id)),

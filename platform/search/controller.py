@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from platform.errors import last_line
 from platform.search import confirmation
 from platform.search.sampler import Sampler
 from platform.search.scheduler import PruningScheduler
@@ -150,7 +151,7 @@ class SearchController:
             self._record("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus, moved=True)
             self._queue.append(trial)
         elif cause == Cause.STORAGE:
-            self.stop_reason = self.stop_reason or error.strip().splitlines()[-1]
+            self.stop_reason = self.stop_reason or last_line(error)
             self._record("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus)
         elif (
             cause == Cause.PERMANENT

@@ -9,8 +9,6 @@ model may be given away without these.
 """
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from platform.data.images import ImageFault
 from platform.errors import Fault, InputError
-from platform.storage import manifest
+from platform.storage import atomic, hashing, manifest
 from platform.storage.checkpoints import MODEL
 from platform.task import Embedder, Task
 
@@ -111,7 +109,7 @@ def write(module: Task, model: Any, dataset: Any, folder: Path) -> list[str]:
         return [_NO_HOOK]
     try:
         tensors, index = _made(cast(Embedder, module), model, dataset)
-        index["model"] = manifest.file_mark(folder / MODEL)
+        index["model"] = hashing.file_digest(folder / MODEL)
         _keep(tensors, index, folder.parent)
     except (OSError, ImageFault) as error:  # an image that is gone since the study began, a full disk
         return [f"No embedding map: {error}"]
@@ -129,7 +127,7 @@ def read(folder: Path) -> EmbeddingMap:
     try:
         manifest.verify(place)
         index, tensors = json.loads((place / INDEX).read_text()), load_file(place / ARRAYS)
-        if (index.get("format"), index.get("model")) != (FORMAT, manifest.file_mark(folder / MODEL)):
+        if (index.get("format"), index.get("model")) != (FORMAT, hashing.file_digest(folder / MODEL)):
             raise InputError(Fault(rule, f"{place} of another model", remedy))
     except (manifest.DamagedError, OSError) as error:
         found = str(error) if place.exists() else f"no {place}"
@@ -233,13 +231,7 @@ def _told(source: Any) -> str:
 
 def _keep(tensors: Mapping[str, np.ndarray], index: Mapping[str, Any], folder: Path) -> None:
     """Writes both files whole or not at all, in place of what was there."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=folder))
-    try:
+    with atomic.new_folder(folder / FOLDER, replace=True) as partial:
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial / ARRAYS)
         (partial / INDEX).write_text(json.dumps(index))
         manifest.seal(partial)
-        partial.chmod(0o755)
-        shutil.rmtree(folder / FOLDER, ignore_errors=True)
-        partial.rename(folder / FOLDER)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

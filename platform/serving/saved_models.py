@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from platform.errors import first_line
 from platform.tracking import mlflow_store, model_registry
 from platform.tracking.model_registry import ALIAS as CHAMPION
 
@@ -119,7 +120,7 @@ def _task_of(folder: Path) -> str:
 def _not_whole(folder: Path, error: Exception) -> Any:
     from platform.errors import Fault
 
-    told = f"{folder}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    told = f"{folder}: {first_line(error)}"
     return Fault("a model must be whole", told, "Name another, or fetch it once more.")
 
 

@@ -68,4 +68,4 @@ def write_text(file: Path, text: str) -> None:
 
 def write_json(file: Path, content: Any, indent: int | None = None) -> None:
     """Write a JSON file, whole or not at all."""
-    write_text(file, json.dumps(content, indent=indent))
+    write_text(file, json.dumps(content, indent=indent, ensure_ascii=False))

@@ -53,9 +53,9 @@ class Mirror:
         return sorted(int(name.removeprefix(EPOCH)) for name in whole)
 
     @_told
-    def send(self, folder: Path, shelved: Iterable[Path]) -> None:
+    def send(self, folder: Path, stage_files: Iterable[Path]) -> None:
         """Sends a checkpoint, after the files that it shares with others."""
-        for file in shelved:
+        for file in stage_files:
             place = self._beside(folder, file)
             if place not in self._sent and file.name not in filesystem.names(posixpath.dirname(place)):
                 filesystem.send_file(file, place)
@@ -63,12 +63,12 @@ class Mirror:
         filesystem.send(folder, f"{self.place}/{folder.name}")
 
     @_told
-    def bring(self, folder: Path, shelved: Callable[[Path], Iterable[Path]]) -> None:
+    def bring(self, folder: Path, stage_files: Callable[[Path], Iterable[Path]]) -> None:
         """Brings the checkpoint of a folder's name into it, and what it shares with others, unless they are there.
 
         Args:
             folder: Where to.
-            shelved: Tells the files that a checkpoint shares with others.
+            stage_files: Tells the files that a checkpoint shares with others.
 
         Raises:
             DamagedError: It is not as it was written.
@@ -81,7 +81,7 @@ class Mirror:
         if mine != theirs:
             shutil.rmtree(folder, ignore_errors=True)
             filesystem.bring_whole(place, folder)
-        for file in shelved(folder):
+        for file in stage_files(folder):
             if not file.is_relative_to(study):
                 raise DamagedError(f"{file} is not of the study")
             if not file.exists():

@@ -1,20 +1,19 @@
-"""A checkpoint: safetensors for tensors, and one visible JSON file for all the rest.
+"""Checkpoints of a trial: a folder for each epoch that is kept.
 
-    model.safetensors        the model's parameters and buffers, but those of frozen stages where these are shelved
-    frozen.json              where those are: a file for each frozen stage, shared by all trials that have it frozen
-    model.json               what it is: task, configuration, classes, … (what a task's `load` needs)
-    optimizer.safetensors    the optimizer's state, by parameter name
-    resume.json              where training stands: epoch, scores, freezing
-    assets/                  files that belong to the model, a tokenizer say; not every task has them
+    model.safetensors        parameters and buffers of the model, without frozen stages that are stored once per study
+    frozen.json              files of those frozen stages, shared by all checkpoints of the study
+    model.json               model metadata: task, config, classes, … (what the task's `load` needs)
+    optimizer.pt             state of the optimizer, as torch.save writes it
+    resume.json              state of the training: epoch, scores, freezing
+    assets/                  further files of the model, such as a tokenizer; not every task has them
     manifest.json            a hash of each of these files, written last
 
-The model, its metadata and its assets serve by themselves; the rest is only for going on. A checkpoint is written whole
-or not at all, and read only as it was written.
+Model, metadata and assets are enough to use the model; the rest is for resuming. A checkpoint is written as a whole or
+not at all, and is read only if it is as it was written.
 """
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -30,30 +29,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from platform.storage import manifest
+from platform.storage import atomic, hashing, manifest
 from platform.storage.checkpoint_mirror import EPOCH, Mirror, StorageError
-from platform.storage.manifest import MANIFEST, DamagedError, file_mark, seal
+from platform.storage.manifest import MANIFEST, DamagedError, seal
 
 if TYPE_CHECKING:
     pass
 
-MODEL, METADATA, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.safetensors", "resume.json"
+MODEL, METADATA, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.pt", "resume.json"
 ASSETS, FROZEN = "assets", "frozen.json"
 PARTIAL = ".partial-"  # beginning of the name of what is being written
 NEWEST = 2  # checkpoints of a trial that are kept besides the best: should one be damaged, there is one before
 
 
 class DiskFullError(OSError):
-    """There is no room for a checkpoint; those before are whole."""
+    """The disk has no room for a checkpoint; earlier ones are whole."""
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Where frozen stages are kept, once for all checkpoints of a study.
+class SharedStages:
+    """Frozen stages that are stored once for all checkpoints of a study.
 
     Attributes:
-        folder: The folder.
-        stages: By a hash of its tensors, the names of those of each frozen stage.
+        folder: Folder that holds them.
+        stages: Names of the tensors of each frozen stage, by a hash of the stage.
     """
 
     folder: Path
@@ -67,31 +66,29 @@ def save(
     optimizer: torch.optim.Optimizer,
     resume: dict[str, Any],
     assets: Path | None = None,
-    shelf: Shelf | None = None,
+    shared: SharedStages | None = None,
 ) -> None:
-    """Writes a checkpoint into a folder, which is made if it is missing.
+    """Write a checkpoint into a folder, which is made if it is missing.
 
     Args:
-        folder: Where to.
-        model: Its parameters and buffers are saved.
-        metadata: What the model is.
-        optimizer: Its state is saved.
-        resume: Where training stands.
-        assets: Files that belong to the model.
-        shelf: Where frozen stages go; None: into the checkpoint.
+        folder: Folder of the checkpoint.
+        model: Model whose parameters and buffers are saved.
+        metadata: Model metadata.
+        optimizer: Optimizer whose state is saved.
+        resume: State of the training; JSON.
+        assets: Folder with further files of the model.
+        shared: Frozen stages that are stored outside of the checkpoint; None: the checkpoint holds the whole model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    if shelf and shelf.stages:
-        files = [_shelve(shelf.folder, digest, {n: state.pop(n) for n in own if n in state})
-                 for digest, own in shelf.stages.items()]  # fmt: skip
+    if shared and shared.stages:
+        files = [_store_stage(shared.folder, digest, {n: state.pop(n) for n in own if n in state})
+                 for digest, own in shared.stages.items()]  # fmt: skip
         # As seen from the checkpoint, so that both can be somewhere else on another node.
         (folder / FROZEN).write_text(json.dumps([os.path.relpath(file, folder) for file in files]))
     save_file(state, folder / MODEL)
-    names = _parameter_names(model, optimizer)
-    slots = optimizer.state_dict()["state"].items()
-    moments = {f"{names[index]}/{key}": value.contiguous() for index, own in slots for key, value in own.items()}
-    save_file(moments, folder / OPTIMIZER)
+    with (folder / OPTIMIZER).open("wb") as file:  # given a path, torch hides that the disk is full
+        torch.save(optimizer.state_dict()["state"], file)
     (folder / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False))
     (folder / RESUME).write_text(json.dumps(resume, indent=2))
     if assets is not None:
@@ -99,108 +96,96 @@ def save(
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Loads a checkpoint into a model and its optimizer, both built as they were.
-
-    Returns:
-        The resume state.
-    """
+    """Load a checkpoint into a model and its optimizer, both built as they were, and return the training's state."""
     load_model(folder, model)
-    index_of = {name: index for index, name in _parameter_names(model, optimizer).items()}
-    parameters, state = dict(model.named_parameters()), dict[int, dict[str, torch.Tensor]]()
-    for key, value in load_file(folder / OPTIMIZER).items():
-        name, _, slot = key.rpartition("/")
-        if value.shape == (parameter := parameters[name]).shape:
-            # In the parameter's memory format: a fused step pairs what lies at the same place, whatever the strides.
-            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        state.setdefault(index_of[name], {})[slot] = value
+    state = torch.load(folder / OPTIMIZER, weights_only=True)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return json.loads((folder / RESUME).read_text())
 
 
 def load_model(folder: Path, model: nn.Module) -> None:
-    """Loads the weights of a checkpoint or of a saved model, strictly."""
+    """Load the weights of a checkpoint or of a saved model; all tensors must match."""
     model.load_state_dict(read_state(folder))
 
 
 def read_state(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint or of a saved model, those of its frozen stages among them.
+    """Return all tensors of a checkpoint or of a saved model, including those of frozen stages.
 
     Raises:
-        FileNotFoundError: A frozen stage is no longer on its shelf.
+        FileNotFoundError: The file of a frozen stage is gone.
     """
-    return {key: value for file in [*shelved(folder), folder / MODEL] for key, value in load_file(file).items()}
+    return {key: value for file in [*stage_files(folder), folder / MODEL] for key, value in load_file(file).items()}
 
 
-def read_told(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    """What a safetensors file says of itself, and its tensors by name.
+def read_tensors(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Return the metadata of a safetensors file, and its tensors by name.
 
     Raises:
-        OSError, SafetensorError: It cannot be read, or is something else.
+        OSError, SafetensorError: The file cannot be read, or is of another kind.
     """
     with safe_open(file, "pt") as opened:
         return opened.metadata() or {}, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """What a saved model says of itself."""
+    """Return the metadata of a saved model."""
     return json.loads((folder / METADATA).read_text())
 
 
 def export(folder: Path, target: Path) -> None:
-    """Copies the model of a checkpoint, without what only resuming needs; each file whole or not at all.
+    """Copy the model of a checkpoint without what only resuming needs; each file as a whole or not at all.
 
     Raises:
-        DamagedError: The checkpoint is not as it was written.
+        DamagedError: The checkpoint differs from what was written.
     """
     if (folder / MANIFEST).exists():
         verify(folder)
     target.mkdir(parents=True, exist_ok=True)
-    save_file(read_state(folder), target / f".{MODEL}.partial")
-    shutil.copyfile(folder / METADATA, target / f".{METADATA}.partial")
-    for name in (MODEL, METADATA):
-        (target / f".{name}.partial").replace(target / name)
+    with atomic.new_file(target / MODEL) as model, atomic.new_file(target / METADATA) as metadata:
+        save_file(read_state(folder), model)
+        shutil.copyfile(folder / METADATA, metadata)
     if (folder / ASSETS).exists():
         shutil.copytree(folder / ASSETS, target / ASSETS, dirs_exist_ok=True)
 
 
-def _shelve(folder: Path, digest: str, state: dict[str, torch.Tensor]) -> str:
-    """Writes a frozen stage, unless another trial has; returns its file, whose name ends with a hash of its bytes."""
+def _store_stage(folder: Path, digest: str, state: dict[str, torch.Tensor]) -> str:
+    """Write a frozen stage unless another trial has, and return its file; the name ends with a digest of the bytes."""
     if there := sorted(folder.glob(f"{digest}-*.safetensors")):
         return str(there[0])
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{digest}-{uuid.uuid4().hex}"
     save_file(state, partial)
-    file = folder / f"{digest}-{file_mark(partial)}.safetensors"
+    file = folder / f"{digest}-{hashing.file_digest(partial)}.safetensors"
     partial.replace(file)
     return str(file)
 
 
 class Checkpoints:
-    """A trial's, in a folder: the newest, and that of the best epoch.
+    """Checkpoints of a trial in its checkpoint folder: the newest ones, and that of the best epoch.
 
     Attributes:
-        notes: What was wrong with those that were passed over.
+        notes: Why damaged checkpoints were not used.
     """
 
     def __init__(self, folder: Path, remote: str = "") -> None:
         """
         Args:
-            folder: Theirs alone.
-            remote: Address in a bucket that they are sent to, and found by other nodes; "" where all see the folder.
+            folder: Folder for these checkpoints only.
+            remote: Address in a bucket to which they are sent for other nodes; "" if all nodes see the folder.
         """
         self.folder, self.mirror = folder, Mirror(remote) if remote else None
         self.notes: list[str] = []
 
     def add(self, epoch: int, best: bool, write: Callable[[Path], None]) -> Path:
-        """Writes the checkpoint of an epoch, whole or not at all, and deletes those that are no longer needed.
+        """Write the checkpoint of an epoch as a whole, and delete those that are no longer needed.
 
         Args:
-            epoch: The epoch, from 1.
-            best: Whether no epoch before was better.
-            write: Writes the files into the folder that it is given.
+            epoch: Number of the epoch, from 1.
+            best: Whether no earlier epoch was better.
+            write: Writes the files into a given folder.
 
         Raises:
-            DiskFullError: There is no room.
+            DiskFullError: The disk has no room.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in self.folder.glob(f"{PARTIAL}*"):  # of an attempt that was killed
@@ -215,7 +200,7 @@ class Checkpoints:
                 shutil.rmtree(target)
             partial.rename(target)
             if self.mirror:
-                self.mirror.send(target, shelved(target))
+                self.mirror.send(target, stage_files(target))
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             if isinstance(error, StorageError):
@@ -227,19 +212,18 @@ class Checkpoints:
         return target
 
     def path(self, epoch: int) -> Path:
-        """Where the checkpoint of an epoch is, if there is one."""
+        """Return the folder of the checkpoint of an epoch; it need not exist."""
         return self.folder / f"{EPOCH}{epoch}"
 
     def epochs(self) -> list[int]:
-        """Of which there are checkpoints, in order."""
+        """Return the epochs that have a checkpoint, in order."""
         return sorted(int(path.name.removeprefix(EPOCH)) for path in self.folder.glob(f"{EPOCH}*"))
 
     def newest(self, known: int | None = None) -> Path | None:
-        """The newest that is as it was written, None where there is none.
+        """Return the newest checkpoint that is as it was written, None if there is none.
 
         Args:
-            known: The newest epoch that the study knows of: what was computed after it has not happened, and is
-                deleted.
+            known: Newest epoch that the study has recorded. Later checkpoints are deleted: their epochs are repeated.
         """
         self.bring()
         for epoch in reversed(self.epochs()):
@@ -254,7 +238,7 @@ class Checkpoints:
         return None
 
     def bring(self) -> None:
-        """Makes the folder hold what its mirror holds, where there is one."""
+        """Copy the checkpoints of the mirror into the folder, if there is a mirror."""
         if self.mirror is None:
             return
         there = self.mirror.epochs()
@@ -262,22 +246,22 @@ class Checkpoints:
             shutil.rmtree(self.path(epoch))
         for epoch in there:
             try:
-                self.mirror.bring(self.path(epoch), shelved)
+                self.mirror.bring(self.path(epoch), stage_files)
             except DamagedError as error:
                 self.notes.append(f"the checkpoint of epoch {epoch} is damaged in {self.mirror.place} ({error})")
 
     def get(self, epoch: int) -> Path:
-        """The checkpoint of an epoch, brought here if need be.
+        """Return the checkpoint of an epoch, and fetch it from the mirror if necessary.
 
         Raises:
-            DamagedError, OSError: It is not as it was written, or cannot be reached.
+            DamagedError, OSError: It differs from what was written, or cannot be reached.
         """
         if self.mirror:
-            self.mirror.bring(self.path(epoch), shelved)
+            self.mirror.bring(self.path(epoch), stage_files)
         return self.path(epoch)
 
     def forget(self) -> None:
-        """Deletes all, and the folder if nothing else is in it.
+        """Delete all checkpoints, and the folder if nothing else is in it.
 
         Raises:
             OSError: The mirror could not be reached.
@@ -302,31 +286,31 @@ class Checkpoints:
 
 
 def verify(folder: Path) -> None:
-    """Reads a checkpoint's files, and the frozen stages that it names.
+    """Check the files of a checkpoint, and the files of its frozen stages.
 
     Raises:
-        DamagedError: One is missing or is not as it was written.
+        DamagedError: A file is missing or differs from what was written.
     """
     manifest.verify(folder)
     changed = []
-    for file in shelved(folder):
+    for file in stage_files(folder):
         if not file.exists():
             changed.append(file.name)
-        elif not file.stem.endswith(file_mark(file)):
+        elif not file.stem.endswith(hashing.file_digest(file)):
             file.rename(file.with_suffix(".damaged"))  # so that it is written anew
             changed.append(file.name)
     if changed:
         raise DamagedError(f"{', '.join(changed)}: not as written")
 
 
-def shelved(folder: Path) -> list[Path]:
-    """The files that hold a checkpoint's frozen stages."""
+def stage_files(folder: Path) -> list[Path]:
+    """Return the files that hold the frozen stages of a checkpoint."""
     told = json.loads((folder / FROZEN).read_text()) if (folder / FROZEN).exists() else []
     return [Path(os.path.normpath(folder / name)) for name in told]
 
 
 def _is_no_room(error: Exception) -> bool:
-    """Whether the disk is full; safetensors tells of it in words alone."""
+    """Return whether an error means that the disk is full; safetensors says so only in its message."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
 
 
@@ -335,16 +319,3 @@ def _is_best(folder: Path) -> bool:
         return bool(json.loads((folder / MANIFEST).read_text()).get("best"))
     except (OSError, ValueError):
         return False
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:
-    """The name of each parameter by its index in the optimizer's state."""
-    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
-    members = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return {index: name_of[id(parameter)] for index, parameter in enumerate(members)}

@@ -4,7 +4,6 @@ A place is an absolute path or such an address; pyarrow's file systems read and 
 cloud's own tools use: environment variables, profiles, the role of the machine.
 """
 
-import os
 import posixpath
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from platform.errors import Fault, InputError
+from platform.storage import atomic
 from platform.storage.hashing import key_of
 from platform.storage.manifest import MANIFEST, verify
 
@@ -126,12 +126,8 @@ def bring(place: str, target: Path) -> None:
     for each in _files(remote, path):
         own = _below(target, path, each.path)
         own.parent.mkdir(parents=True, exist_ok=True)
-        partial = own.with_name(f".{own.name}.{os.getpid()}")
-        try:
+        with atomic.new_file(own) as partial:
             fs.copy_files(each.path, str(partial), remote, fs.LocalFileSystem())
-            partial.replace(own)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def bring_whole(place: str, folder: Path) -> None:
@@ -211,9 +207,7 @@ def origin(data: Path) -> str:
 def note_origin(data: Path, place: str) -> None:
     """Writes down where prepared data was brought from, or sent to."""
     file = data.with_name(data.name + ORIGIN)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(place)
-    partial.replace(file)
+    atomic.write_text(file, place)
 
 
 @contextmanager

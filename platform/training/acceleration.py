@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from platform.errors import first_line
+
 OPTIONS = ("channels_last", "bfloat16", "compile")
 GAIN = 1.05  # how many times as fast a step must get
 TOLERANCE = 0.02  # relative, of the loss
@@ -73,7 +75,7 @@ def choose(model: nn.Module, step: Step, candidates: Sequence[str] = OPTIONS) ->
         try:
             faster, other = _measure(model, step, tried)
         except Exception as error:  # what cannot be compiled, a kernel that is missing: reasons to go without
-            told.append(f"{option}: no ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})")
+            told.append(f"{option}: no ({first_line(error)})")
             continue
         same = math.isclose(other, loss, rel_tol=TOLERANCE)
         gain = f"{seconds / faster:.2f} times as fast"

@@ -37,8 +37,8 @@ class Context:
         gpus: Share of a GPU that the trial has.
         remote: Address in a bucket to which checkpoints are sent, "" if all nodes see the folder.
         left_out: Ray's ids of the nodes on which the trial must not run.
-        shelf: Folder in which the study's checkpoints share their frozen stages, "" for none: each checkpoint then
-            holds all of its model.
+        shared_stages: Folder in which the study's checkpoints share their frozen stages, "" for none: each checkpoint
+            then holds all of its model.
         code: Digest of the code that the study runs, "" for any.
         config: Config of the trial, set by `begin`; empty while a stage is trained ahead of a trial.
     """
@@ -53,7 +53,7 @@ class Context:
     baseline: str = ""
     store: str = ""
     store_bytes: int = 0
-    shelf: str = ""
+    shared_stages: str = ""
     steps: int = 0
     trial: str = ""
     folder: str = ""

@@ -35,6 +35,7 @@ import xxhash
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from platform.storage import atomic
 from platform.storage.hashing import key_of
 
 FORMAT = 2  # of what is on the disk
@@ -131,9 +132,7 @@ class Store:
                     return json.loads(file.read_text())
                 except (OSError, ValueError):
                     measured = measure()
-                    partial = file.with_suffix(".partial")
-                    partial.write_text(json.dumps(measured))
-                    partial.replace(file)
+                    atomic.write_json(file, measured)
                     return measured
         except OSError as error:
             raise StoreError(f"{error.strerror or error}: {self.root}") from error

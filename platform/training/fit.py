@@ -160,7 +160,11 @@ def fit(
             }
 
             # report and save a checkpoint
-            shelf = checkpoints.Shelf(Path(context.shelf), freezer.frozen_stages()) if context.shelf else None
+            shared = (
+                checkpoints.SharedStages(Path(context.shared_stages), freezer.frozen_stages())
+                if context.shared_stages
+                else None
+            )
             proof = {FROZEN: frozen_note(freezer), TRAINED: freezer.digest_of_all()}
             notes = {"reuse": feed.note(), **speed.notes(), **audit.notes(), **proof}
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
@@ -173,7 +177,7 @@ def fit(
                     optimizer=optimizer,
                     resume=resume,
                     assets=assets,
-                    shelf=shelf,
+                    shared=shared,
                 ),
             )
             if last:

@@ -12,9 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
-import xxhash
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from platform.models.stages import Stage, assign, named_tensors
@@ -175,7 +173,7 @@ class Freezer:
     def digest_of_all(self) -> str:
         """Of all tensors of the model."""
         tensors = named_tensors(self.model)
-        return hashing.key_of({n: self._hashes.get(n) or _digest(value) for n, value in tensors.items()})
+        return hashing.key_of({n: self._hashes.get(n) or hashing.tensor_digest(value) for n, value in tensors.items()})
 
     def frozen_names(self) -> set[str]:
         """The stages that are frozen now."""
@@ -256,9 +254,4 @@ class Freezer:
     def _hash(self, left_out: Iterable[str] = ()) -> dict[str, str]:
         frozen = self.frozen_names() - set(left_out)
         tensors = named_tensors(self.model)
-        return {name: _digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}
-
-
-def _digest(tensor: Tensor) -> str:
-    """Of the bytes; against accidents, not against an attacker: xxhash reads as fast as memory does."""
-    return xxhash.xxh3_128_hexdigest(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return {name: hashing.tensor_digest(value) for name, value in tensors.items() if self.stage_of[name] in frozen}

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import xxhash
 from torch import Tensor, nn
 
 from platform.models.stages import State
 from platform.project import code_digest
+from platform.storage import hashing
 from platform.training.acceleration import Speed
 from platform.training.devices import device_name
 from platform.training.examples import Examples
@@ -76,7 +76,7 @@ class Prefix:
         Args:
             split_index: How many of them; None: those of this prefix.
         """
-        rows = {"rows": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.indices).data)}
+        rows = {"rows": hashing.digest(np.ascontiguousarray(self.indices).data)}
         return {
             **self._model_facts(self.split_index if split_index is None else split_index),
             **rows,

@@ -39,7 +39,7 @@ def run(folder: Path, where: Path, tick=lambda search: None, gpus: float = 0.5, 
     def context_of(trial) -> dict:
         share = gpus if trial.gpus is None else trial.gpus
         given = {"trial": trial.id, "folder": str(where / trial.id), "known": trial.epochs, "gpus": share}
-        return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shelf=str(where / "frozen"), **given))
+        return asdict(Context("toy", "", 0, EPOCHS, "val/score", "max", shared_stages=str(where / "frozen"), **given))
 
     ray_tune.run(search, train, context_of, folder, 1, 2, None, lambda: tick(search), LEFT_OUT)
     return search
@@ -109,10 +109,15 @@ def test_a_continued_trial_ends_with_the_same_weights(study, fault):
     """It was killed when the second of four epochs was done. The third one unfreezes a stage."""
     folder, trials = study
     assert trials[fault].scores("val/score") == trials["none"].scores("val/score")
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        expected, found = (load_file(folder / trials[key].id / "epoch-4" / name) for key in ("none", fault))
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(found[key], value) for key, value in expected.items())
+    expected, found = (load_file(folder / trials[key].id / "epoch-4" / "model.safetensors") for key in ("none", fault))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    expected, found = (
+        torch.load(folder / trials[key].id / "epoch-4" / "optimizer.pt", weights_only=True) for key in ("none", fault)
+    )
+    assert expected.keys() == found.keys()
+    for index, slots in expected.items():
+        assert all(torch.equal(found[index][key], value) for key, value in slots.items())
 
 
 def test_a_damaged_checkpoint_is_noted_and_the_one_before_used(study):

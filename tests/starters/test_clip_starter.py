@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from platform.models import open_clip_models
-from platform.storage import checkpoints
+from platform.storage import hashing
 from starters import clip, glyphs
 
 FOLDER = open_clip_models.ROOT / "starters" / "clip"
@@ -44,7 +44,7 @@ def test_open_clip_loads_the_shipped_folder_and_it_tells_glyphs_apart(rendered):
 def test_the_shipped_folder_is_small_and_the_readmes():
     assert {file.name for file in FOLDER.iterdir()} == {"open_clip_config.json", "open_clip_model.safetensors"}
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 8e6
-    assert checkpoints.file_hash(FOLDER / "open_clip_model.safetensors") in (FOLDER.parent / "README.md").read_text()
+    assert hashing.sha256_of(FOLDER / "open_clip_model.safetensors") in (FOLDER.parent / "README.md").read_text()
 
 
 def test_training_follows_the_seed_and_is_written_for_open_clip(rendered, monkeypatch, tmp_path):

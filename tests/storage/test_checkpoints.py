@@ -1,4 +1,4 @@
-"""A checkpoint holds what was trained; what was frozen lies on a shelf that all share, and comes back with it."""
+"""A checkpoint holds what was trained; what was frozen lies on a shared that all share, and comes back with it."""
 
 from dataclasses import replace
 
@@ -56,8 +56,8 @@ def train(folder, context=CONTEXT, depth=2, unfreeze="never", stop_at=None) -> T
 
 
 @pytest.fixture
-def shelf(tmp_path):
-    return tmp_path / "shelf"
+def shared(tmp_path):
+    return tmp_path / "shared"
 
 
 def test_a_resumed_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path):
@@ -82,11 +82,11 @@ def test_a_resumed_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert torch.equal(model.bias, again.bias)
 
 
-def test_what_is_frozen_is_written_once_and_comes_back(tmp_path, shelf):
+def test_what_is_frozen_is_written_once_and_comes_back(tmp_path, shared):
     whole = train(tmp_path / "whole").folder / "epoch-4"
-    lean = [train(tmp_path / name, replace(CONTEXT, shelf=str(shelf))).folder / "epoch-4" for name in ("a", "b")]
+    lean = [train(tmp_path / name, replace(CONTEXT, shared=str(shared))).folder / "epoch-4" for name in ("a", "b")]
     assert {key[0] for key in load_file(lean[0] / "model.safetensors")} == {"2"}
-    assert len(list(shelf.iterdir())) == 2, "a file a stage, for both trials"
+    assert len(list(shared.iterdir())) == 2, "a file a stage, for both trials"
     for folder in lean:
         model = build()
         checkpoints.load_model(folder, model)
@@ -95,16 +95,16 @@ def test_what_is_frozen_is_written_once_and_comes_back(tmp_path, shelf):
         )
 
 
-def test_an_export_needs_no_shelf(tmp_path, shelf):
-    folder = train(tmp_path / "a", replace(CONTEXT, shelf=str(shelf))).folder
+def test_an_export_needs_no_shelf(tmp_path, shared):
+    folder = train(tmp_path / "a", replace(CONTEXT, shared=str(shared))).folder
     assert (folder / "epoch-4" / "frozen.json").exists()
     assert not (folder / "best" / "frozen.json").exists()
     checkpoints.load_model(folder / "best", build())  # strictly: nothing is missing
 
 
 @pytest.mark.parametrize("stop_at", [2, 3, 4])  # before, at and after the first unfreeze
-def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shelf, stop_at):
-    context = replace(CONTEXT, shelf=str(shelf))
+def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shared, stop_at):
+    context = replace(CONTEXT, shared=str(shared))
     whole = train(tmp_path / "whole", unfreeze="gradual")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", context, unfreeze="gradual", stop_at=stop_at)
@@ -114,11 +114,11 @@ def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shelf, stop_
 
 
 @pytest.mark.parametrize("damage", ["gone", "altered"])
-def test_a_shelved_stage_that_is_not_as_it_was_written_is_made_anew(tmp_path, shelf, damage):
-    context = replace(CONTEXT, shelf=str(shelf))
+def test_a_shelved_stage_that_is_not_as_it_was_written_is_made_anew(tmp_path, shared, damage):
+    context = replace(CONTEXT, shared=str(shared))
     folder = train(tmp_path / "a", context).folder / "epoch-4"
     expected = load_file(folder / "model.safetensors")
-    file = checkpoints.shelved(folder)[0]
+    file = checkpoints.stage_files(folder)[0]
     kept = file.read_bytes()
     file.unlink() if damage == "gone" else file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     with pytest.raises(DamagedError, match=file.name):
@@ -133,7 +133,7 @@ def files(folder) -> list:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_checkpoint_is_used_only_as_it_was_written(tmp_path, shelf, number):
+def test_a_checkpoint_is_used_only_as_it_was_written(tmp_path, shared, number):
     """Whatever is cut, altered or gone, the one before is used; and the end is the same."""
     whole = load_file(train(tmp_path / "whole").folder / "epoch-4" / "model.safetensors")
     for damage in (lambda f: f.write_bytes(f.read_bytes()[:-1]), lambda f: f.write_bytes(b"{}"), lambda f: f.unlink()):

@@ -2,7 +2,7 @@
 
 import os
 
-from platform.storage.hashing import key_of, state_of
+from platform.storage.hashing import file_state, key_of
 
 
 def test_a_key_tells_configurations_apart():
@@ -14,10 +14,10 @@ def test_a_key_tells_configurations_apart():
 def test_a_file_written_anew_has_another_state(tmp_path):
     file = tmp_path / "folder" / "weights.bin"
     file.parent.mkdir()
-    assert state_of(file) == []
+    assert file_state(file) == []
     file.write_bytes(b"one")
-    before = state_of(file)
-    assert before == state_of(file.parent)
+    before = file_state(file)
+    assert before == file_state(file.parent)
     os.utime(file, ns=(1, 1))
-    assert state_of(file) != before
-    assert state_of(file.parent) != before
+    assert file_state(file) != before
+    assert file_state(file.parent) != before

@@ -119,7 +119,7 @@ def test_reports_each_epoch_with_its_parts(whole):
 def test_a_checkpoint_is_safetensors_and_visible_json(whole):
     folder = whole.folder / "epoch-4"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"model.safetensors", "model.json", "optimizer.safetensors", "resume.json", "manifest.json"}
+    assert names == {"model.safetensors", "model.json", "optimizer.pt", "resume.json", "manifest.json"}
     resume = json.loads((folder / "resume.json").read_text())
     assert resume["epoch"] == EPOCHS
     assert len(resume["scores"]) == EPOCHS

@@ -13,15 +13,14 @@ A seeded grammar writes them; nothing is fetched or copied. What makes them wort
 
 import csv
 import io
-import os
 import re
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from platform.errors import Fault, InputError
+from platform.storage import atomic
 
 COUNT = 2200  # 1,200 for training, 400 for validation, 600 for the test
 GENRES = ("cookery", "crime", "romance", "science fiction", "travel")
@@ -249,10 +248,8 @@ def write(path: Path, seed: int, count: int = COUNT) -> Path:
             raise InputError(Fault(rule, "other content", "Remove it or choose another place."))
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        made = Path(folder) / "made"
-        made.write_bytes(content)
-        os.replace(made, path)  # noqa: PTH105 (atomic, also where another process was faster with the same bytes)
+    with atomic.new_file(path) as partial:  # also if another process was faster, with the same bytes
+        partial.write_bytes(content)
     return path
 
 
