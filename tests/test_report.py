@@ -48,8 +48,9 @@ def whole(folder: Path) -> Path:
     """A study with everything: a confirmed best, baselines, references, alarms, troubles, names that mean harm."""
     told = Told(folder, 12, facts={"tags": {"commit": HOSTILE}})
     for number in range(1, 9):
-        told.trial(f"{number:03d}", [0.1 * n + 0.01 * number for n in range(1, 7)], "finished", first_unfreeze=number % 4 or None,
-                   freeze_depth=number % 4, lr_head=10 ** -(1 + number / 3), unfreeze="gradual")  # fmt: skip
+        config = {"freeze_depth": number % 4, "lr_head": 10 ** -(1 + number / 3), "unfreeze": "gradual"}
+        scores = [0.1 * n + 0.01 * number for n in range(1, 7)]
+        told.trial(f"{number:03d}", scores, "finished", first_unfreeze=number % 4 or None, **config)
     told.trial("009", [0.1], "failed", error=f"Traceback\nValueError: {HOSTILE}")
     told.trial("010", [0.2] * 6, "finished", baseline=HOSTILE, weights="none")
     told.trial("011", [math.nan, 0.1], "pruned", losses=math.inf)
@@ -95,8 +96,8 @@ def test_charts_are_files_as_well(tmp_path):
     folder = whole(tmp_path / "study")
     report.write(folder)
     pictures = {file.name for file in (folder / "figures" / "report").iterdir()}
-    keys = {"comparison", "confirmation", "over_time", "by_cost", "by_depth", "by_schedule", "by_unfreeze_at", "importance",
-            "parallel", "curves", "losses", "statuses"}  # fmt: skip
+    keys = {"comparison", "confirmation", "over_time", "by_cost", "by_depth", "by_schedule", "by_unfreeze_at"}
+    keys |= {"importance", "parallel", "curves", "losses", "statuses"}
     assert pictures == {f"{key}.{kind}" for key in keys for kind in ("png", "svg")}
     for file in (folder / "figures" / "report").glob("*.svg"):
         assert "<script" not in file.read_text()

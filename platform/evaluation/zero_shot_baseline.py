@@ -87,9 +87,7 @@ def _whole_model(source: open_clip_models.Source) -> Any:
             "both towers of the model must be built and loaded",
             "Use weights that were saved from this model.",
         )
-        raise InputError(
-            Fault(rule, f"{source.name}, {source.file}: {first_line(error)}", remedy)
-        ) from error
+        raise InputError(Fault(rule, f"{source.name}, {source.file}: {first_line(error)}", remedy)) from error
     return model
 
 
