@@ -3,7 +3,7 @@
 python -m benchmarks.against_stock
 python -m benchmarks.against_stock --tasks classifier --repeats 1
 
-The engine's side is the shipped command with an empty prefix store and nothing pretrained; its data are decoded, as it
+The engine's side is the shipped command with an empty feature store and nothing pretrained; its data are decoded, as it
 decodes them once for all studies. The other side runs the trials that the study ran, each with as many epochs, through
 a Tuner with OptunaSearch and MLflowLoggerCallback (stock_trainables.py). Both are timed as whole processes, with all
 cores at work; the engine also searches, stops by ASHA, scores the best on the test split and logs its model, which the

@@ -8,7 +8,7 @@ A text encoder of BERT-base's size with random weights, 64 tokens, frozen up to 
 and FCOS on MobileNetV2 at 320 pixels, at two split indices. One thread. The sides train from the same weights on the
 same batches, and their losses are compared before their times are.
 
-    kept      the trainable with the prefix store, as platform.tune runs it
+    kept      the trainable with the feature store, as platform.tune runs it
     plain     forward, backward, clipping and AdamW, on features in memory, and nothing else
     frozen    the trainable with --no-reuse
 """

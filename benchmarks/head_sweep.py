@@ -1,11 +1,11 @@
-"""Many heads on one frozen encoder: a study against a single extraction pass and a plain loop, and against itself
-without reuse.
+"""Time a study of many heads on one frozen encoder, against a plain loop after one extraction pass and against the same
+study without reuse.
 
 python -m benchmarks.head_sweep --trials 16 --epochs 4 --images 1000
 
-The encoder has the size of CLIP's ViT-B/32 and random weights; one trial at a time, one thread. Each side is a process
-of its own and timed as a whole, from the imports on. Both sides train the same configurations on the same batches, and
-their accuracies and training losses are compared before their times are.
+The encoder has the size of CLIP's ViT-B/32 and random weights; one trial at a time, one thread. Each side runs in
+a process of its own, timed as a whole from the imports on. Both sides train the same configs on the same batches, and
+their accuracies and training losses must agree before their times are compared.
 
     ours         the study: search, ASHA's bookkeeping, records in MLflow, a checkpoint an epoch
     plain        one pass through the encoder, then PyTorch on the features in memory; no records, no checkpoints

@@ -1,10 +1,10 @@
-"""Where reuse cannot gain it must not cost: trials with an empty prefix store against the same with --no-reuse.
+"""Time trials that reuse cannot make quicker, with an empty feature store and with --no-reuse; it must not cost time.
 
 python -m benchmarks.planner
 
-Cases in which what is frozen is cheap or seen once, so that keeping it pays little or nothing: the planner measures,
-and may decide for or against. One thread; each repeat begins with an empty store, and so with the measuring. The sides
-end with the same losses, or the benchmark fails.
+The frozen stages of these cases are cheap or run once, so that storing their outputs saves little or nothing; the
+planner measures the costs and decides. One thread; each repeat starts with an empty store, and therefore measures
+again. Both sides must end with the same losses, or the benchmark fails.
 """
 
 import argparse

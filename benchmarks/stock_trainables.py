@@ -1,9 +1,9 @@
-"""The four tasks as one writes them for stock Ray Tune: a PyTorch loop over a DataLoader, a checkpoint and a report an
+"""Trainables of the four tasks for stock Ray Tune: a PyTorch loop over a DataLoader with a checkpoint and a report an
 epoch, as in Ray's guide to hyperparameter tuning with PyTorch.
 
-The models, losses, learning-rate groups and schedules are the engine's own functions, so that both sides of a
-comparison train the same; all around them is plain. Every trial opens and decodes its data itself, batch by batch;
-frozen stages are frozen by `requires_grad` and `eval`, and run in each step.
+The models, losses, learning-rate groups and schedules are the platform's own functions, so that both sides of a
+comparison train the same; everything else is plain. Every trial opens and decodes its data itself, batch by batch;
+frozen stages are frozen with `requires_grad` and `eval`, and run in each step.
 """
 
 import tempfile

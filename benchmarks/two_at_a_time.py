@@ -1,10 +1,10 @@
-"""Two trials on two cores against one: how much more training gets done.
+"""Compare the throughput of two trials at a time on two cores with that of one at a time.
 
 python -m benchmarks.two_at_a_time
 
-The same trials, one thread each and nothing frozen, as a study of one trial at a time and as one of two. Their scores
-must be equal. Counted are the epochs a second from when each worker has told of its first one: workers start once.
-Beside it what the machine gives: the trainable in one process and in two, without Ray, recording or search.
+The same trials, with one thread each and nothing frozen, run as a study of one trial at a time and as a study of two.
+Their scores must be equal. The rate is in epochs per second, counted after each worker's first report, since workers
+start once. For reference the trainable also runs in one process and in two, without Ray, recording or search.
 """
 
 import argparse

@@ -127,7 +127,7 @@ class StudyData:
         return trial.best_score(self.space)
 
     def reuse(self) -> dict[str, float]:
-        """What the prefix store has spared so far: examples loaded and computed, seconds saved; {} without a store."""
+        """What the feature store has spared so far: examples loaded and computed, seconds saved; {} without a store."""
         last = [trial.metrics[-1] for trial in self.trials if trial.metrics]
         told = [metrics for metrics in last if "reuse/loaded" in metrics]
         return {key: sum(metrics.get(f"reuse/{key}", 0.0) for metrics in told) for key in REUSE} if told else {}

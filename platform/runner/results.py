@@ -23,7 +23,7 @@ from platform.training.config_audit import TRAINED, UNUSED
 from platform.training.example_feed import WITHOUT
 
 BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
-REUSE_KEYS = ("loaded", "computed", "saved")  # of platform.training.example_feed.Kept
+REUSE_KEYS = ("loaded", "computed", "saved")  # of platform.training.example_feed.ReuseSavings
 TABLE_COLUMNS = 6  # MLflow shows a table of so many columns without scrolling
 
 

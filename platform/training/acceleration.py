@@ -1,12 +1,13 @@
-"""How a model runs fastest on this device: what gains is measured on the model itself, never assumed.
+"""Acceleration options of a model, chosen by measuring the model itself on this device.
 
     channels_last   convolutions over channels that lie side by side
     bfloat16        autocast: matrix products in bfloat16, weights and the rest in float32
     compile         torch.compile of the forward pass
 
-On a GPU each is tried on a copy of the model, on top of those that gained before it, and kept if a step gets faster by
-GAIN and its loss stays what it was. On a CPU nothing is tried: channels_last is on (FCOS on MobileNetV2 is 1.35 times
-as fast with it), autocast and compilation are off (bfloat16 was 4.4 times slower, and compiling wants a C++ compiler).
+On a GPU each option is tried on a copy of the model, together with those chosen before it, and is chosen if a step
+becomes GAIN times as fast and the loss stays the same. On a CPU nothing is measured: channels_last is on (FCOS on
+MobileNetV2 is 1.35 times as fast with it), autocast and compilation are off (bfloat16 was 4.4 times slower, and
+compiling needs a C++ compiler).
 """
 
 import contextlib
@@ -23,49 +24,49 @@ from torch import Tensor, nn
 from platform.errors import first_line
 
 OPTIONS = ("channels_last", "bfloat16", "compile")
-GAIN = 1.05  # how many times as fast a step must get
-TOLERANCE = 0.02  # relative, of the loss
+GAIN = 1.05  # required speed-up of a step
+TOLERANCE = 0.02  # relative difference of the loss
 ROUNDS = 5
 
-Step = Callable[[nn.Module], Tensor]  # the loss of one batch
+Step = Callable[[nn.Module], Tensor]  # model → loss of one batch
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What of OPTIONS is on, and why.
+    """Acceleration options that are on, and the measurements behind the choice.
 
     Attributes:
-        options: Those that are on.
-        note: What was measured of each, in words.
+        options: Options that are on.
+        note: Measured speed-up of each option, for people.
     """
 
     options: tuple[str, ...] = ("channels_last",)
     note: str = ""
 
     def notes(self) -> dict[str, str]:
-        """For the trial's record."""
+        """Return the note for the trial's record."""
         return {"speed": self.note} if self.note else {}
 
     def apply(self, model: nn.Module) -> None:
-        """Turns them on for a model, but for autocast."""
+        """Turn the options on for a model, except autocast."""
         if "channels_last" in self.options:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if "compile" in self.options:
             model.compile()
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """In which forward passes are run."""
+        """Return the context manager in which forward passes run."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return torch.autocast(device, torch.bfloat16, enabled="bfloat16" in self.options)
 
 
 def choose(model: nn.Module, step: Step, candidates: Sequence[str] = OPTIONS) -> Speed:
-    """Tries options one after the other on copies of a model.
+    """Choose options by timing one after the other on copies of a model.
 
     Args:
-        model: As it is trained: with what is frozen frozen. It is left as it is.
+        model: The model as it is trained, with its stages frozen; it is not changed.
         step: Runs one batch forwards.
-        candidates: Of OPTIONS, in the order in which they are tried.
+        candidates: Options in the order in which they are tried.
     """
     chosen = Speed(())
     seconds, loss = _measure(model, step, chosen)
@@ -89,7 +90,7 @@ def choose(model: nn.Module, step: Step, candidates: Sequence[str] = OPTIONS) ->
 
 
 def _measure(model: nn.Module, step: Step, speed: Speed) -> tuple[float, float]:
-    """The seconds of a step forwards and backwards, and its loss."""
+    """Return the median seconds of a forward and backward pass, and the loss."""
     model, seconds, loss = copy.deepcopy(model), [], math.nan
     speed.apply(model)
     for index in range(ROUNDS + 1):

@@ -1,19 +1,19 @@
-"""Where models run."""
+"""Device on which models run."""
 
 import torch
 from torch import nn
 
 
 def device() -> torch.device:
-    """The GPU, the trial's own in a trial; else the CPU."""
+    """Return the GPU, in a trial the trial's own, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters lie."""
+    """Return the device of a module's parameters."""
     return next(module.parameters()).device
 
 
 def device_name() -> str:
-    """What kind it is: two of a kind compute the same."""
+    """Return the device's model name; two devices of one model compute the same."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

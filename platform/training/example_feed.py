@@ -1,6 +1,4 @@
-"""Hands examples to the training loop as they come out of a model's frozen stages: from the prefix store where that is
-quicker, from their inputs where it is not, or where the store fails.
-"""
+"""Batches for the training loop: frozen stages' outputs from the feature store where that is quicker, else inputs."""
 
 from __future__ import annotations
 
@@ -18,17 +16,17 @@ from platform.training.freezing import Freezer
 from platform.training.frozen_prefix import Prefix, chunks, longest, stack
 from platform.training.reuse_cost import Costs, decide, measure
 
-WITHOUT = "without the store"  # in a note: it failed
+WITHOUT = "without the store"  # part of the note if the store failed
 
 
 @dataclass
-class Kept:
-    """What the store spared a trial, in all.
+class ReuseSavings:
+    """Totals of what the feature store saved a trial.
 
     Attributes:
-        computed: Examples that the trial put through the frozen stages for the store.
-        loaded: Examples that it had from the store.
-        saved: Seconds that the loaded ones would have taken to compute, less what loading and filling took.
+        computed: Examples that the trial computed for the store.
+        loaded: Examples that it loaded from the store.
+        saved: Seconds that computing the loaded ones would have taken, less the seconds of loading and filling.
     """
 
     computed: int = 0
@@ -47,13 +45,13 @@ class _Part:
     row_of: np.ndarray  # by example
 
 
-class Feed:
-    """The examples of one trial.
+class ExampleFeed:
+    """Source of one trial's batches.
 
     Attributes:
-        notes: By split, what was decided last, and why.
-        seconds: What readying the current epoch took.
-        kept: What the store spared so far.
+        notes: The last decision and its reason, by split.
+        seconds: Seconds that preparing the current epoch took.
+        savings: What the store has saved so far.
     """
 
     def __init__(
@@ -62,16 +60,16 @@ class Feed:
         self.model, self.freezer, self.examples, self.store = model, freezer, examples, store
         self.speed = speed or Speed()
         self.notes: dict[str, str] = {}
-        self.seconds, self.kept = 0.0, Kept()
+        self.seconds, self.savings = 0.0, ReuseSavings()
         self.view: int | None = None
         self._parts: dict[str, _Part] = {}
 
     def prepare(self, epoch: int, lasting: int) -> None:
-        """Readies an epoch: what the stages that are frozen in it make of the examples.
+        """Prepare an epoch: open the stored outputs of its frozen stages, and compute the missing ones.
 
         Args:
             epoch: The epoch about to start, from 0.
-            lasting: For how many epochs, with this one, these stages stay frozen.
+            lasting: Number of epochs, this one included, for which these stages stay frozen.
 
         Raises:
             NotFrozenError: A frozen stage is in training mode.
@@ -84,37 +82,37 @@ class Feed:
         self.seconds = time.monotonic() - started
 
     def batch(self, split: str, indices: np.ndarray) -> Batch:
-        """Examples of a split, those of "train" in the epoch's view."""
+        """Return examples of a split, those of "train" in the epoch's view."""
         view = self.view if split == "train" else None
         part = self._parts.get(split)
         if part is None:
             return Batch(indices, self.examples.inputs(indices, view), 0, view)
         read = part.entry.read(part.row_of[indices], longest(self.examples, indices))
         state = {name: tensor.to(device(), non_blocking=True) for name, tensor in read.items()}
-        self.kept.loaded += len(indices)
-        self.kept.saved += len(indices) * (part.costs.compute - part.costs.load)
+        self.savings.loaded += len(indices)
+        self.savings.saved += len(indices) * (part.costs.compute - part.costs.load)
         return Batch(indices, {**state, **self.examples.beside(indices)}, part.split_index, view)
 
     @property
     def not_run(self) -> int:
-        """How many stages from the input were not run in this epoch."""
+        """Number of stages, counted from the input, that were not run in this epoch."""
         asked = ("train", "val") if self.freezer.learns() else ("val",)
         return min((self._parts[split].split_index if split in self._parts else 0) for split in asked)
 
     def metrics(self) -> dict[str, float]:
-        """What the store spared, as metrics of an epoch."""
-        told = {f"reuse/{name}": float(value) for name, value in asdict(self.kept).items()}
-        return (
-            {**told, "reuse/split_index": float(self.not_run), "time/fill_seconds": self.seconds} if self.store else {}
-        )
+        """Return the savings as metrics of an epoch; none without a store."""
+        if not self.store:
+            return {}
+        totals = {f"reuse/{name}": float(value) for name, value in asdict(self.savings).items()}
+        return {**totals, "reuse/split_index": float(self.not_run), "time/fill_seconds": self.seconds}
 
     def close(self) -> None:
-        """Gives all entries free."""
+        """Close all entries, so that the store may remove them."""
         for split in list(self._parts):
             self._drop(split)
 
     def note(self) -> str:
-        """What was decided, and why, in a line."""
+        """Return the decisions and their reasons in one line."""
         if len(set(self.notes.values())) == 1:
             return next(iter(self.notes.values()))
         return "; ".join(f"{split}: {text}" for split, text in self.notes.items())
@@ -136,7 +134,7 @@ class Feed:
             self.notes[split] = f"computed at split index {split_index}, {WITHOUT}: {error}"
 
     def _keep(self, prefix: Prefix, split: str, uses: int, store: Store) -> str:
-        """Opens and fills the entry of a split, if that pays; says why."""
+        """Open and fill the entry of a split if that saves time; return the decision as a note."""
         facts = prefix.facts()
         entry = store.find(facts)
         if entry is None and uses <= 1:
@@ -166,19 +164,19 @@ class Feed:
         return f"kept at split index {prefix.split_index}: {decision.reason}{altered}"
 
     def _fill(self, prefix: Prefix, entry: Entry, costs: Costs, store: Store) -> None:
-        with _Shallower(prefix, store) as source:
+        with _PrefixSource(prefix, store) as source:
             rows = entry.fill(source.compute)
-        self.kept.computed += rows
-        self.kept.loaded -= rows  # they are loaded once more, and had to be computed once
-        self.kept.saved -= rows * (costs.compute + costs.write)
+        self.savings.computed += rows
+        self.savings.loaded -= rows  # they are loaded once more, and had to be computed once
+        self.savings.saved -= rows * (costs.compute + costs.write)
 
     def _drop(self, split: str) -> None:
         if part := self._parts.pop(split, None):
             part.entry.close()
 
 
-class _Shallower:
-    """Computes what an entry holds: from the deepest entry of fewer stages that is there, else from the inputs."""
+class _PrefixSource:
+    """Computes an entry's rows from the deepest complete entry of fewer stages, or from the inputs if there is none."""
 
     def __init__(self, prefix: Prefix, store: Store) -> None:
         self.prefix = prefix
@@ -198,7 +196,7 @@ class _Shallower:
             parts.append(self.prefix.compute(indices, given, self.start))
         return stack(parts)
 
-    def __enter__(self) -> _Shallower:
+    def __enter__(self) -> _PrefixSource:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,11 +1,11 @@
-"""A task's data as numbered examples, and a model that can be run a few stages at a time.
+"""Interface of a task's data to the training loop: examples by index, and batches of them.
 
-The training loop asks for examples by their indices. What it gets may have gone through the model's frozen stages
-already (see reuse_cost.py); the model gets that together with the number of those stages, the split index.
+A batch may hold outputs of the model's frozen stages in place of inputs (see reuse_cost.py), together with the number
+of those stages, the split index.
 
-An augmented example has views: what chance makes of it is a function of the study's seed, the example's number and the
-view alone. While stages are frozen an example is seen in a set number of views, drawn once, so that what the frozen
-stages make of them can be kept; once nothing is frozen, in a new view each epoch.
+An augmented example has views. A view is determined by the study's seed, the example's index and the number of the view
+alone. While stages are frozen an example has a fixed number of views, so that their outputs can be stored; once nothing
+is frozen, it has a new view in each epoch.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples, as far as they have been computed.
+    """Batch of examples, as inputs or as outputs of the model's first stages.
 
     Attributes:
-        indices: (n,) which examples.
-        state: The inputs, or what the first `split_index` stages made of them.
-        split_index: How many stages that was.
-        view: Which view of them; None: as they are.
+        indices: (n,) indices of the examples.
+        state: The inputs, or the outputs of the first `split_index` stages.
+        split_index: Number of stages already applied.
+        view: Number of the view; None: not augmented.
     """
 
     indices: np.ndarray
@@ -40,61 +40,62 @@ class Batch:
     view: int | None = None
 
 
-Look = Callable[[np.ndarray], Batch]  # indices → their examples, as far as they have been computed
+Look = Callable[[np.ndarray], Batch]  # indices → batch of these examples
 
 
 class Examples:
     """Interface of a task's data to the training loop; `facts` is needed only if the model is `Splittable`.
 
     Attributes:
-        views: In how many views an example is seen while stages are frozen; 0: always as it is.
+        views: Number of views of an example while stages are frozen; 0: no augmentation.
     """
 
     views: int = 0
 
     def indices(self, split: str) -> np.ndarray:
-        """Those of "train" and of "val"."""
+        """Return the indices of a split, "train" or "val"."""
         raise NotImplementedError
 
     def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
-        """What the model's first stage takes, (n, …) by name, on the trial's device."""
+        """Return the inputs of the model's first stage, (n, …) by name, on the trial's device."""
         raise NotImplementedError
 
     def facts(self, view: int | None) -> dict[str, Any]:
-        """All that the inputs follow from, besides the indices, as JSON."""
+        """Return all facts that determine the inputs besides the indices, as JSON."""
         raise NotImplementedError
 
     def lengths(self, indices: np.ndarray) -> np.ndarray | None:
-        """(n,) how long each example is, where a batch is padded to its longest; None: all have one shape."""
+        """Return each example's length (n,) if batches are padded to the longest; None: all have one shape."""
         return None
 
     def beside(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """What of the inputs passes through all stages as it is, a mask say."""
+        """Return the inputs that pass through all stages unchanged, for example a mask."""
         return {}
 
 
 def view_faults(space: "Space") -> list[Fault]:
-    """Numbers of views without which augmentation would be left out unsaid."""
+    """Return a fault for each number of views below 1, which would silently turn augmentation off."""
     rule, remedy = "views must be 1 or more", "Use --set augment=0 for images as they are."
     return [Fault(rule, str(views), remedy) for views in space.values("views") if views < 1]
 
 
 def whole(examples: Examples, indices: np.ndarray) -> Batch:
-    """Examples as they are, of which nothing is computed."""
+    """Return a batch of inputs without augmentation."""
     return Batch(indices, examples.inputs(indices, None))
 
 
 def shuffled(
     indices: np.ndarray, batch_size: int, generator: np.random.Generator, factors: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
-    """An epoch's batches of indices, of nearly equal size: a short last one would weigh more in its step, and BatchNorm
-    cannot take a single example.
+    """Yield an epoch's batches of indices, of nearly equal size.
+
+    The examples of a short last batch would weigh more, and BatchNorm cannot train on a single example.
 
     Args:
-        indices: (n,) of the examples.
-        batch_size: The most of them in a batch.
-        generator: Decides their order.
-        factors: (n,) how much more often each is drawn, see `platform.data.long_tail`; None, or all equal: each once.
+        indices: (n,) indices of the examples.
+        batch_size: Largest size of a batch.
+        generator: Generator that determines their order.
+        factors: (n,) relative frequency of each example, see `platform.data.long_tail`; None or all equal: each once.
     """
     if factors is None or np.ptp(factors) == 0:
         drawn = generator.permutation(indices)
@@ -104,5 +105,5 @@ def shuffled(
 
 
 def steps(count: int, batch_size: int) -> int:
-    """How many batches an epoch has."""
+    """Return the number of batches in an epoch."""
     return -(-count // batch_size)

@@ -1,18 +1,19 @@
-"""The prefix store: what frozen stages made of examples, kept once for all trials of a node.
+"""Feature store: disk cache of frozen stages' outputs, shared by all trials of a node.
 
-An entry is a folder, named by a hash of all that its content follows from (`facts`). It is filled in blocks: whoever
-needs it claims a block that nobody has, computes it and notes it as done, so that trials share the work, and what a
-killed one had claimed is free again. Each block is noted with a hash of its bytes, which is checked when the entry is
-opened: what was truncated or altered is computed again.
+An entry is a folder, named by a hash of the facts that determine its content. It is filled in blocks: a trial claims a
+free block with a lock, computes it and records it as done, so that trials share the work, and the claim of a killed
+trial is free again. A hash of each block's bytes is recorded, and checked when the entry is opened: a truncated or
+altered block is computed again.
 
-    facts.json      what the entry is of, for people
-    layout.json     rows, and of each tensor the shape of a row and the type
-    NAME.bin        a tensor: rows one after the other, maps with their channels last, as convolutions read them fastest
+    facts.json      the facts, for people
+    layout.json     number of rows; shape of a row and type of each tensor
+    NAME.bin        a tensor, row by row; feature maps with channels last, which convolutions read fastest
     done.jsonl      a line for each block that is done
     claims/         a lock for each block
-    used            its time is that of the last use; locked by those who use the entry
+    used            modified at each use; locked by the trials that use the entry
 
-The store has a size. For a new entry to fit, those that nobody uses go, the longest unused first.
+The store has a capacity. To make room for a new entry, entries that no trial uses are removed, the least
+recently used first.
 """
 
 import fcntl
@@ -38,27 +39,27 @@ from torch import Tensor
 from platform.storage import atomic
 from platform.storage.hashing import key_of
 
-FORMAT = 2  # of what is on the disk
-# Rows that go through the frozen stages at a time. The last bits of what comes out depend on how many they are, so all
-# blocks are made of whole batches: the same rows are computed together however quick the machine is just then.
+FORMAT = 2  # version of the files' format
+# Rows that are computed together. The last bits of an output depend on the batch's size, so all blocks consist of whole
+# batches: the same rows are computed together whatever the machine's speed.
 BATCH = 64
-BLOCKS = 64  # at most so many an entry; larger ones of what is quick to compute: claiming a block takes time too
+BLOCKS = 64  # most blocks of an entry; rows that are quick to compute get larger blocks, since a claim takes time
 BLOCK_SECONDS, BLOCK_BYTES = 0.5, 1 << 26
 RESERVE = 1 << 30  # bytes of the disk that are left to checkpoints and records
 FACTS, LAYOUT, DONE, CLAIMS, USED = "facts.json", "layout.json", "done.jsonl", "claims", "used"
 PARTIAL, PROBE = ".partial-", ".probe-"
-STALE = 3600  # seconds after which a probe was left by one that was killed
+STALE = 3600  # seconds after which a probe's process is taken to have been killed
 
-Layout = Mapping[str, tuple[tuple[int, ...], str]]  # by name: the shape of a row as the model has it, and NumPy's type
+Layout = Mapping[str, tuple[tuple[int, ...], str]]  # name → shape of a row in the model, NumPy type
 
 
 class StoreError(Exception):
-    """The store cannot take or give an entry, and why; the trial goes on without it."""
+    """The store cannot create or read an entry; the trial continues without it."""
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """How a tensor lies on the disk."""
+    """Layout of a tensor on the disk."""
 
     shape: tuple[int, ...]  # of a row
     dtype: np.dtype
@@ -69,27 +70,27 @@ class _Tensor:
 
 
 class Store:
-    """Entries in a folder of the node."""
+    """Feature store in a folder of the node."""
 
     def __init__(self, root: Path, capacity: int) -> None:
         """
         Args:
-            root: The folder.
-            capacity: Bytes that all entries may take together.
+            root: Its folder.
+            capacity: Most bytes of all entries together.
         """
         self.root, self.capacity = root, capacity
 
     def open(self, facts: Mapping[str, Any], rows: int, layout: Layout, row_seconds: float = 1.0) -> "Entry":
-        """The entry of these facts, to be closed after use; made, empty, if it is not there.
+        """Return the entry of these facts, created empty if there is none; close it after use.
 
         Args:
-            facts: All that its content follows from.
-            rows: How many examples it is of.
-            layout: What a row is like.
-            row_seconds: What computing one takes, about.
+            facts: All facts that determine its content.
+            rows: Number of examples.
+            layout: Shape and type of a row's tensors.
+            row_seconds: Approximate seconds to compute a row.
 
         Raises:
-            StoreError: There is no room for it, or the disk does not let us.
+            StoreError: There is no room for it, or the disk refuses.
         """
         folder = self.root / key_of(facts)
         try:
@@ -104,14 +105,14 @@ class Store:
             raise StoreError(f"{error.strerror or error}: {self.root}") from error
 
     def find(self, facts: Mapping[str, Any]) -> "Entry | None":
-        """The entry of these facts if all of it is there, to be closed after use."""
+        """Return the entry of these facts if it is complete, else None; close it after use."""
         folder = self.root / key_of(facts)
         try:
             with FileLock(self.root / ".lock"):
                 if not (folder / LAYOUT).exists():
                     return None
                 entry = Entry(folder)
-        except (OSError, ValueError, KeyError):  # nothing that could be used
+        except (OSError, ValueError, KeyError):  # not a usable entry
             return None
         if entry.missing():
             entry.close()
@@ -119,10 +120,10 @@ class Store:
         return entry
 
     def remember(self, facts: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What was once measured under these facts on this node; measured now if it was not.
+        """Return the stored measurement under these facts on this node; measure now if there is none.
 
         Raises:
-            StoreError: The disk does not let us.
+            StoreError: The disk refuses.
         """
         file = self.root / "measured" / f"{key_of(facts)}.json"
         try:
@@ -158,7 +159,7 @@ class Store:
 
     def _make(self, folder: Path, facts: Mapping[str, Any], rows: int, layout: Layout, block_rows: int) -> None:
         probes = [path for path in self.root.glob(f"{PROBE}*") if time.time() - path.stat().st_mtime > STALE]
-        for left in (*self.root.glob(f"{PARTIAL}*"), *probes):  # by one that was killed: we hold the lock
+        for left in (*self.root.glob(f"{PARTIAL}*"), *probes):  # from killed processes, since this one holds the lock
             shutil.rmtree(left, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.root))
         try:
@@ -176,11 +177,11 @@ class Store:
 
 
 class Entry:
-    """An open entry.
+    """Open entry of the feature store.
 
     Attributes:
-        rows: How many examples it is of.
-        altered: Blocks that were noted as done, and whose bytes were no longer what they had been.
+        rows: Number of examples.
+        altered: Blocks that were recorded as done, and whose bytes have changed since.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -197,14 +198,14 @@ class Entry:
             name: np.memmap(folder / f"{name}.bin", tensor.dtype, "r", shape=(self.rows, *tensor.shape))
             for name, tensor in self.tensors.items()
         }
-        self._sound: dict[int, str] = {}  # block → the hash under which its bytes were found to be right
+        self._sound: dict[int, str] = {}  # block → hash with which its bytes agreed
 
     @property
     def bytes(self) -> int:
         return self.rows * sum(tensor.row_bytes for tensor in self.tensors.values())
 
     def missing(self) -> list[int]:
-        """The blocks that are not there, or no longer as they were written."""
+        """Return the blocks that are missing or altered."""
         noted = self._noted()
         for block, digest in noted.items():
             if self._sound.get(block) != digest:
@@ -216,20 +217,20 @@ class Entry:
         return [block for block in range(-(-self.rows // self.block_rows)) if block not in self._sound]
 
     def fill(self, compute: Callable[[slice], Mapping[str, Tensor]]) -> int:
-        """Sees to it that all of the entry is there: computes what nobody has, and waits for what others compute.
+        """Complete the entry: compute the blocks that no other trial computes, and wait for the others.
 
         Args:
-            compute: The rows of a slice → tensors (n, …) by name, as the layout says or shorter along the second axis.
+            compute: Slice of rows → tensors (n, …) by name, as in the layout or shorter along the second axis.
 
         Returns:
-            How many rows were computed here.
+            Number of rows computed by this process.
 
         Raises:
-            StoreError: The disk does not let us.
+            StoreError: The disk refuses.
         """
         rows = 0
         try:
-            for timeout in (0, -1):  # first what is free, then what the others were at
+            for timeout in (0, -1):  # first the free blocks, then those that others had claimed
                 for block in self.missing():
                     try:
                         with FileLock(self.folder / CLAIMS / f"{block}.lock", timeout=timeout):
@@ -242,11 +243,11 @@ class Entry:
         return rows
 
     def read(self, rows: np.ndarray, longest: int | None = None) -> dict[str, Tensor]:
-        """Some rows, (n, …) by name, copied into memory.
+        """Return rows, (n, …) by name, copied into memory.
 
         Args:
-            rows: Their indices.
-            longest: Where the rows end along their first axis, if they are of varying length.
+            rows: Indices of the rows.
+            longest: Length to return along a row's first axis, if lengths vary.
         """
         read = {}
         for name, array in self._maps.items():
@@ -256,7 +257,7 @@ class Entry:
         return read
 
     def close(self) -> None:
-        """Gives the entry free for removal."""
+        """Close the entry, so that the store may remove it."""
         self._maps = {}
         self._used.close()
 
@@ -272,22 +273,22 @@ class Entry:
                 whole = np.zeros((len(array), *self.tensors[name].shape), array.dtype)
                 whole[:, : array.shape[1]] = array
                 array = whole
-            # Written, not mapped: a full disk is an error here, and would kill the process there.
+            # Written, not memory-mapped: a full disk is an error here, but would kill the process there.
             with (self.folder / f"{name}.bin").open("r+b") as file:
                 file.seek(where.start * self.tensors[name].row_bytes)
                 file.write(array.data)
         line = json.dumps({"block": block, "digest": self._digest(block)})
         with (self.folder / DONE).open("a") as file:
-            file.write(f"\n{line}\n")  # in one piece; a half-written line of one that was killed ends here
+            file.write(f"\n{line}\n")  # in one write; the first newline ends a half-written line
         return where.stop - where.start
 
     def _noted(self) -> dict[int, str]:
         noted = {}
         for line in (self.folder / DONE).read_text(errors="replace").splitlines():
             try:
-                told = json.loads(line)
-                noted[int(told["block"])] = str(told["digest"])
-            except (ValueError, KeyError, TypeError):  # a writer was killed
+                record = json.loads(line)
+                noted[int(record["block"])] = str(record["digest"])
+            except (ValueError, KeyError, TypeError):  # the process was killed while it wrote the line
                 continue
         return {block: digest for block, digest in noted.items() if 0 <= block * self.block_rows < self.rows}
 
@@ -299,12 +300,12 @@ class Entry:
 
 
 def capacity(root: Path, gigabytes: float | None) -> int:
-    """Bytes that a store may hold.
+    """Return the capacity of a store in bytes.
 
     Args:
         root: Its folder.
-        gigabytes: What was asked for; None: half of the memory, so that what is read lies in it, and at most a quarter
-            of what is free on the disk.
+        gigabytes: The capacity that the user set; None: half of the memory, so that the page cache can hold it, and at
+            most a quarter of the free space on the disk.
     """
     if gigabytes is not None:
         return int(gigabytes * 1e9)
@@ -313,11 +314,11 @@ def capacity(root: Path, gigabytes: float | None) -> int:
 
 
 def layout_of(state: Mapping[str, Tensor], longest: int | None = None) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The layout of rows like these.
+    """Return the layout of rows like these.
 
     Args:
         state: Tensors (n, …) by name.
-        longest: How long rows of varying length can be: what has a second and a third axis is of such rows then.
+        longest: Greatest length of rows of varying length; it then applies to all tensors with three axes.
     """
     layout = {}
     for name, tensor in state.items():
@@ -329,7 +330,7 @@ def layout_of(state: Mapping[str, Tensor], longest: int | None = None) -> dict[s
 
 
 def _on_disk(layout: Layout) -> dict[str, _Tensor]:
-    """Maps (C, H, W) lie there with their channels last."""
+    """Return the layout on the disk, where feature maps (C, H, W) have their channels last."""
     return {
         name: _Tensor((*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape), np.dtype(dtype))
         for name, (shape, dtype) in layout.items()
@@ -342,7 +343,7 @@ def _describe(rows: int, layout: Layout) -> dict[str, Any]:
 
 
 def _block_rows(rows: int, layout: Layout, row_seconds: float) -> int:
-    """How many rows are claimed at a time, in whole batches."""
+    """Return the number of rows in a block, in whole batches."""
     quick = min(BLOCK_SECONDS / max(row_seconds, 1e-9), BLOCK_BYTES / max(1, _size(1, layout)), rows)
     return BATCH * math.ceil(max(1, rows / BLOCKS, quick) / BATCH)
 
@@ -352,7 +353,7 @@ def _size(rows: int, layout: Layout) -> int:
 
 
 def _is_sound(folder: Path, rows: int, layout: Layout) -> bool:
-    """Whether the files of an entry are there and of the right size; what is in them is checked block by block."""
+    """Return True if an entry's files exist and have the right size; contents are checked block by block."""
     try:
         written = json.loads((folder / LAYOUT).read_text())
         sizes = {name: (folder / f"{name}.bin").stat().st_size for name in layout}
@@ -365,7 +366,7 @@ def _is_sound(folder: Path, rows: int, layout: Layout) -> bool:
 
 
 def _reserve(file: Path, size: int) -> None:
-    """A file of zeros for which the disk has set room aside."""
+    """Write a file of zeros with its space on the disk allocated."""
     with file.open("wb") as opened:
         if hasattr(os, "posix_fallocate") and size:
             os.posix_fallocate(opened.fileno(), 0, size)
@@ -374,15 +375,15 @@ def _reserve(file: Path, size: int) -> None:
 
 
 def _remove_unused(used: Path) -> bool:
-    with _exclusive(used) as is_mine:
-        if is_mine:
+    with _exclusive(used) as is_unused:
+        if is_unused:
             shutil.rmtree(used.parent, ignore_errors=True)
-        return is_mine
+        return is_unused
 
 
 @contextmanager
 def _exclusive(used: Path) -> Iterator[bool]:
-    """Whether nobody uses an entry; while inside, nobody can."""
+    """Yield True if no trial uses an entry; none can begin to while the context lasts."""
     try:
         with used.open("a") as file:
             try:

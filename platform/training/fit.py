@@ -26,7 +26,7 @@ from platform.training.acceleration import Speed, choose
 from platform.training.config_audit import FROZEN, TRAINED, ConfigAudit, frozen_note
 from platform.training.context import Context
 from platform.training.devices import device
-from platform.training.example_feed import Feed
+from platform.training.example_feed import ExampleFeed
 from platform.training.examples import Batch, Examples, Look, whole
 from platform.training.feature_store import Store
 from platform.training.freezing import Freezer, Freezing
@@ -93,7 +93,7 @@ def fit(
     speed = _speed(model, freezer, examples, loss, batches)
     speed.apply(model)
     store = Store(Path(context.store), context.store_bytes) if context.store else None
-    feed = Feed(model, freezer, examples, store, speed)
+    feed = ExampleFeed(model, freezer, examples, store, speed)
     optimizer = torch.optim.AdamW(parameter_groups(model, stages, optimization), fused=True)
     origin = {"seed": context.seed, "data": Path(context.data).name, "code": project.code_digest()}
     audit = ConfigAudit(context.config, origin, optimization, freezer, optimizer)

@@ -1,9 +1,9 @@
-"""Which part of a pretrained model stays as it was, until when, and the proof that it did.
+"""Freezing of a pretrained model's first stages, unfreezing on a schedule, and the check that nothing frozen changed.
 
 A model declares ordered, named stages from input to output; every parameter and buffer belongs to exactly one. The
-first `depth` stages are frozen: no gradients, eval mode whatever `model.train()` says (BatchNorm statistics do not
-move, dropout is off). A schedule unfreezes them from the top down. Frozen tensors are hashed, and checked after each
-epoch in which they were run, at each unfreeze and in the end.
+first `depth` stages are frozen: they have no gradients and stay in eval mode (BatchNorm statistics do not move, dropout
+is off). A schedule unfreezes them from the top down. Frozen tensors are hashed, and checked after each epoch in which
+they were run, before each unfreezing and after the last epoch.
 
 Gradual unfreezing: Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
 """
@@ -25,16 +25,16 @@ PLATEAU_PATIENCE = 2  # epochs without a new best score before on_plateau unfree
 
 @dataclass(frozen=True)
 class Freezing:
-    """What is frozen at first and how it unfreezes.
+    """Settings of freezing: the stages that are frozen at the start, and the schedule that unfreezes them.
 
     Attributes:
         depth: Stages frozen from the input. 0: fine-tune everything; all but the last: a linear probe.
-        unfreeze: "never"; "at_once": all at the unfreeze point; "gradual": from the unfreeze point on a stage an epoch,
-            top-down; "on_plateau": from there on a stage each time the score stood still for PLATEAU_PATIENCE epochs.
-        unfreeze_at: The unfreeze point as a fraction of the budget, so that it scales with it.
-        batch_norm: Whether BatchNorm in unfrozen backbone stages keeps its pretrained statistics ("frozen", what small
-            batches want) or goes on averaging ("updated").
-        always: Names of stages that are frozen besides, and never unfreeze.
+        unfreeze: "never"; "at_once": all stages at `unfreeze_at`; "gradual": from then on one stage an epoch, top-down;
+            "on_plateau": from then on one stage whenever the score has not improved for PLATEAU_PATIENCE epochs.
+        unfreeze_at: Start of unfreezing as a fraction of the budget.
+        batch_norm: "frozen": BatchNorm in unfrozen backbone stages keeps its pretrained statistics, better for small
+            batches; "updated": it goes on averaging.
+        always: Names of further stages that are frozen and never unfreeze.
     """
 
     depth: int
@@ -44,13 +44,13 @@ class Freezing:
     always: tuple[str, ...] = ()
 
     def frozen_at(self, epoch: int, epochs: int, frozen: int, last_unfreeze: int, scores: Sequence[float]) -> int:
-        """How many stages are frozen in an epoch.
+        """Return the number of stages that are frozen in an epoch.
 
         Args:
             epoch: The epoch about to start, from 0.
             epochs: The budget of the trial.
             frozen: Stages frozen in the epoch before.
-            last_unfreeze: The epoch of the last unfreeze, -1 if none.
+            last_unfreeze: The epoch of the last unfreezing, -1 if there was none.
             scores: The score after each finished epoch; greater is better.
         """
         unfreeze_epoch = math.ceil(self.unfreeze_at * epochs)
@@ -67,16 +67,14 @@ class Freezing:
         return max(0, frozen - 1) if stands_still else frozen
 
     def first_unfreeze(self, epochs: int) -> int | None:
-        """How many of a budget's epochs are trained before anything unfreezes, at the least; None if nothing ever
-        does.
-        """
+        """Return the least number of epochs before the first unfreezing; None if nothing ever unfreezes."""
         if self.unfreeze == "never" or not self.depth:
             return None
         first = math.ceil(self.unfreeze_at * epochs) + (PLATEAU_PATIENCE if self.unfreeze == "on_plateau" else 0)
         return first if first < epochs else None
 
     def lasting(self, epoch: int, epochs: int, frozen: int) -> int:
-        """For how many epochs, with this one, as many stages stay frozen; on_plateau may end it earlier.
+        """Return for how many epochs, this one included, the frozen stages stay so; on_plateau may end it later.
 
         Args:
             epoch: The epoch about to start, from 0.
@@ -91,19 +89,19 @@ class Freezing:
 
 
 class FrozenChangedError(RuntimeError):
-    """A tensor that should have been frozen is not what it was."""
+    """A frozen tensor changed."""
 
     retry = False  # another attempt would end in the same way
 
 
 class Freezer:
-    """Keeps a model's first stages frozen, unfreezings them as told, and checks that frozen meant frozen.
+    """Keeps a model's first stages frozen, unfreezes them on schedule, and checks that frozen tensors do not change.
 
     Attributes:
-        frozen: Stages frozen now.
-        unfreezings: Epoch of each unfreeze and the number of stages frozen from then on, in order.
-        checks: How often frozen tensors were checked.
-        checked: How many, at the most.
+        frozen: Number of stages that are frozen now.
+        unfreezings: Epoch of each unfreezing and the number of stages frozen from then on, in order.
+        checks: Number of checks so far.
+        checked: Largest number of tensors in a check.
     """
 
     def __init__(self, model: nn.Module, stages: Sequence[Stage], freezing: Freezing, epochs: int) -> None:
@@ -129,7 +127,7 @@ class Freezer:
         self._hashes = self._hash()
 
     def advance(self, epoch: int, scores: Sequence[float]) -> list[str]:
-        """Moves to an epoch about to start: unfreezes what is due.
+        """Move to an epoch about to start and unfreeze the stages that are due.
 
         Returns:
             The names of the stages unfrozen now.
@@ -149,7 +147,7 @@ class Freezer:
         return unfrozen
 
     def train(self) -> None:
-        """Puts the model into training mode, but what is frozen into eval mode."""
+        """Put the model into training mode, and its frozen stages into eval mode."""
         self.model.train()
         frozen = self.frozen_names()
         for stage in self.stages:
@@ -162,32 +160,32 @@ class Freezer:
                             child.eval()
 
     def lasting(self, epoch: int) -> int:
-        """For how many epochs, with this one, the stages that are frozen now stay so."""
+        """Return for how many epochs, this one included, the stages that are frozen now stay so."""
         return self.freezing.lasting(epoch, self.epochs, self.frozen)
 
     def digest(self, count: int) -> str:
-        """Of all tensors of the first `count` stages, which must be frozen."""
+        """Return a digest of all tensors of the first `count` stages, which must be frozen."""
         names = {stage.name for stage in self.stages[:count]}
         return hashing.key_of({name: value for name, value in self._hashes.items() if self.stage_of[name] in names})
 
     def digest_of_all(self) -> str:
-        """Of all tensors of the model."""
+        """Return a digest of all tensors of the model."""
         tensors = named_tensors(self.model)
         return hashing.key_of({n: self._hashes.get(n) or hashing.tensor_digest(value) for n, value in tensors.items()})
 
     def frozen_names(self) -> set[str]:
-        """The stages that are frozen now."""
+        """Return the names of the stages that are frozen now."""
         return {stage.name for stage in self.stages[: self.frozen]} | set(self.freezing.always)
 
     def frozen_stages(self) -> dict[str, list[str]]:
-        """By a hash of its tensors, their names, of each stage that is frozen now."""
+        """Return for each frozen stage the names of its tensors, by a hash of their values."""
         own: dict[str, dict[str, str]] = {}
         for name, value in self._hashes.items():
             own.setdefault(self.stage_of[name], {})[name] = value
         return {hashing.key_of(hashes): list(hashes) for hashes in own.values()}
 
     def in_training(self, count: int) -> list[str]:
-        """The modules of the first `count` stages that are in training mode."""
+        """Return the names of the modules of the first `count` stages that are in training mode."""
         return [
             ".".join(filter(None, (prefix, name)))
             for stage in self.stages[:count]
@@ -197,13 +195,13 @@ class Freezer:
         ]
 
     def verify(self, beyond: int = 0) -> None:
-        """Checks frozen tensors against their hashes.
+        """Compare frozen tensors with their hashes.
 
         Args:
-            beyond: How many stages from the input are left out: they were not run since the last check.
+            beyond: Number of stages from the input to leave out, because they were not run since the last check.
 
         Raises:
-            FrozenChangedError: One differs; its name is told.
+            FrozenChangedError: A tensor differs; the message names it.
         """
         now = self._hash({stage.name for stage in self.stages[:beyond]})
         changed = [name for name, value in now.items() if self._hashes[name] != value]
@@ -216,25 +214,25 @@ class Freezer:
 
     @property
     def first_unfreeze(self) -> int | None:
-        """How many epochs are trained before anything unfreezes, at the least; None if nothing ever does."""
+        """The least number of epochs before the first unfreezing; None if nothing ever unfreezes."""
         return self.freezing.first_unfreeze(self.epochs)
 
     def learns(self) -> bool:
-        """Whether anything is trained now."""
+        """Return True if any parameter is trained now."""
         return any(parameter.requires_grad for parameter in self.model.parameters())
 
     def will_learn(self) -> bool:
-        """Whether anything is trained now, or can still be unfrozen."""
-        unfreezings = self.frozen > 0 and self.freezing.unfreeze != "never"
-        return unfreezings or self.learns()
+        """Return True if any parameter is trained now or can still be unfrozen."""
+        can_unfreeze = self.frozen > 0 and self.freezing.unfreeze != "never"
+        return can_unfreeze or self.learns()
 
     def state(self) -> dict:
-        """What resuming needs, as JSON."""
+        """Return the state that `restore` needs, as JSON."""
         checks = {"checks": self.checks, "checked": self.checked}
         return {"frozen": self.frozen, "unfreezings": self.unfreezings, "hashes": self._hashes, **checks}
 
     def restore(self, state: dict) -> None:
-        """Takes up `state` again, once the model's tensors have been loaded.
+        """Restore a `state`, once the model's tensors have been loaded.
 
         Raises:
             FrozenChangedError: The loaded tensors are not those that were saved.

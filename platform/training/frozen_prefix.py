@@ -1,7 +1,7 @@
-"""What the frozen stages of a model make of examples, and all that it follows from.
+"""Outputs of a model's frozen stages, and the facts that determine them.
 
-The facts are the key under which the prefix store keeps it: the frozen tensors, the model's shape, the data, the view,
-the libraries and the project's own code. Whatever of them changes, nothing that was kept before is found again.
+The facts are the key of an entry in the feature store: the frozen tensors, the model's shape, the data, the view, the
+libraries and the project's own code. If any of them changes, no earlier entry is used.
 """
 
 import functools
@@ -27,7 +27,7 @@ LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", 
 
 
 class NotFrozenError(RuntimeError):
-    """A module of a frozen stage is in training mode: what it computes is not for keeping."""
+    """A module of a frozen stage is in training mode, so that its outputs must not be stored."""
 
     retry = False  # another attempt would end in the same way
 
@@ -36,8 +36,8 @@ class Prefix:
     """The first stages of a model, applied to one split of the examples in one view.
 
     Attributes:
-        split_index: How many stages.
-        indices: (n,) the examples of the split, the short ones first, so that batches are padded little.
+        split_index: Number of stages.
+        indices: (n,) the examples of the split, short ones first, so that batches have little padding.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Prefix:
         self.longest = longest(examples, indices)
 
     def facts(self, split_index: int | None = None) -> dict[str, Any]:
-        """All that the output of the first stages follows from, as JSON.
+        """Return the facts that determine the outputs, as JSON.
 
         Args:
-            split_index: How many of them; None: those of this prefix.
+            split_index: Number of stages; None: those of this prefix.
         """
         rows = {"rows": hashing.digest(np.ascontiguousarray(self.indices).data)}
         return {
@@ -84,7 +84,7 @@ class Prefix:
         }
 
     def cost_facts(self) -> dict[str, Any]:
-        """What the time that an example takes follows from: one view of the data is like the other."""
+        """Return the facts that determine an example's costs; they are the same for every view."""
         view = None if self.view is None else 0
         return {
             **self._model_facts(self.split_index),
@@ -94,19 +94,19 @@ class Prefix:
         }
 
     def compute(self, indices: np.ndarray, given: State | None = None, start: int = 0) -> dict[str, Tensor]:
-        """What the stages make of examples, without what passes through them.
+        """Return the stages' outputs for examples, without the inputs that pass through unchanged.
 
         Args:
             indices: (n,) which examples.
-            given: What the first `start` stages made of them, without what passes through; None: begin with the inputs.
-            start: How many stages that was.
+            given: Outputs of the first `start` stages, without what passes through; None: start from the inputs.
+            start: Number of stages already applied.
         """
         beside = self.examples.beside(indices)
         state = self.examples.inputs(indices, self.view) if given is None else {**given, **beside}
         with torch.inference_mode(), torch.random.fork_rng(), self.speed.autocast():
             result = self.model.run(state, start, self.split_index)
         made = {name: value for name, value in result.items() if name not in beside}
-        # NumPy, and so the store, knows no bfloat16; float32 holds all its values.
+        # NumPy, and therefore the store, has no bfloat16; float32 represents all its values.
         return {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in made.items()}
 
     def _model_facts(self, split_index: int) -> dict[str, Any]:
@@ -124,18 +124,18 @@ class Prefix:
 
 
 def chunks(rows: slice) -> list[np.ndarray]:
-    """The rows of a slice, so many at a time as go through the stages at once."""
+    """Return the rows of a slice in batches of BATCH."""
     return [np.arange(first, min(first + BATCH, rows.stop)) for first in range(rows.start, rows.stop, BATCH)]
 
 
 def longest(examples: Examples, indices: np.ndarray) -> int | None:
-    """How long a batch of these examples is, None if all have one shape."""
+    """Return the length of a batch of these examples, None if all examples have one shape."""
     lengths = examples.lengths(indices)
     return None if lengths is None else int(lengths.max())
 
 
 def stack(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Batches one after the other, on the CPU; padded at the end of their second axis if it differs."""
+    """Concatenate batches on the CPU, padded at the end of their second axis if it differs."""
     stacked = {}
     for name in parts[0]:
         tensors = [part[name].cpu() for part in parts]

@@ -1,4 +1,4 @@
-"""A stage that is trained once, ahead of the trials, and shared by all that ask for the same."""
+"""Training of a stage ahead of the trials: once, for all trials that need the same."""
 
 import json
 import shutil
@@ -13,22 +13,22 @@ from platform.storage import filesystem
 from platform.storage.manifest import DamagedError, seal
 from platform.training.reporters import ToFolder
 
-DONE, WHOLE = "done.json", "whole"  # the second tells which of those that nodes have sent is to be brought
+DONE, WHOLE = "done.json", "whole"  # WHOLE names the upload that other nodes download
 
 
 def once(folder: Path, train: Callable[[ToFolder], None], origin: str = "") -> bool:
-    """Trains a stage into a folder, unless that was done; one trial does it, the others wait.
+    """Train a stage into a folder unless that is done; one trial trains it, the others wait.
 
-    What was begun and interrupted goes on from its last epoch. A trial that is killed gives the lock back. Of a
-    cluster, each node brings what another has trained; two that begin at a time both train it.
+    An interrupted training continues after its last epoch. A killed trial releases the lock. In a cluster, a node
+    downloads the stage that another node has trained; two nodes that start at the same time both train it.
 
     Args:
-        folder: For this stage alone.
-        train: Calls `fit` with the reporter that it is given.
-        origin: Where other nodes find it, "" where all see the folder.
+        folder: A folder for this stage alone.
+        train: Function that calls `fit` with the given reporter.
+        origin: Address from which other nodes download it, "" where all nodes see the folder.
 
     Returns:
-        Whether it was there already.
+        True if the stage was there already.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -48,10 +48,10 @@ def once(folder: Path, train: Callable[[ToFolder], None], origin: str = "") -> b
 
 
 def bring(folder: Path, origin: str) -> None:
-    """Makes a folder hold what another node has trained, if one has; what is not as it was written is none.
+    """Download the stage that another node has trained, if there is an intact one.
 
     Raises:
-        OSError: It cannot be reached.
+        OSError: The address cannot be reached.
     """
     if origin and not (folder / DONE).exists() and (own := filesystem.read(f"{origin}/{WHOLE}")) is not None:
         shutil.rmtree(folder, ignore_errors=True)

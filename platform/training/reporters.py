@@ -1,4 +1,4 @@
-"""Where an epoch's metrics and checkpoint go: to Ray Tune, or to a folder where a stage is trained ahead of a trial."""
+"""Reporters of metrics and checkpoints: to Ray Tune, or to a folder for a stage that is trained ahead of the trials."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,22 +12,22 @@ from platform.storage import checkpoints
 from platform.storage.checkpoints import Checkpoints
 
 BEST, HISTORY = "best", "history.json"
-# Keys of a result: the epoch; whether the trial has nothing left to do; what is to be said of it; its first unfreeze.
+# Keys of a Ray result: number of the epoch, whether it is the trial's last, notes, epochs before the first unfreezing.
 EPOCH, LAST, NOTES, FIRST_UNFREEZE = "epoch", "last", "notes", "first_unfreeze"
-RESUMED = "resumed"  # a subject of notes
+RESUMED = "resumed"  # key of a note
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is to be told of an epoch.
+    """Report of one epoch.
 
     Attributes:
-        number: From 1.
-        metrics: By name.
-        best: Whether no epoch before was better.
-        last: Whether the trial has nothing left to do.
-        unfreeze: How many epochs the trial trains before its first unfreeze, None if it has none.
-        notes: In words, by subject.
+        number: Number of the epoch, from 1.
+        metrics: Metrics by name.
+        best: True if no earlier epoch was better.
+        last: True if the trial ends with this epoch.
+        first_unfreeze: Epochs that the trial trains before its first unfreezing, None if it has none.
+        notes: Sentences by subject.
     """
 
     number: int
@@ -39,13 +39,13 @@ class Epoch:
 
 
 class Reporter(Protocol):
-    """What the training loop tells after each epoch, and where it goes on from."""
+    """Interface through which the training loop reports epochs and restores a checkpoint."""
 
     def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
-        """Hands the newest checkpoint to `load` and returns what that returns, or None if there is no checkpoint."""
+        """Return `load` of the newest checkpoint, or None if there is no checkpoint."""
 
     def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
-        """Takes what is to be told of an epoch, and its checkpoint, which `save` writes into a folder."""
+        """Report an epoch and keep its checkpoint, which `save` writes into a folder."""
 
 
 class ToRay:
@@ -54,9 +54,9 @@ class ToRay:
     def __init__(self, folder: Path, known: int, remote: str = "") -> None:
         """
         Args:
-            folder: The trial's.
-            known: How many epochs of the trial the study knows.
-            remote: Where its checkpoints are sent, for other nodes; "" where all nodes see the folder.
+            folder: The trial's folder.
+            known: Epochs of the trial that the study has recorded.
+            remote: Address to which checkpoints are sent for other nodes; "" where all nodes see the folder.
         """
         self.checkpoints, self.known = Checkpoints(folder, remote), known
         self.note = ""
@@ -97,6 +97,6 @@ class ToFolder:
         (self.folder / f".{HISTORY}").replace(self.folder / HISTORY)
 
     def history(self) -> list[dict[str, float]]:
-        """The metrics of each epoch so far."""
+        """Return the metrics of each epoch so far."""
         path = self.folder / HISTORY
         return json.loads(path.read_text()) if path.exists() else []

@@ -1,7 +1,6 @@
-"""Whether keeping what frozen stages compute pays: measured, then decided.
+"""Decision whether storing the outputs of frozen stages saves time, from measured costs.
 
-An example is timed through the stages, onto the disk and back, once on each node for each model, split index and kind
-of data.
+Computing, writing and loading an example are timed once on each node for each model, split index and kind of data.
 """
 
 import tempfile
@@ -17,14 +16,14 @@ import torch
 from platform.training.feature_store import BATCH, PROBE, Store, layout_of
 from platform.training.frozen_prefix import Prefix
 
-PROBE_SECONDS, PROBE_SHARE = 0.5, 0.01  # the most that measuring takes, about; and of all that there is to compute
+PROBE_SECONDS, PROBE_SHARE = 0.5, 0.01  # limits of the measuring: seconds, and share of the whole computation
 PROBE_ROUNDS = 3  # of which the median is taken
-OPENING = 0.02  # seconds to make, check and open an entry, however small
+OPENING = 0.02  # seconds to make, check and open an entry of any size
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What an example takes, in seconds and bytes."""
+    """Costs of one example: seconds to compute, write and load it, and its bytes in the store."""
 
     compute: float
     write: float
@@ -34,39 +33,39 @@ class Costs:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to keep, and why."""
+    """Decision whether to store the outputs, and its reason."""
 
     keep: bool
     reason: str
 
 
 def decide(costs: Costs, examples: int, uses: int, is_there: bool = False) -> Decision:
-    """Whether keeping is quicker than computing the examples at each use.
+    """Decide whether storing is quicker than computing the examples at each use.
 
     Args:
-        costs: Of an example.
-        examples: How many there are.
-        uses: How often the trial is going to see each of them at this split index.
-        is_there: Whether they are kept already.
+        costs: Costs of an example.
+        examples: Number of examples.
+        uses: Number of times that the trial will see each example at this split index.
+        is_there: True if the store holds them already.
     """
     each = uses * costs.load if is_there else costs.compute + costs.write + (uses - 1) * costs.load
-    told = f"{_ms(costs.compute)} to compute, {_ms(costs.load)} to load, {costs.bytes / 1024:.1f} KiB an example"
+    per_example = f"{_ms(costs.compute)} to compute, {_ms(costs.load)} to load, {costs.bytes / 1024:.1f} KiB an example"
     if OPENING + examples * each <= examples * uses * costs.compute:
-        return Decision(True, told)
+        return Decision(True, per_example)
     times = "once" if uses == 1 else f"{uses} times"
-    return Decision(False, f"{examples} examples seen {times} ({told}, {_ms(costs.write)} to write)")
+    return Decision(False, f"{examples} examples seen {times} ({per_example}, {_ms(costs.write)} to write)")
 
 
 def measure(prefix: Prefix, store: Store, uses: int) -> dict[str, Any]:
-    """The fields of `Costs`; or {"refused": why what the stages give cannot be kept}.
+    """Measure an example's costs: the fields of `Costs`, or {"refused": why the outputs cannot be stored}.
 
     Args:
-        prefix: The stages, and the examples.
-        store: Where they would be kept.
-        uses: How often the trial is going to see each example: no more is measured than is in keeping with that.
+        prefix: The frozen stages and the examples.
+        store: The store that would hold the outputs.
+        uses: Number of times that the trial will see each example; it bounds the time of the measuring.
 
     Raises:
-        StoreError, OSError: The disk does not let us.
+        StoreError, OSError: The disk refuses.
     """
     few = prefix.indices[:2]
     prefix.compute(few)  # the first is always slow
@@ -79,7 +78,7 @@ def measure(prefix: Prefix, store: Store, uses: int) -> dict[str, Any]:
     compute = []
     with torch.random.fork_rng():
         for seed in range(PROBE_ROUNDS):
-            torch.manual_seed(seed)  # what draws from it gives another result each time, and is found out
+            torch.manual_seed(seed)  # outputs that depend on random numbers differ between the rounds
             compute.append(_seconds(lambda: results.append(prefix.compute(some))))
     alone = prefix.compute(some[:1])
     for name, value in results[0].items():

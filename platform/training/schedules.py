@@ -10,12 +10,12 @@ _STEPS = (0.6, 0.85)  # where "step" divides the rate by ten
 
 
 def factor(name: str, progress: float, warmup: float = 0.0) -> float:
-    """What the base learning rate is multiplied with.
+    """Return the factor on the base learning rate.
 
     Args:
         name: One of NAMES.
         progress: The fraction of the trial's budget that is done, in [0, 1].
-        warmup: The fraction over which the rate is ramped up linearly from 0, besides what the schedule does.
+        warmup: The fraction of the budget over which the rate also rises linearly from 0.
     """
     if name not in NAMES:
         raise ValueError(f"a schedule must be one of {', '.join(NAMES)}; found {name!r}")

@@ -1,4 +1,4 @@
-"""What is said to be faster is tried, and kept only if it is."""
+"""Acceleration options are measured, and chosen only if they make a step faster."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ class Slow(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("in_bfloat16", "options", "told"),
+    ("in_bfloat16", "options", "note"),
     [
         ("faster", ("bfloat16",), "bfloat16: yes ("),
         ("slower", (), "bfloat16: no ("),
@@ -34,19 +34,19 @@ class Slow(nn.Module):
         ("fails", (), "bfloat16: no (RuntimeError: no such kernel)"),
     ],
 )
-def test_an_option_is_on_if_it_gains_and_computes_the_same(in_bfloat16, options, told):
+def test_an_option_is_on_if_it_gains_and_computes_the_same(in_bfloat16, options, note):
     torch.manual_seed(0)
     model = Slow(in_bfloat16)
     before = model.layer.weight.clone()
     x = torch.rand(4, 8)
     chosen = choose(model, lambda model: model(x), ["bfloat16"])
     assert chosen.options == options
-    assert told in chosen.note
+    assert note in chosen.note
     assert torch.equal(model.layer.weight, before)
     assert model.layer.weight.grad is None
 
 
-def test_options_do_what_they_say():
+def test_each_option_changes_what_its_name_says():
     model = nn.Conv2d(3, 4, 3)
     Speed(("channels_last",)).apply(model)
     assert model.weight.is_contiguous(memory_format=torch.channels_last)
@@ -56,7 +56,7 @@ def test_options_do_what_they_say():
         assert model(torch.rand(1, 3, 8, 8)).dtype == torch.float32
 
 
-def test_trying_draws_no_random_numbers_of_the_trial():
+def test_choosing_draws_no_random_numbers_of_the_trial():
     model = nn.Linear(2, 1)
     torch.manual_seed(0)
     expected = torch.rand(1)

@@ -1,4 +1,4 @@
-"""The training loop's examples: reused where that pays and is right, computed elsewhere, and said so."""
+"""Batches come from the feature store where that is correct and saves time, and are computed elsewhere."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from platform.models.stages import Stage, run_stages
 from platform.training import example_feed as feed_module
 from platform.training import feature_store, frozen_prefix
 from platform.training.acceleration import Speed
-from platform.training.example_feed import Feed
+from platform.training.example_feed import ExampleFeed
 from platform.training.feature_store import Store
 from platform.training.freezing import Freezer, Freezing
 from platform.training.frozen_prefix import NotFrozenError, Prefix
@@ -27,7 +27,7 @@ STAGES.append(Stage("head", ("head",)))
 
 
 class Toy(nn.Module):
-    """Three stages and a head; what the stages are run on is counted."""
+    """Model of three stages and a head that records each run of its stages."""
 
     max_split_index = 3
 
@@ -47,15 +47,15 @@ class Toy(nn.Module):
         return {"kind": "toy"}
 
 
-def feed_of(root: Path | None, model: nn.Module, depth: int = 2, examples=None, unfreeze: str = "never") -> Feed:
+def feed_of(root: Path | None, model: nn.Module, depth: int = 2, examples=None, unfreeze: str = "never") -> ExampleFeed:
     freezer = Freezer(model, STAGES, Freezing(depth, unfreeze, unfreeze_at=0.5), epochs=4)
     freezer.train()
-    return Feed(model, freezer, examples or Numbers(), None if root is None else Store(root, 10**9))
+    return ExampleFeed(model, freezer, examples or Numbers(), None if root is None else Store(root, 10**9))
 
 
 @pytest.fixture
 def measured():
-    """Whether a test's examples are kept is decided by what it measures."""
+    """Let a test decide by its measured costs in place of always storing."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +84,13 @@ def test_a_second_trial_computes_nothing(tmp_path):
     feed_of(tmp_path, Toy()).prepare(0, 4)
     second = feed_of(tmp_path, Toy())
     second.prepare(0, 4)
-    assert second.kept.computed == 0
+    assert second.savings.computed == 0
     second.batch("train", np.arange(16))
     assert second.metrics()["reuse/loaded"] == 16
     assert second.not_run == 2
 
 
-def test_a_deeper_cut_is_built_from_a_shallower_one(tmp_path):
+def test_a_deeper_split_is_computed_from_a_shallower_one(tmp_path):
     feed_of(tmp_path, Toy(), depth=1).prepare(0, 4)
     deeper = feed_of(tmp_path, Toy(), depth=3)
     deeper.prepare(0, 4)
@@ -116,7 +116,7 @@ def test_unfreezing_lowers_the_split_index_down_to_none(tmp_path):
     assert notes == ["kept at split index 2", "kept at split index 2", "kept at split index 1", "nothing is frozen"]
 
 
-def test_what_is_seen_once_is_not_kept(tmp_path):
+def test_outputs_that_are_used_once_are_not_stored(tmp_path):
     feed = feed_of(tmp_path, Toy())
     feed.prepare(3, 1)
     assert feed.batch("train", np.arange(4)).split_index == 0
@@ -134,7 +134,7 @@ def test_views_are_drawn_once_while_stages_are_frozen(tmp_path):
     assert [view for view, _ in seen] == [0, 1, 0, 1]
     assert torch.equal(seen[0][1], seen[2][1])
     assert not torch.equal(seen[0][1], seen[1][1])
-    assert feed.kept.computed == 2 * 16 + 8
+    assert feed.savings.computed == 2 * 16 + 8
     unfrozen = feed_of(tmp_path, Toy(), depth=0, examples=examples)
     for epoch in (0, 7):
         unfrozen.prepare(epoch, 1)
@@ -156,7 +156,7 @@ def _key(change: str) -> dict:
 
 
 @pytest.mark.parametrize("change", ["weights", "buffers", "model", "data", "split", "view", "split_index"])
-def test_what_was_made_otherwise_is_never_used(change, tmp_path):
+def test_outputs_of_other_facts_are_never_used(change, tmp_path):
     assert feature_store.key_of(_key("nothing")) == feature_store.key_of(_key("nothing"))
     assert feature_store.key_of(_key("nothing")) != feature_store.key_of(_key(change))
 
@@ -176,17 +176,17 @@ def test_another_library_code_or_device_is_another_entry(name, value, monkeypatc
     assert feature_store.key_of(_key("nothing")) != before
 
 
-def test_what_was_made_in_another_precision_is_another_entry_and_kept_as_float32(tmp_path):
+def test_another_precision_is_another_entry_and_stored_as_float32(tmp_path):
     feed = feed_of(tmp_path, Toy())
     feed.prepare(0, 4)
     feed.speed = Speed(("bfloat16",))
     feed._parts.clear()
     feed.prepare(0, 4)
-    assert feed.kept.computed == 2 * 24
+    assert feed.savings.computed == 2 * 24
     assert feed.batch("train", np.arange(3)).state["x"].dtype == torch.float32
 
 
-def test_weights_beyond_the_cut_do_not_matter():
+def test_weights_beyond_the_split_index_do_not_matter():
     before = _key("nothing")
     model = Toy()
     model.body[2].weight.data += 1
@@ -220,7 +220,7 @@ class Sociable(Toy):
 
 
 @pytest.mark.parametrize(("kind", "reason"), [(Noisy, "the same x twice"), (Sociable, "what else is in the batch")])
-def test_what_is_not_a_function_of_the_example_is_not_kept(kind, reason, tmp_path):
+def test_outputs_that_depend_on_more_than_the_example_are_not_stored(kind, reason, tmp_path):
     feed = feed_of(tmp_path, kind())
     feed.prepare(0, 4)
     assert feed.batch("train", np.arange(4)).split_index == 0
@@ -234,7 +234,7 @@ class Wide(Toy):
         return {"x": state["x"][:, :1].expand(-1, 300_000)}
 
 
-def test_where_computing_is_cheaper_it_is_computed_and_said(tmp_path, measured):
+def test_cheap_stages_are_computed_and_the_note_says_so(tmp_path, measured):
     feed = feed_of(tmp_path, Wide())
     feed.prepare(0, 4)
     assert feed.batch("train", np.arange(4)).split_index == 0
@@ -256,7 +256,7 @@ def test_a_decision_weighs_all_uses():
     assert decide(cheap, 1000, uses=10).keep
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
+def test_training_continues_without_a_store_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", Path("/proc/store")):
         feed = feed_of(root, Toy())
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
         assert str(root) in feed.note()
 
 
-def test_damaged_measurements_are_told(tmp_path):
+def test_damaged_measurements_are_named(tmp_path):
     feed_of(tmp_path, Toy()).prepare(0, 4)
     for file in tmp_path.glob("measured/*.json"):
         file.write_text('{"compute": 1}')
@@ -290,7 +290,7 @@ print(mine.batch("train", mine.examples.indices("train")).split_index, mine.note
 """
 
 
-def test_when_the_disk_refuses_it_is_done_without(tmp_path):
+def test_training_continues_when_the_disk_is_full(tmp_path):
     here = Path(__file__).parents[1]
     # -B: a library imported under the limit would leave its bytecode cut short in the environment, for all who follow.
     command = [sys.executable, "-B", "-c", FULL, str(tmp_path / "store")]
@@ -307,11 +307,11 @@ def test_when_the_disk_refuses_it_is_done_without(tmp_path):
     assert len(list((tmp_path / "store").glob("*/layout.json"))) == 1, "nothing half made is left"
 
 
-def test_where_all_is_frozen_only_the_validation_is_kept(tmp_path):
+def test_only_validation_is_stored_if_everything_is_frozen(tmp_path):
     model = Toy()
     freezer = Freezer(model, STAGES, Freezing(3, always=("head",)), epochs=4)
     freezer.train()
-    feed = Feed(model, freezer, Numbers(), Store(tmp_path, 10**9))
+    feed = ExampleFeed(model, freezer, Numbers(), Store(tmp_path, 10**9))
     feed.prepare(0, 4)
-    assert feed.kept.computed == 8
+    assert feed.savings.computed == 8
     assert feed.not_run == 3

@@ -1,4 +1,4 @@
-"""The prefix store on the disk: what is in it is right, or is made again."""
+"""Feature store on the disk: contents are intact, or are computed again."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ SIZE = ROWS * (3 + 40) * 4
 
 
 def rows(where: slice) -> dict[str, torch.Tensor]:
-    """The rows of an entry, each another."""
+    """Return the rows of an entry, each with other values."""
     indices = torch.arange(where.start, where.stop).float()
     return {
         "x": indices[:, None] + torch.arange(3),
@@ -51,7 +51,7 @@ def store(tmp_path) -> Store:
     return Store(tmp_path / "store", 10**8)
 
 
-def test_what_one_wrote_another_reads(store):
+def test_an_entry_is_read_as_it_was_written(store):
     first = store.open({"a": 1}, ROWS, LAYOUT)
     assert first.fill(rows) == ROWS
     check(first)
@@ -63,7 +63,7 @@ def test_what_one_wrote_another_reads(store):
     second.close()
 
 
-def test_what_is_quick_to_compute_is_claimed_in_larger_blocks(tmp_path):
+def test_rows_that_are_quick_to_compute_are_claimed_in_larger_blocks(tmp_path):
     store = Store(tmp_path, 10**9)
     layout = {"x": ((1024,), "float32")}
     taken = {seconds: store.open({"s": seconds}, 3000, layout, seconds).block_rows for seconds in (1.0, 1e-3, 0.0)}
@@ -144,7 +144,7 @@ def test_a_damaged_entry_is_made_anew(store, harm):
     check(again)
 
 
-def test_lines_that_a_killed_writer_left_are_passed_over(store):
+def test_lines_that_a_killed_writer_left_are_skipped(store):
     entry = store.open({}, ROWS, LAYOUT)
     entry.fill(rows)
     entry.close()
@@ -213,7 +213,7 @@ def test_several_share_the_work_and_none_is_done_twice(store):
     assert sorted(computed.get() for _ in range(4)) == [0, 64, 128, 192]
 
 
-def test_what_was_unused_longest_makes_room(tmp_path):
+def test_the_least_recently_used_entry_makes_room(tmp_path):
     store = Store(tmp_path, int(2.5 * SIZE))
     for name in ("a", "b"):
         entry = store.open({"name": name}, ROWS, LAYOUT)
@@ -227,7 +227,7 @@ def test_what_was_unused_longest_makes_room(tmp_path):
     assert store.find({"name": "a"}) is not None
 
 
-def test_what_is_in_use_stays_and_the_next_is_told_that_there_is_no_room(tmp_path):
+def test_an_entry_in_use_stays_and_the_next_gets_an_error(tmp_path):
     store = Store(tmp_path, int(1.5 * SIZE))
     used = store.open({"name": "a"}, ROWS, LAYOUT)
     used.fill(rows)
@@ -239,7 +239,7 @@ def test_what_is_in_use_stays_and_the_next_is_told_that_there_is_no_room(tmp_pat
     assert store.find({"name": "a"}) is None
 
 
-def test_what_can_never_fit_drives_nothing_out(tmp_path):
+def test_an_entry_that_can_never_fit_removes_no_other(tmp_path):
     store = Store(tmp_path, SIZE)
     entry = store.open({"name": "a"}, ROWS, LAYOUT)
     entry.fill(rows)
@@ -249,7 +249,7 @@ def test_what_can_never_fit_drives_nothing_out(tmp_path):
     assert store.find({"name": "a"}) is not None
 
 
-def test_a_disk_without_room_is_told(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error(tmp_path, monkeypatch):
     store = Store(tmp_path, 10**8)
     monkeypatch.setattr(feature_store, "RESERVE", 1 << 60)
     with pytest.raises(StoreError, match="no room"):

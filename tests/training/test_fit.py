@@ -184,7 +184,7 @@ def test_what_ended_early_does_not_go_on_when_it_is_resumed(tmp_path):
     assert len(reporter.history()) == 1
 
 
-def test_what_thaws_later_waits_for_it(tmp_path):
+def test_stages_that_unfreeze_later_keep_the_trial_going(tmp_path):
     reporter, _ = without_ray(tmp_path, Freezing(1, "at_once", 0.6, always=("first", "second")))
     assert ["train/loss" in epoch for epoch in reporter.history()] == [False, False, True]
 

@@ -43,7 +43,7 @@ def test_frozen_tensors_and_statistics_are_bitwise_unchanged(depth):
     assert changed == {str(index) for index in range(depth, 3)}
 
 
-def test_a_thawed_stage_may_keep_its_statistics():
+def test_an_unfrozen_stage_may_keep_its_statistics():
     net = model()
     before = net[1][1].running_mean.clone()
     train(net, Freezer(net, STAGES, Freezing(0, batch_norm="frozen"), epochs=4))
@@ -52,7 +52,7 @@ def test_a_thawed_stage_may_keep_its_statistics():
     assert not torch.equal(net[1][1].running_mean, before)
 
 
-def test_a_change_of_a_frozen_tensor_is_told_by_name():
+def test_a_change_of_a_frozen_tensor_names_it():
     net = model()
     freezer = Freezer(net, STAGES, Freezing(1), epochs=4)
     net[0][1].running_var += 1e-6
@@ -77,7 +77,7 @@ def test_schedules(unfreeze, expected):
     assert frozen == expected
 
 
-def test_on_plateau_thaws_only_when_the_score_stands_still():
+def test_on_plateau_unfreezes_only_when_the_score_stands_still():
     freezing = Freezing(2, "on_plateau", unfreeze_at=0.2)
     rising, still = Freezer(model(), STAGES, freezing, 10), Freezer(model(), STAGES, freezing, 10)
     for epoch in range(10):
@@ -95,7 +95,7 @@ def test_on_plateau_thaws_only_when_the_score_stands_still():
     st.integers(1, 20),
     st.lists(st.floats(0, 1), min_size=20, max_size=20),
 )
-def test_what_is_thawed_never_freezes_again(depth, unfreeze, unfreeze_at, epochs, scores):
+def test_an_unfrozen_stage_never_freezes_again(depth, unfreeze, unfreeze_at, epochs, scores):
     freezing, frozen, last_unfreeze = Freezing(depth, unfreeze, unfreeze_at), depth, -1
     for epoch in range(epochs):
         now = freezing.frozen_at(epoch, epochs, frozen, last_unfreeze, scores[:epoch])
@@ -167,7 +167,7 @@ def test_every_detector_falls_into_its_stages_and_learns(architecture, backbone)
         (Freezing(2, "on_plateau", 0.9), None),
     ],
 )
-def test_the_first_thaw_of_ten_epochs(freezing, expected):
+def test_the_first_unfreezing_of_ten_epochs(freezing, expected):
     assert freezing.first_unfreeze(10) == expected
     if freezing.unfreeze in ("at_once", "gradual"):  # it is as told
         frozen = [freezing.frozen_at(epoch, 10, freezing.depth, -1, ()) for epoch in range(10)]

@@ -1,4 +1,4 @@
-"""A stage ahead of the trials: trained once, early stopping, and going on after an interruption."""
+"""A stage ahead of the trials is trained once, stops early, and continues after an interruption."""
 
 import threading
 
@@ -26,7 +26,7 @@ class StopError(Exception):
 
 
 def train(reporter, epochs=6, patience=None, errors=None, stop_after=None):
-    """A linear regression; `errors` are told in place of its own, `stop_after` ends it as a kill would."""
+    """Train a linear regression; `errors` replace its own scores, `stop_after` interrupts it as a kill would."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
     seen = []

@@ -88,7 +88,7 @@ def train(sources, cache, tmp_path):
     ("name", "settings"), CASES, ids=lambda value: value if isinstance(value, str) else " ".join(value)
 )
 def test_weights_and_scores_are_the_same_with_the_store(name, settings, train, tmp_path, monkeypatch):
-    # Kept even where computing so little is quicker, or where it is seen once, before the next unfreeze.
+    # Stored even if computing is quicker, or if the outputs are used once before the next unfreezing.
     monkeypatch.setattr(example_feed, "decide", lambda *costs, **options: Decision(True, "told to"))
     monkeypatch.setattr(Freezer, "lasting", lambda self, epoch: 9)
     if "architecture=ssdlite" in settings:
@@ -103,8 +103,8 @@ def test_weights_and_scores_are_the_same_with_the_store(name, settings, train, t
     assert not any(key.startswith("reuse/") for key in plain_scores[-1])
     assert kept.keys() == plain.keys()
     for key, value in plain.items():
-        told = functools.partial("{}: {}".format, key)
-        torch.testing.assert_close(kept[key], value, rtol=1e-3, atol=1e-5, msg=told)
+        message = functools.partial("{}: {}".format, key)
+        torch.testing.assert_close(kept[key], value, rtol=1e-3, atol=1e-5, msg=message)
     for before, after in zip(plain_scores, scores, strict=True):
         for key in before:
             if not key.startswith("time/"):

@@ -29,6 +29,6 @@ def test_step_divides_by_ten_twice():
     assert [round(schedules.factor("step", p), 4) for p in (0.5, 0.7, 0.9)] == [1.0, 0.1, 0.01]
 
 
-def test_an_unknown_name_is_told():
+def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="constant, step, cosine, one_cycle"):
         schedules.factor("linear", 0.5)
