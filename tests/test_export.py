@@ -39,7 +39,9 @@ def exported(models, tmp_path_factory) -> dict[str, Path]:
 
 
 def card_of(file: Path) -> dict:
-    return json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map[onnx_export.METADATA])
+    texts = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
+    assert texts["card"] == texts["metadata"], "programs of users read the old key"
+    return json.loads(texts["metadata"])
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -1,4 +1,8 @@
-"""What of a model is exported, as an ONNX file: written with its metadata, and compared with the model itself."""
+"""Export of a model to an ONNX file that holds the model's metadata, and comparison of the file with the model.
+
+The metadata is JSON under the key "metadata" of the file's `custom_metadata_map`. The same text is also written under
+"card", the key's old name, because programs that users wrote earlier read that one.
+"""
 
 import itertools
 import json
@@ -16,7 +20,8 @@ from torch import Tensor, nn
 from platform.task import Graph
 
 BATCHES = (1, 2, 7)  # sizes that are compared; from the last on all are of its size
-METADATA, DATA = "metadata", ".data"  # the metadata's name; the suffix of a file of weights
+METADATA, OLD_METADATA = "metadata", "card"  # keys in the ONNX file: today's, and the old name of the same
+DATA = ".data"  # the suffix of a file of weights
 TOLERANCE = 1e-4  # of a value, or of 1 where it is smaller
 LEAST_AGREEING = 0.9  # of the examples, where a model chooses
 Differences = dict[str, list[tuple[int, float]]]
@@ -24,7 +29,7 @@ _ONE_FILE = 1_800_000_000  # bytes of weights: more than 2 GiB do not fit into o
 
 
 def write(graph: Graph, metadata: Mapping[str, Any], examples: Sequence[Any], file: Path) -> None:
-    """Writes the file with its metadata, and beside it what belongs to it, named after it."""
+    """Write the graph and its metadata to an ONNX file, and the files that belong to it beside it, named after it."""
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     whole = _whole(graph)
@@ -43,16 +48,17 @@ def write(graph: Graph, metadata: Mapping[str, Any], examples: Sequence[Any], fi
             assert program is not None
             bytes_of_weights = sum(value.nbytes for value in whole.state_dict().values())
             program.save(str(file), external_data=bytes_of_weights > _ONE_FILE)
-    told = onnx.load(str(file), load_external_data=False)
-    onnx.helper.set_model_props(told, {METADATA: json.dumps(metadata, ensure_ascii=False)})
-    onnx.save(told, str(file))
+    exported = onnx.load(str(file), load_external_data=False)
+    text = json.dumps(metadata, ensure_ascii=False)
+    onnx.helper.set_model_props(exported, {METADATA: text, OLD_METADATA: text})
+    onnx.save(exported, str(file))
     onnx.checker.check_model(str(file))
     for name, write_folder in graph.beside.items():
         write_folder(file.with_name(f"{file.stem}.{name}"))
 
 
 def differences(graph: Graph, examples: Sequence[Any], file: Path) -> Differences:
-    """How far what onnxruntime computes is from what the model does, by output and size of the batch.
+    """Return how far onnxruntime's outputs are from the model's own, by output and batch size.
 
     Returns:
         For each batch how many values were compared, and their largest difference: as a share of the value, or of 1
@@ -77,13 +83,13 @@ def differences(graph: Graph, examples: Sequence[Any], file: Path) -> Difference
 
 
 def agreeing(compared: Differences) -> tuple[int, int]:
-    """How many of the examples, compared one by one, agree in all outputs; and how many there were."""
+    """Return how many of the examples, compared one by one, agree in all outputs, and how many there were."""
     batches = list(zip(*compared.values(), strict=True))
     return sum(all(worst <= TOLERANCE for _, worst in batch) for batch in batches), len(batches)
 
 
 def is_same(graph: Graph, compared: Differences) -> bool:
-    """Whether what was compared says that the file computes what the model does.
+    """Return True if the comparison shows that the file computes the same as the model.
 
     A detector chooses: of two boxes that are nearly equal it keeps one, and a rounding error may turn that over. So
     nine of ten images must agree, and not all.
@@ -104,7 +110,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _whole(graph: Graph) -> nn.Module:
-    """The graph's function as a module on the CPU, as torch.onnx takes it."""
+    """Return the graph's function as a module on the CPU, the form that torch.onnx takes."""
 
     class Whole(nn.Module):
         def __init__(self) -> None:
