@@ -150,7 +150,7 @@ def _folders(site: Site, context: Mapping[str, Any]) -> dict[str, Any]:
         study = own / "studies" / site.study
         folders |= {
             "folder": str(study / "trials" / context["trial"]),
-            "shared": str(study / "frozen"),
+            "shared_stages": str(study / "frozen"),
             "remote": f"{site.remote}/trials/{context['trial']}",
         }
     return folders

@@ -1,4 +1,4 @@
-"""A checkpoint holds what was trained; what was frozen lies on a shared that all share, and comes back with it."""
+"""A checkpoint holds what was trained; frozen stages are stored once and shared, and come back with it."""
 
 from dataclasses import replace
 
@@ -84,7 +84,9 @@ def test_a_resumed_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path):
 
 def test_what_is_frozen_is_written_once_and_comes_back(tmp_path, shared):
     whole = train(tmp_path / "whole").folder / "epoch-4"
-    lean = [train(tmp_path / name, replace(CONTEXT, shared=str(shared))).folder / "epoch-4" for name in ("a", "b")]
+    lean = [
+        train(tmp_path / name, replace(CONTEXT, shared_stages=str(shared))).folder / "epoch-4" for name in ("a", "b")
+    ]
     assert {key[0] for key in load_file(lean[0] / "model.safetensors")} == {"2"}
     assert len(list(shared.iterdir())) == 2, "a file a stage, for both trials"
     for folder in lean:
@@ -95,8 +97,8 @@ def test_what_is_frozen_is_written_once_and_comes_back(tmp_path, shared):
         )
 
 
-def test_an_export_needs_no_shelf(tmp_path, shared):
-    folder = train(tmp_path / "a", replace(CONTEXT, shared=str(shared))).folder
+def test_an_export_needs_no_shared_stages(tmp_path, shared):
+    folder = train(tmp_path / "a", replace(CONTEXT, shared_stages=str(shared))).folder
     assert (folder / "epoch-4" / "frozen.json").exists()
     assert not (folder / "best" / "frozen.json").exists()
     checkpoints.load_model(folder / "best", build())  # strictly: nothing is missing
@@ -104,7 +106,7 @@ def test_an_export_needs_no_shelf(tmp_path, shared):
 
 @pytest.mark.parametrize("stop_at", [2, 3, 4])  # before, at and after the first unfreeze
 def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shared, stop_at):
-    context = replace(CONTEXT, shared=str(shared))
+    context = replace(CONTEXT, shared_stages=str(shared))
     whole = train(tmp_path / "whole", unfreeze="gradual")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", context, unfreeze="gradual", stop_at=stop_at)
@@ -114,8 +116,8 @@ def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shared, stop
 
 
 @pytest.mark.parametrize("damage", ["gone", "altered"])
-def test_a_shelved_stage_that_is_not_as_it_was_written_is_made_anew(tmp_path, shared, damage):
-    context = replace(CONTEXT, shared=str(shared))
+def test_a_shared_stage_that_is_not_as_it_was_written_is_made_anew(tmp_path, shared, damage):
+    context = replace(CONTEXT, shared_stages=str(shared))
     folder = train(tmp_path / "a", context).folder / "epoch-4"
     expected = load_file(folder / "model.safetensors")
     file = checkpoints.stage_files(folder)[0]
