@@ -20,7 +20,7 @@ from platform.data.arrays import in_threads
 from platform.data.detection import coco, csv_boxes, layouts, voc, yolo
 from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
 from platform.data.files import absolute, folder_faults, place
-from platform.data.findings import Findings, Repair, counted, named, told
+from platform.data.findings import Findings, Repair, counted, named, summarise
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
 
 TITLES = {"coco": coco.LAYOUT, "voc": voc.LAYOUT, "yolo": yolo.LAYOUT, "csv": csv_boxes.LAYOUT}
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     pictures = _pictures(root, source.raw, to, repairs)
     if not pictures:
         rule = "there must be an image to convert"
-        raise InputError(Fault(rule, f"none in {root}", told(repairs) or "Add annotated images."))
+        raise InputError(Fault(rule, f"none in {root}", summarise(repairs) or "Add annotated images."))
     classes = _classes(source.raw, pictures)
     raise_if_any(_class_faults(to, pictures))
     try:

@@ -16,7 +16,7 @@ from platform.curation.split_items import OTHER, Item
 from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.layouts import Source
 from platform.data.files import absolute, folder_faults
-from platform.data.findings import Findings, Repair, counted, lacking, told
+from platform.data.findings import Findings, Repair, counted, lacking, summarise
 from platform.data.splits import SPLITS, stratified_split
 from platform.errors import EXIT_INCOMPLETE, Fault, raise_if_any
 
@@ -93,7 +93,7 @@ def _option_faults(options: argparse.Namespace) -> list[Fault]:
 
 def _class_faults(pictures: Mapping[str, int], least: int, repairs: Sequence[Repair]) -> list[Fault]:
     if not pictures:
-        remedy = told(repairs) or "Add annotated images."
+        remedy = summarise(repairs) or "Add annotated images."
         return [Fault("at least one image must have a usable box", "none", remedy)]
     name, most = max(pictures.items(), key=lambda item: item[1])
     if most < least:
@@ -205,5 +205,5 @@ def _notes(made: Made) -> list[str]:
         notes.append(f"ignored, and not in {csv_boxes.SPLIT}: {counted(made.source.raw.beyond)}")
     for split, items in made.splits.items():
         shown = {name for item in items for name in item.classes}
-        notes += lacking([name for name in after if name not in shown], after, f"an image in {split}")
+        notes += lacking([name for name in after if name not in shown], after, f"image in {split}")
     return notes

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 def write_once(folder: Path, fill: Callable[[Path], None], bytes_needed: int, to_need_less: str = "") -> None:
-    """Makes a folder, whole or not at all; one that is there already is left as it is.
+    """Make a folder, whole or not at all; one that is there already is left as it is.
 
     Several studies may do so at once: each fills a folder of its own, and the first to finish gives the result.
 

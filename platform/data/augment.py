@@ -54,7 +54,7 @@ def affine(images: Tensor, strength: float, draws: Tensor) -> Tensor:
 
 
 def colour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
-    """Changes brightness, contrast and saturation of each image.
+    """Change brightness, contrast and saturation of each image.
 
     Args:
         images: (N, 3, H, W) in [0, 1].
@@ -72,5 +72,5 @@ def colour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
 
 
 def mirror(images: Tensor, draws: Tensor) -> Tensor:
-    """Mirrors the images, (N, C, H, W), whose draw (N,) is below 0, left to right."""
+    """Mirror the images, (N, C, H, W), whose draw (N,) is below 0, left to right."""
     return torch.where((draws < 0).view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)

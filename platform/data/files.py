@@ -1,4 +1,4 @@
-"""Files of a data set: what is looked for, the split that a name speaks of, and how places and names are told."""
+"""Files of a data set: finding images and split folders, checking paths, and printable names for messages."""
 
 import os
 import re
@@ -18,16 +18,16 @@ _SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-_UNPACKED_LEAST, _UNPACKED_RATIO = 2**26, 100  # bytes of a packed file's content, and times its size
+_UNPACKED_LEAST, _UNPACKED_RATIO = 2**26, 100  # limits of a packed file's content: bytes, and multiples of its size
 
 
 def absolute(root: Path) -> Path:
-    """Returns the path from the file system's root, with no ".." left, without asking the disk."""
+    """Return the path from the file system's root, with no ".." left, without asking the disk."""
     return Path(os.path.abspath(root))  # noqa: PTH100 (Path.absolute keeps "..")
 
 
 def folder_faults(root: Path, rule: str) -> list[Fault]:
-    """Returns what is wrong with a data folder before anything in it is looked at."""
+    """Return the faults of a data folder that can be seen without reading its files."""
     if not os.path.exists(root):  # noqa: PTH110 (Path.exists raises where a folder above may not be entered)
         return [Fault(rule, f"no {root}", "Check the path.")]
     if not root.is_dir():
@@ -40,13 +40,13 @@ def folder_faults(root: Path, rule: str) -> list[Fault]:
 
 
 def split_of(name: str) -> str | None:
-    """Returns the split that a file or folder name speaks of: "instances_val2017" is "val"; or None."""
+    """Return the split that a file or folder name contains, such as "val" for "instances_val2017", or None."""
     words = re.findall("[a-z]+", name.lower())
     return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), None)
 
 
 def split_folders(root: Path) -> list[tuple[Path, str]]:
-    """Returns the folders in `root` named for a split, as (folder, split)."""
+    """Return the folders in `root` named for a split, as (folder, split)."""
     if not root.is_dir():
         return []
     named = [(folder, _SPLIT_NAMES.get(folder.name.lower())) for folder in sorted(root.iterdir())]
@@ -54,47 +54,47 @@ def split_folders(root: Path) -> list[tuple[Path, str]]:
 
 
 def inside(root: Path, base: Path, text: str) -> Path | None:
-    """Joins a path found in an annotation to `base`, or returns None if it leads out of `root`.
+    """Join a path found in an annotation to `base`; return None if it leads out of `root`.
 
-    The text alone is judged, and the path returned has no ".." left. Symbolic links are followed: they are not
-    something an annotation can write.
+    Only the text is checked, and the path returned has no ".." left. Symbolic links are followed, as an annotation
+    cannot create them.
     """
     path = absolute(base / text.replace("\\", "/"))
     return path if path.is_relative_to(absolute(root)) else None
 
 
 def is_file(path: Path) -> bool:
-    """Whether this is a file; False, not an error, for names no file can have (too long, a zero byte)."""
+    """Return True if this is a file; False, without an error, for impossible names (too long, a zero byte)."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises on such names)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder; False, not an error, for names no folder can have."""
+    """Return True if this is a folder; False, without an error, for impossible names."""
     return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises on such names)
 
 
 def unpacked_limit(file: Path) -> int:
-    """Returns how many bytes a packed file may hold: more than data does, and far less than a bomb of its size."""
+    """Return how many bytes a packed file may hold: more than real data needs, far less than a decompression bomb."""
     return max(_UNPACKED_LEAST, _UNPACKED_RATIO * file.stat().st_size)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Returns the images in a folder, sorted, known by their suffix."""
+    """Return the images in a folder, sorted, known by their suffix."""
     return sorted(_images(folder.iterdir())) if folder.is_dir() else []
 
 
 def image_files_below(folder: Path) -> list[Path]:
-    """Returns the images in a folder and all its subfolders, sorted, known by their suffix."""
+    """Return the images in a folder and all its subfolders, sorted, known by their suffix."""
     return sorted(_images(folder.rglob("*")))
 
 
 def place(root: Path, file: Path, entry: object = "") -> str:
-    """Returns the `where` of a message: the file below the root, and the entry in it."""
+    """Return the place that a message names: the file's path below the root, and the entry in it."""
     return printable(f"{os.path.relpath(file, root)} {entry}")
 
 
 def class_name(text: Any) -> str:
-    """Returns a class name without surrounding blanks.
+    """Return a class name without surrounding blanks.
 
     Raises:
         ValueError: Not text, or empty.
@@ -105,12 +105,12 @@ def class_name(text: Any) -> str:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a text file can hold a file's name; others are told by `printable`, and are no names any more."""
+    """Return True if a text file can hold this file name; others can only be shown, changed by `printable`."""
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def printable(value: object) -> str:
-    """Returns text that any UTF-8 terminal, file or hash takes: annotations may hold lone surrogates."""
+    """Return the value as text that can be encoded as UTF-8; lone surrogates, as annotations may hold, become "?"."""
     return str(value).encode("utf-8", "replace").decode().strip()
 
 

@@ -1,4 +1,4 @@
-"""What a reader found wrong in the data and did about it: repairs, leaks between splits, warnings."""
+"""Findings of a reader: what it repaired in the data or left out, leaks between splits, and warnings."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_SHOWN = 3  # places of a kind of repair that a line names
-_CLASSES = 12  # that a line names
-_NOTES = 8  # warnings that are a line each
+_MAX_PLACES = 3  # that a line names for one kind of repair
+_MAX_CLASSES = 12  # that a line names
+_MAX_WARNINGS = 8  # that have a line each
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Repair:
     """One thing repaired or left out.
 
     Attributes:
-        kind: What was wrong; equal texts are counted together.
+        kind: Description of the problem; repairs of the same kind are counted together.
         where: File below the root and the entry in it, e.g. "Annotations/x.xml object 3".
-        action: What was done about it.
-        image: The image that lost an annotation by it, if it did.
+        action: How the reader dealt with it.
+        image: Image that lost an annotation by it, or None.
     """
 
     kind: str
@@ -35,8 +35,8 @@ class Findings:
     Attributes:
         repairs: Everything that was repaired or left out.
         leaks: Items of equal content that lie in different splits, each as "split: where".
-        warnings: What the user should know beyond repairs and leaks.
-        items: What the data consists of, in the plural, for the leaks' title.
+        warnings: Whatever else the user should know.
+        items: Plural name of the examples, used in the title of the leaks.
     """
 
     repairs: tuple[Repair, ...] = ()
@@ -45,24 +45,26 @@ class Findings:
     items: str = "images"
 
     def lines(self) -> dict[str, str]:
-        """Lines for people, by title: a line for each kind of repair, one for the leaks, one for each warning."""
+        """Return lines for the console by title: one a kind of repair, one for all leaks, one a warning."""
         lines = {}
         for kind, count in self._kinds().items():
             places = [f"{r.where} ({r.action})" for r in self.repairs if r.kind == kind]
-            lines[f"! {kind}"] = f"{count}: " + ", ".join(places[:_SHOWN]) + (", …" if count > _SHOWN else "")
+            lines[f"! {kind}"] = f"{count}: " + ", ".join(places[:_MAX_PLACES])
+            lines[f"! {kind}"] += ", …" if count > _MAX_PLACES else ""
         if self.leaks:
-            lines[f"! {self._leak()}"] = f"{len(self.leaks)} groups, the first: {', '.join(self.leaks[0])}"
-        lines |= {f"! note {number}": warning for number, warning in enumerate(self.warnings[:_NOTES], start=1)}
-        more = len(self.warnings) - _NOTES
-        return lines | ({"! notes": f"{more} more, in the list of all findings"} if more > 0 else {})
+            groups = f"{len(self.leaks)} group{'s' if len(self.leaks) > 1 else ''}"
+            lines[f"! {self._leak()}"] = f"{groups}, the first: {', '.join(self.leaks[0])}"
+        lines |= {f"! note {number}": warning for number, warning in enumerate(self.warnings[:_MAX_WARNINGS], start=1)}
+        more = len(self.warnings) - _MAX_WARNINGS
+        return lines | ({"! notes": f"{more} more are in the list of all findings"} if more > 0 else {})
 
     def listed(self) -> list[str]:
-        """Every single finding, a line each."""
+        """Return one line for every single finding."""
         repairs = [f"{r.kind}: {r.where} ({r.action})" for r in self.repairs]
         return repairs + [f"{self._leak()}: {', '.join(leak)}" for leak in self.leaks] + list(self.warnings)
 
     def summary(self) -> dict[str, Any]:
-        """Repairs counted by kind, leaks and warnings, ready for JSON."""
+        """Return repairs counted by kind, leaks and warnings, ready for JSON."""
         return {
             "repairs": self._kinds(),
             "leaks": [list(leak) for leak in self.leaks],
@@ -77,10 +79,13 @@ class Findings:
 
 
 def leaks(items: Iterable[tuple[str, str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Items of equal content that lie in different splits, each as "split: where".
+    """Find items of equal content in different splits.
 
     Args:
-        items: (what tells its content apart, split, where) of each.
+        items: (content, split, where) of each; `content` is equal for equal items, such as a hash.
+
+    Returns:
+        Groups of equal items, each item as "split: where".
     """
     equal: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for content, split, where in items:
@@ -90,11 +95,11 @@ def leaks(items: Iterable[tuple[str, str, str]]) -> tuple[tuple[str, ...], ...]:
 
 
 def counted(classes: Mapping[str, int]) -> str:
-    """How many there are of each class: "ants 102, bees 100"; of many classes those with the most and the fewest."""
-    if len(classes) <= _CLASSES:
+    """Return the count of each class as text, "ants 102, bees 100"; of many classes only the largest and smallest."""
+    if len(classes) <= _MAX_CLASSES:
         return _named(classes.items())
     ranked = sorted(classes.items(), key=lambda item: -item[1])
-    most, fewest = _named(ranked[: _CLASSES // 2]), _named(ranked[-_CLASSES // 4 :])
+    most, fewest = _named(ranked[: _MAX_CLASSES // 2]), _named(ranked[-_MAX_CLASSES // 4 :])
     return f"{len(classes)} classes, {most}, … {fewest}"
 
 
@@ -103,18 +108,25 @@ def _named(classes: Iterable[tuple[str, int]]) -> str:
 
 
 def named(names: Sequence[str]) -> str:
-    """The names, the first of them where there are many: "ants, bees, … (388 more)"."""
-    more = len(names) - _CLASSES
-    return ", ".join(names[:_CLASSES]) + (f", … ({more} more)" if more > 0 else "")
+    """Return the names as text; of many only the first: "ants, bees, … (388 more)"."""
+    more = len(names) - _MAX_CLASSES
+    return ", ".join(names[:_MAX_CLASSES]) + (f", … ({more} more)" if more > 0 else "")
 
 
-def lacking(names: Sequence[str], classes: Collection[str], what: str) -> list[str]:
-    """A warning of the classes that lack something, in a list: "1 of 2 classes without an image in val: ants"."""
-    return [f"{len(names)} of {len(classes)} classes without {what}: {named(names)}"] if names else []
+def lacking(names: Sequence[str], classes: Collection[str], missing: str) -> list[str]:
+    """Return a warning in a list, such as "1 of 2 classes has no image in val: ants"; an empty list without names.
+
+    Args:
+        names: Classes that lack something.
+        classes: All classes.
+        missing: Name of what they lack, such as "image in val".
+    """
+    have = "has" if len(names) == 1 else "have"
+    return [f"{len(names)} of {len(classes)} classes {have} no {missing}: {named(names)}"] if names else []
 
 
-def told(repairs: Iterable[Repair]) -> str:
-    """The repairs as a sentence for a fault's remedy: how many of each kind, and the first of it; empty if none."""
+def summarise(repairs: Iterable[Repair]) -> str:
+    """Return a sentence that counts the repairs of each kind and names the first, for a fault's remedy; "" if none."""
     places: dict[str, list[str]] = {}
     for repair in repairs:
         places.setdefault(str(repair.kind), []).append(repair.where)

@@ -1,4 +1,4 @@
-"""Pictures as the models want them: any file decoded to 8-bit RGB the right way up, or refused with a reason."""
+"""Image decoding: any picture file as upright 8-bit RGB, or an `ImageFault` with the reason."""
 
 import hashlib
 import io
@@ -12,28 +12,28 @@ from PIL import Image, ImageOps
 MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
-# What we ask Pillow to try, whatever the file's name says: its list is longer, and EPS would start Ghostscript.
+# Formats that Pillow may try, whatever the file's name. Its own list is longer, and EPS would start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _WIDE_GREY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 
-# Pillow warns above its own limit and refuses above twice that: with ours in its place it is silent on what we accept.
+# Pillow warns above this limit and refuses above twice this limit; set to ours, it does not warn about what we accept.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what is too large is refused, and told
-Image.init()  # `formats` knows only the decoders already loaded, and loading them from several threads is a race
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `_refuse_huge` raises instead
+Image.init()  # loads all decoders now: `formats` knows only loaded ones, and loading them in several threads is a race
 
 
 class ImageFault(Exception):  # noqa: N818 (it is a fault of the user's file, as in platform.errors)
-    """A file that cannot be used as a picture; the message is the reason."""
+    """File that cannot be used as a picture; the message is the reason."""
 
 
 class HugeImage(ImageFault):
-    """A picture of more than MAX_PIXELS."""
+    """Picture of more than MAX_PIXELS."""
 
 
 class Header(NamedTuple):
-    """What a picture's first bytes say: Pillow's name of the format, and the size in pixels, the right way up."""
+    """Header of a picture file: Pillow's name of the format, and the upright size in pixels."""
 
     format: str
     width: int
@@ -41,10 +41,10 @@ class Header(NamedTuple):
 
 
 def load(source: Path | bytes) -> Image.Image:
-    """Decodes a whole picture: the first frame, turned as its EXIF tag says, in RGB.
+    """Decode a whole picture: the first frame, turned as its EXIF tag says, in RGB.
 
-    Transparent pixels are laid over white, as a viewer shows them: the colour stored under them is arbitrary. 16-bit
-    grey keeps its upper eight bits, whatever the picture's own range, so that brightness means the same in each file.
+    Transparent pixels are laid over white, as a viewer shows them; the colour stored under them is arbitrary. 16-bit
+    grey keeps its upper eight bits, whatever range the picture uses, so that brightness means the same in each file.
 
     Args:
         source: A file, or the bytes of one.
@@ -64,20 +64,20 @@ def load(source: Path | bytes) -> Image.Image:
 
 
 def size(source: Path | bytes) -> tuple[int, int]:
-    """Returns (width, height) in pixels, the right way up, from the header alone.
+    """Return the upright (width, height) in pixels, from the header alone.
 
     Raises:
-        ImageFault: As for `load`, as far as the header tells.
+        ImageFault: As for `load`, as far as the header shows it.
     """
-    told = header(source)
-    return told.width, told.height
+    found = header(source)
+    return found.width, found.height
 
 
 def header(source: Path | bytes) -> Header:
-    """Reads the header alone.
+    """Read the header alone.
 
     Raises:
-        ImageFault: As for `load`, as far as the header tells.
+        ImageFault: As for `load`, as far as the header shows it.
     """
     try:
         with _opened(source) as image:
@@ -94,7 +94,7 @@ def header(source: Path | bytes) -> Header:
 
 
 def orientation(source: Path | bytes) -> int:
-    """Returns the EXIF tag that says how a picture is to be turned, as written: 1 … 8, 0 for none, or nonsense.
+    """Return the EXIF orientation as written: 1 … 8, 0 without the tag, -1 for anything but an integer.
 
     Raises:
         ImageFault: As for `size`.
@@ -108,10 +108,15 @@ def orientation(source: Path | bytes) -> int:
 
 
 def letterbox(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, float]:
-    """Fits a picture into a canvas, at the top left, keeping its aspect; zeros fill the rest.
+    """Fit a picture into the top left of an array, keeping its aspect; zeros fill the rest.
+
+    Args:
+        image: RGB picture.
+        height: Height of the array in pixels.
+        width: Width of the array in pixels.
 
     Returns:
-        The canvas, uint8 of shape (3, height, width), and the scale: box coordinates times it are canvas coordinates.
+        The pixels, uint8 of shape (3, height, width), and the scale by which box coordinates have to be multiplied.
     """
     scale = min(width / image.width, height / image.height)
     fitted = (
@@ -119,15 +124,15 @@ def letterbox(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, 
         min(height, max(1, round(image.height * scale))),
     )
     resized = image.resize(fitted, Image.Resampling.BILINEAR)  # Pillow widens the filter when shrinking: antialiased
-    canvas = np.zeros((3, height, width), np.uint8)
-    canvas[:, : fitted[1], : fitted[0]] = np.asarray(resized).transpose(2, 0, 1)
-    return canvas, scale
+    pixels = np.zeros((3, height, width), np.uint8)
+    pixels[:, : fitted[1], : fitted[0]] = np.asarray(resized).transpose(2, 0, 1)
+    return pixels, scale
 
 
 def content_hash(image: Image.Image) -> str:
-    """Returns the SHA-256 of the decoded pixels and the size.
+    """Return the SHA-256 of the decoded pixels and the size.
 
-    Of the pixels and not of the file: the same picture saved twice, as PNG and as BMP or with other metadata, is one
+    The file is not hashed, because the same picture saved twice, as PNG and as BMP or with other metadata, is one
     picture to a model, and a leak when its copies lie in training and in test.
     """
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()

@@ -19,7 +19,7 @@ _LONGEST = 2**17  # characters of a cell: the csv module's own limit, which is t
 
 
 def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a table, whole or not at all; what a row lacks, and None, are empty cells.
+    """Write a table, whole or not at all; what a row lacks, and None, are empty cells.
 
     Args:
         file: In an existing folder.

@@ -20,7 +20,7 @@ _SPARE = 8  # items of a label in a split that the repair of splits may move
 def complete(
     given: Sequence[str | None], labels: Sequence[Collection[Hashable]], groups: Sequence[str], seed: int
 ) -> tuple[list[str], list[str]]:
-    """Keeps the splits that the data gives and makes the missing ones, stratified.
+    """Keep the splits that the data gives and make the missing ones, stratified.
 
     Where none are given, everything is split. Otherwise what is missing is taken from training. The search must not see
     what its result is published on: where only training and validation are given, the latter becomes the test split.
@@ -29,10 +29,10 @@ def complete(
         given: "train", "val" or "test" for each item, or None for all of them.
         labels: The labels of each item.
         groups: A name for each item; items of one name are not separated where splits are made. See `stratified_split`.
-        seed: Of the splits made.
+        seed: Seed of the splits made here.
 
     Returns:
-        The split of each item, and lines telling what was done to splits that were given.
+        The split of each item, and notes about splits that the data gives and that were changed.
 
     Raises:
         InputError: Splits are given, but none for training.
@@ -42,20 +42,21 @@ def complete(
     if named == {None}:
         return stratified_split(labels, _FRACTIONS, seed, groups), []
     if None in named:
-        raise ValueError("items in no split beside items in one")
+        raise ValueError("all items have a split or none; found some with and some without")
     if named and "train" not in named:
         rule = "the data must have a training split where it has others"
         found = f"only {' and '.join(sorted(map(str, named)))}"
         raise InputError(Fault(rule, found, "Name a part of it train, or give no splits at all."))
     splits = [str(split) for split in given]
     missing = [split for split in SPLITS if split not in named]
-    told = f"the data gives no {' and no '.join(missing)} split: taken from training, seed {seed}"
+    were = "it was" if len(missing) == 1 else "they were"
+    note = f"the data has no {' and no '.join(missing)} split: {were} taken from training with seed {seed}"
     if missing == ["test"]:
         splits = ["test" if split == "val" else split for split in splits]
         missing = ["val"]
-        told = (
-            "the data gives no test split: its validation split is kept for the final test, "
-            f"and validation is taken from training, seed {seed}"
+        note = (
+            "the data has no test split: its validation split is kept for the final test, "
+            f"and a new validation split was taken from training with seed {seed}"
         )
     if not named or not missing:
         return splits, []
@@ -64,7 +65,7 @@ def complete(
     carved = stratified_split([labels[n] for n in pool], (train, val, test), seed, [groups[n] for n in pool])
     for number, split in zip(pool, carved, strict=True):
         splits[number] = split
-    return splits, [told]
+    return splits, [note]
 
 
 def stratified_split(
@@ -73,17 +74,18 @@ def stratified_split(
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> list[str]:
-    """Splits items that may have several labels each, or none, by iterative stratification.
+    """Split items that may have several labels each, or none, by iterative stratification.
 
-    Every label is in training. Beyond that as many (label, split) pairs as possible are covered: all of them for labels
-    with at least as many groups as there are splits, save where labels share their few items in a way that allows no
-    such split. Where iterative stratification (Sechidis et al. 2011) falls short of this, the fewest items are moved.
+    Every label is in training. Beyond that, as many (label, split) pairs as possible are covered: all of them for
+    labels with at least as many groups as there are splits, except where labels share their few items in a way that
+    makes it impossible. Where iterative stratification (Sechidis et al. 2011) falls short of this, the fewest items are
+    moved.
 
     Args:
         labels: The labels of n items: an indicator matrix of shape (n, labels), or n collections of labels.
         fractions: Shares of train, val and test; a split of share 0 is not made.
         seed: 0 .. 2**32 - 1; the same seed gives the same splits.
-        groups: n names; items of one name are never separated. With names of its own for each item the split does not
+        groups: n names; items of the same name are never separated. If each item has its own name, the split does not
             depend on the order of the items. Shares are shares of groups.
 
     Returns:
@@ -104,20 +106,20 @@ def stratified_split(
     random = np.random.RandomState(seed)
     order = random.permutation(len(names))
     assigned = np.empty(len(names), int)
-    # The library wants a dense matrix of bool: by integers it would index, and its quotas go wrong.
+    # The library needs a dense matrix of bool: it would take integers for indices, with wrong quotas.
     assigned[order] = IterativeStratification(grouped[order].toarray(), shares / shares.sum(), random)
     assigned = _cover(grouped, assigned, len(made))
     return [SPLITS[made[split]] for split in assigned[group_of]]
 
 
 def _cover(grouped: csr_array, assigned: np.ndarray, splits: int) -> np.ndarray:
-    """Moves the fewest items such that each label, and something at all, is in each split, the first above all.
+    """Move the fewest items so that each split has each label, the first split above all, and no split is empty.
 
     An integer program, because a greedy repair of one label takes away from another. Its variables are x[item, split]
-    in {0, 1} and a slack for each (label, split): 1 where the label has to go without. The first split gets no slack,
+    in {0, 1} and a slack for each (label, split): 1 where the label has to be missing. The first split gets no slack,
     as training can always hold everything. The search is bounded by nodes, not by time, so that it ends the same way on
-    every machine: hundreds of labels that share a handful of items would keep it busy for hours. It is about few items:
-    those of labels that are missing somewhere, and of each other label enough to make up for what these take away.
+    every machine: hundreds of labels that share a handful of items would keep it busy for hours. Few items may move:
+    those of labels that are missing somewhere, and of each other label enough to replace those.
     """
     anything = csr_array(np.ones((grouped.shape[0], 1), int))
     wanted = csr_array(hstack([grouped.astype(int), anything]))[:, [*np.flatnonzero(grouped.sum(axis=0)), -1]]

@@ -64,7 +64,7 @@ class Table:
 
 
 def read(file: Path, name: str, wanted: Collection[str], encoding: str = DETECT) -> Table:
-    """Reads a file with a line of column names.
+    """Read a file with a line of column names.
 
     Args:
         file: A path that ends in one of SUFFIXES.

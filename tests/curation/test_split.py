@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -195,9 +196,9 @@ def test_classes_too_rare_for_every_split_are_in_training_and_counted(tmp_path):
     splits, labels = of(root), classes_of(root)
     for name in ("ant", "bee", "cow"):
         assert "train" in {splits[path] for path, names in labels.items() if name in names}
-    lines = [line for line in said.splitlines() if "without an image in" in line]
+    lines = [line for line in said.splitlines() if re.search("classes (has|have) no image in ", line)]
     assert lines
-    assert all(" of 7 classes without an image in " in line for line in lines)
+    assert all(" of 7 classes " in line for line in lines)
     detection.read(root, 0)
 
 

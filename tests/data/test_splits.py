@@ -88,8 +88,8 @@ def with_splits(draw):
 @given(with_splits(), st.integers(0, 2**32 - 1))
 def test_given_splits_are_kept_and_missing_ones_made(data, seed):
     before, labels, groups = data
-    after, told = complete(before, labels, groups, seed)
-    assert (after, told) == complete(before, labels, groups, seed)
+    after, notes = complete(before, labels, groups, seed)
+    assert (after, notes) == complete(before, labels, groups, seed)
     assert set(after) <= set(SPLITS)
     assert len(after) == len(before)
     assert all(split == "test" for was, split in zip(before, after, strict=True) if was == "test")
@@ -100,36 +100,44 @@ def test_given_splits_are_kept_and_missing_ones_made(data, seed):
             n for n, was in enumerate(before) if was == "val"
         ]
     if {"val", "test"} <= set(before):
-        assert (after, told) == (before, [])
+        assert (after, notes) == (before, [])
 
 
 @pytest.mark.parametrize(
-    ("before", "counts", "told"),
+    ("before", "counts", "notes"),
     [
         ([None] * 100, (70, 15, 15), []),
-        (["train"] * 100, (70, 15, 15), ["the data gives no val and no test split: taken from training, seed 4"]),
-        (["train"] * 85 + ["test"] * 15, (70, 15, 15), ["the data gives no val split: taken from training, seed 4"]),
+        (
+            ["train"] * 100,
+            (70, 15, 15),
+            ["the data has no val and no test split: they were taken from training with seed 4"],
+        ),
+        (
+            ["train"] * 85 + ["test"] * 15,
+            (70, 15, 15),
+            ["the data has no val split: it was taken from training with seed 4"],
+        ),
         (
             ["train"] * 85 + ["val"] * 15,
             (70, 15, 15),
             [
-                "the data gives no test split: its validation split is kept for the final test, "
-                "and validation is taken from training, seed 4"
+                "the data has no test split: its validation split is kept for the final test, "
+                "and a new validation split was taken from training with seed 4"
             ],
         ),
         (["train"] * 2 + ["val"] + ["test"], (2, 1, 1), []),
     ],
 )
-def test_the_shares_of_made_splits_and_what_is_told(before, counts, told):
+def test_the_shares_of_made_splits_and_their_notes(before, counts, notes):
     after, lines = complete(before, [{"a"}] * len(before), [str(n) for n in range(len(before))], seed=4)
     assert tuple(after.count(split) for split in SPLITS) == counts
-    assert lines == told
+    assert lines == notes
 
 
 def test_splits_without_training_are_refused_and_half_given_ones_are_a_mistake():
     with pytest.raises(InputError, match="only test and val"):
         complete(["test", "val"], [{"a"}] * 2, ["a", "b"], 0)
-    with pytest.raises(ValueError, match="no split"):
+    with pytest.raises(ValueError, match="all items have a split or none"):
         complete(["train", None], [{"a"}] * 2, ["a", "b"], 0)
     assert complete([], [], [], 0) == ([], [])
 

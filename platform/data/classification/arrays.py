@@ -69,7 +69,7 @@ def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
 
 
 def open_arrays(folder: Path) -> ImageArrays:
-    """Opens what `write` wrote; the images stay on disk."""
+    """Open what `write` wrote; the images stay on disk."""
     return ImageArrays(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         labels=np.load(folder / "labels.npy", mmap_mode="r"),
@@ -78,7 +78,7 @@ def open_arrays(folder: Path) -> ImageArrays:
 
 
 def write(dataset: "ImageDataset", image_size: int, crop: float, folder: Path) -> None:
-    """Decodes a data set into a folder, as `square` does it; one that is there already is left as it is.
+    """Decode a data set into a folder, as `square` does it; one that is there already is left as it is.
 
     Raises:
         InputError: The disk has no room for it.

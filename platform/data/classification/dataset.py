@@ -15,7 +15,7 @@ from platform.data.classification import folders as image_folders
 from platform.data.classification import table as image_table
 from platform.data.classification.labels import Kind, Labelled, Labels, folders, visible
 from platform.data.files import absolute, folder_faults, is_file
-from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, told
+from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, summarise
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError, raise_if_any
 
@@ -89,7 +89,7 @@ class ImageDataset:
         return self.found.listed()
 
     def summary(self) -> dict[str, Any]:
-        """Returns images per split and class, repairs by kind, leaks and warnings, ready for JSON."""
+        """Return images per split and class, repairs by kind, leaks and warnings, ready for JSON."""
         counts = Counter((e.split, e.label) for e in self.examples)
         return {
             "layout": self.layout,
@@ -107,7 +107,7 @@ class ImageDataset:
 
 
 def read(source: Path, seed: int) -> ImageDataset:
-    """Reads labelled images, decodes each once, and leaves out what cannot be used.
+    """Read labelled images, decodes each once, and leaves out what cannot be used.
 
     Of pictures with the same pixels one is kept in each split, and none if their labels differ. Splits that the data
     set gives are kept; those it lacks are made, see `splits.complete`.
@@ -132,7 +132,7 @@ def read(source: Path, seed: int) -> ImageDataset:
     )
     raise_if_any(_split_faults(examples))
     given = {image.label for image in labels.images}
-    warnings = lacking(sorted(given - set(classes)), given, "a usable image")
+    warnings = lacking(sorted(given - set(classes)), given, "usable image")
     return ImageDataset(
         root=labels.root,
         layout=labels.layout,
@@ -190,7 +190,7 @@ def _pixels(path: Path) -> str | images.ImageFault:
 
 
 def _distinct(decoded: Iterable[tuple[Labelled, str]], repairs: list[Repair]) -> list[tuple[Labelled, str]]:
-    """Keeps the first of equal pictures in a split, and none of those that are in two classes."""
+    """Keep the first of equal pictures in a split, and none of those that are in two classes."""
     decoded = list(decoded)
     labels: defaultdict[str, set[str]] = defaultdict(set)
     for image, pixels in decoded:
@@ -209,15 +209,15 @@ def _distinct(decoded: Iterable[tuple[Labelled, str]], repairs: list[Repair]) ->
 def _faults(
     labels: Labels, kept: Sequence[tuple[Labelled, str]], classes: Sequence[str], repairs: Sequence[Repair]
 ) -> list[Fault]:
-    """Returns what makes training impossible, before any split is made."""
+    """Return what makes training impossible, before any split is made."""
     if len(classes) < 2:
         rule = f"there must be images of at least two classes: {NEEDS}"
         found = f"only {classes[0]} in {labels.root}" if classes else f"no usable image in {labels.root}"
         wrapped = [folder for folder in folders(labels.root) if _looks_like_data(folder)]
-        remedy = f"Use --data {wrapped[0]}." if wrapped else told(repairs) or "Add images of other classes."
+        remedy = f"Use --data {wrapped[0]}." if wrapped else summarise(repairs) or "Add images of other classes."
         return [Fault(rule, found, remedy)]
     faults = [
-        Fault(f"the {split} split must have a usable image", "none", f"{remedy} {told(repairs)}".strip())
+        Fault(f"the {split} split must have a usable image", "none", f"{remedy} {summarise(repairs)}".strip())
         for split, remedy in (
             ("train", "Add labelled images."),
             ("val", "Add labelled images, or remove it: another is then made."),
@@ -234,7 +234,7 @@ def _faults(
 
 
 def _split_faults(examples: Sequence[Example]) -> list[Fault]:
-    """Returns a fault for each split that there were too few images for."""
+    """Return a fault for each split that there were too few images for."""
     rule, remedy = "each of train, val and test must get an image", "Add images, or give the splits yourself."
     empty = [split for split in SPLITS if not any(example.split == split for example in examples)]
     return [Fault(rule, f"{len(examples)} images, none for {' and '.join(empty)}", remedy)] if empty else []
@@ -245,7 +245,7 @@ def _class_warnings(examples: Sequence[Example], classes: Sequence[str]) -> list
     warnings = []
     for split in ("val", "test"):
         absent = [name for label, name in enumerate(classes) if (split, label) not in seen]
-        warnings += lacking(absent, classes, f"an image in {split}")
+        warnings += lacking(absent, classes, f"image in {split}")
     counts = Counter(classes[example.label] for example in examples)
     largest, smallest = max(classes, key=counts.__getitem__), min(classes, key=counts.__getitem__)
     if counts[largest] >= _UNBALANCED * counts[smallest]:

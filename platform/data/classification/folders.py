@@ -20,7 +20,7 @@ from platform.data.findings import Repair
 
 
 def read(root: Path) -> Labels:
-    """Reads ROOT/CLASS/… or ROOT/SPLIT/CLASS/…; folders below a class folder count to it."""
+    """Read ROOT/CLASS/… or ROOT/SPLIT/CLASS/…; folders below a class folder count to it."""
     splits = _splits(root)
     split_of_folder = dict(splits)
     images: list[Labelled] = []

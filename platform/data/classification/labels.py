@@ -63,7 +63,7 @@ class Labels:
 
 
 def label_of(text: str) -> str | None:
-    """Returns a class name in Unicode's form NFC, as systems differ in how they write the same name; None if blank."""
+    """Return a class name in Unicode's form NFC, as systems differ in how they write the same name; None if blank."""
     try:
         return unicodedata.normalize("NFC", class_name(text))
     except ValueError:
@@ -71,7 +71,7 @@ def label_of(text: str) -> str | None:
 
 
 def ordered(root: Path, images: Iterable[Labelled]) -> tuple[Labelled, ...]:
-    """Sorts by path and split, so that the order of rows, or of a disk, decides nothing."""
+    """Sort by path and split, so that the order of rows, or of a disk, decides nothing."""
     return tuple(sorted(images, key=lambda i: (i.path.relative_to(root).as_posix(), i.split or "", i.label)))
 
 
@@ -86,12 +86,12 @@ def is_hidden(path: Path) -> bool:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Returns what lies in a folder and is not hidden, sorted; nothing where it cannot be read."""
+    """Return what lies in a folder and is not hidden, sorted; nothing where it cannot be read."""
     return sorted(path for path in folder.iterdir() if not is_hidden(path)) if is_readable(folder) else []
 
 
 def folders(folder: Path) -> list[Path]:
-    """Returns the folders in a folder that are not hidden, sorted."""
+    """Return the folders in a folder that are not hidden, sorted."""
     return [path for path in visible(folder) if path.is_dir()]
 
 

@@ -15,7 +15,7 @@ _NEEDED = frozenset({"path", "label"})
 
 
 def read(file: Path) -> Labels:
-    """Reads a CSV file with the columns path and label, perhaps split; others are passed over.
+    """Read a CSV file with the columns path and label, perhaps split; others are passed over.
 
     Paths are relative to the file's folder, and nothing outside it is read.
 

@@ -82,7 +82,7 @@ class DetectionArrays:
 
 
 def open_arrays(folder: Path) -> DetectionArrays:
-    """Opens what `write_arrays` wrote; the images stay on disk."""
+    """Open what `write_arrays` wrote; the images stay on disk."""
     return DetectionArrays(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         boxes=np.load(folder / "boxes.npy", mmap_mode="r"),
@@ -104,7 +104,7 @@ def input_size_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, i
 
 
 def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> None:
-    """Decodes a data set into a folder; one that is there already is left as it is.
+    """Decode a data set into a folder; one that is there already is left as it is.
 
     Raises:
         InputError: The disk has no room for it.

@@ -14,7 +14,7 @@ _DECIMALS = 2  # of a px; finer digits are noise of relative coordinates, and wo
 
 
 def mend(raw: Iterable[RawBox], width: int, height: int, repairs: list[Repair]) -> tuple[RawBox, ...]:
-    """Returns the usable boxes in raw order; each one changed or left out is told in `repairs`."""
+    """Return the usable boxes in raw order; each one changed or left out is told in `repairs`."""
     mended: dict[tuple[str, Box], RawBox] = {}
     for box in raw:
         fault = unusable(box.box, width, height)

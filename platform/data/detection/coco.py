@@ -40,7 +40,7 @@ def recognise(root: Path) -> bool:
 
 
 def read(root: Path) -> RawDataset:
-    """Reads all COCO files below `root`. Crowd boxes are left out and counted."""
+    """Read all COCO files below `root`. Crowd boxes are left out and counted."""
     images: list[RawImage] = []
     repairs: list[Repair] = []
     declared: dict[str, None] = {}
@@ -154,7 +154,7 @@ class _Document:
             return None
 
     def _image_folders(self) -> list[Path]:
-        """Returns the folders in which a `file_name` is looked up, the most particular first."""
+        """Return the folders in which a `file_name` is looked up, the most particular first."""
         own = self.file.stem.removeprefix("instances_")  # instances_train2017.json speaks of train2017/
         images = self.root / "images"
         splits = [f for base in (self.root, images) for f, split in split_folders(base) if split == self.split]

@@ -51,7 +51,7 @@ def table_of(root: Path, before: str | None = None) -> Path | None:
 
 
 def read(root: Path) -> RawDataset:
-    """Reads the table that counts."""
+    """Read the table that counts."""
     root = absolute(root)
     file = table_of(root)
     if file is None:
@@ -60,7 +60,7 @@ def read(root: Path) -> RawDataset:
 
 
 def read_table(root: Path, file: Path) -> RawDataset:
-    """Reads one table; what cannot be used of it is told in the result's repairs."""
+    """Read one table; what cannot be used of it is told in the result's repairs."""
     root = absolute(root)
     try:
         columns, rows = sheets.numbered(file)
@@ -92,7 +92,7 @@ def read_table(root: Path, file: Path) -> RawDataset:
 
 
 def write(file: Path, root: Path, images: Iterable[RawImage], more: Mapping[str, Any] | None = None) -> None:
-    """Writes a table, whole or not at all; `read_table` reads back what was given, numbers exactly.
+    """Write a table, whole or not at all; `read_table` reads back what was given, numbers exactly.
 
     Args:
         file: The table.
@@ -147,7 +147,7 @@ def _boxes(row: Mapping[str, str], where: str) -> list[RawBox]:
 
 
 def _placed(images: Iterable[RawImage], repairs: list[Repair]) -> list[RawImage]:
-    """Gives the boxes of lines without a split to that of the image's other lines, if these are in one only."""
+    """Give the boxes of lines without a split to that of the image's other lines, if these are in one only."""
     by_path: defaultdict[Path, dict[str | None, RawImage]] = defaultdict(dict)
     for image in images:
         by_path[image.path][image.split] = image

@@ -15,7 +15,7 @@ from platform.data.detection import layouts
 from platform.data.detection.annotations import Box, Kind, RawBox, RawImage
 from platform.data.detection.boxes import mend
 from platform.data.files import absolute, place
-from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, told
+from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, summarise
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, raise_if_any
 
@@ -89,7 +89,7 @@ class DetectionDataset:
         return self.found.listed()
 
     def summary(self) -> dict[str, Any]:
-        """Returns images and boxes per split and class, repairs by kind, leaks and warnings, ready for JSON."""
+        """Return images and boxes per split and class, repairs by kind, leaks and warnings, ready for JSON."""
         return {
             "layout": self.layout,
             "classes": list(self.classes),
@@ -111,7 +111,7 @@ class DetectionDataset:
 
 
 def read(root: Path, seed: int) -> DetectionDataset:
-    """Reads a folder in any known layout, decodes every image once, and mends or leaves out what cannot be used.
+    """Read a folder in any known layout, decodes every image once, and mends or leaves out what cannot be used.
 
     Splits that the data set gives are kept; those it lacks are made, stratified by class, with equal images kept
     together: see `splits.complete`.
@@ -163,7 +163,7 @@ class _Checked:
 
 
 def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[RawImage]:
-    """Joins the boxes of an image that several annotations name; where there are splits, drops images in none."""
+    """Join the boxes of an image that several annotations name; where there are splits, drops images in none."""
     merged: dict[tuple[Path, str | None], RawImage] = {}
     for image in raw:
         key = (image.path, image.split)
@@ -208,15 +208,15 @@ def _decode(path: Path) -> tuple[int, int, str] | images.ImageFault:
 
 
 def _split_faults(given: set[str], checked: list[_Checked], repairs: list[Repair]) -> list[Fault]:
-    """Returns what is missing before any split is made: each one that is given must serve its purpose."""
-    remedy = told(repairs) or "Add annotated images."
+    """Return what is missing before any split is made: each one that is given must serve its purpose."""
+    remedy = summarise(repairs) or "Add annotated images."
     rules = {
         None: ("at least one image must have a usable box", remedy),
         "train": ("the training split must have an image with a usable box", remedy),
         "val": ("the validation split, where given, must have an image with a usable box", remedy),
         "test": (
             "the test split must have an image with a usable box",
-            f"Annotate it, or remove it: another is then made. {told(repairs)}".strip(),
+            f"Annotate it, or remove it: another is then made. {summarise(repairs)}".strip(),
         ),
     }
     return [
@@ -247,12 +247,12 @@ def _class_faults(examples: Sequence[Example], classes: Sequence[str], splits_gi
 
 
 def _empty_splits(examples: Sequence[Example], repairs: list[Repair]) -> list[Fault]:
-    """Returns a fault for each split that could not be made such that something can be measured on it."""
+    """Return a fault for each split that could not be made such that something can be measured on it."""
     return [
         Fault(
             f"the {split} split must have an image with a usable box",
             f"{sum(e.split == split for e in examples)} usable images without boxes",
-            f"Add annotated images, or give the splits yourself. {told(repairs)}".strip(),
+            f"Add annotated images, or give the splits yourself. {summarise(repairs)}".strip(),
         )
         for split in SPLITS
         if not any(example.boxes for example in examples if example.split == split)
@@ -261,14 +261,14 @@ def _empty_splits(examples: Sequence[Example], repairs: list[Repair]) -> list[Fa
 
 def _class_warnings(examples: Sequence[Example], classes: Sequence[str], declared: Sequence[str]) -> list[str]:
     used = set(classes)
-    warnings = lacking([name for name in declared if name not in used], declared, "a box, though declared")
+    warnings = lacking([name for name in declared if name not in used], declared, "box, though declared")
     for split in ("val", "test"):
-        warnings += lacking(_absent(examples, classes, split), classes, f"an image in {split}")
+        warnings += lacking(_absent(examples, classes, split), classes, f"image in {split}")
     return warnings
 
 
 def _absent(examples: Iterable[Example], classes: Sequence[str], split: str) -> list[str]:
-    """Returns the classes that no image of a split shows."""
+    """Return the classes that no image of a split shows."""
     shown = {label for example in examples if example.split == split for label in example.labels}
     return [name for label, name in enumerate(classes) if label not in shown]
 

@@ -29,7 +29,7 @@ class Source:
 
 
 def read(root: Path, before: str | None = None) -> Source:
-    """Reads a folder in the first layout that it is known to have.
+    """Read a folder in the first layout that it is known to have.
 
     Args:
         root: The folder.

@@ -36,7 +36,7 @@ def recognise(root: Path) -> bool:
 
 
 def read(root: Path) -> RawDataset:
-    """Reads all VOC annotations below `root`.
+    """Read all VOC annotations below `root`.
 
     xmin … ymax are taken as plain edges, as labelImg and its heirs write them, not as VOC2007's inclusive pixels
     counted from one. Objects marked difficult are kept. An image that no list names has no split.
@@ -79,7 +79,7 @@ class _FileError(Exception):
 def _read_file(
     root: Path, folder: _Folder, by_stem: dict[str, Path], file: Path, repairs: list[Repair], beyond: Counter[str]
 ) -> tuple[Path, tuple[RawBox, ...], tuple[int, int] | None]:
-    """Returns the image, its boxes and the size they were drawn on; boxes that cannot be read go to `repairs`."""
+    """Return the image, its boxes and the size they were drawn on; boxes that cannot be read go to `repairs`."""
     where = place(root, file)
     try:
         annotation = ElementTree.parse(file).getroot()
@@ -136,7 +136,7 @@ def _has_annotations(folder: Path) -> bool:
 
 
 def _annotation_files(folder: Path) -> list[Path]:
-    """Returns the XML files in a folder; a pipe of such a name would never end."""
+    """Return the XML files in a folder; a pipe of such a name would never end."""
     return [file for file in sorted(folder.glob("*.xml")) if is_file(file)]
 
 
@@ -148,7 +148,7 @@ def _speaks_of_annotation(file: Path) -> bool:
 
 
 def _lists(root: Path, repairs: list[Repair]) -> dict[str, list[str]]:
-    """Returns the splits that ImageSets/Main gives to each stem, mostly one."""
+    """Return the splits that ImageSets/Main gives to each stem, mostly one."""
     main = root / "ImageSets" / "Main"
     # VOC's trainval is train and val together; it stands in where only the two are given as one.
     files = {split: main / f"{split}.txt" for split in SPLITS}

@@ -64,7 +64,7 @@ def recognise(root: Path) -> bool:
 
 
 def read(root: Path) -> RawDataset:
-    """Reads a YOLO data set. An image without a label file is a background image, as in YOLO itself.
+    """Read a YOLO data set. An image without a label file is a background image, as in YOLO itself.
 
     Paths in data.yaml that lead out of `root`, as Roboflow's "../train/images" and other people's absolute paths do,
     are looked up inside it: the longest tail of the path that exists there is taken.
@@ -108,7 +108,7 @@ def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repair
 
 
 def _label_file(root: Path, image: Path) -> Path:
-    """Returns where an image's labels are: under labels/ in place of the last images/, else beside the image."""
+    """Return where an image's labels are: under labels/ in place of the last images/, else beside the image."""
     parts = image.relative_to(root).with_suffix(".txt").parts
     positions = [position for position, part in enumerate(parts[:-1]) if part == "images"]
     if not positions:
@@ -187,7 +187,7 @@ def _sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) -> lis
 
 
 def _listed_sources(root: Path, repairs: list[Repair]) -> list[_Source]:
-    """Returns what darknet's lists beside the images name, a path a line."""
+    """Return what darknet's lists beside the images name, a path a line."""
     files = [root / f"{name}.txt" for name in ("train", "val", "valid", "test")]
     return [_Source(tuple(_listed_files(root, file, repairs)), split_of(file.stem)) for file in files if file.is_file()]
 
@@ -210,7 +210,7 @@ def _listed_files(root: Path, file: Path, repairs: list[Repair]) -> Iterable[Pat
 
 
 def _find(root: Path, text: str) -> Path | None:
-    """Returns the longest tail of a path that exists inside the root, or None."""
+    """Return the longest tail of a path that exists inside the root, or None."""
     parts = PurePosixPath(text.replace("\\", "/")).parts[-_DEEPEST:]
     tails = (inside(root, root, "/".join(parts[start:])) for start in range(len(parts)))
     return next(

@@ -227,7 +227,7 @@ _BOOKS = _words("story, tale, book, volume, debut, sequel, paperback")
 
 
 def write(path: Path, seed: int, count: int = COUNT) -> Path:
-    """Writes the sentences as CSV with the columns text, genre, sentiment and split, or takes the same file if there.
+    """Write the sentences as CSV with the columns text, genre, sentiment and split, or takes the same file if there.
 
     The file appears whole or not at all, and the same arguments give the same bytes.
 

@@ -45,7 +45,7 @@ def draw(
 
 
 def compose(rng: Generator, ground: np.ndarray, inks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Box]] | None:
-    """Draws inks at random places of a ground, each in one random colour that stands out there.
+    """Draw inks at random places of a ground, each in one random colour that stands out there.
 
     Args:
         ground: (H, W, 3), uint8.
@@ -68,7 +68,7 @@ def compose(rng: Generator, ground: np.ndarray, inks: Sequence[np.ndarray]) -> t
 
 
 def paint(rng: Generator, window: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """Draws an ink of opacities (h, w) over a window of a canvas, (h, w, 3) in [0, 1], in place.
+    """Draw an ink of opacities (h, w) over a window of a canvas, (h, w, 3) in [0, 1], in place.
 
     Returns:
         The colour it took, (3,) in [0, 1]: a random one that stands out there.
@@ -80,7 +80,7 @@ def paint(rng: Generator, window: np.ndarray, ink: np.ndarray) -> np.ndarray:
 
 
 def tighten(ink: np.ndarray, least: float = 0.02) -> np.ndarray:
-    """Crops opacities (h, w) to the rows and columns that reach `least`."""
+    """Crop opacities (h, w) to the rows and columns that reach `least`."""
     rows, columns = (np.flatnonzero((ink >= least).any(axis)) for axis in (1, 0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

@@ -31,7 +31,7 @@ _OBJECT_INK = (24 / 64, 48 / 64)
 
 
 def write(root: Path, *, seed: int, counts: Mapping[str, int] = COUNTS, size: int = 128) -> Path:
-    """Writes the scenes to `root`, whole or not at all, or takes the same ones that already lie there.
+    """Write the scenes to `root`, whole or not at all, or takes the same ones that already lie there.
 
     The same arguments give the same bytes. The layout is images/{split}/*.png and annotations/instances_{split}.json;
     each annotation's `digit_index` is the digit's place in `sklearn.datasets.load_digits`.
@@ -54,7 +54,7 @@ def write(root: Path, *, seed: int, counts: Mapping[str, int] = COUNTS, size: in
 
 
 def write_objects(root: Path, *, seed: int, counts: Mapping[str, int] = OBJECT_COUNTS, size: int = 64) -> Path:
-    """Writes images of one digit each to `root`, whole or not at all, or takes the same ones that already lie there.
+    """Write images of one digit each to `root`, whole or not at all, or takes the same ones that already lie there.
 
     The same arguments give the same bytes. The layout is {split}/{class}/*.png, the classes in equal numbers, and
     .objects.json, which tells how the images were made and for each its `digit_index` in
@@ -94,7 +94,7 @@ def _write_whole(
     write_split: Callable[[Path, str, list[list[int]], dict], None],
     is_written: Callable[[Path, dict], bool],
 ) -> Path:
-    """Writes all splits beside `root` and then puts them there at once, unless they are there already."""
+    """Write all splits beside `root` and then puts them there at once, unless they are there already."""
     if is_written(root, info):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def _annotations(root: Path, split: str) -> Path:
 
 
 def _deal_digits(seed: int, counts: Mapping[str, int]) -> dict[str, list[list[int]]]:
-    """Deals each class's digits out to the splits, nearly in proportion to their counts: split → class → indices."""
+    """Deal each class's digits out to the splits, nearly in proportion to their counts: split → class → indices."""
     rng = np.random.default_rng([seed, 0])
     targets = load_digits().target
     weights = [count + 0.05 * sum(counts.values()) for count in counts.values()]  # so that a tiny split gets some too
@@ -195,7 +195,7 @@ def _write_split(root: Path, split: str, pool: list[list[int]], info: dict) -> N
 
 
 def _write_object_split(root: Path, split: str, pool: list[list[int]], info: dict) -> None:
-    """Writes a split's images and adds each one's digit to the record of what was written."""
+    """Write a split's images and adds each one's digit to the record of what was written."""
     count, size = info["counts"][split], info["size"]
     rng = np.random.default_rng([info["seed"], 1 + SPLITS.index(split)])
     digits, photographs = load_digits(), load_sample_images().images

@@ -68,7 +68,7 @@ class TextArrays:
 
 
 def open_arrays(folder: Path) -> TextArrays:
-    """Opens what `write` wrote; the tokens stay on disk."""
+    """Open what `write` wrote; the tokens stay on disk."""
     return TextArrays(
         tokens=np.load(folder / "tokens.npy", mmap_mode="r"),
         lengths=np.load(folder / "lengths.npy", mmap_mode="r"),
@@ -79,7 +79,7 @@ def open_arrays(folder: Path) -> TextArrays:
 
 
 def write(dataset: "TextDataset", tokens: np.ndarray, mask: np.ndarray, folder: Path) -> None:
-    """Writes a data set, tokenized; one that is there already is left as it is.
+    """Write a data set, tokenized; one that is there already is left as it is.
 
     Args:
         dataset: N texts with their labels.

@@ -18,7 +18,7 @@ from typing import Any
 
 from platform.data import tables
 from platform.data.files import absolute, is_file, is_folder, place, printable, split_of
-from platform.data.findings import Findings, Repair, counted, leaks, told
+from platform.data.findings import Findings, Repair, counted, leaks, summarise
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError, raise_if_any
 
@@ -137,7 +137,7 @@ class _Row:
 
 
 def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int) -> TextDataset:
-    """Reads files, or folders of them, as one data set.
+    """Read files, or folders of them, as one data set.
 
     Splits that the data give are kept; those it lacks are made, stratified over the labels of all heads, with equal
     texts kept together: see `splits.complete`. A text that occurs twice in a split counts once, with all its labels.
@@ -279,7 +279,7 @@ def _label(value: str) -> str:
 
 
 def _placed(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
-    """Leaves out rows without text and, where there are splits, those in none."""
+    """Leave out rows without text and, where there are splits, those in none."""
     rows = list(rows)
     splits = any(row.split for row in rows)
     kept = []
@@ -293,7 +293,7 @@ def _placed(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
 
 
 def _distinct(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
-    """Makes one row of those that have the same text in the same split; none where their labels differ."""
+    """Make one row of those that have the same text in the same split; none where their labels differ."""
     groups: dict[tuple[str, str | None], list[_Row]] = defaultdict(list)
     for row in rows:
         groups[row.key, row.split].append(row)
@@ -315,13 +315,13 @@ def _distinct(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
 
 
 def _labelled(rows: Iterable[_Row], heads: Sequence[str], notes: list[str], repairs: list[Repair]) -> list[_Row]:
-    """Leaves out the labels of heads that cannot be trained, and rows without any other."""
+    """Leave out the labels of heads that cannot be trained, and rows without any other."""
     rows = list(rows)
     trained = {head for row in rows if row.split in (None, "train") for head in row.labels}
     notes += [f"no labels for head {head} in training: left out" for head in heads if head not in trained]
     if rows and not trained:
         rule, found = "a head must have labels in the training split", f"none for {', '.join(heads)}"
-        raise InputError(Fault(rule, found, told(repairs) or "Add labels."))
+        raise InputError(Fault(rule, found, summarise(repairs) or "Add labels."))
     rows = [replace(row, labels={h: label for h, label in row.labels.items() if h in trained}) for row in rows]
     repairs += [Repair(Kind.NO_LABEL, row.where) for row in rows if not row.labels]
     return [row for row in rows if row.labels]
@@ -329,7 +329,7 @@ def _labelled(rows: Iterable[_Row], heads: Sequence[str], notes: list[str], repa
 
 def _few(rows: Sequence[_Row], repairs: Sequence[Repair]) -> list[Fault]:
     rule = f"there must be at least {FEWEST} different texts with a label"
-    return [] if len(rows) >= FEWEST else [Fault(rule, str(len(rows)), told(repairs) or "Add some.")]
+    return [] if len(rows) >= FEWEST else [Fault(rule, str(len(rows)), summarise(repairs) or "Add some.")]
 
 
 def _class_faults(
@@ -339,7 +339,7 @@ def _class_faults(
     for head, names in classes.items():
         if len(names) == 1:
             rule, found = f"the head {head} must have two classes at least", f"only {names[0]}"
-            faults.append(Fault(rule, found, f"Leave the head out, or add others. {told(repairs)}".strip()))
+            faults.append(Fault(rule, found, f"Leave the head out, or add others. {summarise(repairs)}".strip()))
         for split in SPLITS:
             seen = {example.labels[head] for example in examples if example.split == split} - {None}
             absent = [name for number, name in enumerate(names) if number not in seen]
@@ -348,7 +348,7 @@ def _class_faults(
                 faults.append(Fault(rule, found, "Move some there, or remove these labels."))
             elif not seen:
                 rule = f"the {split} split must have a label of the head {head}"
-                faults.append(Fault(rule, "none", f"Label some, or leave the head out. {told(repairs)}".strip()))
+                faults.append(Fault(rule, "none", f"Label some, or leave the head out. {summarise(repairs)}".strip()))
     return faults
 
 

@@ -76,7 +76,7 @@ def test_a_given_validation_split_becomes_the_test_split(splits):
     tested = {example.path.parts[-3] for example in dataset.examples if example.split == "test"}
     assert tested == {"val"}
     assert {example.split for example in dataset.examples} == {"train", "val", "test"}
-    assert dataset.found.warnings[0].startswith("the data gives no test split: its validation split is kept")
+    assert dataset.found.warnings[0].startswith("the data has no test split: its validation split is kept")
 
 
 def test_every_kind_of_picture_is_read_and_what_is_none_is_told(folders):
@@ -173,9 +173,9 @@ def test_rare_and_unbalanced_classes_are_warned_of(folders, save):
     save(folders / "gnat" / "a.png", 71).write_text("broken")
     dataset = image_classes.read(folders, 0)
     assert dataset.found.warnings == (
-        "1 of 4 classes without a usable image: gnat",
-        "1 of 3 classes without an image in val: fly",
-        "1 of 3 classes without an image in test: fly",
+        "1 of 4 classes has no usable image: gnat",
+        "1 of 3 classes has no image in val: fly",
+        "1 of 3 classes has no image in test: fly",
         "unbalanced classes: bee has 30 images, fly 1",
     )
 

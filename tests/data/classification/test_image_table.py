@@ -108,7 +108,7 @@ def test_the_same_row_twice_and_a_row_for_two_classes(table):
         (Kind.TWO_CLASSES, "labels.csv line 3 img/1.png: bee"),
         (Kind.TWO_CLASSES, "labels.csv line 15 img/1.png: wasp"),
     ]
-    assert dataset.found.warnings == ("1 of 3 classes without a usable image: wasp",)
+    assert dataset.found.warnings == ("1 of 3 classes has no usable image: wasp",)
 
 
 @pytest.mark.parametrize(

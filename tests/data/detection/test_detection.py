@@ -138,9 +138,9 @@ def test_equal_images_stay_together_when_we_split_and_are_told_when_splits_are_g
 @pytest.mark.parametrize(
     ("given_splits", "told"),
     [
-        (("train",), "the data gives no val and no test split: taken from training, seed 3"),
-        (("train", "test"), "the data gives no val split: taken from training, seed 3"),
-        (("train", "val"), "the data gives no test split: its validation split is kept for the final test"),
+        (("train",), "the data has no val and no test split: they were taken from training with seed 3"),
+        (("train", "test"), "the data has no val split: it was taken from training with seed 3"),
+        (("train", "val"), "the data has no test split: its validation split is kept for the final test"),
     ],
 )
 def test_missing_splits_are_made_and_told(tmp_path, writers, many, given_splits, told):
@@ -180,8 +180,8 @@ def test_absent_and_unused_classes_are_warned_of(tmp_path, writers, picture):
     (root / "data.yaml").write_text("names: [cat, dog, emu]")
     dataset = detection.read(root, 0)
     assert dataset.found.warnings == (
-        "1 of 3 classes without a box, though declared: emu",
-        "1 of 2 classes without an image in val: dog",
+        "1 of 3 classes has no box, though declared: emu",
+        "1 of 2 classes has no image in val: dog",
     )
     assert dataset.classes == ("cat", "dog")
 
