@@ -12,7 +12,7 @@ import importlib
 from pathlib import Path
 
 from platform.errors import EXIT_BAD_INPUT
-from platform.signals import end_with
+from platform.signals import run_and_exit
 
 USER_AGENT = "platform-tune-dataset/0.1"
 INTERRUPTED = "The files are complete so far, and the same command continues from here."
@@ -130,4 +130,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    end_with(main, INTERRUPTED)
+    run_and_exit(main, INTERRUPTED)

@@ -8,7 +8,7 @@ import argparse
 from dataclasses import replace
 
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
-from platform.signals import end_with
+from platform.signals import run_and_exit
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,4 +58,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    end_with(main, "The events that did not arrive are kept. The same command delivers them.")
+    run_and_exit(main, "The events that did not arrive are kept. The same command delivers them.")

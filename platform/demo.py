@@ -19,7 +19,7 @@ from typing import Any
 
 from platform.errors import EXIT_BAD_INPUT
 from platform.serving import saved_models
-from platform.signals import end_with
+from platform.signals import run_and_exit
 
 NEEDED = 6  # version of gradio
 
@@ -188,4 +188,4 @@ def _card(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    end_with(main, "There is no page yet.")
+    run_and_exit(main, "There is no page yet.")

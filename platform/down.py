@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from platform.errors import EXIT_BAD_INPUT, Fault, InputError, raise_if_any
-from platform.signals import end_with
+from platform.signals import run_and_exit
 
 MLFLOW = "~/platform/mlflow"  # on the head, as the yaml starts it
 FORCE_HINT = "--force ends the cluster anyway."
@@ -115,4 +115,4 @@ def _unfinished(folder: Path, yaml: str) -> list[Fault]:
 
 
 if __name__ == "__main__":
-    end_with(main, "The same command starts again.")
+    run_and_exit(main, "The same command starts again.")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from platform.errors import EXIT_BAD_INPUT
 from platform.serving import saved_models
-from platform.signals import end_with
+from platform.signals import run_and_exit
 from platform.study.settings import absolute_paths
 
 PRETRAINED = "pretrained"
@@ -87,8 +87,7 @@ def _draw_data(options: argparse.Namespace) -> int:
     from platform.errors import folder_faults, raise_if_any
     from platform.evaluation import figures as pictures
     from platform.evaluation.projection import project, silhouette
-    from platform.storage.filesystem import cache as cache_of
-    from platform.storage.filesystem import local, resolved
+    from platform.storage.filesystem import cache_folder, local_copy, resolved
     from platform.study.request import default_tracking_uri
     from platform.tracking.mlflow_recorder import record_figures
     from platform.tracking.mlflow_store import address_faults
@@ -97,8 +96,8 @@ def _draw_data(options: argparse.Namespace) -> int:
     out = options.out or "embeddings"
     raise_if_any([*address_faults(uri), *folder_faults("--out", out)])
     module, model, stage, space = _model(options)
-    cache = cache_of(resolved(options.storage))
-    dataset = module.read([local(place, cache) for place in options.data], cache, options.seed, space)
+    cache = cache_folder(resolved(options.storage))
+    dataset = module.read([local_copy(place, cache) for place in options.data], cache, options.seed, space)
     inputs, labels = module.labelled(dataset, options.split)
     chosen = np.random.default_rng(options.seed).permutation(len(inputs))[: options.most]
     vectors = module.embed(model, [inputs[number] for number in chosen], stage)
@@ -162,4 +161,4 @@ def _model(options: argparse.Namespace) -> tuple:
 
 
 if __name__ == "__main__":
-    end_with(main, "What was drawn so far is kept.")
+    run_and_exit(main, "What was drawn so far is kept.")

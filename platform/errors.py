@@ -1,4 +1,4 @@
-"""Bad input, told once: every fault as the rule that was broken, the value found and the remedy."""
+"""Faults of the user's input: the rule that was broken, the value found and the remedy; and exit codes of commands."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What commands end with besides 0: not all that was asked for was done; it could not begin; it was interrupted.
+# Exit codes besides 0: only a part of the work was done; the command could not start; it was interrupted.
 EXIT_INCOMPLETE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -52,7 +52,8 @@ def print_error(console: "Console", error: InputError) -> None:
 
 
 def raise_if_any(faults: Iterable[Fault]) -> None:
-    """
+    """Raise all faults as one error.
+
     Raises:
         InputError: There is a fault.
     """
@@ -71,17 +72,17 @@ def last_line(error: object, otherwise: str = "no reason was given") -> str:
 
 
 def file_faults(option: str, place: str) -> list[Fault]:
-    """What is wrong with where a file is to be written."""
+    """Return the faults of an option that names a file to write: its folder must exist."""
     if Path(place).is_dir() or not Path(place).resolve().parent.is_dir():
-        return [Fault(f"{option} needs a file in an existing folder", place, "Make the folder first.")]
+        return [Fault(f"{option} must name a file in an existing folder", place, "Create the folder first.")]
     return []
 
 
 def folder_faults(option: str, place: str) -> list[Fault]:
-    """What is wrong with a folder that files are to be written into; it need not be there."""
+    """Return the faults of an option that names a folder to write files into, which need not exist yet."""
     there = next((path for path in (Path(place), *Path(place).parents) if path.exists()), None)
     if there and not there.is_dir():
-        return [Fault(f"{option} needs a folder", f"the file {there}", "Choose another.")]
+        return [Fault(f"{option} must name a folder", f"the file {there}", "Choose another folder.")]
     return []
 
 

@@ -38,7 +38,7 @@ from typing import Any
 
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
 from platform.serving import saved_models
-from platform.signals import end_with, if_heard
+from platform.signals import raise_if_interrupted, run_and_exit
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MOST, EMBEDDED = 64, 10  # examples to compare on: of those given, and where none are
@@ -111,7 +111,7 @@ def _written(graph: Any, task: str, examples: Sequence[Any], out: Path, console:
         except OSError:
             raise
         except Exception as error:  # torch.onnx raises of all kinds, of Ctrl-C too
-            if_heard()
+            raise_if_interrupted()
             lines = str(error).strip().splitlines() or [""]
             return f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}."
         compared = onnx_export.differences(graph, examples, partial)
@@ -187,4 +187,4 @@ def _faults(out: Path) -> list[Any]:
 
 
 if __name__ == "__main__":
-    end_with(main, "Nothing was written.")
+    run_and_exit(main, "Nothing was written.")

@@ -21,7 +21,7 @@ from typing import Any
 from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
 from platform.serving import saved_models
 from platform.serving.prediction_rows import KINDS, writer
-from platform.signals import end_with
+from platform.signals import run_and_exit
 
 TEXTS = 64  # sentences predicted at a time
 STEM_BYTES = 200  # of a picture's name: the system's limit is 255, with suffix and number
@@ -210,4 +210,4 @@ def _progress(console: Any, total: int, options: argparse.Namespace) -> Iterator
 
 
 if __name__ == "__main__":
-    end_with(main, "What was written is whole lines.")
+    run_and_exit(main, "What was written is whole lines.")

@@ -1,4 +1,4 @@
-"""This project itself: its folder, and which state of its code this is."""
+"""Folder of this project, and the state of its code."""
 
 import functools
 import os
@@ -8,13 +8,14 @@ from pathlib import Path
 import xxhash
 
 ROOT = Path(__file__).resolve().parent.parent
-# Variables that tell a job on a cluster, which travels without .git, what it was sent from, and how it is sent again.
+# Environment variables of a job on a cluster: the commit that it was submitted from, since the job's copy has no .git,
+# and the cluster file, to name in the command that submits it again.
 COMMIT, CLUSTER = "PLATFORM_COMMIT", "PLATFORM_CLUSTER"
 
 
 @functools.cache
 def code_digest() -> str:
-    """Of the code that makes and trains models: it may be written anew under the same name."""
+    """Return a digest of the code that builds and trains models, which changes whenever a file of it does."""
     digest = xxhash.xxh3_128()
     for folder in ("platform", "trainables"):
         for file in sorted((ROOT / folder).rglob("*.py")):
@@ -23,9 +24,9 @@ def code_digest() -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, and whether files differ from it."""
-    if told := os.environ.get(COMMIT):
-        return told
+    """Return the commit of the checkout, followed by " with changes" if files differ from it; "unknown" without git."""
+    if submitted := os.environ.get(COMMIT):
+        return submitted
     git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
     head, changes = git(["git", "rev-parse", "HEAD"]), git(["git", "status", "--porcelain"])
     return (head.stdout.strip() or "unknown") + (" with changes" if changes.stdout.strip() else "")

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from platform.errors import EXIT_BAD_INPUT
-from platform.signals import end_with
+from platform.signals import run_and_exit
 
 REPORT, COMPARISON = "report.html", "comparison.html"  # in a study's folder
 
@@ -131,12 +131,12 @@ def _send(given: str, name: str, folder: Path, page: Path) -> str:
     if not filesystem.is_bucket(place) or page.parent != folder:
         return ""
     try:
-        filesystem.send_file(page, f"{place}/{name}/{page.name}")
-        filesystem.send(folder / "figures" / "report", f"{place}/{name}/figures/report")
+        filesystem.upload_file(page, f"{place}/{name}/{page.name}")
+        filesystem.upload(folder / "figures" / "report", f"{place}/{name}/figures/report")
     except OSError as error:
         return f"Not in the bucket: {error}"
     return ""
 
 
 if __name__ == "__main__":
-    end_with(main, "The page is whole, as it was or anew.")
+    run_and_exit(main, "The page is whole, as it was or anew.")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, heard alike, and not lost in libraries."""
+"""Ctrl-C and SIGTERM end a command in the same way, even if a library swallows the exception that they raise."""
 
 import contextlib
 import signal
@@ -10,78 +10,80 @@ from typing import NoReturn
 
 from platform.errors import EXIT_INTERRUPTED
 
-_heard = threading.Event()
+_interrupted = threading.Event()
 
 
-def hear_ctrl_c() -> None:
-    """Takes note of Ctrl-C besides raising it: some libraries swallow all that is raised while they are imported."""
+def note_ctrl_c() -> None:
+    """Record Ctrl-C besides raising KeyboardInterrupt, since some libraries swallow exceptions while imported."""
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        _heard.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        _interrupted.set()
         raise KeyboardInterrupt
 
-    _heard.clear()
+    _interrupted.clear()
     if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _swallowed
-    ours = threading.current_thread() is threading.main_thread()
-    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's "&" makes deaf to it
-        signal.signal(signal.SIGINT, hear)
+        sys.unraisablehook = _hide_interrupt
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # A shell's "&" makes a process ignore Ctrl-C, which stays so.
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handle)
 
 
-def _swallowed(error: "sys.UnraisableHookArgs") -> None:
-    """Where nothing can be raised, in a destructor say, Ctrl-C is not lost but noted, and nothing is printed."""
+def _hide_interrupt(error: "sys.UnraisableHookArgs") -> None:
+    """Print exceptions that cannot be raised, for example in a destructor, except Ctrl-C, which is recorded already."""
     if not issubclass(error.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(error)
 
 
-def if_heard() -> None:
-    """
+def raise_if_interrupted() -> None:
+    """Raise the interrupt that a library swallowed, if there was one.
+
     Raises:
-        KeyboardInterrupt: There was one, or a SIGTERM, since `hear_ctrl_c`, whatever became of it.
+        KeyboardInterrupt: Ctrl-C or SIGTERM arrived since `note_ctrl_c`.
     """
-    if _heard.is_set():
+    if _interrupted.is_set():
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def as_ctrl_c() -> Iterator[None]:
-    """What fails after Ctrl-C was heard failed of it: some libraries make another error of what is raised in them.
+def interrupt_over_errors() -> Iterator[None]:
+    """Replace an error that follows Ctrl-C, since some libraries turn the interrupt into an error of their own.
 
     Raises:
-        KeyboardInterrupt: In place of that error.
+        KeyboardInterrupt: The block failed after Ctrl-C.
     """
     try:
         yield
     except Exception as error:
-        if _heard.is_set():
+        if _interrupted.is_set():
             raise KeyboardInterrupt from error
         raise
 
 
 def stop_on_sigterm() -> None:
-    """What ends a process politely is heard as Ctrl-C is, also where a shell script made it deaf to that by "&"."""
+    """Handle SIGTERM like Ctrl-C, even in a process that ignores Ctrl-C because a shell script started it with "&"."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        heard = signal.getsignal(signal.SIGINT)
-        if not callable(heard):
-            _heard.set()
+        on_ctrl_c = signal.getsignal(signal.SIGINT)
+        if not callable(on_ctrl_c):
+            _interrupted.set()
             raise KeyboardInterrupt
-        heard(signal.SIGINT, frame)  # Python's, or Ray's while it runs trials
+        on_ctrl_c(signal.SIGINT, frame)  # Python's handler, or Ray's while it runs trials
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
 
 
-def end_with(main: Callable[[], int], interrupted: str) -> NoReturn:
-    """A command, and the end of its process.
+def run_and_exit(main: Callable[[], int], interrupted: str) -> NoReturn:
+    """Run a command and end the process with its exit code.
 
     Args:
         main: Returns the exit code.
-        interrupted: What is told at Ctrl-C: how far it came, for the user to judge.
+        interrupted: Printed after Ctrl-C; says what was completed.
     """
-    hear_ctrl_c()
+    note_ctrl_c()
     try:
-        with as_ctrl_c():
+        with interrupt_over_errors():
             code = main()
     except KeyboardInterrupt:
         print(f"Interrupted. {interrupted}", file=sys.stderr)

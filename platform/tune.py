@@ -24,7 +24,7 @@ from platform.errors import (
     print_error,
     raise_if_any,
 )
-from platform.signals import as_ctrl_c, hear_ctrl_c, if_heard, stop_on_sigterm
+from platform.signals import interrupt_over_errors, note_ctrl_c, raise_if_interrupted, stop_on_sigterm
 from platform.study.options import parser, request_of, resumed
 from platform.study.request import default_tracking_uri
 
@@ -40,7 +40,7 @@ NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk is fu
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = parser(__doc__).parse_args(arguments)
-    hear_ctrl_c()
+    note_ctrl_c()
     stop_on_sigterm()
     default_tracking_uri()
     if not options.list and not options.task:
@@ -102,7 +102,7 @@ def _study(options: argparse.Namespace, console: "Console") -> int:
     console.print()
     request, result = plan.request, dict[str, Any]()
     try:
-        with as_ctrl_c():
+        with interrupt_over_errors():
             result = run_study.run(plan, console, resume=options.resume)
     except OSError as error:
         if error.errno not in NO_DISK:
@@ -152,7 +152,7 @@ def _checked_plan(options: argparse.Namespace, console: "Console") -> "tuple[Pla
     except InputError as error:
         raise InputError(*error.faults, *json_faults) from error
     raise_if_any(json_faults)
-    if_heard()
+    raise_if_interrupted()
     if not options.dry_run or ray_runtime.joins_cluster():
         set_environment()
         os.environ["MLFLOW_TRACKING_URI"] = request.tracking_uri  # the thread that delivers would add it later
@@ -160,7 +160,7 @@ def _checked_plan(options: argparse.Namespace, console: "Console") -> "tuple[Pla
         stop_on_sigterm()  # Ray's own handler would end the process without a word
     if ray_runtime.joins_cluster():
         plan = cluster_setup.with_cluster_resources(plan, console, wait=not options.dry_run)
-    if_heard()
+    raise_if_interrupted()
     return plan, recorded
 
 

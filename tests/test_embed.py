@@ -108,5 +108,5 @@ def test_what_cannot_be_embedded_is_told(tmp_path, capsys, monkeypatch):
     assert "--most" in refused(capsys, "classifier", "--most", "0")
     assert "--seed must lie in" in refused(capsys, "classifier", "--seed", "-1")
     (tmp_path / "file").touch()
-    assert "--out needs a folder" in refused(capsys, "classifier", "--out", str(tmp_path / "file" / "below"))
+    assert "--out must name a folder" in refused(capsys, "classifier", "--out", str(tmp_path / "file" / "below"))
     assert "finished study" in refused(capsys, "sentences", "--model", "best", "--storage", str(tmp_path))

@@ -181,7 +181,7 @@ def test_places_that_cannot_be_written_are_told_together_before_any_work(tmp_pat
     (tmp_path / "file").touch()
     places = ("--out", tmp_path / "file" / "deeper", "--to", tmp_path / "none" / "answers.csv")
     _, err = ran(capsys, "detector", tmp_path, *places, code=2)
-    assert "--out needs a folder" in err
+    assert "--out must name a folder" in err
     assert "--to needs a file" in err
 
 

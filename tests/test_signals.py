@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 COMMAND = """
 import time
-from platform.signals import end_with
+from platform.signals import run_and_exit
 def main():
     print("begun", flush=True)
     time.sleep(60)
-end_with(main, "All is kept.")
+run_and_exit(main, "All is kept.")
 """
 
 
@@ -38,7 +38,7 @@ def test_ctrl_c_ends_a_command_with_a_word(begun):
 SWALLOWED = """
 import signal, sys, time
 signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))
-from platform.signals import end_with, if_heard, stop_on_sigterm
+from platform.signals import run_and_exit, raise_if_interrupted, stop_on_sigterm
 class Slow:
     def __del__(self):
         print("begun", flush=True)
@@ -46,9 +46,9 @@ class Slow:
 def main():
     stop_on_sigterm()
     Slow()
-    if_heard()
+    raise_if_interrupted()
     return 0
-end_with(main, "All is kept.")
+run_and_exit(main, "All is kept.")
 """
 
 
@@ -85,6 +85,6 @@ def test_another_error_that_a_library_makes_of_it_is_ctrl_c_all_the_same():
 
 
 def test_an_error_of_its_own_stays_what_it_is():
-    failing = "from platform.signals import end_with\ndef main(): raise ValueError('mine')\nend_with(main, '')"
+    failing = "from platform.signals import run_and_exit\ndef main(): raise ValueError('mine')\nrun_and_exit(main, '')"
     done = subprocess.run([sys.executable, "-c", failing], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "ValueError: mine" in done.stderr

@@ -89,7 +89,7 @@ def storage_of(cluster: Cluster, asked: str | None) -> str:
 
 def folder_of(place: str, name: str) -> str:
     """Return the path of a study's folder on the head."""
-    return f"{filesystem.on_any(place)}/{name}"
+    return f"{filesystem.folder_on_any_machine(place)}/{name}"
 
 
 def download(cluster: Cluster, source: str, target: Path) -> None:

@@ -125,8 +125,8 @@ def fetch_data(place: str, digest: str) -> Path:
     data.parent.mkdir(exist_ok=True)
     with FileLock(f"{data}.lock"):
         if not data.exists():
-            filesystem.bring_whole(place, data)
-            filesystem.note_origin(data, place)
+            filesystem.download_verified(place, data)
+            filesystem.record_origin(data, place)
     return data
 
 

@@ -58,6 +58,6 @@ class CheckpointCleanup(StudyListener):
 
     def _delete(self, trial_id: str) -> None:
         try:
-            self.checkpoints_of(trial_id).forget()
+            self.checkpoints_of(trial_id).delete_all()
         except OSError as error:  # of a bucket that does not answer
             self.errors[trial_id] = str(error)

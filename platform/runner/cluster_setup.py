@@ -81,7 +81,7 @@ def set_up(plan: Plan, data: Path, console: Console) -> ClusterSetup:
     meter.update(nodes.node_types)
     digest = seal(data)
     size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
-    with filesystem.told("--storage must be reached and written", "Check the address, and the credentials for it."):
+    with filesystem.as_input_error("--storage must be reachable and writable"):
         findings = preflight.check(nodes.alive(), request.storage, files_of(request.settings), size)
         place = _publish(data, digest, request.storage)
     console.print(preflight.table(findings))
@@ -133,8 +133,8 @@ def _publish(data: Path, digest: str, storage: str) -> str:
         return str(data)
     target = f"{storage}/{DATA}/{digest}"
     if filesystem.read(f"{target}/{MANIFEST}") is None:
-        filesystem.send(data, target)
-    filesystem.note_origin(data, target)
+        filesystem.upload(data, target)
+    filesystem.record_origin(data, target)
     return target
 
 

@@ -180,9 +180,8 @@ def _taken_name_faults(request: Request) -> list[Fault]:
     elif not request.remote:
         return []
     else:
-        remedy = "Check the address, and the credentials for it."
         try:
-            with filesystem.told("--storage must be reached and written", remedy):
+            with filesystem.as_input_error("--storage must be reachable and writable"):
                 if filesystem.read(f"{request.remote}/{EVENT_LOG}") is None:
                     return []
         except InputError as error:
@@ -195,7 +194,7 @@ def _storage_faults(place: str) -> list[Fault]:
     """Check that studies can be kept in --storage, of a bucket in its copy on this machine."""
     if faults := filesystem.faults(place, "--storage"):
         return faults
-    folder = filesystem.here(place)
+    folder = filesystem.local_folder(place)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -214,7 +213,7 @@ def _read_data(request: Request, module: Task, space: Space, resume: bool) -> tu
     """Read the data and check it against the task; return it, None if it cannot be read, and the faults."""
     dataset = None
     try:
-        sources = [filesystem.local(source, request.cache) for source in request.data]
+        sources = [filesystem.local_copy(source, request.cache) for source in request.data]
         seed = request.seed % 2**32  # a seed out of range is a fault that _option_faults reports
         dataset = module.read(sources, request.cache, seed, space)
         faults = list(module.check(space, dataset))

@@ -39,7 +39,7 @@ from platform.search.ray_tune import RAY_FOLDER, task_metrics
 from platform.space import show
 from platform.storage import atomic, filesystem
 from platform.storage.checkpoints import Checkpoints
-from platform.storage.study_mirror import BucketCopy
+from platform.storage.study_mirror import StudyMirror
 from platform.study import metadata
 from platform.study.event_log import Event, EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts
@@ -80,10 +80,10 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
     request = plan.request
     request.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with lock(request).acquire(blocking=False), _bucket_copy(request) as copy:
+        with lock(request).acquire(blocking=False), _study_mirror(request) as mirror:
             if not resume and _exists(request):  # another process was faster
                 raise InputError(busy_fault(request))
-            study = StudyRun(plan, console, copy)
+            study = StudyRun(plan, console, mirror)
             study.prepare()
             study.search()
             # What Tune leaves behind refers to Ray. If it were collected while Ray disconnects, the process would end.
@@ -93,7 +93,7 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
                 disconnecting = beside.submit(ray.shutdown)
                 result = study.conclude()
                 disconnecting.result()
-            result["not_copied"] = copy.send_all() if copy else ""
+            result["not_copied"] = mirror.upload_all() if mirror else ""
             if result["best"]:
                 study.cleanup.keep_only(result["best"]["weights_of"])
             return result | {"not_deleted": study.cleanup.errors}
@@ -118,14 +118,14 @@ class StudyRun:
     delivery: Delivery
     cleanup: CheckpointCleanup
 
-    def __init__(self, plan: Plan, console: Console, copy: BucketCopy | None = None) -> None:
+    def __init__(self, plan: Plan, console: Console, mirror: StudyMirror | None = None) -> None:
         """
         Args:
             plan: Plan of the study.
             console: Shows the progress.
-            copy: Copy of the study in its bucket, None if it is kept in a folder.
+            mirror: Copy of the study in its bucket, None if it is kept in a folder.
         """
-        self.plan, self.console, self.copy = plan, console, copy
+        self.plan, self.console, self.mirror = plan, console, mirror
         self.cluster: ClusterSetup | None = None
         self._started = time.monotonic()
         self._earlier_seconds = 0.0  # that earlier processes have worked on the study
@@ -312,7 +312,7 @@ class StudyRun:
         if self.cluster:
             controller.budget_spent = controller.budget_spent or self.cluster.meter.is_over
             controller.stop_reason = controller.stop_reason or self.cluster.why_no_node(self.plan.resources)
-        if self.copy and self.copy.taken:
+        if self.mirror and self.mirror.taken:
             taken = f"another machine continued the study: {self.plan.request.remote}"
             controller.stop_reason = controller.stop_reason or taken
 
@@ -354,7 +354,7 @@ class StudyRun:
 
 
 @contextlib.contextmanager
-def _bucket_copy(request: Request) -> Iterator[BucketCopy | None]:
+def _study_mirror(request: Request) -> Iterator[StudyMirror | None]:
     """Keep the copy of a study in its bucket up to date; yield None if the study is kept in a folder.
 
     Raises:
@@ -363,13 +363,13 @@ def _bucket_copy(request: Request) -> Iterator[BucketCopy | None]:
     if not request.remote:
         yield None
         return
-    copy = BucketCopy(request.folder, request.remote, GROWING, NOT_COPIED)
-    if not copy.start():
+    mirror = StudyMirror(request.folder, request.remote, GROWING, NOT_COPIED)
+    if not mirror.start():
         raise InputError(busy_fault(request))
     try:
-        yield copy
+        yield mirror
     finally:
-        copy.stop()
+        mirror.stop()
 
 
 def _exists(request: Request) -> bool:

@@ -153,7 +153,7 @@ def remake(module: Task, model: Any, folder: Path) -> list[str]:
     Raises:
         InputError: The study or its data is no longer there, or no longer what it was.
     """
-    from platform.storage.filesystem import local
+    from platform.storage.filesystem import local_copy
     from platform.study.request import read_request
     from platform.task import space_of
 
@@ -161,7 +161,7 @@ def remake(module: Task, model: Any, folder: Path) -> list[str]:
         return [_NO_HOOK]
     request = read_request(folder.parent)
     space, _ = space_of(module, request.task, request.settings)
-    sources = [local(source, request.cache) for source in request.data]
+    sources = [local_copy(source, request.cache) for source in request.data]
     dataset = module.read(sources, request.cache, request.seed, space)
     if dataset.fingerprint != request.fingerprint:
         rule, remedy = "a map needs the data that the model learned from", "Restore it."

@@ -1,12 +1,11 @@
-"""A trial's checkpoints in a bucket: other nodes go on from them when the one that wrote them goes away."""
+"""Copy of a trial's checkpoints in a bucket, from which another node continues if the first is lost."""
 
-import functools
 import os
 import posixpath
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from platform.storage import filesystem
 from platform.storage.manifest import MANIFEST, DamagedError
@@ -15,89 +14,90 @@ EPOCH = "epoch-"  # beginning of a checkpoint's name
 
 
 class StorageError(OSError):
-    """The bucket did not take or give a checkpoint."""
+    """A checkpoint could not be read from or written to the bucket."""
 
 
-def _told(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Says of what a bucket answers that it was the bucket."""
+class CheckpointMirror:
+    """Place in a bucket that holds a trial's checkpoints; the stages that they share lie beside it, as in folders.
 
-    @functools.wraps(method)
-    def guarded(self: "Mirror", *arguments: Any) -> Any:
-        try:
-            return method(self, *arguments)
-        except OSError as error:
-            raise StorageError(f"{self.place}: {error}") from error
-
-    return guarded
-
-
-class Mirror:
-    """A place that checkpoints are sent to. What they share, frozen stages, lies beside it as it does in folders.
-
-    All methods raise StorageError where it does not answer.
+    All methods raise StorageError if the bucket does not answer.
     """
 
     def __init__(self, place: str) -> None:
         """
         Args:
-            place: The trial's, e.g. "s3://bucket/studies/NAME/trials/007".
+            place: Address for the trial, e.g. "s3://bucket/studies/NAME/trials/007".
         """
         self.place = place
-        self._sent: set[str] = set()  # frozen stages
+        self._uploaded: set[str] = set()  # addresses of shared stages
 
-    @_told
     def epochs(self) -> list[int]:
-        """Of which there are checkpoints, in order. One that was not sent to its end is none."""
-        names = [name for name in filesystem.names(self.place) if name.startswith(EPOCH)]
-        whole = [name for name in names if filesystem.read(f"{self.place}/{name}/{MANIFEST}") is not None]
+        """Return the epochs that have a checkpoint, sorted. A checkpoint that was uploaded in part does not count."""
+        with self._storage_errors():
+            names = [name for name in filesystem.names(self.place) if name.startswith(EPOCH)]
+            whole = [name for name in names if filesystem.read(f"{self.place}/{name}/{MANIFEST}") is not None]
         return sorted(int(name.removeprefix(EPOCH)) for name in whole)
 
-    @_told
-    def send(self, folder: Path, stage_files: Iterable[Path]) -> None:
-        """Sends a checkpoint, after the files that it shares with others."""
-        for file in stage_files:
-            place = self._beside(folder, file)
-            if place not in self._sent and file.name not in filesystem.names(posixpath.dirname(place)):
-                filesystem.send_file(file, place)
-            self._sent.add(place)
-        filesystem.send(folder, f"{self.place}/{folder.name}")
-
-    @_told
-    def bring(self, folder: Path, stage_files: Callable[[Path], Iterable[Path]]) -> None:
-        """Brings the checkpoint of a folder's name into it, and what it shares with others, unless they are there.
+    def upload(self, folder: Path, stage_files: Iterable[Path]) -> None:
+        """Upload a checkpoint.
 
         Args:
-            folder: Where to.
-            stage_files: Tells the files that a checkpoint shares with others.
+            folder: Folder of the checkpoint.
+            stage_files: Files that it shares with other checkpoints, which are uploaded first.
+        """
+        with self._storage_errors():
+            for file in stage_files:
+                place = self._address(folder, file)
+                if place not in self._uploaded and file.name not in filesystem.names(posixpath.dirname(place)):
+                    filesystem.upload_file(file, place)
+                self._uploaded.add(place)
+            filesystem.upload(folder, f"{self.place}/{folder.name}")
+
+    def download(self, folder: Path, stage_files: Callable[[Path], Iterable[Path]]) -> None:
+        """Download a checkpoint and the files that it shares with others, unless they exist here.
+
+        Args:
+            folder: Folder for the checkpoint; its name says which one is meant.
+            stage_files: Returns the files that a checkpoint shares with others.
 
         Raises:
-            DamagedError: It is not as it was written.
+            DamagedError: The checkpoint differs from what was written.
         """
-        place, study = f"{self.place}/{folder.name}", folder.parent.parent.parent
-        mine = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).exists() else b""
-        theirs = filesystem.read(f"{place}/{MANIFEST}")
-        if theirs is None:
-            raise FileNotFoundError(f"{place} is not there")
-        if mine != theirs:
-            shutil.rmtree(folder, ignore_errors=True)
-            filesystem.bring_whole(place, folder)
-        for file in stage_files(folder):
-            if not file.is_relative_to(study):
-                raise DamagedError(f"{file} is not of the study")
-            if not file.exists():
-                filesystem.bring(self._beside(folder, file), file)
+        with self._storage_errors():
+            place, study = f"{self.place}/{folder.name}", folder.parent.parent.parent
+            local_manifest = (folder / MANIFEST).read_bytes() if (folder / MANIFEST).exists() else b""
+            manifest = filesystem.read(f"{place}/{MANIFEST}")
+            if manifest is None:
+                raise FileNotFoundError(f"{place} does not exist")
+            if local_manifest != manifest:
+                shutil.rmtree(folder, ignore_errors=True)
+                filesystem.download_verified(place, folder)
+            for file in stage_files(folder):
+                if not file.is_relative_to(study):
+                    raise DamagedError(f"{file} does not lie in the study's folder")
+                if not file.exists():
+                    filesystem.download(self._address(folder, file), file)
 
-    @_told
-    def drop(self, name: str) -> None:
-        """Deletes a checkpoint."""
-        filesystem.delete(f"{self.place}/{name}/{MANIFEST}")  # first: what is left is no checkpoint
-        filesystem.delete(f"{self.place}/{name}")
+    def delete(self, name: str) -> None:
+        """Delete a checkpoint."""
+        with self._storage_errors():
+            filesystem.delete(f"{self.place}/{name}/{MANIFEST}")  # first: without it, the rest is no checkpoint
+            filesystem.delete(f"{self.place}/{name}")
 
-    @_told
-    def forget(self) -> None:
-        """Deletes all."""
-        filesystem.delete(self.place)
+    def delete_all(self) -> None:
+        """Delete all checkpoints of the trial."""
+        with self._storage_errors():
+            filesystem.delete(self.place)
 
-    def _beside(self, folder: Path, file: Path) -> str:
+    @contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        """Raise a StorageError that names the place instead of the block's OSError."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self.place}: {error}") from error
+
+    def _address(self, folder: Path, file: Path) -> str:
+        """Return the address of a file whose place relative to the checkpoint is the same as here."""
         scheme, path = f"{self.place}/{folder.name}".split("://")
         return f"{scheme}://{posixpath.normpath(posixpath.join(path, os.path.relpath(file, folder)))}"

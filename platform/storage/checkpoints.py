@@ -9,7 +9,7 @@
     manifest.json            a hash of each of these files, written last
 
 Model, metadata and assets are enough to use the model; the rest is for resuming. A checkpoint is written as a whole or
-not at all, and is read only if it is as it was written.
+not at all, and is read only if it still matches its manifest.
 """
 
 import contextlib
@@ -17,12 +17,11 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,20 +29,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from platform.storage import atomic, hashing, manifest
-from platform.storage.checkpoint_mirror import EPOCH, Mirror, StorageError
+from platform.storage.atomic import PARTIAL
+from platform.storage.checkpoint_mirror import EPOCH, CheckpointMirror, StorageError
 from platform.storage.manifest import MANIFEST, DamagedError, seal
-
-if TYPE_CHECKING:
-    pass
 
 MODEL, METADATA, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.pt", "resume.json"
 ASSETS, FROZEN = "assets", "frozen.json"
-PARTIAL = ".partial-"  # beginning of the name of what is being written
-NEWEST = 2  # checkpoints of a trial that are kept besides the best: should one be damaged, there is one before
+NEWEST = 2  # checkpoints of a trial that are kept besides the best; if the last is damaged, the one before is used
 
 
 class DiskFullError(OSError):
-    """The disk has no room for a checkpoint; earlier ones are whole."""
+    """The disk has no room for a checkpoint; earlier checkpoints are intact."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def save(
     if shared and shared.stages:
         files = [_store_stage(shared.folder, digest, {n: state.pop(n) for n in own if n in state})
                  for digest, own in shared.stages.items()]  # fmt: skip
-        # As seen from the checkpoint, so that both can be somewhere else on another node.
+        # Relative to the checkpoint, so that both can lie in other places on another node.
         (folder / FROZEN).write_text(json.dumps([os.path.relpath(file, folder) for file in files]))
     save_file(state, folder / MODEL)
     with (folder / OPTIMIZER).open("wb") as file:  # given a path, torch hides that the disk is full
@@ -154,9 +150,12 @@ def _store_stage(folder: Path, digest: str, state: dict[str, torch.Tensor]) -> s
         return str(there[0])
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{digest}-{uuid.uuid4().hex}"
-    save_file(state, partial)
-    file = folder / f"{digest}-{hashing.file_digest(partial)}.safetensors"
-    partial.replace(file)
+    try:
+        save_file(state, partial)
+        file = folder / f"{digest}-{hashing.file_digest(partial)}.safetensors"
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
     return str(file)
 
 
@@ -171,9 +170,9 @@ class Checkpoints:
         """
         Args:
             folder: Folder for these checkpoints only.
-            remote: Address in a bucket to which they are sent for other nodes; "" if all nodes see the folder.
+            remote: Address in a bucket to which they are uploaded for other nodes; "" if all nodes see the folder.
         """
-        self.folder, self.mirror = folder, Mirror(remote) if remote else None
+        self.folder, self.mirror = folder, CheckpointMirror(remote) if remote else None
         self.notes: list[str] = []
 
     def add(self, epoch: int, best: bool, write: Callable[[Path], None]) -> Path:
@@ -188,26 +187,21 @@ class Checkpoints:
             DiskFullError: The disk has no room.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for stale in self.folder.glob(f"{PARTIAL}*"):  # of an attempt that was killed
+        for stale in self.folder.glob(f"{PARTIAL}*"):  # left by an attempt that was killed
             shutil.rmtree(stale, ignore_errors=True)
         self._prune()
-        partial, target = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.folder)), self.path(epoch)
+        target = self.path(epoch)
         try:
-            write(partial)
-            seal(partial, best=best)
-            partial.chmod(0o755)
-            if target.exists():  # of an attempt before, whose word of it was lost
-                shutil.rmtree(target)
-            partial.rename(target)
+            # an earlier attempt may have written the same epoch and died before its report arrived
+            with atomic.new_folder(target, PARTIAL, replace=True) as partial:
+                write(partial)
+                seal(partial, best=best)
             if self.mirror:
-                self.mirror.send(target, stage_files(target))
+                self.mirror.upload(target, stage_files(target))
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, StorageError):
+            if isinstance(error, StorageError) or not _is_disk_full(error):
                 raise
-            if not _is_no_room(error):
-                raise
-            text = f"no room for the checkpoint of epoch {epoch} in {self.folder}; the one before is whole"
+            text = f"no room for the checkpoint of epoch {epoch} in {self.folder}; earlier checkpoints are intact"
             raise DiskFullError(errno.ENOSPC, text) from error
         return target
 
@@ -220,12 +214,12 @@ class Checkpoints:
         return sorted(int(path.name.removeprefix(EPOCH)) for path in self.folder.glob(f"{EPOCH}*"))
 
     def newest(self, known: int | None = None) -> Path | None:
-        """Return the newest checkpoint that is as it was written, None if there is none.
+        """Return the newest checkpoint that is not damaged, None if there is none.
 
         Args:
             known: Newest epoch that the study has recorded. Later checkpoints are deleted: their epochs are repeated.
         """
-        self.bring()
+        self.download()
         for epoch in reversed(self.epochs()):
             if known is not None and epoch > known:
                 self._drop(epoch)
@@ -237,16 +231,16 @@ class Checkpoints:
                 self.notes.append(f"the checkpoint of epoch {epoch} is damaged ({error})")
         return None
 
-    def bring(self) -> None:
-        """Copy the checkpoints of the mirror into the folder, if there is a mirror."""
+    def download(self) -> None:
+        """Make the folder equal to the mirror, if there is a mirror."""
         if self.mirror is None:
             return
-        there = self.mirror.epochs()
-        for epoch in set(self.epochs()) - set(there):  # of an attempt whose trial went on elsewhere
+        in_mirror = self.mirror.epochs()
+        for epoch in set(self.epochs()) - set(in_mirror):  # left by an attempt before the trial moved to another node
             shutil.rmtree(self.path(epoch))
-        for epoch in there:
+        for epoch in in_mirror:
             try:
-                self.mirror.bring(self.path(epoch), stage_files)
+                self.mirror.download(self.path(epoch), stage_files)
             except DamagedError as error:
                 self.notes.append(f"the checkpoint of epoch {epoch} is damaged in {self.mirror.place} ({error})")
 
@@ -254,20 +248,20 @@ class Checkpoints:
         """Return the checkpoint of an epoch, and fetch it from the mirror if necessary.
 
         Raises:
-            DamagedError, OSError: It differs from what was written, or cannot be reached.
+            DamagedError, OSError: The checkpoint differs from what was written, or cannot be reached.
         """
         if self.mirror:
-            self.mirror.bring(self.path(epoch), stage_files)
+            self.mirror.download(self.path(epoch), stage_files)
         return self.path(epoch)
 
-    def forget(self) -> None:
+    def delete_all(self) -> None:
         """Delete all checkpoints, and the folder if nothing else is in it.
 
         Raises:
             OSError: The mirror could not be reached.
         """
         if self.mirror:
-            self.mirror.forget()
+            self.mirror.delete_all()
         for path in [*self.folder.glob(f"{EPOCH}*"), *self.folder.glob(f"{PARTIAL}*")]:
             shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -282,7 +276,7 @@ class Checkpoints:
     def _drop(self, epoch: int) -> None:
         shutil.rmtree(self.path(epoch))
         if self.mirror:
-            self.mirror.drop(self.path(epoch).name)
+            self.mirror.delete(self.path(epoch).name)
 
 
 def verify(folder: Path) -> None:
@@ -297,19 +291,19 @@ def verify(folder: Path) -> None:
         if not file.exists():
             changed.append(file.name)
         elif not file.stem.endswith(hashing.file_digest(file)):
-            file.rename(file.with_suffix(".damaged"))  # so that it is written anew
+            file.rename(file.with_suffix(".damaged"))  # so that the next checkpoint writes it again
             changed.append(file.name)
     if changed:
-        raise DamagedError(f"{', '.join(changed)}: not as written")
+        raise DamagedError(f"{', '.join(changed)}: differs from what was written")
 
 
 def stage_files(folder: Path) -> list[Path]:
     """Return the files that hold the frozen stages of a checkpoint."""
-    told = json.loads((folder / FROZEN).read_text()) if (folder / FROZEN).exists() else []
-    return [Path(os.path.normpath(folder / name)) for name in told]
+    names = json.loads((folder / FROZEN).read_text()) if (folder / FROZEN).exists() else []
+    return [Path(os.path.normpath(folder / name)) for name in names]
 
 
-def _is_no_room(error: Exception) -> bool:
+def _is_disk_full(error: Exception) -> bool:
     """Return whether an error means that the disk is full; safetensors says so only in its message."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
 

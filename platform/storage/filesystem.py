@@ -1,7 +1,7 @@
-"""Where studies and data are kept: a folder of this machine, one that all nodes see, or a bucket (s3://, gs://).
+"""Files of studies and data sets in a local folder, a folder that all nodes share, or a bucket (s3://, gs://).
 
-A place is an absolute path or such an address; pyarrow's file systems read and write both. Credentials are what the
-cloud's own tools use: environment variables, profiles, the role of the machine.
+A place is an absolute path or the address of a bucket's folder; pyarrow's file systems read and write both. Credentials
+come from where the cloud's own tools find them: environment variables, profiles, the machine's role.
 """
 
 import posixpath
@@ -21,56 +21,62 @@ from platform.storage.hashing import key_of
 from platform.storage.manifest import MANIFEST, verify
 
 BUCKETS = ("s3://", "gs://")
-ORIGIN = ".origin"  # of a file beside prepared data: where nodes bring it from
-MIRRORS = Path("~/.platform-tune")  # what is kept in buckets has its copy there
+ORIGIN = ".origin"  # end of the name of a file beside prepared data, which holds the place that nodes download it from
+MIRRORS = Path("~/.platform-tune")  # holds the local copies of studies that are kept in buckets
 CACHES = Path("~/.cache/platform-tune")
 
 
 def is_bucket(place: str) -> bool:
-    """Whether a place is an address in a bucket."""
+    """Return whether a place is an address in a bucket."""
     return place.startswith(BUCKETS)
 
 
 def resolved(place: str) -> str:
-    """A place that means the same from anywhere."""
+    """Return a place in a form that does not depend on the working directory: an absolute path or an address."""
     return place.rstrip("/") if re.match(r"\w{2,}:", place) else str(Path(place).expanduser().resolve())
 
 
-def here(place: str) -> Path:
-    """The folder of this machine that a place of studies is worked on in: itself, or the copy of a bucket's."""
-    return on_any(place).expanduser()
+def local_folder(place: str) -> Path:
+    """Return the local folder that holds the studies of a place: the place itself, or the copy of a bucket's folder."""
+    return folder_on_any_machine(place).expanduser()
 
 
-def on_any(place: str) -> Path:
-    """The same on any machine, from the home of whoever works there."""
+def folder_on_any_machine(place: str) -> Path:
+    """Return the local folder of a place relative to the user's home (~), as it is valid on every machine."""
     return MIRRORS / place.replace("://", "/") if is_bucket(place) else Path(place)
 
 
-def cache(place: str) -> Path:
-    """Where what the studies of a place share is kept on this machine: decoded data, and what stages made of it."""
+def cache_folder(place: str) -> Path:
+    """Return the local cache that the studies of a place share: decoded data and the feature store."""
     return CACHES.expanduser() / place.replace("://", "/") if is_bucket(place) else Path(place) / ".cache"
 
 
 def faults(place: str, option: str) -> list[Fault]:
-    """What is wrong with a place as such."""
+    """Return the faults of a place's address; the place itself is not accessed."""
     scheme = re.match(r"\w{2,}://", place)
     if is_bucket(place) and re.search(r"[@?\s]", place):
-        remedy = "Use the cloud's own ways: environment variables, a profile, the machine's role."
-        return [Fault(f"{option} must hold no key: it is recorded and shown", "one with @, ? or a space", remedy)]
+        rule = f"{option} must not contain credentials, because the address is recorded and shown"
+        remedy = "Give the credentials by environment variables, a profile or the machine's role."
+        return [Fault(rule, "an address with @, ? or a space", remedy)]
     if scheme is None or is_bucket(place):
         return []
-    return [Fault(f"{option} must be a folder, or begin with {' or '.join(BUCKETS)}", place, "Choose another place.")]
+    rule = f"{option} must be a folder or an address that begins with {' or '.join(BUCKETS)}"
+    return [Fault(rule, place, "Choose another place.")]
 
 
-def local(place: str, cache: Path) -> Path:
-    """Data as a path of this machine: what lies in a bucket is brought, once for as long as it stays as it is there.
+def local_copy(place: str, cache: Path) -> Path:
+    """Return data as a local path; data of a bucket is downloaded, and again only after it has changed there.
+
+    Args:
+        place: Path, or address in a bucket, of a file or a folder.
+        cache: Folder for downloaded data.
 
     Raises:
-        InputError: There is nothing, or it does not answer.
+        InputError: The bucket does not answer, or nothing is there.
     """
     if not is_bucket(place):
         return Path(place)
-    with told("--data must be there and be readable", "Check the address, and the credentials for it."):
+    with as_input_error("--data must exist and be readable"):
         remote, path = _open(place)
         infos = _files(remote, path)
         state = [[each.path, each.size, each.mtime_ns] for each in infos]
@@ -81,66 +87,66 @@ def local(place: str, cache: Path) -> Path:
             if not target.exists():
                 partial = folder.with_name(f".{folder.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
-                bring(place, partial / target.name)
+                download(place, partial / target.name)
                 _check_sizes(infos, path, partial / target.name)
                 partial.rename(folder)
         return target
 
 
-def send(folder: Path, place: str) -> None:
-    """Copies a folder to a place; a manifest in it last.
+def upload(folder: Path, place: str) -> None:
+    """Copy a folder to a place, its manifest last.
 
     Raises:
-        OSError: The place did not take it.
+        OSError: A file could not be written.
     """
     remote, path = _open(place)
     manifest = folder / MANIFEST
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest):
-        _send(file, remote, posixpath.join(path, file.relative_to(folder).as_posix()))
+        _upload(file, remote, posixpath.join(path, file.relative_to(folder).as_posix()))
     if manifest.exists():
-        _send(manifest, remote, posixpath.join(path, MANIFEST))
+        _upload(manifest, remote, posixpath.join(path, MANIFEST))
 
 
-def send_file(file: Path, place: str) -> None:
-    """Copies a file to a place; whoever reads there sees the one before or all of the new one.
+def upload_file(file: Path, place: str) -> None:
+    """Copy a file to a place; a reader sees the file as it was before or all of the new one.
 
     Raises:
-        OSError: The place did not take it.
+        OSError: The file could not be written.
     """
-    _send(file, *_open(place))
+    _upload(file, *_open(place))
 
 
-def bring(place: str, target: Path) -> None:
-    """Copies a file or a folder from a place.
+def download(place: str, target: Path) -> None:
+    """Copy a file or a folder from a place.
 
     Args:
-        place: Where it lies.
-        target: The path that it gets.
+        place: Place of the file or folder.
+        target: Path of the copy.
 
     Raises:
-        OSError: There is nothing, or it cannot be read.
+        OSError: Nothing is there, or it cannot be read.
     """
     from pyarrow import fs
 
     remote, path = _open(place)
     for each in _files(remote, path):
-        own = _below(target, path, each.path)
-        own.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.new_file(own) as partial:
+        file = _below(target, path, each.path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.new_file(file) as partial:
             fs.copy_files(each.path, str(partial), remote, fs.LocalFileSystem())
 
 
-def bring_whole(place: str, folder: Path) -> None:
-    """Copies a sealed folder from a place, all of it or nothing, and checks that each file is as it was written.
+def download_verified(place: str, folder: Path) -> None:
+    """Copy a folder with a manifest from a place, all of it or nothing, and check its files against the manifest.
 
     Raises:
-        sealed.DamagedError: It is not.
-        OSError: There is nothing, or it cannot be read.
+        DamagedError: A file is missing or differs from what was written.
+        OSError: Nothing is there, or it cannot be read.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        bring(place, partial)
+        download(place, partial)
         verify(partial)
         partial.rename(folder)
     finally:
@@ -148,10 +154,10 @@ def bring_whole(place: str, folder: Path) -> None:
 
 
 def read(place: str) -> bytes | None:
-    """What a file holds, None where there is none.
+    """Return a file's bytes, None if there is no such file.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     remote, path = _open(place)
     try:
@@ -162,9 +168,10 @@ def read(place: str) -> bytes | None:
 
 
 def write(place: str, content: bytes) -> None:
-    """
+    """Write a file, and the folder that it lies in.
+
     Raises:
-        OSError: The place did not take it.
+        OSError: The file could not be written.
     """
     remote, path = _open(place)
     _make_parent(remote, path)
@@ -173,10 +180,10 @@ def write(place: str, content: bytes) -> None:
 
 
 def names(place: str) -> list[str]:
-    """What lies directly in a place, in order; nothing where there is no such place.
+    """Return the names of the files and folders directly in a place, sorted; empty if there is no such place.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The place cannot be read.
     """
     from pyarrow import fs
 
@@ -185,10 +192,10 @@ def names(place: str) -> list[str]:
 
 
 def delete(place: str) -> None:
-    """Deletes a file, or a folder with all that is in it, if there is one.
+    """Delete a file, or a folder with all its content, if it exists.
 
     Raises:
-        OSError: The place did not let us.
+        OSError: It could not be deleted.
     """
     remote, path = _open(place)
     with suppress(FileNotFoundError):
@@ -199,69 +206,85 @@ def delete(place: str) -> None:
 
 
 def origin(data: Path) -> str:
-    """Where prepared data was brought from, or sent to for nodes; "" where all trials see it as it is."""
+    """Return the place that prepared data was downloaded from or uploaded to; "" if all nodes see the folder itself."""
     file = data.with_name(data.name + ORIGIN)
     return file.read_text() if file.exists() else ""
 
 
-def note_origin(data: Path, place: str) -> None:
-    """Writes down where prepared data was brought from, or sent to."""
-    file = data.with_name(data.name + ORIGIN)
-    atomic.write_text(file, place)
+def record_origin(data: Path, place: str) -> None:
+    """Record the place that prepared data was downloaded from or uploaded to, for `origin`."""
+    atomic.write_text(data.with_name(data.name + ORIGIN), place)
 
 
 @contextmanager
-def told(rule: str, remedy: str) -> Iterator[None]:
-    """Makes of what a place answers a fault that a user can act upon."""
+def as_input_error(rule: str) -> Iterator[None]:
+    """Turn errors of a place that the user gave into an InputError.
+
+    Args:
+        rule: Rule of the fault, e.g. "--data must exist and be readable".
+
+    Raises:
+        InputError: The block raised an OSError, or a ValueError because the address is invalid.
+    """
     try:
         yield
-    except (OSError, ValueError) as error:  # the second of an address that is none
-        raise InputError(Fault(rule, str(error), remedy)) from error
+    except (OSError, ValueError) as error:
+        raise InputError(Fault(rule, str(error), "Check the address and its credentials.")) from error
 
 
 def _check_sizes(infos: Sequence[Any], path: str, target: Path) -> None:
     for each in infos:
         arrived = _below(target, path, each.path).stat().st_size
         if arrived != each.size:
-            raise OSError(f"{each.path} has {each.size} bytes, of which {arrived} arrived")
+            raise OSError(f"{each.path} has {each.size} bytes, but {arrived} of them arrived")
 
 
 def _files(remote: Any, path: str) -> list[Any]:
-    """The file of that path, or all that lie below it."""
+    """Return pyarrow's FileInfo of the file at a path, or of all files below it."""
     from pyarrow import fs
 
     infos = [remote.get_file_info(path)]
     if not infos[0].is_file:
         infos = [each for each in remote.get_file_info(fs.FileSelector(path, recursive=True)) if each.is_file]
     if not infos:
-        raise FileNotFoundError(f"nothing lies in {path}")
+        raise FileNotFoundError(f"there is no file in {path}")
     return infos
 
 
 def _below(target: Path, path: str, file: str) -> Path:
-    """Where a file of a place goes. A bucket may hold any names, and none may lead out of the target."""
+    """Return the local path of a downloaded file.
+
+    Args:
+        target: Local path of what is downloaded.
+        path: Path in the bucket of what is downloaded.
+        file: Path in the bucket of the file.
+
+    Raises:
+        OSError: The file would lie outside the target. A bucket may hold names with "..".
+    """
     name = posixpath.relpath(file, path)
     if ".." in name.split("/"):
-        raise OSError(f"{file} leads out of {path}")
+        raise OSError(f"{file} does not lie in {path}")
     return target if file == path else target / name
 
 
 def _open(place: str) -> tuple[Any, str]:
+    """Return pyarrow's file system of a place, and the path in it."""
     from pyarrow import fs
 
     if not is_bucket(place):
         return fs.LocalFileSystem(), place
     scheme, _, rest = place.partition("://")
-    bucket, _, path = rest.partition("/")  # names in it are no part of an address, which could not hold a space
+    bucket, _, path = rest.partition("/")  # a path may hold spaces, which an address may not
     remote, root = fs.FileSystem.from_uri(f"{scheme}://{bucket}")
     return remote, f"{root}/{path}" if path else root
 
 
-def _send(file: Path, remote: Any, path: str) -> None:
+def _upload(file: Path, remote: Any, path: str) -> None:
     from pyarrow import fs
 
     _make_parent(remote, path)
-    # In a bucket a file is there once all of it has arrived; in a folder it is once it has its name.
+    # A bucket shows a file only when all of it has arrived; in a folder, renaming the finished file has that effect.
     local = isinstance(remote, fs.LocalFileSystem)
     own = f".{posixpath.basename(path)}.{uuid.uuid4().hex}"
     target = posixpath.join(posixpath.dirname(path), own) if local else path

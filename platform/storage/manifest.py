@@ -37,7 +37,7 @@ def verify(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
     if changed:
-        raise DamagedError(f"{', '.join(changed)}: not as written")
+        raise DamagedError(f"{', '.join(changed)}: differs from what was written")
     return manifest
 
 

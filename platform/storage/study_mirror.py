@@ -1,4 +1,4 @@
-"""The copy of a study's folder in its bucket: event log, result, best model, pictures. A study outlives its machine."""
+"""Copy of a study's folder in its bucket: event log, result, best model, figures. Another machine can continue it."""
 
 import threading
 import time
@@ -10,158 +10,159 @@ from pathlib import Path
 from platform.errors import Fault, InputError
 from platform.storage import filesystem
 
-PACE_S = 5.0  # what the bucket lacks when the machine is lost
-SETTLE_S = 1.0  # between a mark and the look whether it stays
-TURNS = 3  # without a change of its mark, and a machine has left the study
-MARK = ".at-work"
+INTERVAL_S = 5.0  # between two uploads of the growing files, and between two changes of the mark
+SETTLE_S = 1.0  # between writing a mark and checking that no other machine replaced it
+INTERVALS = 3  # a machine whose mark does not change for so many intervals has left the study
+MARK = ".at-work"  # file in the bucket by which a machine claims a study
 
 
-class BucketCopy:
-    """The thread that sends the files that grow, and tells other machines that this one is at work.
+class StudyMirror:
+    """Thread that uploads the growing files of a study, and tells other machines that this one works on it.
 
     Attributes:
-        last_error: Why the latest file that did not arrive did not, or "".
-        taken: Whether another machine works on the study now: this one was out of sight for too long.
+        last_error: Reason why the latest file that could not be uploaded failed, "" if there is none.
+        taken: Whether another machine works on the study now, because this one could not be reached for too long.
     """
 
     def __init__(self, folder: Path, place: str, growing: tuple[str, ...], left_out: tuple[str, ...]) -> None:
         """
         Args:
-            folder: The study's, on this machine.
-            place: Its address in the bucket.
-            growing: Files that are sent all the time.
-            left_out: Names in the folder that are never sent.
+            folder: Folder of the study on this machine.
+            place: Address of the study in the bucket.
+            growing: Names of the files that are uploaded while the study runs.
+            left_out: Names in the folder that are never uploaded.
         """
         self.folder, self.place, self.growing, self.left_out = folder, place, growing, left_out
         self.last_error, self.taken = "", False
-        self._own = b""
-        self._sent: dict[str, tuple[int, int]] = {}  # size and time of what was sent last
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bucket", daemon=True)
+        self._own_mark = b""
+        self._uploaded: dict[str, tuple[int, int]] = {}  # size and time of each file when it was uploaded last
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="study-mirror", daemon=True)
 
     def start(self) -> bool:
-        """Begins, unless another machine works on the study: then its mark there changes within a few turns.
+        """Claim the study and start the thread.
+
+        Returns:
+            False if another machine works on the study: its mark changes while this one waits a few intervals.
 
         Raises:
             InputError: The bucket does not answer.
         """
-        with filesystem.told("--storage must be reached and written", "Check the address, and the credentials for it."):
-            there = self._mark_there()
-            until = time.monotonic() + TURNS * PACE_S
-            while there is not None and time.monotonic() < until:
+        with filesystem.as_input_error("--storage must be reachable and writable"):
+            found = self._read_mark()
+            until = time.monotonic() + INTERVALS * INTERVAL_S
+            while found is not None and time.monotonic() < until:
                 time.sleep(SETTLE_S)
-                if self._mark_there() != there:
+                if self._read_mark() != found:
                     return False
-            self._mark()
-            time.sleep(SETTLE_S)  # another one may begin at the same moment: the later mark stays
-            if self._mark_there() != self._own:
+            self._write_mark()
+            time.sleep(SETTLE_S)  # if two machines start at the same moment, the later mark stays
+            if self._read_mark() != self._own_mark:
                 return False
         self._thread.start()
         return True
 
-    def send_all(self) -> str:
-        """Sends what has not been sent as it is now; the growing files are not sent any more after that.
+    def upload_all(self) -> str:
+        """End the thread, and upload all files that have changed since they were uploaded last.
 
         Returns:
-            Why something did not arrive, "" if all did.
+            Reason why a file could not be uploaded, "" if all were.
         """
-        self._end()
+        self._end_thread()
         self.last_error = ""
         files = [path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")) if path.is_file()]
         names = [file.as_posix() for file in files if file.parts[0] not in self.left_out]
-        for name in sorted(names, key=lambda name: name in self.growing):  # the event log's last words come last
-            self._send(name)
+        for name in sorted(names, key=lambda name: name in self.growing):  # the event log last
+            self._upload(name)
         return self.last_error
 
     def stop(self) -> None:
-        """Ends the work on it: another machine may begin."""
-        self._end()
+        """End the thread, and give the study up, so that another machine may continue it."""
+        self._end_thread()
         if not self.taken:
             for name in self.growing:
-                self._send(name)
+                self._upload(name)
             with suppress(OSError):
                 filesystem.delete(f"{self.place}/{MARK}")
 
-    def _end(self) -> None:
-        self._over.set()
+    def _end_thread(self) -> None:
+        self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(PACE_S):
+        while not self._stopped.wait(INTERVAL_S):
             try:
-                if self._mark_there() not in (self._own, None):
+                if self._read_mark() not in (self._own_mark, None):
                     self.taken = True
                     return
-                self._mark()
+                self._write_mark()
             except OSError as error:
                 self.last_error = f"{MARK}: {error}"
             for name in self.growing:
-                self._send(name)
+                self._upload(name)
 
-    def _mark(self) -> None:
-        """Tells other machines that this one is at work: by a change, for clocks differ."""
-        self._own = uuid.uuid4().hex.encode()
-        filesystem.write(f"{self.place}/{MARK}", self._own)
+    def _write_mark(self) -> None:
+        """Change the mark. Other machines notice the change itself, since the machines' clocks may differ."""
+        self._own_mark = uuid.uuid4().hex.encode()
+        filesystem.write(f"{self.place}/{MARK}", self._own_mark)
 
-    def _mark_there(self) -> bytes | None:
+    def _read_mark(self) -> bytes | None:
         return filesystem.read(f"{self.place}/{MARK}")
 
-    def _send(self, name: str) -> None:
+    def _upload(self, name: str) -> None:
+        """Upload a file if it exists and has changed; a failure is kept in `last_error`."""
         try:
-            state = (self.folder / name).stat()
-            mark = (state.st_size, state.st_mtime_ns)
-            if self._sent.get(name) != mark:
-                filesystem.send_file(self.folder / name, f"{self.place}/{name}")
-                self._sent[name] = mark
+            stat = (self.folder / name).stat()
+            state = (stat.st_size, stat.st_mtime_ns)
+            if self._uploaded.get(name) != state:
+                filesystem.upload_file(self.folder / name, f"{self.place}/{name}")
+                self._uploaded[name] = state
         except FileNotFoundError:
             pass
         except OSError as error:
             self.last_error = f"{name}: {error}"
 
 
-def bring(
+def download(
     place: str,
     event_log: str,
     result: str,
     left_out: tuple[str, ...],
-    only: Callable[[str], bool] = lambda name: True,
+    is_wanted: Callable[[str], bool] = lambda name: True,
 ) -> None:
-    """Brings the studies that a bucket holds to this machine, without their checkpoints.
+    """Download the studies of a bucket to this machine, without their checkpoints.
 
-    An event log that has less here than in the bucket is replaced; one that has more stays, and all of its study with
-    it.
+    A study is replaced if its event log here is shorter than the one in the bucket, and kept if it is longer.
 
     Args:
         place: Address of the folder of studies.
-        event log: The name of a study's event log.
-        result: The name of the file that is written last of all.
-        left_out: Names in a study that are not brought.
-        only: Tells by its name whether a study is wanted.
+        event_log: Name of a study's event log.
+        result: Name of the file that is written last of all.
+        left_out: Names in a study that are not downloaded.
+        is_wanted: Returns by a study's name whether it is downloaded.
 
     Raises:
-        InputError: The bucket does not answer, or an event log went on here in another way than there.
+        InputError: The bucket does not answer, or a study was continued both here and on another machine.
     """
-    with filesystem.told("--storage must answer", "Check the address, and the credentials for it."):
+    with filesystem.as_input_error("--storage must be reachable"):
         for name in filesystem.names(place):
-            if not name.startswith(".") and only(name):
-                _bring(f"{place}/{name}", filesystem.here(place) / name, event_log, result, left_out)
+            if not name.startswith(".") and is_wanted(name):
+                _download_study(f"{place}/{name}", filesystem.local_folder(place) / name, event_log, result, left_out)
 
 
-def _bring(place: str, folder: Path, event_log: str, result: str, left_out: tuple[str, ...]) -> None:
-    there = filesystem.read(f"{place}/{event_log}")
-    here = (folder / event_log).read_bytes() if (folder / event_log).exists() else b""
-    if there is None or (here.startswith(there) and len(here) > len(there)):
+def _download_study(place: str, folder: Path, event_log: str, result: str, left_out: tuple[str, ...]) -> None:
+    remote_log = filesystem.read(f"{place}/{event_log}")
+    local_log = (folder / event_log).read_bytes() if (folder / event_log).exists() else b""
+    if remote_log is None or (local_log.startswith(remote_log) and len(local_log) > len(remote_log)):
         return
-    if not there.startswith(here):
-        remedy = f"Delete the one that is not to be gone on with: {folder}, or the one in the bucket."
-        rule = "a study must have gone on in one place"
+    if not remote_log.startswith(local_log):
+        rule = "a study must be continued on one machine at a time"
+        remedy = f"Delete the copy that you do not want to continue: {folder}, or the one in the bucket."
         raise InputError(Fault(rule, f"two event logs of {place} that differ", remedy))
     names = [name for name in filesystem.names(place) if name not in (*left_out, MARK, event_log)]
-    if here == there and (result not in names or (folder / result).exists()):
+    if local_log == remote_log and (result not in names or (folder / result).exists()):
         return
-    for name in [
-        *sorted(names, key=lambda name: name == result),
-        event_log,
-    ]:  # the one that tells that all is here last
-        filesystem.bring(f"{place}/{name}", folder / name)
+    # the result and then the event log last: they say that the rest is here
+    for name in [*sorted(names, key=lambda name: name == result), event_log]:
+        filesystem.download(f"{place}/{name}", folder / name)

@@ -64,7 +64,7 @@ class Request:
     @property
     def folder(self) -> Path:
         """Folder of the study; if the study is kept in a bucket, the copy on this machine."""
-        return filesystem.here(self.storage) / self.name
+        return filesystem.local_folder(self.storage) / self.name
 
     @property
     def remote(self) -> str:
@@ -82,7 +82,7 @@ class Request:
     @property
     def cache(self) -> Path:
         """Folder that studies share: decoded data and outputs of frozen stages."""
-        return filesystem.cache(self.storage)
+        return filesystem.cache_folder(self.storage)
 
     @property
     def store(self) -> Path | None:
@@ -128,8 +128,8 @@ def studies_in(given: str, name: str | None = None) -> Path:
     """
     place = filesystem.resolved(given)
     if filesystem.is_bucket(place):
-        study_mirror.bring(place, EVENT_LOG, RESULT, (TRIALS, FROZEN), lambda study: name in (None, study))
-    return filesystem.here(place)
+        study_mirror.download(place, EVENT_LOG, RESULT, (TRIALS, FROZEN), lambda study: name in (None, study))
+    return filesystem.local_folder(place)
 
 
 def lock(request: Request) -> FileLock:

@@ -38,11 +38,11 @@ def once(folder: Path, train: Callable[[ToFolder], None], origin: str = "") -> b
         reporter = ToFolder(folder)
         train(reporter)
         (folder / DONE).write_text(json.dumps({"epochs": len(reporter.history())}))
-        reporter.checkpoints.forget()
+        reporter.checkpoints.delete_all()
         if origin and filesystem.read(f"{origin}/{WHOLE}") is None:
             seal(folder)
             own = uuid.uuid4().hex  # another node may send its own at the same time
-            filesystem.send(folder, f"{origin}/{own}")
+            filesystem.upload(folder, f"{origin}/{own}")
             filesystem.write(f"{origin}/{WHOLE}", own.encode())
         return False
 
@@ -56,4 +56,4 @@ def bring(folder: Path, origin: str) -> None:
     if origin and not (folder / DONE).exists() and (own := filesystem.read(f"{origin}/{WHOLE}")) is not None:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(DamagedError):
-            filesystem.bring_whole(f"{origin}/{own.decode()}", folder)
+            filesystem.download_verified(f"{origin}/{own.decode()}", folder)

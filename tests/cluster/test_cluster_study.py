@@ -86,7 +86,7 @@ def test_a_killed_node_and_a_lost_head_cost_nothing(nodes, bucket, toy_project, 
     first = tune(toy_project, address, "--name", "one", *asked)
     wait_for(lambda: epochs_in(f"{studies}/one") >= 4, first)
     nodes.kill_one()
-    here = filesystem.here(studies) / "one"
+    here = filesystem.local_folder(studies) / "one"
     wait_for(lambda: '"moved": true' in (here / "journal.log").read_text(), first)
     known = epochs_in(f"{studies}/one")
     wait_for(lambda: epochs_in(f"{studies}/one") > known + 2, first)
@@ -105,7 +105,7 @@ def test_a_killed_node_and_a_lost_head_cost_nothing(nodes, bucket, toy_project, 
     assert f"moved to another node, 1 time: {moved[0]}" in told
     assert sum(result["spent"]["hours"].values()) > 0
     _one_run_a_trial(toy_project, result)
-    event_log = read(filesystem.here(studies) / "one" / "journal.log")
+    event_log = read(filesystem.local_folder(studies) / "one" / "journal.log")
     for trial in result["trials"]:
         steps = [e.data["step"] for e in event_log if e.kind == "report" and e.data["trial_id"] == trial["trial_id"]]
         assert steps == list(range(1, trial["epochs"] + 1))
@@ -159,7 +159,7 @@ def test_one_machine_keeps_its_study_in_a_bucket_too(bucket, toy_project, tmp_pa
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (("--storage", "s3://no-such-bucket-of-ours/x"), ["--storage must be reached and written"]),
+        (("--storage", "s3://no-such-bucket-of-ours/x"), ["--storage must be reachable and writable"]),
         (("--max-cost", "5"), ["--max-cost needs the price of each node type"]),
         (
             ("--cpus-per-trial", "2", "--gpus-per-trial", "1"),

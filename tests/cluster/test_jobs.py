@@ -171,7 +171,7 @@ def test_where_the_result_goes_is_looked_at_before_anything_is_sent(monkeypatch,
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "c.yaml").write_text("cluster_name: x\nmetadata: {storage: s3://b/studies/}")
     said = told(start(str(tmp_path / "c.yaml"), "--json", str(tmp_path / "none" / "x.json")), code=2)
-    assert "--json needs a file in an existing folder" in said
+    assert "--json must name a file in an existing folder" in said
 
 
 def test_what_goes_wrong_there_is_told_here(address, tmp_path):

@@ -75,7 +75,7 @@ def test_what_the_trial_leaves_on_the_node_is_taken_away(node, data, bucket):
 
 def test_data_that_did_not_arrive_whole_makes_the_node_unfit(node, data):
     (Path(data[0]) / "images.npy").write_bytes(b"other")
-    with pytest.raises(UnfitNodeError, match=r"DamagedError: images\.npy: not as written"):
+    with pytest.raises(UnfitNodeError, match=r"DamagedError: images\.npy: differs from what was written"):
         places(context(data))
     assert not list((node / "data").glob("*/*"))
 

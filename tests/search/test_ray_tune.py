@@ -123,7 +123,9 @@ def test_a_continued_trial_ends_with_the_same_weights(study, fault):
 def test_a_damaged_checkpoint_is_noted_and_the_one_before_used(study):
     _, trials = study
     note = trials["damaged"].notes["resumed"]
-    assert note == ("the checkpoint of epoch 2 is damaged (model.safetensors: not as written); went on from epoch-1")
+    assert note == (
+        "the checkpoint of epoch 2 is damaged (model.safetensors: differs from what was written); went on from epoch-1"
+    )
     assert "resumed" not in trials["node gone"].notes
 
 

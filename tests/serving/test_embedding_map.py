@@ -83,7 +83,7 @@ def test_a_map_that_is_missing_damaged_or_another_model_s_is_refused(folder):
     with pytest.raises(InputError, match="another model"):
         embedding_map.read(folder)
     (folder.parent / "embedding_map" / "map.json").write_text("{}")
-    with pytest.raises(InputError, match=r"map\.json: not as written"):
+    with pytest.raises(InputError, match=r"map\.json: differs from what was written"):
         embedding_map.read(folder)
     with pytest.raises(InputError, match="a study of that name"):
         embedding_map.remake(SimpleNamespace(embed=None), None, folder)

@@ -136,7 +136,7 @@ def files(folder) -> list:
 
 @pytest.mark.parametrize("number", range(6))
 def test_a_checkpoint_is_used_only_as_it_was_written(tmp_path, shared, number):
-    """Whatever is cut, altered or gone, the one before is used; and the end is the same."""
+    """If any file is truncated, altered or missing, the checkpoint before is used, and the result is the same."""
     whole = load_file(train(tmp_path / "whole").folder / "epoch-4" / "model.safetensors")
     for damage in (lambda f: f.write_bytes(f.read_bytes()[:-1]), lambda f: f.write_bytes(b"{}"), lambda f: f.unlink()):
         folder = tmp_path / str(damage)
@@ -167,7 +167,7 @@ def test_the_best_and_the_newest_are_kept(tmp_path):
         kept.add(epoch, epoch in (1, 3), lambda folder: (folder / "x").write_text("x"))
     assert kept.epochs() == [3, 5, 6, 7]
     assert not list(tmp_path.glob(".partial-*"))
-    kept.forget()
+    kept.delete_all()
     assert not tmp_path.exists()
 
 

@@ -31,8 +31,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_comes_back_as_it_was_sent(place, folder, tmp_path):
-    filesystem.send(folder, f"{place}/x")
-    filesystem.bring_whole(f"{place}/x", tmp_path / "back")
+    filesystem.upload(folder, f"{place}/x")
+    filesystem.download_verified(f"{place}/x", tmp_path / "back")
     assert content(tmp_path / "back") == content(folder)
     assert verify(tmp_path / "back")["best"] is True
     assert filesystem.names(place) == ["x"]
@@ -48,18 +48,18 @@ def test_a_place_may_be_called_anything(place, name):
 
 
 def test_what_was_altered_on_the_way_is_not_taken(place, folder, tmp_path):
-    filesystem.send(folder, f"{place}/x")
+    filesystem.upload(folder, f"{place}/x")
     filesystem.write(f"{place}/x/a.bin", b"other")
-    with pytest.raises(DamagedError, match=r"a\.bin: not as written"):
-        filesystem.bring_whole(f"{place}/x", tmp_path / "back")
+    with pytest.raises(DamagedError, match=r"a\.bin: differs from what was written"):
+        filesystem.download_verified(f"{place}/x", tmp_path / "back")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(("back", "partial"))) == []
 
 
 def test_what_was_not_sent_to_its_end_is_not_taken(place, folder, tmp_path):
     (folder / MANIFEST).unlink()  # it is sent last
-    filesystem.send(folder, f"{place}/x")
+    filesystem.upload(folder, f"{place}/x")
     with pytest.raises(DamagedError):
-        filesystem.bring_whole(f"{place}/x", tmp_path / "back")
+        filesystem.download_verified(f"{place}/x", tmp_path / "back")
 
 
 def test_files_are_written_read_and_deleted(place, tmp_path):
@@ -67,44 +67,44 @@ def test_files_are_written_read_and_deleted(place, tmp_path):
     filesystem.write(f"{place}/d/one", b"1")
     filesystem.write(f"{place}/d/one", b"2")
     assert filesystem.read(f"{place}/d/one") == b"2"
-    filesystem.bring(f"{place}/d/one", tmp_path / "got" / "renamed")
+    filesystem.download(f"{place}/d/one", tmp_path / "got" / "renamed")
     assert (tmp_path / "got" / "renamed").read_bytes() == b"2"
     filesystem.delete(f"{place}/d")
     filesystem.delete(f"{place}/d")
     assert filesystem.read(f"{place}/d/one") is None
     with pytest.raises(OSError, match="d"):
-        filesystem.bring(f"{place}/d", tmp_path / "nothing")
+        filesystem.download(f"{place}/d", tmp_path / "nothing")
 
 
 def test_data_of_a_bucket_is_brought_once_until_it_changes(bucket, folder, tmp_path, monkeypatch):
-    filesystem.send(folder, f"{bucket}/data/animals")
-    brought = filesystem.local(f"{bucket}/data/animals", tmp_path / "cache")
+    filesystem.upload(folder, f"{bucket}/data/animals")
+    brought = filesystem.local_copy(f"{bucket}/data/animals", tmp_path / "cache")
     assert (brought.name, content(brought)) == ("animals", content(folder))
     (brought / "mark").touch()
-    assert (filesystem.local(f"{bucket}/data/animals", tmp_path / "cache") / "mark").exists()
+    assert (filesystem.local_copy(f"{bucket}/data/animals", tmp_path / "cache") / "mark").exists()
     filesystem.write(f"{bucket}/data/animals/empty", b"no longer")
-    again = filesystem.local(f"{bucket}/data/animals", tmp_path / "cache")
+    again = filesystem.local_copy(f"{bucket}/data/animals", tmp_path / "cache")
     assert (again / "empty").read_bytes() == b"no longer"
-    one = filesystem.local(f"{bucket}/data/animals/a.bin", tmp_path / "cache")
+    one = filesystem.local_copy(f"{bucket}/data/animals/a.bin", tmp_path / "cache")
     assert one.read_bytes() == (folder / "a.bin").read_bytes()
-    assert filesystem.local("relative/path", tmp_path) == Path("relative/path")
+    assert filesystem.local_copy("relative/path", tmp_path) == Path("relative/path")
 
 
 def test_no_name_in_a_bucket_leads_out(bucket, tmp_path):
     key = "data/../../../escaped"
     boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"x")
     with pytest.raises((InputError, OSError)):
-        filesystem.local(f"{bucket}/data", tmp_path / "a" / "b" / "c")
+        filesystem.local_copy(f"{bucket}/data", tmp_path / "a" / "b" / "c")
     assert not list(tmp_path.rglob("escaped"))
-    with pytest.raises(OSError, match="leads out"):
+    with pytest.raises(OSError, match="does not lie in"):
         filesystem._below(tmp_path, "bucket/data", "bucket/other")
 
 
 def test_data_that_is_not_there_is_a_fault(bucket, tmp_path):
-    with pytest.raises(InputError, match="--data must be there"):
-        filesystem.local(f"{bucket}/nothing", tmp_path)
-    with pytest.raises(InputError, match="--data must be there"):
-        filesystem.local("s3://no-such-bucket-of-ours/x", tmp_path)
+    with pytest.raises(InputError, match="--data must exist and be readable"):
+        filesystem.local_copy(f"{bucket}/nothing", tmp_path)
+    with pytest.raises(InputError, match="--data must exist and be readable"):
+        filesystem.local_copy("s3://no-such-bucket-of-ours/x", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -119,5 +119,5 @@ def test_a_place_means_the_same_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert filesystem.resolved("studies") == str(tmp_path / "studies")
     assert filesystem.resolved("s3://b/x/") == "s3://b/x"
-    assert filesystem.here("s3://b/x") == tmp_path / ".platform-tune" / "s3" / "b" / "x"
-    assert filesystem.here(str(tmp_path)) == tmp_path
+    assert filesystem.local_folder("s3://b/x") == tmp_path / ".platform-tune" / "s3" / "b" / "x"
+    assert filesystem.local_folder(str(tmp_path)) == tmp_path

@@ -7,7 +7,7 @@ import pytest
 
 from platform.errors import InputError
 from platform.storage import filesystem, study_mirror
-from platform.storage.study_mirror import BucketCopy
+from platform.storage.study_mirror import StudyMirror
 
 NAMES = (("journal.log",), ("trials",))
 
@@ -16,33 +16,33 @@ NAMES = (("journal.log",), ("trials",))
 def study(bucket, tmp_path):
     """A study's folder, sent to its bucket, and gone from here."""
     place = f"{bucket}/studies"
-    folder = filesystem.here(place) / "one"
+    folder = filesystem.local_folder(place) / "one"
     (folder / "trials" / "001").mkdir(parents=True)
     (folder / "best").mkdir()
     for name in ("journal.log", "best/model.json", "trials/001/large"):
         (folder / name).write_text(f"first\n{name}\n")
     copy = started(folder, f"{place}/one")
-    assert copy.send_all() == ""
+    assert copy.upload_all() == ""
     copy.stop()
     return place, folder
 
 
-def started(folder, place) -> BucketCopy:
-    copy = BucketCopy(folder, place, *NAMES)
+def started(folder, place) -> StudyMirror:
+    copy = StudyMirror(folder, place, *NAMES)
     assert copy.start()
     return copy
 
 
-def bring(place: str) -> None:
-    study_mirror.bring(place, "journal.log", "result.json", ("trials",), lambda name: name == "one")
+def download(place: str) -> None:
+    study_mirror.download(place, "journal.log", "result.json", ("trials",), lambda name: name == "one")
 
 
 def test_all_but_checkpoints_is_there_and_comes_to_another_machine(study, tmp_path, monkeypatch):
     place, folder = study
     assert filesystem.names(f"{place}/one") == ["best", "journal.log"]
     monkeypatch.setenv("HOME", str(tmp_path / "other"))
-    bring(place)
-    other = filesystem.here(place) / "one"
+    download(place)
+    other = filesystem.local_folder(place) / "one"
     assert other != folder
     assert (other / "best" / "model.json").read_text() == (folder / "best" / "model.json").read_text()
     assert not (other / "trials").exists()
@@ -51,14 +51,14 @@ def test_all_but_checkpoints_is_there_and_comes_to_another_machine(study, tmp_pa
 def test_what_went_on_there_replaces_what_is_here(study):
     place, folder = study
     filesystem.write(f"{place}/one/journal.log", (folder / "journal.log").read_bytes() + b"more\n")
-    bring(place)
+    download(place)
     assert (folder / "journal.log").read_text().endswith("more\n")
 
 
 def test_what_was_brought_in_part_is_completed(study):
     place, folder = study
     filesystem.write(f"{place}/one/result.json", b"{}")  # written after this machine had brought the rest
-    bring(place)
+    download(place)
     assert (folder / "result.json").read_bytes() == b"{}"
 
 
@@ -66,31 +66,31 @@ def test_what_went_on_here_stays(study):
     place, folder = study
     with (folder / "journal.log").open("a") as file:
         file.write("more\n")
-    bring(place)
+    download(place)
     assert (folder / "journal.log").read_text().endswith("more\n")
 
 
 def test_a_study_that_went_on_in_two_places_is_refused(study):
     place, folder = study
     filesystem.write(f"{place}/one/journal.log", b"other\n")
-    with pytest.raises(InputError, match="a study must have gone on in one place"):
-        bring(place)
+    with pytest.raises(InputError, match="a study must be continued on one machine at a time"):
+        download(place)
     assert (folder / "journal.log").read_text().startswith("first")
 
 
 def test_what_does_not_arrive_is_told(tmp_path, monkeypatch, bucket):
     (tmp_path / "journal.log").write_text("x")
-    with pytest.raises(InputError, match="--storage must be reached and written"):
-        BucketCopy(tmp_path, "s3://no-such-bucket-of-ours/one", *NAMES).start()
+    with pytest.raises(InputError, match="--storage must be reachable and writable"):
+        StudyMirror(tmp_path, "s3://no-such-bucket-of-ours/one", *NAMES).start()
     copy = started(tmp_path, f"{bucket}/one")
     boto3.resource("s3").Bucket(bucket.removeprefix("s3://")).objects.delete()
     boto3.client("s3").delete_bucket(Bucket=bucket.removeprefix("s3://"))
-    assert "journal.log" in copy.send_all()
+    assert "journal.log" in copy.upload_all()
     copy.stop()
 
 
 def test_a_machine_that_was_out_of_sight_notices_its_successor(tmp_path, monkeypatch, bucket):
-    monkeypatch.setattr(study_mirror, "PACE_S", 0.3)
+    monkeypatch.setattr(study_mirror, "INTERVAL_S", 0.3)
     one = started(tmp_path, f"{bucket}/one")
     filesystem.write(f"{bucket}/one/{study_mirror.MARK}", b"another's")
     until = time.monotonic() + 20
@@ -102,15 +102,15 @@ def test_a_machine_that_was_out_of_sight_notices_its_successor(tmp_path, monkeyp
 
 
 def test_one_machine_at_a_time_works_on_a_study(tmp_path, monkeypatch, bucket):
-    monkeypatch.setattr(study_mirror, "PACE_S", 0.5)
+    monkeypatch.setattr(study_mirror, "INTERVAL_S", 0.5)
     (tmp_path / "journal.log").write_text("x")
     one = started(tmp_path, f"{bucket}/one")
-    assert not BucketCopy(tmp_path, f"{bucket}/one", *NAMES).start()
+    assert not StudyMirror(tmp_path, f"{bucket}/one", *NAMES).start()
     one.stop()
     two = started(tmp_path, f"{bucket}/one")
-    two._over.set()  # as one that was killed: its mark stays, and does not change
+    two._stopped.set()  # as one that was killed: its mark stays, and does not change
     two._thread.join()
     three = started(tmp_path, f"{bucket}/one")
-    three.send_all()
+    three.upload_all()
     three.stop()
     assert filesystem.names(f"{bucket}/one") == ["journal.log"]
