@@ -31,6 +31,7 @@ from platform.data.detection.annotations import RawBox
 from platform.data.detection.layouts import Source
 from platform.data.files import absolute
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
+from platform.storage import atomic
 
 FOLDER = "cleaning"
 LABELS, FINDINGS, NEAR, SUMMARY = "labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"
@@ -232,9 +233,7 @@ def _write(
         for path, group in sorted(cleaned.groups.items(), key=lambda item: (item[1], item[0]))
     ]
     sheets.write(folder / NEAR, ("image", "group", "distance"), rows)
-    partial = folder / f".{SUMMARY}"
-    partial.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / SUMMARY)
+    atomic.write_text(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return _write_cleaned(request.root, cleaned)
 
 

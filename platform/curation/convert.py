@@ -5,7 +5,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawIma
 from platform.data.files import absolute, folder_faults, place
 from platform.data.findings import Findings, Repair, counted, named, summarise
 from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
+from platform.storage import atomic
 
 TITLES = {"coco": coco.LAYOUT, "voc": voc.LAYOUT, "yolo": yolo.LAYOUT, "csv": csv_boxes.LAYOUT}
 _LISTS_NO_CLASSES = {"voc", "csv"}
@@ -148,16 +148,11 @@ def _class_faults(to: str, pictures: Iterable[Picture]) -> list[Fault]:
 
 def _write(out: Path, to: str, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with atomic.new_folder(out, prefix=f".{out.name}.") as partial:  # also replaces an empty folder
         for folder in {writers.folder(to, picture.image.split) for picture in pictures}:
             (partial / folder).mkdir(parents=True)
         in_threads(_copy_to(partial, to), pictures)
         writers.WRITERS[to](partial, pictures, classes)
-        partial.chmod(0o755)
-        partial.rename(out)  # also replaces an empty folder, but no other
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _copy_to(root: Path, to: str) -> Callable[[Picture], object]:

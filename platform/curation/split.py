@@ -19,6 +19,7 @@ from platform.data.files import absolute, folder_faults
 from platform.data.findings import Findings, Repair, counted, lacking, summarise
 from platform.data.splits import SPLITS, stratified_split
 from platform.errors import EXIT_INCOMPLETE, Fault, raise_if_any
+from platform.storage import atomic
 
 FACTS = steps.SPLIT_FACTS
 
@@ -124,13 +125,9 @@ def _split_faults(made: Made) -> list[Fault]:
 def _write(made: Made, facts: Mapping[str, Any]) -> None:
     images = [replace(item.image, split=split) for split, items in made.splits.items() for item in items]
     steps.remove_later(made.root, csv_boxes.SPLIT)
-    partial = made.root / f".{FACTS}.partial"
-    try:
+    with atomic.new_file(made.root / FACTS) as partial:
         partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         csv_boxes.write(made.root / csv_boxes.SPLIT, made.root, sorted(images, key=lambda image: image.path))
-        partial.replace(made.root / FACTS)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _facts(made: Made) -> dict[str, Any]:

@@ -5,11 +5,12 @@ is unreachable: a file beside the event log holds how many events have arrived, 
 there, in order. Events that are delivered twice are recorded once.
 """
 
-import json
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from platform.storage import atomic
 from platform.study.event_log import Event
 from platform.study.metadata import StudyFacts
 from platform.study.request import DELIVERED, delivered_events
@@ -135,12 +136,8 @@ class Delivery(StudyListener):
     def _save_position(self) -> None:
         """Store the number of delivered events, up to the first refused one, which the next process tries again."""
         arrived = min([self._position, *map(self.events.index, self.refused)])
-        try:
-            partial = self.file.with_suffix(".partial")
-            partial.write_text(json.dumps({"events": arrived, "to": self.study.tracking_uri}))
-            partial.replace(self.file)
-        except OSError:  # for example, a full disk; the next process then delivers more events again
-            pass
+        with suppress(OSError):  # for example, a full disk; the next process then delivers more events again
+            atomic.write_json(self.file, {"events": arrived, "to": self.study.tracking_uri})
 
 
 def _count(groups: Sequence[Sequence[Event]]) -> int:

@@ -1,7 +1,6 @@
 """Features of each image, computed once and stored in cleaning/looks.npz for the next command."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from platform.curation.cleaning.alignment import SIDE
 from platform.data import images
+from platform.storage import atomic
 
 FILE = "cleaning/looks.npz"
 HASH_SIDE = 16  # 256 bits, because with 64 bits different logos on plain ground have equal hashes
@@ -140,12 +140,5 @@ def _save(file: Path, kept: dict[_Key, Look]) -> None:
     paths, sizes, times = zip(*kept, strict=True)
     columns: dict[str, Any] = dict(zip(Look._fields, map(np.array, zip(*kept.values(), strict=True)), strict=True))
     columns |= {"made_by": _MADE_BY, "path": paths, "bytes": sizes, "changed": times}
-    handle, partial = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **columns)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(file)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with atomic.new_file(file) as partial, partial.open("wb") as stream:
+        np.savez(stream, **columns)

@@ -1,14 +1,13 @@
 """Image store: responses are recognized by their bytes, checked, and kept under the hash of their bytes."""
 
 import hashlib
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from platform.curation.fetching.download import Failure, Outcome
 from platform.data import images
+from platform.storage import atomic
 
 FOLDER = "images"
 SUFFIXES = {
@@ -82,10 +81,8 @@ def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> Kept:
     name = f"{FOLDER}/{digest[:2]}/{digest[:_HASH]}.{SUFFIXES[header.format]}"
     file = root / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=scratch, delete=False) as partial:
-        partial.write(body)
-    Path(partial.name).chmod(0o644)
-    os.replace(partial.name, file)  # noqa: PTH105
+    with atomic.new_file(file, scratch) as partial:
+        partial.write_bytes(body)
     return Kept(name, len(body), header.width, header.height, digest)
 
 

@@ -6,7 +6,6 @@ with the unreadable rows of the list.
 
 import json
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 from platform.curation.fetching.download import Outcome, Record
 from platform.curation.fetching.image_store import is_name
 from platform.curation.fetching.list_rows import Row
+from platform.storage import atomic
 
 NAME = "manifest.jsonl"
 UNLISTED = "unlisted.jsonl"  # lines of addresses of earlier lists, used again if the addresses return
@@ -92,22 +92,19 @@ class Manifest:
         Raises:
             OSError: The disk is full, say; then the file is unchanged.
         """
-        handle, partial = tempfile.mkstemp(prefix=f".{NAME}.", dir=self._root)
-        try:
-            with os.fdopen(handle, "wb") as ordered, (self._root / NAME).open("rb") as lines:
-                left = dict(self.known)
-                for row in rows:
-                    ordered.writelines(_line(_unreadable(row, fault)) for fault in row.faults)
-                    if row.url is not None and (known := left.pop(row.url, None)):
-                        ordered.write(_line_at(lines, known.start))
-                _keep_unlisted(self._root, (_line_at(lines, known.start) for known in left.values()))
-                ordered.flush()
-                os.fsync(ordered.fileno())
-            os.chmod(partial, 0o644)  # noqa: PTH101 (mkstemp gives a name)
-            os.replace(partial, self._root / NAME)  # noqa: PTH105
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        left = dict(self.known)
+        with (
+            atomic.new_file(self._root / NAME) as partial,
+            partial.open("wb") as ordered,
+            (self._root / NAME).open("rb") as lines,
+        ):
+            for row in rows:
+                ordered.writelines(_line(_unreadable(row, fault)) for fault in row.faults)
+                if row.url is not None and (known := left.pop(row.url, None)):
+                    ordered.write(_line_at(lines, known.start))
+            _keep_unlisted(self._root, (_line_at(lines, known.start) for known in left.values()))
+            ordered.flush()
+            os.fsync(ordered.fileno())  # it replaces lines that took hours to collect
         return len(left)
 
     def close(self) -> None:
