@@ -1,9 +1,9 @@
-"""A page to try a trained model on: give it a picture or a sentence, see what it answers, and what it learned from
-that is like it.
+"""Serve a page on which a trained model can be tried: it shows the prediction for an image or a sentence, and the most
+similar training examples.
 
-python -m platform.demo TASK                        # the newest study's best model
+python -m platform.demo TASK                        # the best model of the newest study
 python -m platform.demo TASK --model STUDY --port 7000
-python -m platform.demo TASK --host 0.0.0.0         # for all who reach this machine
+python -m platform.demo TASK --host 0.0.0.0         # for everyone who can reach this machine
 """
 
 import argparse
@@ -17,61 +17,53 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from platform.errors import EXIT_BAD_INPUT
+from platform.errors import Fault, InputError, print_error, raise_if_any
 from platform.serving import saved_models
 from platform.signals import run_and_exit
 
-NEEDED = 6  # version of gradio
+GRADIO_VERSION = 6  # oldest major version
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options, the same for every task."""
-    p = argparse.ArgumentParser(
-        prog="python -m platform.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("task", help="what the model was trained for")
-    saved_models.add_options(p)
+    """Return the parser of the options, which are the same for every task."""
+    p = saved_models.command_parser("demo", __doc__)
     p.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
-                   help="where to listen (default 127.0.0.1: this machine alone). Whoever reaches another one can use "
-                   "the model and see training examples: there is no password, and nothing is encrypted")  # fmt: skip
-    p.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
+                   help="address to listen at (default 127.0.0.1: this machine only). At another address, everyone who "
+                   "reaches it can use the model and see training examples: there is no password and no "
+                   "encryption")  # fmt: skip
+    p.add_argument("--port", type=int, metavar="N", help="port to listen at (default: the first free one from 7860)")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the page until Ctrl-C; returns the exit code."""
+    """Serve the page until Ctrl-C, and return the exit code."""
     options = parser().parse_args(arguments)
     from rich.console import Console
-
-    from platform.errors import InputError, print_error
 
     console = Console()
     with tempfile.TemporaryDirectory(prefix="platform-demo-") as scratch:
         try:
             blocks, address = open_page(options, Path(scratch), console)
         except InputError as error:
-            print_error(Console(stderr=True), error)
-            return EXIT_BAD_INPUT
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what was uploaded is deleted then, too
+            return print_error(Console(stderr=True), error)
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # uploads are deleted after SIGTERM, too
         with contextlib.suppress(KeyboardInterrupt):
-            console.print(f"Open [bold]{address}[/] in a browser; Ctrl-C ends it.", soft_wrap=True, highlight=False)
+            console.print(f"Open [bold]{address}[/] in a browser; end it with Ctrl-C.", soft_wrap=True, highlight=False)
             blocks.block_thread()
     return 0
 
 
 def open_page(options: argparse.Namespace, scratch: Path, console: Any) -> tuple[Any, str]:
-    """Starts to serve the page; returns it and its address.
+    """Start to serve the page in a thread, and return it and its address.
 
     Args:
-        options: Of `parser`.
-        scratch: A folder for what is uploaded, which the caller deletes.
-        console: Told what there is to know.
+        options: Options as `parser` reads them.
+        scratch: Folder for uploads, which the caller deletes.
+        console: Console for notices.
 
     Raises:
-        InputError: No such task or model, no gradio, no free port.
+        InputError: There is no such task or model, gradio is missing, or the port is taken.
     """
-    from platform.errors import raise_if_any
-
     raise_if_any(_faults(options))
     from platform import task
 
@@ -80,49 +72,49 @@ def open_page(options: argparse.Namespace, scratch: Path, console: Any) -> tuple
     set_environment(scratch)
     from platform.serving import demo_page
 
-    with saved_models.found(options.task, options) as folder:
+    with saved_models.model_folder(options.task, options) as folder:
         model = module.load(folder)
-        known, missing = _map(module, model, folder, console)
-        shown = demo_page.Shown(_name(folder, options.model), _facts(folder), _card(folder), known, missing)
-    blocks = demo_page.page(module, model, shown, scratch)
+        embedding_map, map_problem = _embedding_map(module, model, folder, console)
+        title, summary, card = _title(folder, options.model), _summary(folder), _model_card(folder)
+    content = demo_page.PageContent(title, summary, card, embedding_map, map_problem)
+    blocks = demo_page.page(module, model, content, scratch)
     address = demo_page.serve(blocks, options.host, options.port, scratch)
     if options.host not in demo_page.LOCAL:
         console.print(
-            "[yellow]Whoever reaches this machine at that port can use the model and see examples that it was trained "
-            "on. There is no password, and nothing is encrypted.[/]"
+            "[yellow]Everyone who reaches this machine at that port can use the model and see training examples. "
+            "There is no password and no encryption.[/]",
+            soft_wrap=True,
         )
     return blocks, address
 
 
 def set_environment(scratch: Path) -> None:
-    """Before gradio is imported: uploads go to a folder of our own, and it tells nobody that it runs."""
+    """Set gradio's environment before its import: uploads go to the scratch folder, and no usage data is sent."""
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "uploads")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    for key in ("no_proxy", "NO_PROXY"):  # it asks itself whether it is up
+    for key in ("no_proxy", "NO_PROXY"):  # gradio requests its own page when it starts
         os.environ[key] = ",".join(filter(None, (os.environ.get(key), "127.0.0.1", "localhost")))
 
 
-def _faults(options: argparse.Namespace) -> list:
-    from platform.errors import Fault
-
+def _faults(options: argparse.Namespace) -> list[Fault]:
     faults = []
     try:
-        found = importlib.metadata.version("gradio")
+        version = importlib.metadata.version("gradio")
     except importlib.metadata.PackageNotFoundError:
-        found = ""
-    if int(found.partition(".")[0] or 0) < NEEDED:
-        rule, remedy = f"the page needs gradio {NEEDED} or newer", f'Install it: uv pip install "gradio>={NEEDED}"'
-        faults.append(Fault(rule, found or "none", remedy))
+        version = ""
+    if int(version.partition(".")[0] or 0) < GRADIO_VERSION:
+        remedy = f'Install it: uv pip install "gradio>={GRADIO_VERSION}"'
+        faults.append(Fault(f"the demo needs gradio {GRADIO_VERSION} or newer", version or "none", remedy))
     if options.port is not None and not 1 <= options.port <= 65535:
         faults.append(Fault("--port must lie in 1..65535", str(options.port), "Leave it out."))
-    if not _is_mine(options.host):
-        remedy = "Leave it out: for this machine alone; 0.0.0.0: for all who reach it."
+    if not _is_own_address(options.host):
+        remedy = "Leave it out for this machine only, or use 0.0.0.0 for everyone who can reach it."
         faults.append(Fault("--host must be an address of this machine", options.host, remedy))
     return faults
 
 
-def _is_mine(host: str) -> bool:
-    """Whether a page can be served there. Gradio would try a hundred ports first."""
+def _is_own_address(host: str) -> bool:
+    """Return True if a page can be served at this address; gradio would try a hundred ports before it fails."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -132,9 +124,8 @@ def _is_mine(host: str) -> bool:
         return False
 
 
-def _map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]:
-    """The model's embedding map, made now if it is missing and the data is still there; else None, and why."""
-    from platform.errors import InputError
+def _embedding_map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]:
+    """Return the model's embedding map, which is made if it is missing, or None and the reason why there is none."""
     from platform.serving import embedding_map
 
     try:
@@ -142,42 +133,42 @@ def _map(module: Any, model: Any, folder: Path, console: Any) -> tuple[Any, str]
     except InputError as error:
         missing = str(error)
     try:
-        console.print("Making the map of the training examples, once …")
+        console.print("Making the map of the training examples; this happens only once …")
         if reasons := embedding_map.remake(module, model, folder):
             return None, " ".join(reasons)
         return embedding_map.read(folder), ""
     except InputError as error:
-        console.print("[yellow]There is no map.[/]")
+        console.print("[yellow]The page has no map of the training examples.[/]")
         return None, f"{missing} It could not be made now: {error}"
 
 
-def _name(folder: Path, asked: str) -> str:
-    """The study's name; of a model that lies in none, in MLflow say, what was asked for."""
+def _title(folder: Path, model: str) -> str:
+    """Return the study's name; for a model outside a study, e.g. in MLflow, the end of the value of --model."""
     from platform.study.request import EVENT_LOG
 
     folder = folder.resolve()
-    return folder.parent.name if (folder.parent / EVENT_LOG).exists() else Path(asked).name or folder.name
+    return folder.parent.name if (folder.parent / EVENT_LOG).exists() else Path(model).name or folder.name
 
 
-def _facts(folder: Path) -> str:
-    """What a model is, and how it did on the test split, in a line."""
+def _summary(folder: Path) -> str:
+    """Return a line with the model's task, its architecture and its test metric."""
     from platform.storage.checkpoints import read_metadata
     from platform.study.request import RESULT
 
     metadata = read_metadata(folder)
     config = metadata.get("config", {})
-    told = [str(metadata["task"])]
-    told += [f"{key} {config[key]}" for key in ("architecture", "backbone") if key in config]
+    parts = [str(metadata["task"])]
+    parts += [f"{key} {config[key]}" for key in ("architecture", "backbone") if key in config]
     file = folder.parent / RESULT
     result = json.loads(file.read_text()) if folder.name == "best" and file.exists() else {}
     if best := result.get("best"):
         metric = result["metric"].replace("val/", "test/", 1)
-        told += [f"{metric} {best['test_metrics'][metric]:.3f}"] if metric in best["test_metrics"] else []
-    return " · ".join(told)
+        parts += [f"{metric} {best['test_metrics'][metric]:.3f}"] if metric in best["test_metrics"] else []
+    return " · ".join(parts)
 
 
-def _card(folder: Path) -> str:
-    """The model card without what only machines read."""
+def _model_card(folder: Path) -> str:
+    """Return the model card without its YAML header; "" if there is none."""
     from platform.runner.model_card import FILE
 
     if not (folder / FILE).exists():
@@ -188,4 +179,4 @@ def _card(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_and_exit(main, "There is no page yet.")
+    run_and_exit(main, "The page was not served yet.")

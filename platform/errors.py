@@ -41,14 +41,15 @@ class InputError(Exception):
         return "\n".join(str(fault) for fault in self.faults)
 
 
-def print_error(console: "Console", error: InputError) -> None:
-    """Print all faults of an error at once, a line each."""
+def print_error(console: "Console", error: InputError) -> int:
+    """Print all faults of an error at once, a line each, and return the exit code."""
     from rich.text import Text
 
     count = len(error.faults)
     console.print(f"[red]Cannot start: {count} {'fault' if count == 1 else 'faults'}.[/]")
     for fault in error.faults:
         console.print(Text(f"  · {fault}"), soft_wrap=True)
+    return EXIT_BAD_INPUT
 
 
 def raise_if_any(faults: Iterable[Fault]) -> None:

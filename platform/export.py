@@ -1,12 +1,12 @@
-"""A trained model as an ONNX file, for programs that have neither this project nor torch.
+"""Export a trained model as an ONNX file, for programs that have neither this project nor torch.
 
-python -m platform.export TASK --out model.onnx                         # the best of the newest study
+python -m platform.export TASK --out model.onnx                         # the best model of the newest study
 python -m platform.export TASK --out model.onnx --check photos/         # compared with the model on your own inputs
 
-What onnxruntime computes is compared with what the model does, on embedded examples if there are no others; a detector
-must find something in them. A file that computes something else is not written.
+The outputs of onnxruntime are compared with those of the model, on embedded examples if --check names no others; a
+detector must find something in them. A file whose outputs differ is not written.
 
-The file says itself what it takes and gives, as JSON under the name metadata. A classifier in a program with
+The file describes its inputs and outputs as JSON under the key "metadata". This program uses a classifier with
 onnxruntime alone:
 
     import json
@@ -36,44 +36,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
+from platform.errors import EXIT_INCOMPLETE, Fault, InputError, first_line, print_error, raise_if_any
 from platform.serving import saved_models
 from platform.signals import raise_if_interrupted, run_and_exit
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-MOST, EMBEDDED = 64, 10  # examples to compare on: of those given, and where none are
+MOST, EMBEDDED = 64, 10  # examples that are compared: at most of the given ones, and of the embedded ones
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options, the same for every task."""
-    p = argparse.ArgumentParser(
-        prog="python -m platform.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("task", help="what the model was trained for")
-    saved_models.add_options(p)
-    p.add_argument("--out", required=True, metavar="FILE", help="the file to write, *.onnx")
+    """Return the parser of the options, which are the same for every task."""
+    p = saved_models.command_parser("export", __doc__)
+    p.add_argument("--out", required=True, metavar="FILE", help="file to write, *.onnx")
     p.add_argument(
-        "--check", nargs="+", metavar="INPUT", help=f"what to compare on, at most {MOST} (default: embedded examples)"
+        "--check",
+        nargs="+",
+        metavar="INPUT",
+        help=f"inputs for the comparison, of which {MOST} are used (default: embedded examples)",
     )
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the file if it computes what the model does; returns the exit code."""
+    """Write the file if its outputs are those of the model, and return the exit code."""
     options = parser().parse_args(arguments)
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         return _run(options, console)
-    except OSError as error:  # of the folder, the disk, or what lies there
+    except OSError as error:  # a full disk, a folder without permission to write, …
         console.print(f"Stopped: {error}", markup=False)
         return EXIT_INCOMPLETE
 
 
 def _run(options: argparse.Namespace, console: Any) -> int:
-    from platform.errors import InputError, print_error, raise_if_any
-
     out = Path(options.out)
     try:
         raise_if_any(_faults(out))
@@ -82,26 +79,29 @@ def _run(options: argparse.Namespace, console: Any) -> int:
 
         task.check_name(options.task)
         module = task.load_exporter(options.task)
-        examples, known = _examples(module.INPUT, options.check)
-        with saved_models.found(options.task, options) as folder:
+        examples, given = _examples(module.INPUT, options.check)
+        with saved_models.model_folder(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
             graph = module.onnx(module.load(folder))
     except InputError as error:
-        print_error(console, error)
-        return EXIT_BAD_INPUT
-    if refused := _written(graph, options.task, examples, out, console):
-        console.print(f"{refused} Nothing was written.", markup=False)
+        return print_error(console, error)
+    if problem := _export(graph, options.task, examples, out, console):
+        console.print(f"{problem} Nothing was written.", markup=False)
         return EXIT_INCOMPLETE
-    which = f"of {known} given" if options.check else "embedded; for your own: --check INPUT…"
-    console.print(f"Examples compared: {len(examples)} {which}", markup=False)
+    kind = f"of {given} given" if options.check else "embedded; use --check INPUT… to compare on your own"
+    console.print(f"Examples compared: {len(examples)} {kind}", markup=False)
     size = sum(file.stat().st_size for file in (out, out.with_name(out.name + onnx_export.DATA)) if file.exists()) / 1e6
     beside = "".join(f", with {out.stem}.{name}/ beside it" for name in graph.beside)
     print(f"{out}: {size:.1f} MB{beside}")
     return 0
 
 
-def _written(graph: Any, task: str, examples: Sequence[Any], out: Path, console: Any) -> str:
-    """Writes the file and what belongs beside it if it computes what the model does; else tells why not."""
+def _export(graph: Any, task: str, examples: Sequence[Any], out: Path, console: Any) -> str:
+    """Write the file, and the folders beside it, if its outputs are those of the model.
+
+    Returns:
+        "", or why nothing was written.
+    """
     from platform.serving import onnx_export
 
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.resolve().parent) as temporary:
@@ -110,41 +110,42 @@ def _written(graph: Any, task: str, examples: Sequence[Any], out: Path, console:
             onnx_export.write(graph, {"task": task, **graph.about}, examples, partial)
         except OSError:
             raise
-        except Exception as error:  # torch.onnx raises of all kinds, of Ctrl-C too
+        except Exception as error:  # torch.onnx raises errors of every type, after Ctrl-C too
             raise_if_interrupted()
-            lines = str(error).strip().splitlines() or [""]
-            return f"torch.onnx does not take this model: {type(error).__name__}: {lines[0]}."
+            return f"torch.onnx cannot export this model: {first_line(error)}."
         compared = onnx_export.differences(graph, examples, partial)
-        _tell(console, graph, compared)
+        _print_differences(console, graph, compared)
         if not all(sum(count for count, _ in batches) for batches in compared.values()):
-            return "Refused: nothing was found in these examples, so nothing was compared; --check takes others."
+            return "The model found nothing in these examples, so nothing was compared; name others with --check."
         if not onnx_export.is_same(graph, compared):
-            return (
-                f"Refused: what onnxruntime computes differs from the model by more than {onnx_export.TOLERANCE:.0e}."
-            )
+            return f"The outputs of onnxruntime differ from the model's by more than {onnx_export.TOLERANCE:.0e}."
         for file in Path(temporary).iterdir():
             _replace(file, out.with_name(file.name))
     return ""
 
 
-def _tell(console: Any, graph: Any, compared: dict[str, list[tuple[int, float]]]) -> None:
+def _print_differences(console: Any, graph: Any, compared: dict[str, list[tuple[int, float]]]) -> None:
     from platform.serving.onnx_export import agreeing
 
-    for what, batches in compared.items():
+    for output, batches in compared.items():
         worst = max(difference for _, difference in batches)
-        told = "in number" if worst == float("inf") else f"by {worst:.1e} at most"
-        console.print(f"  {what}: {sum(count for count, _ in batches):,} values, differing {told}", markup=False)
+        difference = "of different number" if worst == float("inf") else f"with a difference of at most {worst:.1e}"
+        console.print(f"  {output}: {sum(count for count, _ in batches):,} values {difference}", markup=False)
     if graph.traced:
-        agree, of = agreeing(compared)
-        note = "" if agree == of else "; of nearly equal boxes one or the other may be kept"
-        console.print(f"  {agree} of {of} examples agree{note}", markup=False)
+        agree, total = agreeing(compared)
+        note = "" if agree == total else "; either of two nearly equal boxes may be kept"
+        console.print(f"  {agree} of {total} examples agree{note}", markup=False)
 
 
 def _examples(kind: str, names: Sequence[str] | None) -> tuple[list[Any], int]:
-    """What to compare on, MOST of the inputs that are named, or some of the embedded data; and how many there were.
+    """Return the examples for the comparison and the number of inputs they were chosen from.
+
+    Args:
+        kind: Kind of input, "image" or "text".
+        names: Inputs given by the user, of which at most MOST are used; None for EMBEDDED embedded examples.
 
     Raises:
-        InputError: One is missing or cannot be read.
+        InputError: An input is missing or cannot be read.
     """
     from platform.data import images, prediction_inputs
 
@@ -174,13 +175,11 @@ def _replace(source: Path, target: Path) -> None:
     os.replace(source, target)  # noqa: PTH105
 
 
-def _faults(out: Path) -> list[Any]:
-    from platform.errors import Fault
-
+def _faults(out: Path) -> list[Fault]:
     faults = []
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        remedy = "uv pip install -r pyproject.toml --extra onnx"
-        faults.append(Fault(f"export needs {', '.join(NEEDED)}", f"no {', '.join(missing)}", f"Install: {remedy}"))
+        remedy = "Install them: uv pip install -r pyproject.toml --extra onnx"
+        faults.append(Fault(f"export needs {', '.join(NEEDED)}", f"no {', '.join(missing)}", remedy))
     if out.suffix != ".onnx" or out.is_dir() or not out.resolve().parent.is_dir():
         faults.append(Fault("--out needs a file in an existing folder", str(out), "Write --out FILE.onnx."))
     return faults

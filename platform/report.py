@@ -1,43 +1,45 @@
-"""Make a page of a study to look at: what it found, how sure that is, and what it cost.
+"""Write a page about a study: its results, their uncertainty and their cost.
 
-python -m platform.report STUDY                    one HTML file that needs nothing else, in the study's folder
-python -m platform.report STUDY --compare STUDY…   studies side by side
+python -m platform.report STUDY                    one self-contained HTML file in the study's folder
+python -m platform.report STUDY --compare STUDY…   several studies side by side
 """
 
 import argparse
 from pathlib import Path
 
-from platform.errors import EXIT_BAD_INPUT
+from platform.errors import Fault, InputError, print_error
 from platform.signals import run_and_exit
 
 REPORT, COMPARISON = "report.html", "comparison.html"  # in a study's folder
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     p = argparse.ArgumentParser(
         prog="python -m platform.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("study", nargs="?", help="its name; it may still be at work")
-    p.add_argument("--compare", nargs="+", default=[], metavar="STUDY", help="other studies, to be put beside it")
-    p.add_argument("--storage", default="studies", metavar="PLACE", help="where studies are kept (default studies)")
-    p.add_argument("--out", metavar="FILE", help=f"the page (default {REPORT} or {COMPARISON} in the study's folder)")
+    p.add_argument("study", nargs="?", help="name of the study, which may still be running")
+    p.add_argument("--compare", nargs="+", default=[], metavar="STUDY", help="other studies to compare it with")
+    p.add_argument(
+        "--storage", default="studies", metavar="PLACE", help="folder or bucket of studies (default studies)"
+    )
+    p.add_argument("--out", metavar="FILE", help=f"page to write (default {REPORT} or {COMPARISON} of the study)")
     return p
 
 
 def write(folder: Path, out: Path | None = None) -> Path:
-    """Writes the page of a study, and its charts as PNG and SVG files into figures/report.
+    """Write the page of a study, and its charts as PNG and SVG files in figures/report.
 
     Args:
-        folder: The study's.
-        out: The page; None: report.html in the study's folder.
+        folder: Folder of the study.
+        out: File of the page (default report.html in the study's folder).
 
     Returns:
-        The page.
+        The file of the page.
 
     Raises:
-        InputError: There is no study, or its event log or its result is not as it was written.
-        OSError: The disk did not take it.
+        InputError: There is no study, or its event log or its result is damaged.
+        OSError: A file cannot be written.
     """
     from platform.reporting import study_data, study_page
 
@@ -47,10 +49,10 @@ def write(folder: Path, out: Path | None = None) -> Path:
 
 
 def record(folder: Path, page: Path) -> str:
-    """Keeps a study's page with its MLflow run.
+    """Record a study's page in its MLflow run.
 
     Returns:
-        "", or why MLflow did not take it.
+        "", or why MLflow did not accept it.
 
     Raises:
         InputError: There is no study.
@@ -61,82 +63,72 @@ def record(folder: Path, page: Path) -> str:
     from platform.tracking import mlflow_recorder
 
     event = first(folder / EVENT_LOG)
-    return (
-        mlflow_recorder.record_page(metadata.from_json(event.data["facts"]), page)
-        if event
-        else "Not in MLflow: no event log"
-    )
+    if event is None:
+        return "The page is not in MLflow: the study has no event log yet."
+    return mlflow_recorder.record_page(metadata.from_json(event.data["facts"]), page)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = parser().parse_args(arguments)
     names = list(dict.fromkeys([*([options.study] if options.study else []), *options.compare]))
     if not names or (options.compare and len(names) < 2):
-        parser().error("name a study; with --compare, two or more")
+        parser().error("name a study, or two or more with --compare")
     from rich.console import Console
 
-    from platform.errors import Fault, InputError, print_error
-
-    console = Console(soft_wrap=True)
+    console, errors = Console(soft_wrap=True), Console(stderr=True)
     try:
         folders = [_folder(options.storage, name) for name in names]
         if options.compare:
-            out = Path(options.out or folders[0] / COMPARISON)
-            _compare(folders, out)
+            from platform.reporting import compare_page, study_data
+
+            page, problem = Path(options.out or folders[0] / COMPARISON), ""
+            compare_page.write([study_data.read(folder) for folder in folders], page)
         else:
-            out = write(folders[0], Path(options.out) if options.out else None)
-            if reason := record(folders[0], out):
-                console.print(reason, markup=False, highlight=False)
-        if reason := _send(options.storage, names[0], folders[0], out):
-            console.print(reason, markup=False, highlight=False)
+            page = write(folders[0], Path(options.out) if options.out else None)
+            problem = record(folders[0], page)
+        for line in filter(None, (problem, _copy_to_bucket(options.storage, names[0], folders[0], page))):
+            console.print(line, markup=False, highlight=False)
     except InputError as error:
-        print_error(Console(stderr=True), error)
-        return EXIT_BAD_INPUT
+        return print_error(errors, error)
     except OSError as error:
-        rule, remedy = (
-            "a study's files must be readable, and its page writable",
-            "Restore the file, or name another --out.",
-        )
-        print_error(Console(stderr=True), InputError(Fault(rule, str(error), remedy)))
-        return EXIT_BAD_INPUT
-    console.print(str(out), markup=False, highlight=False)
+        rule = "the study's files must be readable and the page writable"
+        return print_error(errors, InputError(Fault(rule, str(error), "Restore the file, or name another --out.")))
+    console.print(str(page), markup=False, highlight=False)
     return 0
 
 
 def _folder(storage: str, name: str) -> Path:
-    """A study's folder on this machine."""
+    """Return a study's folder on this machine.
+
+    Raises:
+        InputError: There is no such study, it belongs to another user, or its event log is damaged.
+    """
     from platform.study.request import read_request, studies_in
 
     folder = studies_in(storage, name) / name
-    read_request(folder)  # that there is one, and whose it is
+    read_request(folder)
     return folder
 
 
-def _compare(folders: list[Path], out: Path) -> None:
-    from platform.reporting import compare_page, study_data
-
-    compare_page.write([study_data.read(folder) for folder in folders], out)
-
-
-def _send(given: str, name: str, folder: Path, page: Path) -> str:
-    """Sends the page to the bucket of its study.
+def _copy_to_bucket(storage: str, name: str, folder: Path, page: Path) -> str:
+    """Copy the page and its charts to the study's folder in a bucket, if the studies are kept in one.
 
     Returns:
-        "", or why it did not arrive.
+        "", or why the copy failed.
     """
     from platform.storage import filesystem
 
-    place = filesystem.resolved(given)
-    if not filesystem.is_bucket(place) or page.parent != folder:
+    address = filesystem.resolved(storage)
+    if not filesystem.is_bucket(address) or page.parent != folder:
         return ""
     try:
-        filesystem.upload_file(page, f"{place}/{name}/{page.name}")
-        filesystem.upload(folder / "figures" / "report", f"{place}/{name}/figures/report")
+        filesystem.upload_file(page, f"{address}/{name}/{page.name}")
+        filesystem.upload(folder / "figures" / "report", f"{address}/{name}/figures/report")
     except OSError as error:
-        return f"Not in the bucket: {error}"
+        return f"The page is not in the bucket: {error}"
     return ""
 
 
 if __name__ == "__main__":
-    run_and_exit(main, "The page is whole, as it was or anew.")
+    run_and_exit(main, "The page is complete: either the old one or the new one.")

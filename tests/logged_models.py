@@ -1,4 +1,4 @@
-"""Models in MLflow, logged there as a study does it."""
+"""Models that are logged to MLflow in the same way as by a study."""
 
 import os
 from pathlib import Path
@@ -12,18 +12,18 @@ from platform.tracking.delivery import Delivery
 
 
 def log(name: str, kind: str, model: Path, uri: str, folder: Path, **facts) -> SimpleNamespace:
-    """A study of one trial whose model is logged.
+    """Deliver a study of one trial whose model is logged.
 
     Args:
-        name: The task's.
-        kind: What its input is.
-        model: The model's folder.
-        uri: MLflow's.
-        folder: For what is left of the delivery.
-        facts: Of the study.
+        name: Name of the task.
+        kind: Kind of its input, "image" or "text".
+        model: Folder of the model.
+        uri: Address of the MLflow store.
+        folder: Folder for the files of the delivery.
+        **facts: Further facts about the study.
 
     Returns:
-        The client, the experiment, the logged model, the trial's run and the study's.
+        The client, the experiment, the logged model, the trial's run and the ID of the study's run, by name.
     """
     study = StudyFacts(uri, name, "study", folder.name, name, "val/score", "max", 1, input=kind, **facts)
     best = {"metrics": {"test/score": 0.5}, "model_dir": str(model), "figures": {}, "files": [], "note": ""}
@@ -32,7 +32,7 @@ def log(name: str, kind: str, model: Path, uri: str, folder: Path, **facts) -> S
         Event("trial", 2, {"trial_id": "t1", "config": {"lr": 0.1}, "baseline": ""}),
         Event("trial_start", 3, {"trial_id": "t1"}),
         Event("best", 4, {"trial_id": "t1", **best}),
-        Event("best", 5, {"trial_id": "t1", **best}),  # once more after a restart: one model all the same
+        Event("best", 5, {"trial_id": "t1", **best}),  # again after a restart; only one model is logged
     ]
     delivery = Delivery(study, events, folder)
     delivery.start()
@@ -47,7 +47,7 @@ def log(name: str, kind: str, model: Path, uri: str, folder: Path, **facts) -> S
     return SimpleNamespace(client=client, experiment=experiment, model=logged, run=child, study=parent)
 
 
-def elsewhere() -> dict[str, str]:
-    """The environment of a process that knows nothing of this project, with pickle refused."""
-    known = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return known | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+def environment_without_project() -> dict[str, str]:
+    """Return the environment of a process outside this project, in which MLflow refuses pickle."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return kept | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}

@@ -1,7 +1,7 @@
-"""Hides all packages but those that a model requires, as if no other were installed.
+"""Hide all packages except those that a model requires, as if no others were installed.
 
-Python imports a file of the name sitecustomize before all else: a copy of this one under that name, on PYTHONPATH, acts
-on a process and on those that it starts. REQUIREMENTS names the model's requirements.txt.
+Python imports a file named sitecustomize.py before anything else. A copy of this file with that name on PYTHONPATH
+therefore affects a process and its children. The variable REQUIREMENTS names the model's requirements.txt.
 """
 
 import importlib.machinery
@@ -15,33 +15,34 @@ from packaging.utils import canonicalize_name
 
 
 def closure(lines):
-    """The names of the packages that are required, and of all that they require."""
+    """Return the names of the required packages and of all packages that these require."""
     found, left = set(), [Requirement(line) for line in lines]
     while left:
-        asked = left.pop()
-        key = (canonicalize_name(asked.name), frozenset(asked.extras))
+        requirement = left.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
         if key in found:
             continue
         found.add(key)
         try:
-            needs = importlib.metadata.requires(asked.name) or []
+            needs = importlib.metadata.requires(requirement.name) or []
         except importlib.metadata.PackageNotFoundError:
             continue
+        extras = (*requirement.extras, "")
         for need in map(Requirement, needs):
-            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in (*asked.extras, "")):
+            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras):
                 left.append(need)
     return {name for name, _ in found}
 
 
 class Hide(importlib.machinery.PathFinder):
-    """Finds what Python would, but for the hidden packages."""
+    """Python's finder of modules, except that it does not find the hidden packages."""
 
     def __init__(self, lines):
-        known = closure(lines)
+        required = closure(lines)
         self.hidden = {
             module
             for module, owners in importlib.metadata.packages_distributions().items()
-            if not known & {canonicalize_name(owner) for owner in owners}
+            if not required & {canonicalize_name(owner) for owner in owners}
         }
 
     def find_spec(self, name, path=None, target=None):

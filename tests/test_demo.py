@@ -1,4 +1,4 @@
-"""The demo's page in a real browser: pictures and sentences, what is none, and that nothing leaves the machine."""
+"""The demo's page in a real browser: images and sentences, bad input, and no request to another host."""
 
 import http.client
 import os
@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from platform import demo
+from platform.errors import EXIT_BAD_INPUT
 from platform.serving import embedding_map
 from platform.space import Space
 from platform.training.context import Context
@@ -29,19 +30,19 @@ playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("gradio")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-listening: list[list[str]] = []  # where this process connects to, while it is asked
+recordings: list[list[str]] = []  # addresses that this process connects to, while a fixture records them
 
 
-def _hear(event: str, arguments: tuple) -> None:
-    if event == "socket.connect" and listening and isinstance(arguments[1], tuple):
-        listening[-1].append(str(arguments[1][0]))
+def _record_connections(event: str, arguments: tuple) -> None:
+    if event == "socket.connect" and recordings and isinstance(arguments[1], tuple):
+        recordings[-1].append(str(arguments[1][0]))
 
 
-sys.addaudithook(_hear)
+sys.addaudithook(_record_connections)
 
 
 def study(storage: Path, name: str, module, space: Space, source: Path) -> Path:
-    """A model trained for an epoch, where a study would have left it, with its map."""
+    """Train a model for an epoch and write it and its map into the folders that a study would use."""
     dataset = module.read([source], storage / ".cache", 0, space)
     data = module.prepare(space, dataset, storage / ".cache")
     trial = storage / name / "trial"
@@ -54,7 +55,7 @@ def study(storage: Path, name: str, module, space: Space, source: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory) -> Path:
-    """Two studies: of pictures, light ones and dark ones, and of sentences with two labels; some names are hostile."""
+    """Return a folder with a study of light and dark images and one of sentences; some class names are hostile."""
     folder = tmp_path_factory.mktemp("studies")
     rng = np.random.default_rng(0)
     for name, low in (("dark", 0), (HOSTILE, 128)):
@@ -84,15 +85,15 @@ def browser():
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory) -> Path:
-    """One for all pages: gradio asks the environment of the process where it is."""
+    """Return one folder for all pages, as gradio reads it from the environment of the process."""
     return tmp_path_factory.mktemp("scratch")
 
 
 @pytest.fixture(scope="module")
 def served(storage, scratch):
-    """The address of a study's page, by its task."""
+    """Serve a page of each study, and yield the addresses by task."""
     pages, addresses, connected = [], {}, []
-    listening.append(connected)
+    recordings.append(connected)
     for task in ("classifier", "sentences"):
         name = "pictures-study" if task == "classifier" else "texts-study"
         options = demo.parser().parse_args([task, "--model", name, "--storage", str(storage)])
@@ -101,23 +102,23 @@ def served(storage, scratch):
     yield addresses
     for blocks in pages:
         blocks.close(verbose=False)
-    listening.pop()
-    assert set(connected) <= {"127.0.0.1", "::1"}, "the server asks nobody but itself"
+    recordings.pop()
+    assert set(connected) <= {"127.0.0.1", "::1"}, "the server connects only to itself"
 
 
 @pytest.fixture
 def opened(browser, served):
-    """Opens a page; in the end nothing may have asked another host, nor run what a name brought."""
-    contexts, asked, wrong = [], [], []
+    """Yield a function that opens a page; at the end no page may have requested another host or run injected code."""
+    contexts, requested, errors = [], [], []
 
     def open_(task: str, **options):
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(served[task])
         page.wait_for_selector("#map svg.map")
         return page
@@ -125,16 +126,16 @@ def opened(browser, served):
     yield open_
     for context in contexts:
         context.close()
-    homes = (*served.values(), "data:", "blob:")
-    assert [url for url in asked if not url.startswith(homes)] == []
-    assert wrong == []
+    allowed = (*served.values(), "data:", "blob:")
+    assert [url for url in requested if not url.startswith(allowed)] == []
+    assert errors == []
 
 
 def upload(page, file: Path) -> None:
     page.set_input_files("#input input[type=file]", str(file))
 
 
-def test_a_picture_is_answered_and_marked_on_the_map(opened, tmp_path):
+def test_an_image_is_predicted_and_marked_on_the_map(opened, tmp_path):
     page = opened("classifier")
     assert page.locator("#map .input").count() == 0
     assert page.locator("#map g circle[r='3.4'], #map g path, #map g rect").count() >= 14, "the training examples"
@@ -146,27 +147,27 @@ def test_a_picture_is_answered_and_marked_on_the_map(opened, tmp_path):
     page.wait_for_selector("#near .near img")
     assert page.locator("#near .near li").count() == page.locator("#map .neighbours circle").count() == 10
     everything = page.locator("body").inner_text()
-    assert HOSTILE in everything, "shown as it is written"
-    assert "49" not in page.locator("#map .legend").inner_text(), "and not reckoned with"
+    assert HOSTILE in everything, "shown as text"
+    assert "49" not in page.locator("#map .legend").inner_text(), "and not evaluated"
     page.get_by_label("Clear").or_(page.get_by_label("Remove")).first.click()
     page.wait_for_selector("#map .input", state="detached")
 
 
-def test_an_example_of_the_test_split_is_answered(opened, tmp_path):
+def test_an_example_of_the_test_split_is_predicted(opened, tmp_path):
     page = opened("classifier")
     page.locator("#examples button").first.click()
     page.wait_for_selector("#map .input")
     assert page.locator("#answer .bars li").count() == 2
     page.get_by_label("Clear").or_(page.get_by_label("Remove")).first.click()
     page.wait_for_selector("#map .input", state="detached")
-    (tmp_path / "text.png").write_text("no picture at all")
+    (tmp_path / "text.png").write_text("not an image")
     upload(page, tmp_path / "text.png")
     page.wait_for_selector("#answer [role=alert] >> text=not a picture")
 
 
-def test_what_is_no_picture_is_told_kindly(opened, tmp_path):
+def test_a_file_that_is_not_an_image_gives_a_message(opened, tmp_path):
     page = opened("classifier")
-    (tmp_path / "text.jpg").write_text("no picture at all")
+    (tmp_path / "text.jpg").write_text("not an image")
     upload(page, tmp_path / "text.jpg")
     assert "not a picture" in page.locator("#answer [role=alert]").inner_text()
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
@@ -180,7 +181,7 @@ def test_what_is_no_picture_is_told_kindly(opened, tmp_path):
     assert page.locator("text=Traceback").count() == 0
 
 
-def test_a_sentence_is_answered_by_each_head(opened):
+def test_a_sentence_is_predicted_by_each_head(opened):
     page = opened("sentences")
     page.fill("#input textarea", "a crime book that is good")
     page.click("#ask")
@@ -193,10 +194,10 @@ def test_a_sentence_is_answered_by_each_head(opened):
     assert "crime" in page.locator("#map .legend").inner_text()
     page.get_by_label("sentiment").check()
     page.wait_for_selector("#map .legend >> text=good")
-    assert page.locator("#map .input").count() == 1, "the input stays where it was"
+    assert page.locator("#map .input").count() == 1, "the input keeps its position"
 
 
-def test_texts_that_are_none_or_too_long_are_told(opened):
+def test_empty_and_too_long_texts_give_messages(opened):
     page = opened("sentences")
     page.click("#ask")
     page.wait_for_selector("#answer [role=alert] >> text=Write a sentence")
@@ -217,14 +218,14 @@ def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_pa
     blocks, address = demo.open_page(options, scratch, Console())
     page = browser.new_page()
     page.goto(address)
-    Image.new("RGB", (30, 20), "white").save(tmp_path / "mine.png")
-    upload(page, tmp_path / "mine.png")
+    Image.new("RGB", (30, 20), "white").save(tmp_path / "upload.png")
+    upload(page, tmp_path / "upload.png")
     page.wait_for_selector("#answer [role=status]")
     for _ in range(100):
-        if not list((scratch / "uploads").rglob("mine.png")):
+        if not list((scratch / "uploads").rglob("upload.png")):
             break
         page.wait_for_timeout(100)
-    assert not list((scratch / "uploads").rglob("mine.png"))
+    assert not list((scratch / "uploads").rglob("upload.png"))
     page.reload()
     page.wait_for_selector("#examples img")
     page.wait_for_function("[...document.querySelectorAll('#examples img')].every(image => image.complete)")
@@ -236,13 +237,13 @@ def test_uploads_are_deleted_and_examples_stay(browser, storage, scratch, tmp_pa
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_telephone_shows_it_whole_in_light_and_dark(opened, scheme, tmp_path):
+def test_the_page_fits_a_phone_in_light_and_dark(opened, scheme, tmp_path):
     page = opened("classifier", color_scheme=scheme, viewport={"width": 390, "height": 844})
     Image.new("RGB", (900, 100), "black").save(tmp_path / "wide.png")
     upload(page, tmp_path / "wide.png")
     page.wait_for_selector("#near .near img")
-    wide, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert wide <= room
+    width, screen = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width <= screen
     text, ground = (
         page.evaluate(f"getComputedStyle(document.querySelector('{what}')).{which}")
         for what, which in (("#answer strong", "color"), ("body", "backgroundColor"))
@@ -251,25 +252,25 @@ def test_a_telephone_shows_it_whole_in_light_and_dark(opened, scheme, tmp_path):
     assert (lights[0] < 250 < 500 < lights[1]) if scheme == "light" else (lights[1] < 250 < 500 < lights[0])
 
 
-def test_another_host_s_name_is_refused_and_the_browser_told_to_stay(served):
-    place = urlsplit(served["classifier"])
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=10)
-    connection.request("GET", "/", headers={"Host": f"elsewhere.example:{place.port}"})
+def test_another_host_name_is_refused_and_the_security_policy_is_sent(served):
+    url = urlsplit(served["classifier"])
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection.request("GET", "/", headers={"Host": f"elsewhere.example:{url.port}"})
     assert connection.getresponse().status == 400
     connection.close()
     connection.request("GET", "/")
-    answered = connection.getresponse()
-    assert (answered.status, "default-src 'self'" in answered.headers["Content-Security-Policy"]) == (200, True)
+    response = connection.getresponse()
+    assert (response.status, "default-src 'self'" in response.headers["Content-Security-Policy"]) == (200, True)
     connection.close()
 
 
-def test_a_page_is_called_by_its_study_else_by_what_was_asked_for(tmp_path):
+def test_the_title_is_the_study_or_the_value_of_model(tmp_path):
     study, logged = tmp_path / "birds" / "best", tmp_path / "artifacts" / "best"
     for folder in (study, logged):
         folder.mkdir(parents=True)
     (study.parent / "journal.log").touch()
-    assert [demo._name(study, asked) for asked in ("best", "birds", str(study))] == ["birds"] * 3
-    names = [demo._name(logged, asked) for asked in ("champion:MNIST", "0" * 32, "../given/away/", ".")]
+    assert [demo._title(study, model) for model in ("best", "birds", str(study))] == ["birds"] * 3
+    names = [demo._title(logged, model) for model in ("champion:MNIST", "0" * 32, "../given/away/", ".")]
     assert names == ["champion:MNIST", "0" * 32, "away", "best"]
 
 
@@ -287,41 +288,35 @@ def test_a_page_without_a_map_says_why(browser, storage, scratch, tmp_path):
     blocks.close(verbose=False)
 
 
-def test_what_cannot_be_shown_is_told(storage, tmp_path, capsys, monkeypatch):
-    assert demo.main(["sentences", "--model", "none", "--storage", str(storage)]) == demo.EXIT_BAD_INPUT
+def test_bad_options_are_refused_with_all_faults(storage, tmp_path, capsys, monkeypatch):
+    assert demo.main(["sentences", "--model", "none", "--storage", str(storage)]) == EXIT_BAD_INPUT
     assert "Studies of sentences: texts-study" in capsys.readouterr().err
-    monkeypatch.setattr(demo, "NEEDED", 99)
-    assert demo.main(["sentences", "--port", "70000", "--host", "192.0.2.1"]) == demo.EXIT_BAD_INPUT
-    told = capsys.readouterr().err
-    assert "needs gradio 99 or newer" in told
-    assert "--port must lie in 1..65535" in told
-    assert "--host must be an address of this machine" in told
+    monkeypatch.setattr(demo, "GRADIO_VERSION", 99)
+    assert demo.main(["sentences", "--port", "70000", "--host", "192.0.2.1"]) == EXIT_BAD_INPUT
+    errors = capsys.readouterr().err
+    assert "needs gradio 99 or newer" in errors
+    assert "--port must lie in 1..65535" in errors
+    assert "--host must be an address of this machine" in errors
 
 
-def test_a_port_that_is_taken_is_told(served, storage, capsys):
+def test_a_taken_port_is_refused(served, storage, capsys):
     port = str(urlsplit(served["sentences"]).port)
     arguments = ["sentences", "--model", "texts-study", "--storage", str(storage), "--port", port]
-    assert demo.main(arguments) == demo.EXIT_BAD_INPUT
+    assert demo.main(arguments) == EXIT_BAD_INPUT
     assert "free port" in capsys.readouterr().err
 
 
-def test_the_command_says_where_it_listens_and_leaves_nothing_behind(storage, tmp_path):
+def test_the_command_prints_its_address_and_deletes_its_files(storage, tmp_path):
     command = [sys.executable, "-m", "platform.demo", "sentences", "--model", "texts-study", "--storage", str(storage)]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         [*command, "--host", "0.0.0.0"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
-        told = ""
-        while "Open http" not in told and (line := process.stdout.readline()):
-            told += line
-        assert "There is no password" in told
+        printed = ""
+        while "Open http" not in printed and (line := process.stdout.readline()):
+            printed += line
+        assert "There is no password" in printed
         assert [path.name.startswith("platform-demo-") for path in tmp_path.iterdir()] == [True]
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert list(tmp_path.iterdir()) == []
-
-
-def test_help_imports_nothing_heavy():
-    heavy = {"torch", "ray", "mlflow", "gradio"}
-    code = f"import sys, platform.demo as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

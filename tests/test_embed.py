@@ -1,4 +1,4 @@
-"""The embed command: a row for each input, pictures of labelled data, and what cannot be embedded."""
+"""`python -m platform.embed` writes a row for each input or figures of labelled data, and refuses bad input."""
 
 from collections import Counter
 
@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from platform.data.embedded import scenes
-from platform.embed import EXIT_BAD_INPUT, main
+from platform.embed import main
+from platform.errors import EXIT_BAD_INPUT
 from platform.models.autoencoders import Encoder, save_encoder
 from trainables import autoencoder, detector
 
@@ -36,7 +37,7 @@ def test_sentences_become_rows(tmp_path, capsys):
     assert not np.allclose(np.load(out)[0], vectors[2], atol=1e-3), "another layer gives other features"
 
 
-def test_labelled_images_become_pictures_on_the_disk_and_in_mlflow(folder, tmp_path, capsys):
+def test_labelled_images_become_figures_on_the_disk_and_in_mlflow(folder, tmp_path, capsys):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     settings = ["--set", "backbone=mobilenet_v2", "--set", "weights=starter", "--set", "image_size=64"]
     arguments = ["classifier", "--data", str(folder), "--stage", "layer2", *settings, "--most", "15"]
@@ -51,7 +52,7 @@ def test_labelled_images_become_pictures_on_the_disk_and_in_mlflow(folder, tmp_p
     assert -1 <= run.data.metrics["silhouette/class"] <= 1
 
 
-def test_a_detector_s_backbone_sees_the_picture_and_not_what_is_beside_it(scenes_folder, tmp_path):
+def test_a_detector_s_embedding_ignores_the_padding(scenes_folder, tmp_path):
     settings, out = ["--set", "image_size=128", "--set", "channels=32"], tmp_path / "rows.npy"
     for name, size, grey in (("wide", (128, 48), 200), ("square", (128, 128), 200), ("black", (128, 128), 0)):
         Image.new("RGB", size, (grey, grey, grey)).save(tmp_path / f"{name}.png")
@@ -64,7 +65,7 @@ def test_a_detector_s_backbone_sees_the_picture_and_not_what_is_beside_it(scenes
     assert np.linalg.norm(wide - square) < np.linalg.norm(wide - black) / 4
 
 
-def test_an_image_of_several_objects_is_of_the_class_that_it_shows_most(scenes_folder, tmp_path):
+def test_an_image_of_several_objects_gets_its_most_frequent_class(scenes_folder, tmp_path):
     dataset = detector.read([scenes_folder], tmp_path, 0, None)
     paths, labels = detector.labelled(dataset, "val")
     boxes = {example.path: Counter(example.labels) for example in dataset.examples}
@@ -73,7 +74,7 @@ def test_an_image_of_several_objects_is_of_the_class_that_it_shows_most(scenes_f
         assert boxes[path][dataset.classes.index(name)] == max(boxes[path].values())
 
 
-def test_an_autoencoder_s_code_is_embedded_from_its_weights(tmp_path, capsys):
+def test_an_autoencoder_embeds_with_weights_from_a_file(tmp_path, capsys):
     file, out = tmp_path / "encoder.safetensors", tmp_path / "rows.npy"
     save_encoder(Encoder((8, 8), 8, 32, 0.0), file)
     Image.new("L", (8, 8)).save(tmp_path / "dark.png")
@@ -86,16 +87,16 @@ def test_an_autoencoder_s_code_is_embedded_from_its_weights(tmp_path, capsys):
     inputs, labels = autoencoder.labelled(digits, "val")
     assert set(labels["class"]) == {"even", "odd"}
     assert all((int(d) % 2 == 1) == (c == "odd") for d, c in zip(labels["digit"], labels["class"], strict=True))
-    point = {"weights": str(file), "width": 8, "bottleneck": 32, "dropout": 0.0}
-    vectors = autoencoder.embed(autoencoder.pretrained(point), [*inputs[:3], tmp_path / "dark.png"], "bottleneck")
+    config = {"weights": str(file), "width": 8, "bottleneck": 32, "dropout": 0.0}
+    vectors = autoencoder.embed(autoencoder.pretrained(config), [*inputs[:3], tmp_path / "dark.png"], "bottleneck")
     assert vectors.shape == (4, 32)
     assert "must be trained before" in refused(capsys, "autoencoder", str(tmp_path / "dark.png"), "--out", str(out))
-    torn = load_file(file)
-    save_file(torn, file, {"height": "80000", "width_of_image": "80000", "width": "8", "bottleneck": "32"})
+    tensors = load_file(file)
+    save_file(tensors, file, {"height": "80000", "width_of_image": "80000", "width": "8", "bottleneck": "32"})
     assert "autoencoder study wrote" in refused(capsys, "autoencoder", str(out), "--out", str(out), *fitting)
 
 
-def test_what_cannot_be_embedded_is_told(tmp_path, capsys, monkeypatch):
+def test_bad_input_is_refused_with_all_faults(tmp_path, capsys, monkeypatch):
     assert "--out FILE.npy" in refused(capsys, "sentences", "Two words.")
     both = refused(capsys, "sentences", "Two words.", "--data", str(tmp_path))
     assert "2 faults" in both

@@ -1,4 +1,4 @@
-"""`python -m platform.predict` on tiny models of each task; the study in test_tune.py covers a trained one."""
+"""`python -m platform.predict` with a tiny model of each task; test_tune.py covers the model of a study."""
 
 import csv
 import io
@@ -40,8 +40,8 @@ def photo() -> Image.Image:
 
 
 @pytest.fixture
-def odd(photo, tmp_path) -> Path:
-    """A folder of pictures, three of which are none."""
+def unusual_files(photo, tmp_path) -> Path:
+    """Return a folder of unusual images, three of which cannot be read."""
     folder = tmp_path / "odd files"
     (folder / "deeper").mkdir(parents=True)
     photo.save(folder / "an Ümlaut 東.jpg")
@@ -51,34 +51,38 @@ def odd(photo, tmp_path) -> Path:
     photo.convert("RGBA").save(folder / "deeper" / "press.png")
     photo.save(folder / "whole.jpg")
     content = (folder / "whole.jpg").read_bytes()
-    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "truncated.jpg").write_bytes(content[: len(content) // 2])
     (folder / "text.jpg").write_text("not a picture")
     (folder / "empty.png").touch()
     (folder / "notes.txt").write_text("no picture by its name either")
     return folder
 
 
-def ran(capsys, *arguments, code: int = 0) -> tuple[str, str]:
+def run(capsys, *arguments, code: int = 0) -> tuple[str, str]:
     assert predict.main([str(argument) for argument in arguments]) == code
-    told = capsys.readouterr()
-    return told.out, told.err
+    printed = capsys.readouterr()
+    return printed.out, printed.err
 
 
-def test_odd_files_are_predicted_and_broken_ones_told(models, odd, tmp_path, capsys):
-    out, err = ran(capsys, "classifier", odd, "--model", models["classifier"], "--out", tmp_path / "seen", code=1)
+def test_unusual_images_are_predicted_and_unreadable_ones_listed(models, unusual_files, tmp_path, capsys):
+    out, err = run(
+        capsys, "classifier", unusual_files, "--model", models["classifier"], "--out", tmp_path / "pictures", code=1
+    )
     predictions = [json.loads(line) for line in out.splitlines()]
     names = ["an Ümlaut 東.jpg", "deeper/press.png", "moving.gif", "press.jpg", "whole.jpg", "wide.png"]
-    assert [prediction["path"] for prediction in predictions] == [str(odd / name) for name in names]
+    assert [prediction["path"] for prediction in predictions] == [str(unusual_files / name) for name in names]
     assert len({prediction["picture"] for prediction in predictions}) == 6
     assert all(Image.open(prediction["picture"]).width >= 80 for prediction in predictions)
     assert [line.split(": ")[1] for line in err.splitlines() if "Left out" in line] == [
-        str(odd / name) for name in ("cut.jpg", "empty.png", "text.jpg")
+        str(unusual_files / name) for name in ("empty.png", "text.jpg", "truncated.jpg")
     ]
     assert "6 of 9 predicted" in err
 
 
-def test_nothing_but_broken_files_is_no_crash(models, odd, capsys):
-    out, err = ran(capsys, "detector", odd / "cut.jpg", "--model", models["detector"], "--no-pictures", code=1)
+def test_only_unreadable_files_give_no_prediction_and_no_crash(models, unusual_files, capsys):
+    out, err = run(
+        capsys, "detector", unusual_files / "truncated.jpg", "--model", models["detector"], "--no-pictures", code=1
+    )
     assert out == ""
     assert "0 of 1 predicted" in err
 
@@ -88,24 +92,31 @@ def test_a_table_has_a_row_for_each_box(models, photo, tmp_path, capsys):
         photo.save(tmp_path / name)
     Image.new("RGB", (60, 60)).save(tmp_path / "black.png")
     options = ("--model", models["detector"], "--no-pictures")
-    out, _ = ran(capsys, "detector", tmp_path, *options, "--format", "csv")
+    out, _ = run(capsys, "detector", tmp_path, *options, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert list(rows[0]) == ["path", "class", "score", "x1", "y1", "x2", "y2"]
     assert not (tmp_path / "predictions").exists()
-    lines, _ = ran(capsys, "detector", tmp_path, *options)
-    found = {told["path"]: told["detections"] for told in map(json.loads, lines.splitlines())}
+    lines, _ = run(capsys, "detector", tmp_path, *options)
+    found = {line["path"]: line["detections"] for line in map(json.loads, lines.splitlines())}
     assert len(found[str(tmp_path / "a.png")]) > 1
     for path, detections in found.items():
-        mine = [row for row in rows if row["path"] == path]
-        assert len(mine) == max(1, len(detections))
-        for row, detection in zip(mine, detections, strict=False):
+        rows_of_image = [row for row in rows if row["path"] == path]
+        assert len(rows_of_image) == max(1, len(detections))
+        for row, detection in zip(rows_of_image, detections, strict=False):
             assert [float(row[side]) for side in ("x1", "y1", "x2", "y2")] == detection["box"]
 
 
-def test_a_table_of_a_classifier_has_a_column_for_each_class_and_goes_to_a_file(models, odd, tmp_path, capsys):
+def test_a_classifier_s_table_has_a_column_for_each_class(models, unusual_files, tmp_path, capsys):
     table = tmp_path / "answers.csv"
-    out, _ = ran(
-        capsys, "classifier", odd / "whole.jpg", "--model", models["classifier"], "--no-pictures", "--to", table
+    out, _ = run(
+        capsys,
+        "classifier",
+        unusual_files / "whole.jpg",
+        "--model",
+        models["classifier"],
+        "--no-pictures",
+        "--to",
+        table,
     )
     assert out == ""
     [row] = csv.DictReader(table.open(newline=""))
@@ -114,29 +125,29 @@ def test_a_table_of_a_classifier_has_a_column_for_each_class_and_goes_to_a_file(
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
 
 
-def test_sentences_keep_their_order_and_are_told_as_often_as_they_come(models, tmp_path, capsys):
+def test_sentences_are_predicted_in_order_and_repeated_ones_again(models, tmp_path, capsys):
     lines = [f"Line {number} of a file." for number in range(150)] + ["Line 3 of a file."]
     (tmp_path / "lines.txt").write_text("\n\n".join(lines))
-    out, _ = ran(capsys, "sentences", tmp_path / "lines.txt", "A last one.", "--model", models["sentences"])
+    out, _ = run(capsys, "sentences", tmp_path / "lines.txt", "A last one.", "--model", models["sentences"])
     assert [json.loads(line)["text"] for line in out.splitlines()] == [*lines, "A last one."]
 
 
-def test_texts_that_are_cut_are_marked_and_counted(models, tmp_path, capsys):
+def test_truncated_texts_are_marked_and_counted(models, tmp_path, capsys):
     lines = ["A short one.", "word " * 500, "Another.", "word " * 80]
     (tmp_path / "lines.txt").write_text("\n".join(lines))
     most = json.loads((Path(models["sentences"]) / "model.json").read_text())["config"]["max_tokens"]
-    out, err = ran(capsys, "sentences", tmp_path / "lines.txt", "--model", models["sentences"])
+    out, err = run(capsys, "sentences", tmp_path / "lines.txt", "--model", models["sentences"])
     notes = [json.loads(line)["note"] for line in out.splitlines()]
     assert [bool(note) for note in notes] == [False, True, False, True]
     assert f"2 of 4: truncated to {most} tokens" in err
-    out, err = ran(capsys, "sentences", "A short one.", "--model", models["sentences"], "--format", "csv")
+    out, err = run(capsys, "sentences", "A short one.", "--model", models["sentences"], "--format", "csv")
     [row] = csv.DictReader(io.StringIO(out))
     assert row["note"] == ""
     assert "truncated" not in err
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_batch_is_answered_as_each_input_alone(models, photo, name):
+def test_a_batch_gives_the_predictions_of_its_inputs_alone(models, photo, name):
     module = task.load(name)
     model = module.load(Path(models[name]))
     several = [photo.rotate(5 * n).crop((n, 0, 40 + 2 * n, 30)) for n in range(1, 19)]
@@ -148,84 +159,85 @@ def test_a_batch_is_answered_as_each_input_alone(models, photo, name):
     )
     assert len({json.dumps(answer) for answer in together}) > 1
     for one, other in zip(together, alone, strict=True):
-        assert one == nearly(other)
+        assert one == approximately(other)
 
 
-def nearly(answer):
-    """The same up to the last of four decimals, in which two sizes of a batch may differ."""
+def approximately(answer):
+    """Return the answer with a tolerance of 1.5e-4, as rounding differs between batch sizes."""
     if isinstance(answer, dict):
-        return {key: nearly(value) for key, value in answer.items()}
+        return {key: approximately(value) for key, value in answer.items()}
     if isinstance(answer, list):
-        return [nearly(value) for value in answer]
+        return [approximately(value) for value in answer]
     return pytest.approx(answer, abs=1.5e-4) if isinstance(answer, float) and answer <= 1 else answer
 
 
-def test_a_name_that_is_no_unicode_can_be_found_again(models, photo, tmp_path, capsys):
+def test_a_file_name_that_is_not_unicode_is_written_so_that_it_can_be_read_back(models, photo, tmp_path, capsys):
     strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
     try:
         photo.save(strange)
     except OSError:
-        pytest.skip("this file system takes no such name")
-    out, _ = ran(capsys, "classifier", tmp_path, "--model", models["classifier"], "--out", tmp_path / "seen")
+        pytest.skip("this file system does not allow such a name")
+    out, _ = run(capsys, "classifier", tmp_path, "--model", models["classifier"], "--out", tmp_path / "pictures")
     [prediction] = map(json.loads, out.splitlines())
     assert prediction["path"] == str(strange)
 
 
 def test_every_missing_input_is_named(tmp_path, capsys):
-    _, err = ran(capsys, "detector", tmp_path / "a.png", tmp_path / "b.png", "--storage", tmp_path, code=2)
+    _, err = run(capsys, "detector", tmp_path / "a.png", tmp_path / "b.png", "--storage", tmp_path, code=2)
     assert "a.png" in err
     assert "b.png" in err
 
 
-def test_places_that_cannot_be_written_are_told_together_before_any_work(tmp_path, capsys):
+def test_all_faults_of_output_places_are_reported_at_once_before_any_work(tmp_path, capsys):
     (tmp_path / "file").touch()
     places = ("--out", tmp_path / "file" / "deeper", "--to", tmp_path / "none" / "answers.csv")
-    _, err = ran(capsys, "detector", tmp_path, *places, code=2)
+    _, err = run(capsys, "detector", tmp_path, *places, code=2)
     assert "--out must name a folder" in err
     assert "--to needs a file" in err
 
 
-def test_an_input_is_not_written_over(models, photo, tmp_path, capsys):
+def test_an_input_is_not_overwritten(models, photo, tmp_path, capsys):
     photo.save(tmp_path / "photo.png")
     (tmp_path / "lines.txt").write_text("A line.")
     kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
     for name, given, to in (("classifier", ".", "photo.png"), ("sentences", "lines.txt", "lines.txt")):
         arguments = (tmp_path / given, "A sentence." if name == "sentences" else tmp_path, "--to", tmp_path / to)
-        _, err = ran(capsys, name, *arguments, "--model", models[name], "--no-pictures", code=2)
+        _, err = run(capsys, name, *arguments, "--model", models[name], "--no-pictures", code=2)
         assert "--to must not be an input" in err
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
 
 
 @pytest.mark.parametrize("option", ["--to", "--out"])
-def test_a_place_that_turns_out_not_to_take_a_file_is_told(models, photo, tmp_path, capsys, option):
+def test_a_place_that_cannot_be_written_ends_the_command_with_a_message(models, photo, tmp_path, capsys, option):
     photo.save(tmp_path / "photo.png")
-    places = {"--out": tmp_path / "seen", option: "/proc/answers"}  # whoever runs this may not write there
+    places = {"--out": tmp_path / "pictures", option: "/proc/answers"}  # no user can write there
     options = [part for place in places.items() for part in place]
-    _, err = ran(capsys, "classifier", tmp_path, "--model", models["classifier"], *options, code=1)
+    _, err = run(capsys, "classifier", tmp_path, "--model", models["classifier"], *options, code=1)
     assert "Stopped after 0 of 1" in err
     assert "/proc/answers" in err
 
 
-def test_a_file_that_can_grow_no_more_ends_it_with_what_was_done(models, tmp_path, capsys):
-    """As a full disk does."""
+def test_a_file_that_cannot_grow_ends_the_command_and_keeps_what_was_written(models, tmp_path, capsys):
+    """A limit on the file size stands for a full disk."""
     lines = ["word " * 500, *(f"A line, the {number}th of many." for number in range(500))]
     (tmp_path / "lines.txt").write_text("\n".join(lines))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
     try:
         options = ("--model", models["sentences"], "--to", tmp_path / "answers.jsonl")
-        _, err = ran(capsys, "sentences", tmp_path / "lines.txt", *options, code=1)
+        _, err = run(capsys, "sentences", tmp_path / "lines.txt", *options, code=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert re.search(r"1 of [1-4]\d\d: truncated to", err)
     assert re.search(r"Stopped after [1-4]\d\d of 501: .*File too large", err)
 
 
-def test_an_empty_folder_is_no_input(tmp_path, capsys):
-    assert "only folders without pictures" in ran(capsys, "detector", tmp_path, code=2)[1]
+def test_an_empty_folder_is_refused(tmp_path, capsys):
+    assert "only folders without pictures" in run(capsys, "detector", tmp_path, code=2)[1]
 
 
-def test_pictures_of_one_name_get_files_of_their_own(tmp_path):
+def test_pictures_of_the_same_name_get_different_files(tmp_path):
+    (tmp_path / "out").mkdir()
     pictures = predict._Pictures(lambda image, prediction: image, tmp_path / "out")
     blank = Image.new("RGB", (2, 2))
     saved = [Path(pictures.save(tmp_path / folder / "cat.jpg", blank, {})).name for folder in "abc"]
@@ -248,26 +260,26 @@ def test_pictures_are_decoded_a_few_at_a_time(photo, tmp_path, monkeypatch):
     assert np.array_equal(groups[0][0][1], load(files[0]))
 
 
-def test_text_is_lines_of_files_and_sentences(tmp_path):
+def test_texts_are_lines_of_files_and_sentences(tmp_path):
     content = "\ufeffA first line.\r\n\n  A second\u2028one\x85of\x0cone sentence. \n"
     (tmp_path / "lines.txt").write_text(content, encoding="utf-8", newline="")
     lines = prediction_inputs.texts([str(tmp_path / "lines.txt"), "And a sentence."])
     assert lines == ["A first line.", "A second\u2028one\x85of\x0cone sentence.", "And a sentence."]
 
 
-def test_text_is_the_column_of_a_table_too(tmp_path, capsys):
+def test_texts_can_be_the_column_of_a_table(tmp_path, capsys):
     content = 'id,Text,genre\n1,"A first one, with\na break.",crime\n2,,travel\n3,A second one.,\n'
     (tmp_path / "titles.csv").write_text("\ufeff" + content, encoding="utf-8")
     pandas.read_csv(tmp_path / "titles.csv").to_parquet(tmp_path / "titles.parquet")
     for name in ("titles.csv", "titles.parquet"):
         assert prediction_inputs.texts([str(tmp_path / name)]) == ["A first one, with\na break.", "A second one."]
     (tmp_path / "other.csv").write_text("title,genre\nA first one.,crime\n")
-    _, err = ran(capsys, "sentences", tmp_path / "other.csv", code=2)
+    _, err = run(capsys, "sentences", tmp_path / "other.csv", code=2)
     assert "text" in err
     assert "other.csv" in err
 
 
-def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):
+def test_every_unreadable_text_file_is_reported(tmp_path):
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(InputError) as caught:
         prediction_inputs.texts([str(tmp_path / "latin.txt"), "missing.txt"])
@@ -280,7 +292,7 @@ def test_every_file_of_text_that_cannot_be_read_is_told(tmp_path):
         prediction_inputs.texts([str(tmp_path / "blank.txt")])
 
 
-def test_ctrl_c_leaves_whole_lines_and_a_reader_that_leaves_is_no_error(models, tmp_path):
+def test_ctrl_c_leaves_complete_lines_and_a_closed_pipe_prints_no_traceback(models, tmp_path):
     (tmp_path / "lines.txt").write_text("\n".join(f"A line, the {number}th of many." for number in range(200_000)))
     command = [sys.executable, "-m", "platform.predict", "sentences", tmp_path / "lines.txt"]
     command += ["--model", models["sentences"]]

@@ -18,6 +18,7 @@ from ray.tune.search.sample import Categorical
 from told_study import EPOCHS, Told, searched
 
 from platform import report, task
+from platform.errors import EXIT_BAD_INPUT
 from platform.reporting import advice, charts, compare_page, parameter_effects, study_charts, study_data, trial_marks
 from platform.reporting.parameter_importance import importances
 from platform.runner.plan import describe
@@ -256,7 +257,7 @@ def test_a_page_is_written_though_mlflow_cannot_be_reached(tmp_path, capsys):
 def test_a_broken_picture_is_named(tmp_path, capsys):
     broken = one(tmp_path / "study") / "figures" / "test_images.png"
     broken.write_bytes(b"no picture")
-    assert report.main(["study", "--storage", str(tmp_path)]) == report.EXIT_BAD_INPUT
+    assert report.main(["study", "--storage", str(tmp_path)]) == EXIT_BAD_INPUT
     assert str(broken) in capsys.readouterr().err
 
 
@@ -266,7 +267,7 @@ def test_what_is_damaged_is_told(tmp_path, capsys, damage):
     file = folder / ("journal.log" if damage == "event log" else "result.json")
     file.write_bytes(file.read_bytes().replace(b"0.3", b"0.4") if damage == "event log" else b"{")
     name = "other" if damage == "gone" else "study"
-    assert report.main([name, "--storage", str(tmp_path)]) == report.EXIT_BAD_INPUT
+    assert report.main([name, "--storage", str(tmp_path)]) == EXIT_BAD_INPUT
     assert "must be" in capsys.readouterr().err
     assert not (folder / "report.html").exists()
 

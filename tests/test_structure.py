@@ -114,7 +114,7 @@ def test_only_tracking_and_logged_models_import_mlflow():
     "command", ["tune", "predict", "export", "report", "demo", "embed", "deliver", "down", "dataset"]
 )
 def test_help_imports_neither_torch_nor_ray(command):
-    heavy = {"torch", "ray", "mlflow"}
+    heavy = {"torch", "ray", "mlflow", "gradio"}
     code = f"import sys, platform.{command} as m; m.parser().format_help(); assert not {heavy!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -1,4 +1,4 @@
-"""Saved models in use: found, run on new inputs, exported, shown in a demo.
+"""Use of saved models: finding them, writing their predictions, export to ONNX and the demo's page.
 
 Imports evaluation, cluster and what lies below them.
 """

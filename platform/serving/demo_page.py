@@ -1,6 +1,6 @@
-"""The demo's page: an input, what the model makes of it, and where that lies among the training examples.
+"""Page of the demo: an input, the model's prediction, and the input's position among the training examples.
 
-gradio serves it. Nothing on it is fetched from elsewhere, and the browser is told to refuse whatever would be.
+The page is served by gradio. It loads nothing from other hosts, and its security policy makes the browser refuse to.
 """
 
 import shutil
@@ -25,10 +25,10 @@ from platform.task import Task
 
 LOCAL = ("127.0.0.1", "localhost")
 
-MOST_BYTES, MOST_CHARACTERS = 20 << 20, 10_000  # of a picture's file, and of a text
-NEAREST = 10  # training examples that are shown
-_KEPT_S, _CLEANED_S = 600, 60  # how long an upload stays on the disk, and how often that is looked at
-# gradio's own page needs inline scripts; nothing may come from, or go to, another host.
+MOST_BYTES, MOST_CHARACTERS = 20 << 20, 10_000  # largest image file, and longest text
+NEAREST = 10  # training examples that are listed
+_KEPT_S, _CLEANED_S = 600, 60  # time after which uploads are deleted, and the interval of the check
+# gradio's own page needs inline scripts; nothing may be loaded from or sent to another host.
 _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "connect-src 'self' ws: data: blob:; object-src 'none'; frame-ancestors 'self'"
@@ -36,70 +36,70 @@ _POLICY = (
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What a page is of.
+class PageContent:
+    """Content of a model's page.
 
     Attributes:
-        title: The study's name.
-        facts: What there is to know of the model, in a line.
-        card: The model card, as Markdown; "" where there is none.
-        known: The training examples; None where there is no map.
-        missing: Why there is none.
+        title: Name of the study.
+        summary: Line about the model.
+        card: Model card as Markdown; "" if there is none.
+        embedding_map: Embedded training examples; None if there is no map.
+        map_problem: Reason why there is no map.
     """
 
     title: str
-    facts: str
+    summary: str
     card: str
-    known: EmbeddingMap | None
-    missing: str = ""
+    embedding_map: EmbeddingMap | None
+    map_problem: str = ""
 
 
-def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
-    """The page of a model.
+def page(module: Task, model: Any, content: PageContent, scratch: Path) -> gr.Blocks:
+    """Return the page of a model.
 
     Args:
-        module: Its task.
-        model: As the task's `load` gives it.
-        shown: What it is of.
-        scratch: A folder for the examples that it offers.
+        module: Task of the model.
+        model: Model as returned by the task's `load`.
+        content: Texts and training examples of the page.
+        scratch: Folder for copies of the examples that the page offers.
     """
-    known = shown.known
-    kinds = list(known.labels) if known else []
+    embedding_map = content.embedding_map
+    kinds = list(embedding_map.labels) if embedding_map else []
     is_text = module.INPUT == "text"
-    hint = "The answer is shown here."
-    missing = demo_html.note(f"There is no map of the training examples. {shown.missing}")
+    hint = "The prediction is shown here."
+    no_map = demo_html.note(f"There is no map of the training examples. {content.map_problem}")
 
-    def start(kind: str | None) -> str:
-        return demo_html.scatter(known, str(kind), None, []) if known else missing
+    def draw_map(kind: str | None, position: np.ndarray | None = None, nearest: Sequence[int] = ()) -> str:
+        return demo_html.scatter(embedding_map, str(kind), position, nearest) if embedding_map else no_map
 
-    def look(given: str | None, kind: str | None) -> tuple[str, str, str, Any]:
-        """The answer, the map, the neighbours, and what the map is drawn again from."""
+    def predict(given: str | None, kind: str | None) -> tuple[str, str, str, Any]:
+        """Return the prediction, the map and the neighbours as HTML, and the input's position and neighbours."""
         if fault := _text_fault(given) if is_text else "":
-            return demo_html.message(fault), start(kind), "", None
+            return demo_html.message(fault), draw_map(kind), "", None
         if not given:
-            return demo_html.note(hint), start(kind), "", None
+            return demo_html.note(hint), draw_map(kind), "", None
         source = given.strip() if is_text else Path(given)
         try:
-            asked: Any = source if is_text else images.load(Path(given))
-            [prediction] = module.predict(model, [asked])
-            drawn = module.draw(asked, prediction) if demo_html.is_drawn(prediction) else None
-            answer = demo_html.answer(prediction, drawn)
-            if known is None:
-                return answer, missing, "", None
-            vector = module.embed(model, [source], known.stage)[0]  # type: ignore[attr-defined]
+            decoded: Any = source if is_text else images.load(Path(given))
+            [prediction] = module.predict(model, [decoded])
+            picture = module.draw(decoded, prediction) if demo_html.has_boxes(prediction) else None
+            answer = demo_html.answer(prediction, picture)
+            if embedding_map is None:
+                return answer, no_map, "", None
+            vector = module.embed(model, [source], embedding_map.stage)[0]  # type: ignore[attr-defined]
         except images.ImageFault as fault:
-            return demo_html.message(f"This file cannot be used: {fault}."), start(kind), "", None
-        numbers, cosines = known.nearest(vector, NEAREST)
-        place, near = known.place(vector), numbers.tolist()
-        found = demo_html.neighbours(known, near, cosines.tolist())
-        return answer, demo_html.scatter(known, str(kind), place, near), found, (place.tolist(), near)
+            return demo_html.message(f"This file cannot be used: {fault}."), draw_map(kind), "", None
+        indices, cosines = embedding_map.nearest(vector, NEAREST)
+        position, nearest = embedding_map.position(vector), indices.tolist()
+        neighbours = demo_html.neighbours(embedding_map, nearest, cosines.tolist())
+        return answer, draw_map(kind, position, nearest), neighbours, (position.tolist(), nearest)
 
-    def colour(kind: str, last: Any) -> str:
-        place, near = (np.array(last[0]), last[1]) if last else (None, [])
-        return demo_html.scatter(known, kind, place, near) if known else missing
+    def recolour(kind: str, last: Any) -> str:
+        return draw_map(kind, np.array(last[0]), last[1]) if last else draw_map(kind)
 
-    with gr.Blocks(title=f"{shown.title}: demo", analytics_enabled=False, delete_cache=(_CLEANED_S, _KEPT_S)) as blocks:
-        gr.HTML(f"<h1>{demo_html.escaped(shown.title)}</h1>{demo_html.note(shown.facts)}", js_on_load=None)
+    deletion = (_CLEANED_S, _KEPT_S)
+    with gr.Blocks(title=f"{content.title}: demo", analytics_enabled=False, delete_cache=deletion) as blocks:
+        gr.HTML(f"<h1>{demo_html.escaped(content.title)}</h1>{demo_html.note(content.summary)}", js_on_load=None)
         last = gr.State(None)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -108,51 +108,57 @@ def page(module: Task, model: Any, shown: Shown, scratch: Path) -> gr.Blocks:
                     button = gr.Button("Ask the model", variant="primary", elem_id="ask")
                 else:
                     sources: list = ["upload", "clipboard"]
-                    entered = gr.Image(sources=sources, label="A picture", height=300, elem_id="input")
+                    entered = gr.Image(sources=sources, label="An image", height=300, elem_id="input")
                     entered.preprocess = _uploaded
             with gr.Column(scale=3, min_width=300):
                 answer = gr.HTML(demo_html.note(hint), elem_id="answer", js_on_load=None)
-        offered, left_out = _offered(known, scratch)
+        offered, missing = _offered_examples(embedding_map, scratch)
         if offered:
-            # Not gr.Examples, which would set the input up anew, and so undo what it makes of uploads.
+            # gr.Examples would replace the input component, whose preprocessing is changed above.
             examples = gr.Dataset(
                 components=[entered],
                 samples=[[each] for each in offered],
-                label="From the test split, not trained on",
+                label="Examples of the test split (not used for training)",
                 type="index",
                 elem_id="examples",
             )
             examples.click(lambda index: offered[index], examples, entered, api_visibility="private")
-        if left_out:
-            gr.HTML(demo_html.note(f"Examples of the test split that are not there any more: {left_out}."))
+        if missing:
+            gr.HTML(demo_html.note(f"Examples of the test split whose files are missing: {missing}."))
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
                 gr.HTML("<h2>Among the training examples</h2>")
                 kind = gr.Radio(kinds, value=kinds[0] if kinds else None, label="Coloured by", visible=len(kinds) > 1)
-                plane = gr.HTML(start(kinds[0] if kinds else None), elem_id="map", js_on_load=None)
+                plane = gr.HTML(draw_map(kinds[0] if kinds else None), elem_id="map", js_on_load=None)
             with gr.Column(scale=2, min_width=300):
                 near = gr.HTML("", elem_id="near", js_on_load=None)
-        if shown.card:
+        if content.card:
             with gr.Accordion("About this model", open=False):
-                gr.Markdown(shown.card, elem_classes="card")
+                gr.Markdown(content.card, elem_classes="card")
         outputs = [answer, plane, near, last]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
         if is_text:
-            gr.on([button.click, entered.submit], look, [entered, kind], outputs, **quiet)
+            gr.on([button.click, entered.submit], predict, [entered, kind], outputs, **quiet)
         else:
-            entered.change(look, [entered, kind], outputs, **quiet)
-        kind.change(colour, [kind, last], plane, **quiet)
+            entered.change(predict, [entered, kind], outputs, **quiet)
+        kind.change(recolour, [kind, last], plane, **quiet)
     return blocks
 
 
 def serve(blocks: gr.Blocks, host: str, port: int | None, scratch: Path) -> str:
-    """Serves the page from a thread; returns its address.
+    """Serve the page in a thread, and return its address.
+
+    Args:
+        blocks: Page as returned by `page`.
+        host: Address to listen at.
+        port: Port to listen at; None for the first free one.
+        scratch: Folder whose files the page may load.
 
     Raises:
-        InputError: The port is taken, or the host is not this machine's.
+        InputError: The port is taken, or the address is not one of this machine.
     """
     hosts = [host, *LOCAL] if host not in ("0.0.0.0", "::") else ["*"]
-    middleware = [Middleware(_Policy), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
+    middleware = [Middleware(_SecurityPolicy), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]
     font, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     try:
         _, address, _ = blocks.queue(max_size=64).launch(
@@ -172,13 +178,13 @@ def serve(blocks: gr.Blocks, host: str, port: int | None, scratch: Path) -> str:
             app_kwargs={"middleware": middleware},
         )
     except OSError as error:
-        rule, remedy = "the page needs a free port of this machine", "Choose another --port, or another --host."
+        rule, remedy = "the demo needs a free port of this machine", "Choose another --port or another --host."
         raise InputError(Fault(rule, f"{host}:{port}: {error}", remedy)) from error
     return address
 
 
-class _Policy:
-    """Tells the browser to load nothing from another host."""
+class _SecurityPolicy:
+    """ASGI middleware that adds headers which make the browser load nothing from another host."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -195,7 +201,7 @@ class _Policy:
 
 
 def _uploaded(payload: Any) -> str | None:
-    """The file as it was uploaded: gradio would decode it first, by all that Pillow knows, and fail on what is none."""
+    """Return the uploaded file as it is; gradio would decode it with Pillow and fail if it is not an image."""
     return payload.path if payload else None
 
 
@@ -203,20 +209,20 @@ def _text_fault(given: str | None) -> str:
     if not (given or "").strip():
         return "Write a sentence first."
     if len(given or "") > MOST_CHARACTERS:
-        return f"This text has {len(given or ''):,} characters; {MOST_CHARACTERS:,} are the most."
+        return f"This text has {len(given or ''):,} characters; at most {MOST_CHARACTERS:,} are allowed."
     return ""
 
 
-def _offered(known: EmbeddingMap | None, scratch: Path) -> tuple[Sequence[str], int]:
-    """Examples of the test split as the page's inputs, and how many are not there any more.
+def _offered_examples(embedding_map: EmbeddingMap | None, scratch: Path) -> tuple[Sequence[str], int]:
+    """Return examples of the test split that the page offers as inputs, and the number of missing files.
 
-    gradio hands out files of a few folders alone; these are copied to one.
+    The images are copied, since gradio serves only files of a few folders.
     """
-    if known is None or known.texts:
-        return (known.tried if known else []), 0
+    if embedding_map is None or embedding_map.is_text:
+        return (embedding_map.test_examples if embedding_map else []), 0
     (scratch / "examples").mkdir(parents=True, exist_ok=True)
-    offered, left_out = list[str](), 0
-    for number, source in enumerate(known.tried, start=1):
+    offered, missing = list[str](), 0
+    for number, source in enumerate(embedding_map.test_examples, start=1):
         file = scratch / "examples" / f"example-{number}.png"
         if isinstance(source, np.ndarray):
             Image.fromarray(source).save(file)
@@ -224,7 +230,7 @@ def _offered(known: EmbeddingMap | None, scratch: Path) -> tuple[Sequence[str], 
             file = file.with_suffix(Path(source).suffix)
             shutil.copyfile(source, file)
         else:
-            left_out += 1
+            missing += 1
             continue
         offered.append(str(file))
-    return offered, left_out
+    return offered, missing

@@ -1,11 +1,11 @@
-"""Where a trained model's training examples lie among each other, kept so that a new input can be shown among them.
+"""Map of a trained model's training examples, in which a new input can be shown among them.
 
-    map.safetensors     vectors (N, D) of a stage's outputs, their places (N, 2) on a plane (PCA), and the plane
-    map.json            what each example is, its classes, a few examples of the test split, and of which model it is
+    map.safetensors     vectors (N, D) of a stage's outputs, their positions (N, 2) on a plane (PCA), and the plane
+    map.json            source and classes of each example, a few examples of the test split, and the model's digest
     manifest.json       a hash of both
 
-It lies beside the model's folder, not in it: it holds texts of the training data, or where its pictures are, and a
-model may be given away without these.
+The map lies beside the model's folder, not in it: it contains texts of the training data or the paths of its images,
+and a model may be passed on without these.
 """
 
 import json
@@ -26,181 +26,186 @@ from platform.storage.checkpoints import MODEL
 from platform.task import Embedder, Task
 
 FOLDER, ARRAYS, INDEX = "embedding_map", "map.safetensors", "map.json"
-MOST = 2000  # training examples
-SECONDS = 60.0  # after which no more are embedded
-TRIED = 6  # examples of the test split, to try the model with
+MOST = 2000  # training examples in a map
+SECONDS = 60.0  # time after which no more examples are embedded
+TEST_EXAMPLES = 6  # examples of the test split that the demo offers as inputs
 FORMAT = 1
-TEXT = 500  # characters that are kept of a text
+TEXT = 500  # characters of a text that are stored
 
-_NO_HOOK = "No embedding map: the task has no embed function."
-_AT_A_TIME = 64
-_LEAST = 3  # examples that span a plane
+_NO_EMBED = "No embedding map: the task has no embed function."
+_BATCH = 64
+_LEAST = 3  # examples that are needed for a plane
 
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """A map that was kept.
+    """Map as it was read.
 
     Attributes:
-        vectors: (N, D) float32, what the stage made of the training examples.
-        places: (N, 2) float32, where they lie on the plane.
-        plane: "mean" and "scale", (D,), and "axes", (2, D): from a vector to its place.
-        pictures: (N, H, W) uint8 where the examples are no files; else None.
-        sources: Of each example its path or its text, "" where it is neither.
-        texts: Whether these are texts.
-        labels: By kind of label each example's class, None where it has none.
-        tried: A few inputs of the test split: paths, texts or grey pictures (H, W).
-        stage: After which stage.
-        share: How much of the variance the plane holds.
-        total: How many training examples there are in all.
+        vectors: Outputs of the stage for the training examples, (N, D) float32.
+        positions: Positions of the examples on the plane, (N, 2) float32.
+        plane: "mean" (D,), "scale" (D,) and "axes" (2, D), which give the position of a vector.
+        pictures: Images of examples that are not files, (N, H, W) uint8; else None.
+        sources: Path or text of each example; "" if it has neither.
+        is_text: True if the sources are texts.
+        labels: Class of each example by kind of label, None for a missing label.
+        test_examples: A few inputs of the test split: paths, texts or grey images (H, W).
+        stage: Name of the stage.
+        share: Share of the variance along the plane's axes.
+        total: Number of all training examples.
     """
 
     vectors: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     plane: Mapping[str, np.ndarray]
     pictures: np.ndarray | None
     sources: Sequence[str]
-    texts: bool
+    is_text: bool
     labels: Mapping[str, Sequence[str | None]]
-    tried: Sequence[Any]
+    test_examples: Sequence[Any]
     stage: str
     share: float
     total: int
 
-    def place(self, vector: np.ndarray) -> np.ndarray:
-        """Where a vector (D,) lies on the plane, (2,)."""
-        return _places(vector, self.plane)
+    def position(self, vector: np.ndarray) -> np.ndarray:
+        """Return the position (2,) of a vector (D,) on the plane."""
+        return _positions(vector, self.plane)
 
     def nearest(self, vector: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the examples that are nearest to a vector (D,), and how near: their cosine with it."""
-        cosines = self._directions @ _directions(vector[None])[0]
-        numbers = np.argsort(-cosines, kind="stable")[:count]
-        return numbers, cosines[numbers]
+        """Return the indices of the examples nearest to a vector (D,), and their cosines with it, nearest first."""
+        cosines = self._unit_vectors @ _normalized(vector[None])[0]
+        indices = np.argsort(-cosines, kind="stable")[:count]
+        return indices, cosines[indices]
 
-    def lonelier(self, cosine: float) -> float | None:
-        """The share of training examples whose nearest neighbour is farther away than this; None where there is one."""
-        return float(np.mean(self._nearest < cosine)) if len(self.vectors) > 1 else None
-
-    @cached_property
-    def _directions(self) -> np.ndarray:
-        return _directions(self.vectors)
+    def share_farther_apart(self, cosine: float) -> float | None:
+        """Return the share of examples whose nearest neighbour has a lower cosine; None for a single example."""
+        return float(np.mean(self._nearest_cosines < cosine)) if len(self.vectors) > 1 else None
 
     @cached_property
-    def _nearest(self) -> np.ndarray:
-        """(N,) each example's cosine with the one nearest to it."""
-        cosines = self._directions @ self._directions.T
+    def _unit_vectors(self) -> np.ndarray:
+        return _normalized(self.vectors)
+
+    @cached_property
+    def _nearest_cosines(self) -> np.ndarray:
+        """Cosine of each example with its nearest neighbour, (N,)."""
+        cosines = self._unit_vectors @ self._unit_vectors.T
         np.fill_diagonal(cosines, -np.inf)
         return cosines.max(1)
 
 
 def write(module: Task, model: Any, dataset: Any, folder: Path) -> list[str]:
-    """Embeds up to MOST training examples, as many as SECONDS allow, and keeps the map beside a model's folder.
+    """Embed up to MOST training examples, as many as SECONDS allow, and write the map beside a model's folder.
 
     Args:
-        module: The model's task.
-        model: As the task's `load` gives it.
-        dataset: As the task's `read` gives it.
-        folder: The model's.
+        module: Task of the model.
+        model: Model as returned by the task's `load`.
+        dataset: Data set as returned by the task's `read`.
+        folder: Folder of the model.
 
     Returns:
-        Why there is no map, a line each; a study is not lost for want of one.
+        Lines that say why there is no map; a study does not fail for lack of one.
     """
     if not hasattr(module, "embed"):
-        return [_NO_HOOK]
+        return [_NO_EMBED]
     try:
-        tensors, index = _made(cast(Embedder, module), model, dataset)
+        tensors, index = _embed_examples(cast(Embedder, module), model, dataset)
         index["model"] = hashing.file_digest(folder / MODEL)
-        _keep(tensors, index, folder.parent)
-    except (OSError, ImageFault) as error:  # an image that is gone since the study began, a full disk
+        _write_files(tensors, index, folder.parent)
+    except (OSError, ImageFault) as error:  # an image that was deleted during the study, a full disk, …
         return [f"No embedding map: {error}"]
     return []
 
 
 def read(folder: Path) -> EmbeddingMap:
-    """The map beside a model's folder.
+    """Read the map beside a model's folder.
 
     Raises:
-        InputError: There is none, it is damaged, or it is another model's.
+        InputError: There is no map, it is damaged, or it belongs to another model.
     """
-    place = folder.parent / FOLDER
-    rule, remedy = "a model must have its embedding map beside it", "It is written where a study ends, with its data."
+    map_folder = folder.parent / FOLDER
+    rule, remedy = "a model must have its embedding map beside it", "A study writes it at its end, where its data is."
     try:
-        manifest.verify(place)
-        index, tensors = json.loads((place / INDEX).read_text()), load_file(place / ARRAYS)
+        manifest.verify(map_folder)
+        index, tensors = json.loads((map_folder / INDEX).read_text()), load_file(map_folder / ARRAYS)
         if (index.get("format"), index.get("model")) != (FORMAT, hashing.file_digest(folder / MODEL)):
-            raise InputError(Fault(rule, f"{place} of another model", remedy))
+            raise InputError(Fault(rule, f"{map_folder} of another model", remedy))
     except (manifest.DamagedError, OSError) as error:
-        found = str(error) if place.exists() else f"no {place}"
+        found = str(error) if map_folder.exists() else f"no {map_folder}"
         raise InputError(Fault(rule, found, remedy)) from error
     return EmbeddingMap(
         vectors=tensors["vectors"],
-        places=tensors["places"],
+        positions=tensors["places"],
         plane={key: tensors[key] for key in ("mean", "scale", "axes")},
         pictures=tensors.get("pictures"),
         sources=index["sources"],
+        is_text=index["texts"],
         labels=index["labels"],
-        tried=list(tensors["tried"]) if "tried" in tensors else index["tried"],
-        **{key: index[key] for key in ("texts", "stage", "share", "total")},
+        test_examples=list(tensors["tried"]) if "tried" in tensors else index["tried"],
+        stage=index["stage"],
+        share=index["share"],
+        total=index["total"],
     )
 
 
 def remake(module: Task, model: Any, folder: Path) -> list[str]:
-    """Writes the map of a study's model again, from the data that the study was asked for.
+    """Write the map of a study's model again, from the data of the study's request.
 
     Returns:
-        Why there is none, a line each.
+        Lines that say why there is no map.
 
     Raises:
-        InputError: The study or its data is no longer there, or no longer what it was.
+        InputError: The study or its data is missing, or the data has changed.
     """
     from platform.storage.filesystem import local_copy
     from platform.study.request import read_request
     from platform.task import space_of
 
     if not hasattr(module, "embed"):
-        return [_NO_HOOK]
+        return [_NO_EMBED]
     request = read_request(folder.parent)
     space, _ = space_of(module, request.task, request.settings)
     sources = [local_copy(source, request.cache) for source in request.data]
     dataset = module.read(sources, request.cache, request.seed, space)
     if dataset.fingerprint != request.fingerprint:
-        rule, remedy = "a map needs the data that the model learned from", "Restore it."
-        raise InputError(Fault(rule, "other content", remedy))
+        rule, remedy = "a map needs the data that the model was trained on", "Restore the data."
+        raise InputError(Fault(rule, "changed data", remedy))
     return write(module, model, dataset, folder)
 
 
-def _made(module: Embedder, model: Any, dataset: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _embed_examples(module: Embedder, model: Any, dataset: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays of the map and its index, without the model's digest."""
     inputs, labels = module.labelled(dataset, "train")
     stage = module.stage_names(model)[-1]
     order = np.random.default_rng(0).permutation(len(inputs))[:MOST]
-    began, parts = time.monotonic(), list[np.ndarray]()
-    while len(order) > (done := sum(map(len, parts))) and (not parts or time.monotonic() - began < SECONDS):
-        parts.append(module.embed(model, [inputs[n] for n in order[done : done + _AT_A_TIME]], stage))
+    started, parts = time.monotonic(), list[np.ndarray]()
+    while len(order) > (done := sum(map(len, parts))) and (not parts or time.monotonic() - started < SECONDS):
+        parts.append(module.embed(model, [inputs[index] for index in order[done : done + _BATCH]], stage))
     vectors = np.concatenate(parts).astype(np.float32)
     chosen = order[: len(vectors)]
     plane, share = _plane(vectors)
-    tried, _ = module.labelled(dataset, "test")
-    tried = [tried[number] for number in np.linspace(0, len(tried) - 1, min(TRIED, len(tried))).astype(int)]
-    shown = [inputs[number] for number in chosen]
-    tensors = {"vectors": vectors, "places": _places(vectors, plane), **plane}
-    for name, several in (("pictures", shown), ("tried", tried)):
-        if several and isinstance(several[0], np.ndarray):
-            tensors[name] = np.stack(several)
+    test, _ = module.labelled(dataset, "test")
+    test_examples = [test[i] for i in np.linspace(0, len(test) - 1, min(TEST_EXAMPLES, len(test))).astype(int)]
+    examples = [inputs[index] for index in chosen]
+    # The names below are those of the file format; the attributes of EmbeddingMap have today's names.
+    tensors = {"vectors": vectors, "places": _positions(vectors, plane), **plane}
+    for name, sources in (("pictures", examples), ("tried", test_examples)):
+        if sources and isinstance(sources[0], np.ndarray):
+            tensors[name] = np.stack(sources)
     index = {
         "format": FORMAT,
         "stage": stage,
         "share": share,
         "total": len(inputs),
-        "labels": {kind: [classes[number] for number in chosen] for kind, classes in labels.items()},
-        "sources": [_told(source) for source in shown],
-        "texts": isinstance(shown[0], str),
-        "tried": [_told(source) for source in tried],
+        "labels": {kind: [classes[i] for i in chosen] for kind, classes in labels.items()},
+        "sources": [_source_text(source) for source in examples],
+        "texts": isinstance(examples[0], str),
+        "tried": [_source_text(source) for source in test_examples],
     }
     return tensors, index
 
 
 def _plane(vectors: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-    """Each dimension scaled to unit variance, then PCA's first two axes; and their share of the variance."""
+    """Return the first two axes of a PCA after scaling to unit variance, and their share of the variance."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
@@ -210,27 +215,27 @@ def _plane(vectors: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
         pca = PCA(2, random_state=0).fit(scaler.transform(vectors))
         axes, share = pca.components_, min(1.0, float(pca.explained_variance_ratio_.sum()))  # rounding
     else:
-        np.fill_diagonal(axes, 1.0)  # nothing to choose from: the first dimensions as they are
+        np.fill_diagonal(axes, 1.0)  # too little for a PCA: the first two dimensions are the axes
     plane = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": axes}
     return {key: value.astype(np.float32) for key, value in plane.items()}, share
 
 
-def _places(vectors: np.ndarray, plane: Mapping[str, np.ndarray]) -> np.ndarray:
+def _positions(vectors: np.ndarray, plane: Mapping[str, np.ndarray]) -> np.ndarray:
     return (vectors - plane["mean"]) / plane["scale"] @ plane["axes"].T
 
 
-def _directions(vectors: np.ndarray) -> np.ndarray:
+def _normalized(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _told(source: Any) -> str:
+def _source_text(source: Any) -> str:
     if isinstance(source, Path):
         return str(source.absolute())
     return source[:TEXT] if isinstance(source, str) else ""
 
 
-def _keep(tensors: Mapping[str, np.ndarray], index: Mapping[str, Any], folder: Path) -> None:
-    """Writes both files whole or not at all, in place of what was there."""
+def _write_files(tensors: Mapping[str, np.ndarray], index: Mapping[str, Any], folder: Path) -> None:
+    """Write both files atomically in place of an earlier map."""
     with atomic.new_folder(folder / FOLDER, replace=True) as partial:
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial / ARRAYS)
         (partial / INDEX).write_text(json.dumps(index))

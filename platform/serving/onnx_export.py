@@ -19,24 +19,24 @@ from torch import Tensor, nn
 
 from platform.task import Graph
 
-BATCHES = (1, 2, 7)  # sizes that are compared; from the last on all are of its size
+BATCHES = (1, 2, 7)  # batch sizes that are compared; all further batches have the last size
 METADATA, OLD_METADATA = "metadata", "card"  # keys in the ONNX file: today's, and the old name of the same
-DATA = ".data"  # the suffix of a file of weights
-TOLERANCE = 1e-4  # of a value, or of 1 where it is smaller
-LEAST_AGREEING = 0.9  # of the examples, where a model chooses
+DATA = ".data"  # suffix of a separate file of weights
+TOLERANCE = 1e-4  # largest difference, relative to the value, or absolute if the value is below 1
+LEAST_AGREEING = 0.9  # share of the examples that must agree if the model selects boxes
 Differences = dict[str, list[tuple[int, float]]]
-_ONE_FILE = 1_800_000_000  # bytes of weights: more than 2 GiB do not fit into one file of that format
+_ONE_FILE = 1_800_000_000  # bytes of weights in one file; the format's limit is 2 GiB
 
 
 def write(graph: Graph, metadata: Mapping[str, Any], examples: Sequence[Any], file: Path) -> None:
-    """Write the graph and its metadata to an ONNX file, and the files that belong to it beside it, named after it."""
+    """Write the graph and its metadata to an ONNX file, and the graph's folders beside it, named after the file."""
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     whole = _whole(graph)
     tensors = tuple(graph.tensors(examples[:2] if _has_batches(graph) else examples[:1]).values())
     names: dict[str, Any] = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is deprecated, that what was traced is constant, …
+        warnings.simplefilter("ignore")  # about deprecation, constants in the traced code, …
         if graph.traced:
             axes = {name: dims for name, dims in {**graph.inputs, **graph.outputs}.items() if dims}
             torch.onnx.export(whole, tensors, str(file), dynamo=False, dynamic_axes=axes, **names)
@@ -58,32 +58,32 @@ def write(graph: Graph, metadata: Mapping[str, Any], examples: Sequence[Any], fi
 
 
 def differences(graph: Graph, examples: Sequence[Any], file: Path) -> Differences:
-    """Return how far onnxruntime's outputs are from the model's own, by output and batch size.
+    """Compare the outputs of onnxruntime with the model's own.
 
     Returns:
-        For each batch how many values were compared, and their largest difference: as a share of the value, or of 1
-        where it is smaller; infinite where the shapes differ.
+        By output and batch size, for each batch: the number of values compared and their largest difference, relative
+        to the value, or absolute if the value is below 1; infinite if the shapes differ.
     """
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     whole, left = _whole(graph), list(examples)
     sizes = itertools.chain(BATCHES, itertools.repeat(BATCHES[-1])) if _has_batches(graph) else itertools.repeat(1)
-    found: Differences = {}
+    compared: Differences = {}
     for size in sizes:
-        some, left = left[:size], left[size:]
-        if not some:
-            return found
-        tensors = graph.tensors(some)
+        batch, left = left[:size], left[size:]
+        if not batch:
+            return compared
+        tensors = graph.tensors(batch)
         with torch.inference_mode():
-            wanted = whole(*tensors.values())
-        given = session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
-        for name, ours, theirs in zip(graph.outputs, wanted, given, strict=True):
-            what = f"{name}, {len(some)} at a time"
-            found.setdefault(what, []).append((ours.numel(), _difference(ours, torch.from_numpy(theirs))))
+            expected = whole(*tensors.values())
+        exported = session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
+        for name, ours, theirs in zip(graph.outputs, expected, exported, strict=True):
+            key = f"{name}, {len(batch)} at a time"
+            compared.setdefault(key, []).append((ours.numel(), _difference(ours, torch.from_numpy(theirs))))
     raise AssertionError("sizes do not end")
 
 
 def agreeing(compared: Differences) -> tuple[int, int]:
-    """Return how many of the examples, compared one by one, agree in all outputs, and how many there were."""
+    """Return the number of batches that agree in all outputs, and the number of all batches."""
     batches = list(zip(*compared.values(), strict=True))
     return sum(all(worst <= TOLERANCE for _, worst in batch) for batch in batches), len(batches)
 
@@ -91,12 +91,12 @@ def agreeing(compared: Differences) -> tuple[int, int]:
 def is_same(graph: Graph, compared: Differences) -> bool:
     """Return True if the comparison shows that the file computes the same as the model.
 
-    A detector chooses: of two boxes that are nearly equal it keeps one, and a rounding error may turn that over. So
-    nine of ten images must agree, and not all.
+    A detector keeps one of two nearly equal boxes, and a rounding error may change which. So nine of ten images must
+    agree, not all.
     """
     if graph.traced:
-        agree, of = agreeing(compared)
-        return agree >= LEAST_AGREEING * of
+        agree, total = agreeing(compared)
+        return agree >= LEAST_AGREEING * total
     return all(worst <= TOLERANCE for batches in compared.values() for _, worst in batches)
 
 

@@ -1,8 +1,8 @@
-"""Predictions as lines of JSON, or as rows of CSV.
+"""Predictions as lines of JSON or rows of CSV.
 
-A prediction is an object. In a row its plain values are columns, and so are those of an object in it, named after both:
-{"genre": {"class": …}} is the column genre.class. A list of objects, boxes say, is a row for each of them, whose
-columns have the objects' own names; where it is empty there is one row all the same, without them.
+A prediction is an object. Each plain value becomes a column; the values of an object inside become columns named after
+both, e.g. {"genre": {"class": …}} becomes the column genre.class. A list of objects, e.g. boxes, becomes a row for each
+object, with the objects' own names as columns; an empty list still gives one row, with these columns empty.
 """
 
 import csv
@@ -10,55 +10,55 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-KINDS = ("jsonl", "csv")
-BOX, CORNERS = "box", ("x1", "y1", "x2", "y2")  # of a box in pixels
+FORMATS = ("jsonl", "csv")
+BOX, CORNERS = "box", ("x1", "y1", "x2", "y2")  # key of a box, and its columns, in pixels
 
 
 def writer(kind: str, stream: TextIO, example: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-    """What writes a prediction to a stream; CSV begins with its header.
+    """Return a function that writes a prediction to a stream; for CSV the header is written at once.
 
     Args:
-        kind: One of KINDS.
-        stream: Opened for text; for CSV with newline="".
-        example: A prediction with all that there can be in one.
+        kind: One of FORMATS.
+        stream: Text stream; for CSV opened with newline="".
+        example: Prediction with every name that a prediction can have.
     """
     if kind == "jsonl":
         return lambda prediction: stream.write(json.dumps(prediction, ensure_ascii=False) + "\n")
-    many = _many(example)
+    list_name = _name_of_list(example)
     table = csv.DictWriter(stream, columns(example), lineterminator="\n")
     table.writeheader()
-    return lambda prediction: table.writerows(rows(prediction, many))
+    return lambda prediction: table.writerows(rows(prediction, list_name))
 
 
 def columns(example: Mapping[str, Any]) -> list[str]:
-    """The names of the columns, in order.
+    """Return the names of the columns, in order.
 
     Raises:
-        ValueError: Two are the same, or there are two lists of objects: rows could not tell them apart.
+        ValueError: Two columns have the same name, or there are two lists of objects.
     """
-    many = _many(example)
-    names = [name for name, _ in _flat({key: value for key, value in example.items() if key != many})]
-    names += [name for name, _ in _flat(example[many][0])] if many else []
+    list_name = _name_of_list(example)
+    names = [name for name, _ in _flat({key: value for key, value in example.items() if key != list_name})]
+    names += [name for name, _ in _flat(example[list_name][0])] if list_name else []
     if len(set(names)) < len(names):
-        raise ValueError(f"a prediction's names must differ, as columns; found {names}")
+        raise ValueError(f"a prediction's names must differ when they are columns; found {names}")
     return names
 
 
-def rows(prediction: Mapping[str, Any], many: str) -> list[dict[str, Any]]:
-    """A prediction's rows, by column.
+def rows(prediction: Mapping[str, Any], list_name: str) -> list[dict[str, Any]]:
+    """Return a prediction's rows, each a value by column.
 
     Args:
-        prediction: What is to be flattened.
-        many: The name of its list of objects; "" where it has none.
+        prediction: Prediction to flatten.
+        list_name: Name of its list of objects; "" if it has none.
     """
-    whole = dict(_flat({key: value for key, value in prediction.items() if key != many}))
-    return [whole | dict(_flat(item)) for item in prediction.get(many) or [{}]]
+    shared = dict(_flat({key: value for key, value in prediction.items() if key != list_name}))
+    return [shared | dict(_flat(item)) for item in prediction.get(list_name) or [{}]]
 
 
-def _many(example: Mapping[str, Any]) -> str:
+def _name_of_list(example: Mapping[str, Any]) -> str:
     lists = [key for key, value in example.items() if _is_list(value) and value and isinstance(value[0], Mapping)]
     if len(lists) > 1:
-        raise ValueError(f"a prediction must have one list of objects at most; found {', '.join(lists)}")
+        raise ValueError(f"a prediction must have at most one list of objects; found {', '.join(lists)}")
     return lists[0] if lists else ""
 
 

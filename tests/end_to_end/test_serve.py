@@ -48,7 +48,7 @@ class Server:
             port = free.getsockname()[1]
         self.address, self.log = f"http://127.0.0.1:{port}", folder / f"{port}.log"
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = logged_models.elsewhere() | {
+        environment = logged_models.environment_without_project() | {
             "MLFLOW_TRACKING_URI": tracking,
             "PYTHONPATH": str(folder / "hiding"),
             "REQUIREMENTS": str(requirements),

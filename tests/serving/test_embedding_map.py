@@ -1,4 +1,4 @@
-"""The map of a model's training examples: what it keeps, where it places and finds things, and when it is refused."""
+"""Map of a model's training examples: its content, positions and neighbours, and maps that are refused."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ CLASSES = ["a"] * 40 + ["b"] * 39 + [None]
 
 
 def task(inputs: list, vectors: np.ndarray = VECTORS, classes: list = CLASSES) -> SimpleNamespace:
-    """A task whose inputs are embedded as these vectors; the test split holds the first of them."""
+    """Return a task that embeds its inputs as these vectors; its test split consists of the first 20 inputs."""
     row = {str(source): vector for source, vector in zip(inputs, vectors, strict=True)}
     return SimpleNamespace(
         labelled=lambda dataset, split: (inputs, {"kind": classes}) if split == "train" else (inputs[:20], {}),
@@ -34,48 +34,54 @@ def folder(tmp_path) -> Path:
     return tmp_path / "best"
 
 
-def test_classes_lie_apart_and_the_nearest_are_found(folder):
+def test_classes_are_apart_and_the_nearest_examples_are_found(folder):
     texts = [f"sentence {n}" for n in range(80)]
     assert embedding_map.write(task(texts), None, None, folder) == []
-    known = embedding_map.read(folder)
-    assert (known.stage, known.total, known.texts, known.pictures, len(known.tried)) == ("top", 80, True, None, 6)
-    assert 0.5 < known.share <= 1
-    number = known.sources.index("sentence 7")
-    place = known.place(VECTORS[7])
-    assert np.allclose(place, known.places[number], atol=1e-4)
-    of_a = np.array([one == "a" for one in known.labels["kind"]])
-    middles = [known.places[mine].mean(0) for mine in (of_a, ~of_a)]
-    assert np.linalg.norm(place - middles[0]) < np.linalg.norm(place - middles[1])
-    near, cosines = known.nearest(VECTORS[7], 10)
+    loaded = embedding_map.read(folder)
+    assert (loaded.stage, loaded.total, loaded.is_text, loaded.pictures, len(loaded.test_examples)) == (
+        "top",
+        80,
+        True,
+        None,
+        6,
+    )
+    assert 0.5 < loaded.share <= 1
+    number = loaded.sources.index("sentence 7")
+    position = loaded.position(VECTORS[7])
+    assert np.allclose(position, loaded.positions[number], atol=1e-4)
+    is_a = np.array([name == "a" for name in loaded.labels["kind"]])
+    centres = [loaded.positions[mask].mean(0) for mask in (is_a, ~is_a)]
+    assert np.linalg.norm(position - centres[0]) < np.linalg.norm(position - centres[1])
+    near, cosines = loaded.nearest(VECTORS[7], 10)
     assert (near[0], len(near), bool(np.all(np.diff(cosines) <= 0))) == (number, 10, True)
     assert cosines[0] == pytest.approx(1)
-    assert {known.labels["kind"][n] for n in near} == {"a"}
-    assert known.lonelier(cosines[0] + 1e-3) == 1.0
-    assert known.lonelier(-1.0) == 0.0
+    assert {loaded.labels["kind"][n] for n in near} == {"a"}
+    assert loaded.share_farther_apart(cosines[0] + 1e-3) == 1.0
+    assert loaded.share_farther_apart(-1.0) == 0.0
 
 
-def test_pictures_without_files_are_kept_with_the_map(folder):
+def test_images_without_files_are_stored_with_the_map(folder):
     pictures = list(RNG.integers(0, 255, (80, 8, 8), np.uint8))
     assert embedding_map.write(task(pictures), None, None, folder) == []
-    known = embedding_map.read(folder)
-    assert known.pictures.shape == (80, 8, 8)
-    assert known.tried[0].shape == (8, 8)
-    near, _ = known.nearest(VECTORS[3], 1)
-    assert np.array_equal(known.pictures[near[0]], pictures[3])
+    loaded = embedding_map.read(folder)
+    assert loaded.pictures.shape == (80, 8, 8)
+    assert loaded.test_examples[0].shape == (8, 8)
+    near, _ = loaded.nearest(VECTORS[3], 1)
+    assert np.array_equal(loaded.pictures[near[0]], pictures[3])
 
 
-def test_a_large_data_set_is_cut_and_the_whole_is_told(folder, monkeypatch):
+def test_a_large_data_set_is_sampled_and_its_size_is_stored(folder, monkeypatch):
     monkeypatch.setattr(embedding_map, "MOST", 30)
     embedding_map.write(task([Path(f"/{n}.png") for n in range(80)]), None, None, folder)
-    known = embedding_map.read(folder)
-    assert (len(known.vectors), known.total, len(known.sources)) == (30, 80, 30)
+    loaded = embedding_map.read(folder)
+    assert (len(loaded.vectors), loaded.total, len(loaded.sources)) == (30, 80, 30)
     monkeypatch.setattr(embedding_map, "MOST", 80)
     monkeypatch.setattr(embedding_map, "SECONDS", 0.0)
     embedding_map.write(task([Path(f"/{n}.png") for n in range(80)]), None, None, folder)
-    assert len(embedding_map.read(folder).vectors) == 64, "what was embedded at a time"
+    assert len(embedding_map.read(folder).vectors) == 64, "one batch"
 
 
-def test_a_map_that_is_missing_damaged_or_another_model_s_is_refused(folder):
+def test_a_missing_map_a_damaged_map_and_another_model_s_map_are_refused(folder):
     with pytest.raises(InputError, match="found no "):
         embedding_map.read(folder)
     embedding_map.write(task([f"text {n}" for n in range(80)]), None, None, folder)
@@ -89,12 +95,12 @@ def test_a_map_that_is_missing_damaged_or_another_model_s_is_refused(folder):
         embedding_map.remake(SimpleNamespace(embed=None), None, folder)
 
 
-def test_a_study_is_not_lost_for_want_of_a_map(folder):
-    def gone(*_):
+def test_a_map_that_cannot_be_made_is_no_error(folder):
+    def missing(*_):
         raise ImageFault("no such file")
 
-    told = embedding_map.write(SimpleNamespace(**{**vars(task(["x"] * 80)), "embed": gone}), None, None, folder)
-    assert told == ["No embedding map: no such file"]
+    problems = embedding_map.write(SimpleNamespace(**{**vars(task(["x"] * 80)), "embed": missing}), None, None, folder)
+    assert problems == ["No embedding map: no such file"]
     assert embedding_map.write(SimpleNamespace(), None, None, folder) == [
         "No embedding map: the task has no embed function."
     ]
@@ -110,10 +116,10 @@ def test_few_examples_and_few_dimensions_have_a_map_too(tmp_path_factory, count,
     vectors = np.zeros((count, dimensions)) if equal else RNG.normal(size=(count, dimensions))
     module = task([f"text {n}" for n in range(count)], vectors, [None] * count)
     assert embedding_map.write(module, None, None, folder) == []
-    known = embedding_map.read(folder)
-    assert known.places.shape == (count, 2)
-    assert np.isfinite(known.places).all()
-    assert np.isfinite(known.place(vectors[0].astype(np.float32))).all()
-    assert len(known.nearest(vectors[0], 10)[0]) == count
-    assert 0 <= known.share <= 1
-    assert (known.lonelier(0.5) is None) == (count == 1)
+    loaded = embedding_map.read(folder)
+    assert loaded.positions.shape == (count, 2)
+    assert np.isfinite(loaded.positions).all()
+    assert np.isfinite(loaded.position(vectors[0].astype(np.float32))).all()
+    assert len(loaded.nearest(vectors[0], 10)[0]) == count
+    assert 0 <= loaded.share <= 1
+    assert (loaded.share_farther_apart(0.5) is None) == (count == 1)

@@ -1,4 +1,4 @@
-"""Predictions as lines and rows: whatever they hold is found again."""
+"""Predictions as lines and rows keep every value."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ OBJECTS = st.recursive(
 )
 
 
-def table(example, *predictions) -> list[dict[str, str]]:
+def written_table(example, *predictions) -> list[dict[str, str]]:
     stream = io.StringIO(newline="")
     write = prediction_rows.writer("csv", stream, example)
     for prediction in predictions:
@@ -34,17 +34,17 @@ def table(example, *predictions) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(stream.getvalue(), newline="")))
 
 
-def test_a_box_is_a_row_and_an_image_without_any_has_one_too():
-    written = table(BOXES, BOXES, {"path": "empty.jpg", "detections": []})
+def test_each_box_is_a_row_and_an_image_without_boxes_has_one_too():
+    written = written_table(BOXES, BOXES, {"path": "empty.jpg", "detections": []})
     assert list(written[0]) == ["path", "class", "score", "x1", "y1", "x2", "y2"]
     assert [row["path"] for row in written] == ["a b.jpg", "a b.jpg", "empty.jpg"]
     assert list(written[1].values()) == ["a b.jpg", 'a "dog", large', "0.4", "0.0", "0.0", "1.0", "1.0"]
     assert set(written[2].values()) == {"empty.jpg", ""}
 
 
-def test_objects_within_are_columns_named_after_both():
+def test_values_of_inner_objects_are_columns_named_after_both():
     prediction = {"text": "two\nlines", "genre": {"class": "crime", "probability": 0.5}, "size": [3, 4]}
-    [row] = table(prediction, prediction)
+    [row] = written_table(prediction, prediction)
     assert row == {"text": "two\nlines", "genre.class": "crime", "genre.probability": "0.5", "size": "[3, 4]"}
 
 
@@ -56,18 +56,18 @@ def test_objects_within_are_columns_named_after_both():
         {"boxes": [{"x": 1}], "masks": [{"y": 1}]},
     ],
 )
-def test_names_that_a_table_could_not_tell_apart_are_refused(example):
+def test_names_that_would_be_ambiguous_in_a_table_are_refused(example):
     with pytest.raises(ValueError, match="a prediction"):
         prediction_rows.columns(example)
 
 
-def test_a_column_that_the_example_lacks_is_no_silent_loss():
+def test_a_name_that_the_example_lacks_is_an_error():
     with pytest.raises(ValueError, match="fields not in fieldnames"):
-        table({"a": 1}, {"a": 1, "b": 2})
+        written_table({"a": 1}, {"a": 1, "b": 2})
 
 
 @given(st.dictionaries(NAMES, PLAIN | OBJECTS, min_size=1, max_size=4))
-def test_each_value_stands_in_its_column(prediction):
+def test_each_value_is_in_its_column(prediction):
     columns = prediction_rows.columns(prediction)
     if not columns:
         return

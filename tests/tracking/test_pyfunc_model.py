@@ -120,7 +120,7 @@ def test_model_loads_in_a_fresh_process_elsewhere(logged, tmp_path):
     process = subprocess.run(
         [sys.executable, "-c", LOAD_AND_PREDICT, logged.uri, f"models:/{logged.model.model_id}"],
         cwd=tmp_path,
-        env=logged_models.elsewhere(),
+        env=logged_models.environment_without_project(),
         capture_output=True,
         text=True,
         timeout=120,
