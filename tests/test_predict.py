@@ -193,7 +193,7 @@ def test_all_faults_of_output_places_are_reported_at_once_before_any_work(tmp_pa
     places = ("--out", tmp_path / "file" / "deeper", "--to", tmp_path / "none" / "answers.csv")
     _, err = run(capsys, "detector", tmp_path, *places, code=2)
     assert "--out must name a folder" in err
-    assert "--to needs a file" in err
+    assert "--to must name a file" in err
 
 
 def test_an_input_is_not_overwritten(models, photo, tmp_path, capsys):
