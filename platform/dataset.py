@@ -11,7 +11,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from platform.errors import EXIT_BAD_INPUT
+from platform.errors import InputError, print_error
 from platform.signals import run_and_exit
 
 USER_AGENT = "platform-tune-dataset/0.1"
@@ -119,14 +119,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from rich.console import Console
 
-    from platform.errors import InputError, print_error
-
     console = Console(highlight=False, soft_wrap=True)
     try:
         return importlib.import_module(f"platform.curation.{options.command}").run(options, console)
     except InputError as error:
-        print_error(Console(stderr=True), error)
-        return EXIT_BAD_INPUT
+        return print_error(Console(stderr=True), error)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python -m platform.deliver STUDY --tracking-uri http://host:5000  to another MLf
 import argparse
 from dataclasses import replace
 
-from platform.errors import EXIT_BAD_INPUT, EXIT_INCOMPLETE
+from platform.errors import EXIT_INCOMPLETE, InputError, print_error, raise_if_any
 from platform.signals import run_and_exit
 
 
@@ -28,7 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
     from filelock import Timeout
     from rich.console import Console
 
-    from platform.errors import InputError, print_error, raise_if_any
     from platform.study import event_log, metadata
     from platform.study.request import EVENT_LOG, busy_fault, lock, read_request, studies_in
     from platform.tracking.delivery import Delivery
@@ -46,8 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             undelivered = delivery.close()
     except (InputError, Timeout) as error:
         fault = error if isinstance(error, InputError) else InputError(busy_fault(request))
-        print_error(Console(stderr=True), fault)
-        return EXIT_BAD_INPUT
+        return print_error(Console(stderr=True), fault)
     console = Console()
     if undelivered:
         console.print(f"{undelivered} of {len(events)} records did not reach {delivery.study.tracking_uri}:")

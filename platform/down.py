@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from platform.errors import EXIT_BAD_INPUT, Fault, InputError, raise_if_any
+from platform.errors import Fault, InputError, print_error, raise_if_any
 from platform.signals import run_and_exit
 
 MLFLOW = "~/platform/mlflow"  # on the head, as the yaml starts it
@@ -41,7 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
     from platform.cluster import head_node, jobs
 
     head_node.use_token()
-    from platform.errors import print_error
     from platform.storage import filesystem
 
     console = Console()
@@ -70,8 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             raise_if_any(faults)
     except InputError as error:
-        print_error(Console(stderr=True), error)
-        return EXIT_BAD_INPUT
+        return print_error(Console(stderr=True), error)
     studies = sorted(path.parent.name for path in (target / "studies").rglob("result.json"))
     console.print(f"Here now: {', '.join(studies) or 'no study'} in {target / 'studies'}", soft_wrap=True)
     database = target / "mlflow" / "mlflow.db"

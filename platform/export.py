@@ -129,8 +129,8 @@ def _print_differences(console: Any, graph: Any, compared: dict[str, list[tuple[
 
     for output, batches in compared.items():
         worst = max(difference for _, difference in batches)
-        difference = "of different number" if worst == float("inf") else f"with a difference of at most {worst:.1e}"
-        console.print(f"  {output}: {sum(count for count, _ in batches):,} values {difference}", markup=False)
+        difference = "but not of the same number" if worst == float("inf") else f"largest difference {worst:.1e}"
+        console.print(f"  {output}: {sum(count for count, _ in batches):,} values, {difference}", markup=False)
     if graph.traced:
         agree, total = agreeing(compared)
         note = "" if agree == total else "; either of two nearly equal boxes may be kept"
@@ -181,7 +181,7 @@ def _faults(out: Path) -> list[Fault]:
         remedy = "Install them: uv pip install -r pyproject.toml --extra onnx"
         faults.append(Fault(f"export needs {', '.join(NEEDED)}", f"no {', '.join(missing)}", remedy))
     if out.suffix != ".onnx" or out.is_dir() or not out.resolve().parent.is_dir():
-        faults.append(Fault("--out needs a file in an existing folder", str(out), "Write --out FILE.onnx."))
+        faults.append(Fault("--out must name an .onnx file in an existing folder", str(out), "Write --out FILE.onnx."))
     return faults
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from platform.errors import (
-    EXIT_BAD_INPUT,
     EXIT_INCOMPLETE,
     EXIT_INTERRUPTED,
     InputError,
@@ -56,8 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _on_cluster(options, console)
         return _study(options, console)
     except InputError as error:
-        print_error(Console(stderr=True), error)
-        return EXIT_BAD_INPUT
+        return print_error(Console(stderr=True), error)
 
 
 def _list_tasks(console: "Console") -> int:
