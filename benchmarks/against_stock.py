@@ -1,13 +1,13 @@
-"""The embedded studies against the same trials in stock Ray Tune, written as Ray's documentation shows.
+"""Compare the time of the embedded studies with that of the same trials in stock Ray Tune, used as Ray documents it.
 
 python -m benchmarks.against_stock
 python -m benchmarks.against_stock --tasks classifier --repeats 1
 
-The engine's side is the shipped command with an empty feature store and nothing pretrained; its data are decoded, as it
-decodes them once for all studies. The other side runs the trials that the study ran, each with as many epochs, through
-a Tuner with OptunaSearch and MLflowLoggerCallback (stock_trainables.py). Both are timed as whole processes, with all
-cores at work; the engine also searches, stops by ASHA, scores the best on the test split and logs its model, which the
-other side does not.
+The engine's side is the shipped command with an empty feature store and nothing pretrained; its data are decoded
+before, because the engine decodes them once for all studies. The stock side runs the trials of the study, with the same
+numbers of epochs, through a Tuner with OptunaSearch and MLflowLoggerCallback (stock_trainables.py). Both are timed as
+whole processes that use all cores; the engine also searches, prunes by ASHA, scores the best trial on the test split
+and logs its model, which the stock side does not.
 
 The sides shuffle and augment differently. Their scores are compared by the mean over all trials.
 """
@@ -28,11 +28,11 @@ from benchmarks import timing
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = ("detector", "classifier", "autoencoder", "sentences")
-ALIKE = 0.1  # how far the mean scores may lie apart
+ALIKE = 0.1  # largest accepted difference of the mean scores
 
 
 def main() -> None:
-    """Prints a row for each task, and their sum."""
+    """Print a row for each task, and their sum."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.against_stock",
         description=__doc__,
@@ -54,7 +54,7 @@ def main() -> None:
             seconds = timing.interleaved(sides, options.repeats, warm_up=False)
             means = {name: json.loads((folder / f"{name}.json").read_text())["mean"] for name in sides}
         if abs(means["engine"] - means["stock"]) > ALIKE:
-            raise SystemExit(f"{task}: the sides do not train alike: mean scores {means}")
+            raise SystemExit(f"{task}: the mean scores of the sides differ: {means}")
         sums = {name: [a + b for a, b in zip(sums[name], seconds[name], strict=True)] for name in sums}
         rows.append(_row(task, seconds, f"{means['engine']:.3f}, {means['stock']:.3f}"))
         print(" | ".join(rows[-1]), file=sys.stderr)
@@ -69,7 +69,7 @@ def _row(name: str, seconds: dict[str, list[float]], scores: str) -> list[str]:
 
 
 def _engine(task: str, folder: Path, *more: str) -> float:
-    """The shipped command; the store is emptied before."""
+    """Empty the feature store, run the shipped command, and return its seconds."""
     cache = folder / "studies" / ".cache"
     for kept in (cache / "features", *cache.glob("*-pretrained")):
         shutil.rmtree(kept, ignore_errors=True)
@@ -81,8 +81,8 @@ def _engine(task: str, folder: Path, *more: str) -> float:
     budget = max(trial["epochs"] for trial in result["trials"])
     ran = [{"config": t["config"], "epochs": t["epochs"], "budget": budget} for t in result["trials"]]
     scores = [trial["metrics"][result["metric"]] for trial in result["trials"]]
-    told = {"trials": ran, "metric": result["metric"], "mean": statistics.mean(scores)}
-    (folder / "engine.json").write_text(json.dumps(told))
+    summary = {"trials": ran, "metric": result["metric"], "mean": statistics.mean(scores)}
+    (folder / "engine.json").write_text(json.dumps(summary))
     return seconds
 
 

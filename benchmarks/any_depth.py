@@ -1,6 +1,4 @@
-"""Time a training step above frozen stages: with the feature store, with a plain loop over the remaining layers on
-features
-in memory, and with running the frozen stages in each step.
+"""Compare the time of a training step above frozen stages with the feature store, in a plain loop, and without reuse.
 
 python -m benchmarks.any_depth
 
@@ -34,28 +32,28 @@ from platform.training.examples import Batch
 from platform.training.frozen_prefix import stack
 from platform.training.reporters import ToFolder
 
-EPOCHS = 2  # of which the second is timed
+EPOCHS = 2  # the second is timed
 TEXTS, SCENES = "sentences", "detector"
-# By model: the task, its settings, the batch size, the depths and what these are called.
+# By model: the task, its settings, the batch size, and the freeze depths with their names in the table.
 CASES: Mapping[str, tuple[str, tuple[str, ...], int, Mapping[int, str]]] = {
     "BERT-base": (TEXTS, ("layer=-1", "max_tokens=64"), 8, {7: "layer 6", 10: "layer 9", 12: "layer 11"}),
     "SSDlite": (SCENES, ("architecture=ssdlite", "image_size=320"), 4, {4: "layer3", 5: "layer4"}),
     "FCOS": (SCENES, ("architecture=fcos", "image_size=320"), 4, {4: "layer3", 5: "layer4"}),
 }
-# A constant small rate for all that learns, so that a loop of a few lines does the same.
+# A constant small learning rate for all trained parameters, so that a loop of a few lines computes the same.
 RATES = {"schedule": "constant", "warmup": 0.0, "lr_head": 1e-5, "backbone_ratio": 1.0, "layer_decay": 1.0}
 RATES |= {"weight_decay": 0.0}
 
 
 def main() -> None:
-    """Prints a row for each model and split index."""
+    """Print a row for each model and split index."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.any_depth",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--examples", type=int, default=32, help="to train on")
+    p.add_argument("--examples", type=int, default=32, help="training examples")
     p.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     options = p.parse_args()
     torch.set_num_threads(1)
@@ -84,17 +82,17 @@ def _rows(model: str, examples: int, repeats: int, scratch: Path) -> list[list[s
     data = module.prepare(space, module.read(sources, cache, 0, space), cache)
     rows = []
     for depth, called in depths.items():
-        point = {**space.fixed, **space.start, **RATES, "freeze_depth": depth, "unfreeze": "never", "augment": 0.0}
-        point |= {"batch_size": batch_size, "head_dropout": 0.0}
+        parameters = {**space.fixed, **space.start, **RATES, "freeze_depth": depth, "unfreeze": "never", "augment": 0.0}
+        parameters |= {"batch_size": batch_size, "head_dropout": 0.0}
         context = Context(
             name, str(data), 0, EPOCHS, space.metric, space.mode, shared_stages=str(scratch / "shared_stages")
         )
-        config = {**point, "context": asdict(context)}
+        config = {**parameters, "context": asdict(context)}
         store = {"store": str(scratch / "store"), "store_bytes": 10**11}
-        kept = {**point, "context": {**asdict(context), **store}}
+        kept = {**parameters, "context": {**asdict(context), **store}}
         seconds, losses = _time(module, {"kept": kept, "frozen": config}, repeats, scratch)
         if max(losses) - min(losses) > 1e-3 * max(losses):
-            raise SystemExit(f"{model} at {called}: the sides do not compute the same: {losses}")
+            raise SystemExit(f"{model} at {called}: the sides end with different losses: {losses}")
         rows.append(
             [
                 model,
@@ -111,8 +109,8 @@ def _rows(model: str, examples: int, repeats: int, scratch: Path) -> list[list[s
 def _time(
     module: Any, configs: Mapping[str, Mapping[str, Any]], repeats: int, scratch: Path
 ) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds a step of each side, and the mean loss of the epoch that was timed."""
-    asked = _what_fit_is_asked(module, configs["frozen"])
+    """Return the seconds a step of each side, and its mean loss in the epoch that was timed."""
+    arguments = _arguments_of_fit(module, configs["frozen"])
     losses: dict[str, float] = {}
 
     def product(side: str) -> float:
@@ -120,33 +118,33 @@ def _time(
         module.train({**configs[side], "context": {**configs[side]["context"], "folder": str(folder)}})
         last = ToFolder(folder).history()[-1]
         losses[side] = last["train/loss"]
-        return last["time/train_seconds"] / asked["steps_per_epoch"]
+        return last["time/train_seconds"] / arguments["steps_per_epoch"]
 
     def plain() -> float:
-        losses["plain"], seconds = _plain(_what_fit_is_asked(module, configs["frozen"]), asked["freezing"].depth)
-        return seconds / asked["steps_per_epoch"]
+        losses["plain"], seconds = _plain(_arguments_of_fit(module, configs["frozen"]), arguments["freezing"].depth)
+        return seconds / arguments["steps_per_epoch"]
 
     sides = {"kept": lambda: product("kept"), "plain": plain, "frozen": lambda: product("frozen")}
     return timing.interleaved(sides, repeats), list(losses.values())
 
 
-def _what_fit_is_asked(module: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task hands to the training loop: the model, the examples, the loss."""
-    asked: dict[str, Any] = {}
+def _arguments_of_fit(module: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a task calls the training loop with: the model, the examples, the loss and so on."""
+    arguments: dict[str, Any] = {}
     original = fitting.fit
     try:
-        fitting.fit = lambda model, stages, **rest: asked.update(model=model, stages=stages, **rest)  # type: ignore[assignment]
+        fitting.fit = lambda model, stages, **rest: arguments.update(model=model, stages=stages, **rest)  # type: ignore[assignment]
         module.train(dict(config))
     finally:
         fitting.fit = original
-    return asked
+    return arguments
 
 
-def _plain(asked: Mapping[str, Any], split_index: int) -> tuple[float, float]:
-    """The mean loss and the seconds of the last epoch of a loop over what is not frozen."""
-    model, examples, indices = asked["model"], asked["examples"], asked["examples"].indices("train")
+def _plain(arguments: Mapping[str, Any], split_index: int) -> tuple[float, float]:
+    """Return the mean loss and the seconds of the last epoch of a plain loop over the stages that are not frozen."""
+    model, examples, indices = arguments["model"], arguments["examples"], arguments["examples"].indices("train")
     model.to(memory_format=torch.channels_last)
-    frozen = [prefix for stage in asked["stages"][:split_index] for prefix in stage.prefixes]
+    frozen = [prefix for stage in arguments["stages"][:split_index] for prefix in stage.prefixes]
     learns = [p for name, p in model.named_parameters() if not name.startswith(tuple(f"{f}." for f in frozen))]
     model.requires_grad_(False)
     model.eval()
@@ -160,7 +158,7 @@ def _plain(asked: Mapping[str, Any], split_index: int) -> tuple[float, float]:
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
-    _new_batch_norm_learns(asked)
+    _train_new_batch_norm(arguments)
     for parameter in learns:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(learns, lr=1e-5, weight_decay=0.0)
@@ -169,9 +167,9 @@ def _plain(asked: Mapping[str, Any], split_index: int) -> tuple[float, float]:
     for epoch in range(EPOCHS):
         started, losses = time.perf_counter(), []
         torch.manual_seed(epoch)  # dropout draws as in the trainable
-        for some in asked["batches"](np.random.default_rng((0, epoch))):
+        for some in arguments["batches"](np.random.default_rng((0, epoch))):
             rows = torch.tensor([row_of[number] for number in some])
-            loss = asked["loss"](model, Batch(some, {name: f[rows] for name, f in features.items()}, split_index))[
+            loss = arguments["loss"](model, Batch(some, {name: f[rows] for name, f in features.items()}, split_index))[
                 "loss"
             ]
             optimizer.zero_grad()
@@ -182,10 +180,10 @@ def _plain(asked: Mapping[str, Any], split_index: int) -> tuple[float, float]:
     return sum(losses) / len(losses), time.perf_counter() - started
 
 
-def _new_batch_norm_learns(asked: Mapping[str, Any]) -> None:
-    """Only the backbone's BatchNorm keeps its statistics."""
-    modules = dict(asked["model"].named_modules())
-    for stage in asked["stages"]:
+def _train_new_batch_norm(arguments: Mapping[str, Any]) -> None:
+    """Set the modules outside the backbone to train mode; only the backbone's BatchNorm keeps its statistics."""
+    modules = dict(arguments["model"].named_modules())
+    for stage in arguments["stages"]:
         if not stage.backbone:
             for prefix in stage.prefixes:
                 if prefix in modules:
@@ -193,7 +191,7 @@ def _new_batch_norm_learns(asked: Mapping[str, Any]) -> None:
 
 
 def _bert(scratch: Path) -> Path:
-    """A folder with an encoder of BERT-base's size, random weights, and the starter's tokenizer."""
+    """Make a folder with an encoder of BERT-base's size, random weights, and the starter's tokenizer."""
     from transformers import BertConfig, BertModel
 
     from platform.models import text_encoders
@@ -206,7 +204,7 @@ def _bert(scratch: Path) -> Path:
 
 
 def _sentences(scratch: Path, examples: int) -> Path:
-    """Texts longer than 64 tokens, labelled, in given splits."""
+    """Write a table of labelled texts longer than 64 tokens, with a column for the split."""
     import pandas as pd
 
     text = "a dreadful love story about murder in a distant galaxy by the old harbour at night"

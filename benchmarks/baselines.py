@@ -1,9 +1,10 @@
-"""A space's start and its baselines over seeds: what transfer, pretraining or a head alone is worth, and how surely.
+"""Compare a space's start with its baselines over several seeds: no transfer, no pretraining, a head alone.
 
 python -m benchmarks.baselines autoencoder --seeds 0 1 2 --epochs 10 --data DIR
 
-Everything but --seeds goes to `python -m platform.tune`. A seed is a study of the start and the baselines, without a
-search; with it the splits, the labels used and the initial weights change. The table is Markdown, of the test split.
+Options other than --seeds are passed on to `python -m platform.tune`. For each seed a study trains the start and the
+baselines, without a search; the seed changes the splits, the labels used and the initial weights. The table is
+Markdown, of the test split.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from benchmarks import studies
 
 
 def main() -> None:
-    """Prints a row for each baseline: scores as mean over seeds, with the lowest and highest."""
+    """Print a row for each baseline: the mean of each score over seeds, with the lowest and highest."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.baselines",
         description=__doc__,
@@ -29,7 +30,7 @@ def main() -> None:
     options, passed_on = p.parse_known_args()
     from platform import task
 
-    space, _ = task.space_of(task.load(options.task), options.task, options.settings)  # the study tells the faults
+    space, _ = task.space_of(task.load(options.task), options.task, options.settings)  # the study reports the faults
     trials = str(1 + len(space.baseline_configs()))
     passed_on += [part for setting in options.settings for part in ("--set", setting)]
     results = []

@@ -39,7 +39,7 @@ FAULTS = {  # how often in each round
     "newest checkpoint damaged, worker killed": 2,
     "node killed": 3,
     "driver killed": 4,
-    "driver told to end (SIGTERM)": 1,
+    "driver ended by SIGTERM": 1,
     "Ctrl-C": 1,
     "MLflow server down for a minute": 1,
 }

@@ -169,7 +169,7 @@ def _row(kind: str, originals: list[Image.Image], copies: list[Image.Image]) -> 
 
 def _hash_alone(looks: list[Look]) -> float:
     """Return the precision at the distance that includes nine tenths of the copies."""
-    hashes, half = np.array([seen.hash for seen in looks]), len(looks) // 2
+    hashes, half = np.array([look.hash for look in looks]), len(looks) // 2
     apart = np.concatenate(list(_apart(hashes)))
     own = apart[np.arange(half), np.arange(half, 2 * half)]
     close = np.triu(apart <= np.quantile(own, 0.9), 1)

@@ -1,18 +1,17 @@
-"""Time a study of many heads on one frozen encoder, against a plain loop after one extraction pass and against the same
-study without reuse.
+"""Compare the time of a study of many heads on one frozen encoder with that of a plain loop and of no reuse.
 
 python -m benchmarks.head_sweep --trials 16 --epochs 4 --images 1000
 
 The encoder has the size of CLIP's ViT-B/32 and random weights; one trial at a time, one thread. Each side runs in
-a process of its own, timed as a whole from the imports on. Both sides train the same configs on the same batches, and
+its own process, timed as a whole from the imports on. Both sides train the same configs on the same batches, and
 their accuracies and training losses must agree before their times are compared.
 
-    ours         the study: search, ASHA's bookkeeping, records in MLflow, a checkpoint an epoch
-    plain        one pass through the encoder, then PyTorch on the features in memory; no records, no checkpoints
-    no reuse     the study with --no-reuse, of --sampled epochs only; the others would take as long
+    ours         the study, with search, pruning, recording in MLflow and a checkpoint an epoch
+    plain        one pass through the encoder, then a PyTorch loop on the features in memory, without recording
+    no reuse     the study with --no-reuse, extrapolated from --sampled epochs
 
-The formula: T trials of E epochs that run the encoder (b seconds an image) and the head (h) take T·E·(b + h); where the
-encoder is run once they take b + T·E·h.
+The formula: T trials of E epochs that run the encoder (b seconds an image) and the head (h) take T·E·(b + h); if the
+encoder runs once, they take b + T·E·h.
 """
 
 import argparse
@@ -31,13 +30,16 @@ from typing import Any
 from benchmarks import timing
 
 ROOT = Path(__file__).resolve().parent.parent
-CLASSES, TEST = 10, 100  # few to test on: no epoch runs over those, while the formula is of images that each does
+CLASSES, TEST = 10, 100  # few test images, because the formula counts only images that each epoch runs over
 TASK = "classifier"
-SAME = {"val/accuracy": 0.02, "train/loss": 0.01}  # how much a trial's best epoch may differ between the sides
+SAME = {
+    "val/accuracy": 0.02,
+    "train/loss": 0.01,
+}  # largest accepted difference of a trial's best epoch between the sides
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.head_sweep",
         description=__doc__,
@@ -45,9 +47,9 @@ def main() -> None:
     )
     p.add_argument("--trials", type=int, default=16)
     p.add_argument("--epochs", type=int, default=4)
-    p.add_argument("--images", type=int, default=1000, help="100 to test on; of the rest nine tenths to train on")
+    p.add_argument("--images", type=int, default=1000, help="100 to test; nine tenths of the rest to train")
     p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--sampled", type=int, default=1, help="epochs of the side without reuse; 0: leave it out")
+    p.add_argument("--sampled", type=int, default=1, help="epochs of the side without reuse; 0 omits that side")
     p.add_argument("--side", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     options = p.parse_args()
     if options.side:
@@ -64,26 +66,26 @@ def main() -> None:
         ours = [trial["metrics"] for trial in _trials(folder, "ours")]
         differ = {key: max(abs(a[key] - b[key]) for a, b in zip(ours, plain["metrics"], strict=True)) for key in SAME}
         if any(differ[key] > most for key, most in SAME.items()):
-            raise SystemExit(f"the sides do not compute the same: {differ}")
+            raise SystemExit(f"the scores of the sides differ: {differ}")
         b, h = plain["encoder"], plain["head"]
         steps = options.trials * options.epochs
         formula = steps * (b + h) / (b + steps * h)
         rows = [[name, timing.spread(seconds[name], digits=1)] for name in sides]
-        told = [f"ours / plain: {timing.spread(timing.ratios(seconds['ours'], seconds['plain']), digits=3)}"]
+        summary = [f"ours / plain: {timing.spread(timing.ratios(seconds['ours'], seconds['plain']), digits=3)}"]
         if options.sampled:
             sampled = _run("no-reuse", folder, options)
             epoch = _trials(folder, "no-reuse")[0]["metrics"]["time/epoch_seconds"]
             without = sampled + epoch * (steps - options.sampled)
             rows.append([f"no reuse, from {options.sampled} of {steps} epochs", f"{without:.0f}"])
             gain = without / statistics.median(seconds["ours"])
-            told += [f"no reuse / ours: {gain:.1f}", f"formula: {formula:.1f}; reached of it: {gain / formula:.2f}"]
+            summary += [f"no reuse / ours: {gain:.1f}", f"formula: {formula:.1f}; reached of it: {gain / formula:.2f}"]
         print(f"{options.trials} trials × {options.epochs} epochs, {options.images} images; {timing.machine()}")
         print(
             f"encoder {b * 1000:.1f} ms an image, head {h * 1000:.3f} ms; largest difference in accuracy "
             f"{differ['val/accuracy']:.4f}, in training loss {differ['train/loss']:.1e}\n"
         )
         print(timing.table(["side", "seconds"], rows))
-        print("\n" + "\n".join(told))
+        print("\n" + "\n".join(summary))
 
 
 def _run(side: str, folder: Path, options: argparse.Namespace) -> float:
@@ -100,7 +102,7 @@ def _run(side: str, folder: Path, options: argparse.Namespace) -> float:
 
 
 def _write(folder: Path, count: int) -> None:
-    """Pictures of noise, each class of another mean colour, in class folders; and the encoder."""
+    """Write images of noise in class folders, each class with its own mean colour, and the encoder."""
     import numpy as np
     import torch
     from PIL import Image
@@ -121,8 +123,10 @@ def _write(folder: Path, count: int) -> None:
 
 
 def _study(folder: Path, options: argparse.Namespace, name: str) -> None:
-    """The shipped command; but every trial runs to its end and there are no baselines, so that both sides do the same
-    work, and nothing is left of earlier runs."""
+    """Run the shipped command with an empty feature store.
+
+    No trial is pruned and there are no baselines, so that both sides do the same work.
+    """
     gc.disable()  # as the command does before it imports anything large
 
     from platform import tune
@@ -131,7 +135,7 @@ def _study(folder: Path, options: argparse.Namespace, name: str) -> None:
 
     shipped = plan.make_plan
 
-    def every_trial_to_its_end(request: Request, resume: bool = False) -> plan.Plan:
+    def plan_without_pruning(request: Request, resume: bool = False) -> plan.Plan:
         made = shipped(request, resume)
         if made.request.store:
             shutil.rmtree(made.request.store, ignore_errors=True)
@@ -139,7 +143,7 @@ def _study(folder: Path, options: argparse.Namespace, name: str) -> None:
             made.task.prepare(made.space, made.dataset, made.request.cache)
         return replace(made, space=replace(made.space, grace_epochs=options.epochs, baselines={}))
 
-    plan.make_plan = every_trial_to_its_end
+    plan.make_plan = plan_without_pruning
     command = f"tune {TASK} --data {folder / 'data'} --storage {folder / 'studies'} --name {name}-{time.time_ns()}"
     command += f" --tracking-uri sqlite:///{folder / 'mlflow.db'} --json {folder / name}.json"
     command += f" --trials {options.trials} --epochs {options.epochs} --concurrent 1 --cpus-per-trial 1"
@@ -170,7 +174,7 @@ def _plain(folder: Path, options: argparse.Namespace) -> None:
     [pixels] = (folder / "studies" / ".cache").glob("images-*/224-of-224")
     data = open_arrays(pixels)
     encoder = encoders.load_file(folder / "encoder.safetensors").eval()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     parts = []
     with torch.inference_mode():
         for indices in np.array_split(np.arange(len(data.labels)), steps(len(data.labels), 64)):
@@ -207,12 +211,16 @@ def _plain(folder: Path, options: argparse.Namespace) -> None:
             with torch.inference_mode():
                 accuracy = float((head(features[val]).argmax(1) == labels[val]).float().mean())
             epochs.append({"val/accuracy": accuracy, "train/loss": statistics.fmean(losses)})
-        # Of equal ones the last, whose metrics a study keeps too.
+        # the last one of equal epochs, whose metrics a study keeps too
         metrics.append(max(reversed(epochs), key=lambda epoch: epoch["val/accuracy"]))
     done = time.perf_counter()
-    seen = len(features) * options.trials * options.epochs
-    told = {"metrics": metrics, "encoder": (extracted - begun) / len(features), "head": (done - extracted) / seen}
-    (folder / "plain.json").write_text(json.dumps(told))
+    examples = len(features) * options.trials * options.epochs
+    summary = {
+        "metrics": metrics,
+        "encoder": (extracted - started) / len(features),
+        "head": (done - extracted) / examples,
+    }
+    (folder / "plain.json").write_text(json.dumps(summary))
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def _write(out: Path, names: Sequence[str], job: Job) -> list[File]:
             boxes = [(y1, picture.width - x2, y2, picture.width - x1) for x1, y1, x2, y2 in boxes]
     else:
         content = logo_art.encoded(picture, job.scene.format)
-    files = [_put(out, content, job.scene.format, picture.size, boxes, cut=job.fault == "broken")]
+    files = [_put(out, content, job.scene.format, picture.size, boxes, truncated=job.fault == "broken")]
     if job.copy == "same pixels":
         files.append(_put(out, content + b"\0saved again", "JPEG", picture.size, boxes))
     elif job.copy in COPIED:
@@ -164,11 +164,13 @@ COPIED: dict[str, Callable[[Image.Image, Sequence[Box]], tuple[Image.Image, list
 }
 
 
-def _put(out: Path, content: bytes, form: str, size: tuple[int, int], boxes: Sequence[Box], cut: bool = False) -> File:
-    """Write a file under the hash of its content; with `cut`, only the first half of it."""
+def _put(
+    out: Path, content: bytes, form: str, size: tuple[int, int], boxes: Sequence[Box], truncated: bool = False
+) -> File:
+    """Write a file under the hash of its content; with `truncated`, only the first half of it."""
     digest = hashlib.sha256(content).hexdigest()
     image = f"{IMAGES}/{digest[:2]}/{digest[:32]}.{SUFFIXES[form]}"
-    (out / image).write_bytes(content[: len(content) // 2] if cut else content)
+    (out / image).write_bytes(content[: len(content) // 2] if truncated else content)
     return File(image, size, tuple(boxes), digest, len(content))
 
 
@@ -180,8 +182,8 @@ class _Labels:
         self.spellings: list[list[str]] = []
         for number, name in enumerate(names):
             made = logo_labels.spellings(name, 1 + min(14, int(boxes[number] ** 0.5)), rng)
-            mine = [text for text in made if self.true.setdefault(text, name) == name]
-            self.spellings.append([name, *mine])
+            own = [text for text in made if self.true.setdefault(text, name) == name]
+            self.spellings.append([name, *own])
         self.rng = rng
 
     def typed(self, number: int) -> str:

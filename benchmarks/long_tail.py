@@ -1,13 +1,13 @@
-"""Does drawing images of rare classes more often help? A detector of monograms whose classes follow Zipf's law.
+"""Compare detectors with and without oversampling of rare classes, on monograms whose classes follow Zipf's law.
 
 python -m benchmarks.long_tail                                             # trains, and prints the tables
 python -m benchmarks.long_tail --make DIR --classes 400 --images 6000      # only writes a data set, to try things on
 
 An image is a piece of a photograph with one to four monograms in random colours, its classes their letters. In training
 the count of a class falls with its rank; validation and test hold all classes equally often, so that the rare ones can
-be measured. Each cell is a study of one trial, the start of the space, by the shipped command. A seed has its own data
-and training; those of one seed differ in nothing but `oversample`, and are compared pair by pair. Options that are not
-known here go to `python -m platform.tune`.
+be measured. Each cell is a study of one trial, the start of the space, by the shipped command. Each seed has its own
+data; the trainings of one seed differ only in `oversample`, and are compared pair by pair. Unknown options are passed
+on to `python -m platform.tune`.
 """
 
 import argparse
@@ -29,15 +29,15 @@ from platform.data.detection import csv_boxes
 from platform.data.detection.annotations import RawBox, RawImage
 from platform.data.embedded import ink
 
-LETTERS = "ABCDEFGHKLMNPRSTUVXYZabdefghkmnrty234579"  # without what Pillow's font draws like another
+LETTERS = "ABCDEFGHKLMNPRSTUVXYZabdefghkmnrty234579"  # without letters that look alike in Pillow's font
 PER_IMAGE = (1, 4)
 INK = (0.2, 0.35)  # a monogram's longer side, in images
-LEAST = 4  # boxes of the rarest class: in three images at least, one for each split, where splits are to be made
+LEAST = 4  # boxes of the rarest class, so that at least three images have it, one for each split
 SCORES = ("test/map_rare", "test/map_common", "test/map_frequent", "test/map")
 
 
 def main() -> None:
-    """Prints a row for each value of `oversample`: test scores, and what they are above those of the first value."""
+    """Print a row for each value of `oversample`: test scores, and their difference to those of the first value."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.long_tail",
         description=__doc__,
@@ -46,7 +46,12 @@ def main() -> None:
     p.add_argument("--oversample", type=float, nargs="+", default=[0.0, 0.01, 0.1], metavar="T")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     p.add_argument("--classes", type=int, default=32)
-    p.add_argument("--images", type=int, default=800, help="to train on; a fifth to validate, and half to test")
+    p.add_argument(
+        "--images",
+        type=int,
+        default=800,
+        help="training images; a fifth of that number to validate, and half of it to test",
+    )
     p.add_argument("--size", type=int, default=96, help="pixels a side")
     p.add_argument("--exponent", type=float, default=1.5, help="of Zipf's law")
     p.add_argument("--at-once", type=int, default=os.cpu_count(), metavar="N", help="studies at a time, a core each")
@@ -78,12 +83,12 @@ def main() -> None:
         scores = {key: np.array([found[value, seed].get(key, math.nan) for seed in options.seeds]) for key in SCORES}
         first = {key: np.array([found[options.oversample[0], seed].get(key, math.nan) for seed in options.seeds])
                  for key in SCORES}  # fmt: skip
-        rows.append([f"{value:g}", *(_told(scores[key], first[key]) for key in SCORES)])
+        rows.append([f"{value:g}", *(_score_text(scores[key], first[key]) for key in SCORES)])
     print(timing.table(["oversample", *SCORES], rows))
 
 
-def _told(scores: np.ndarray, first: np.ndarray) -> str:
-    """The mean over seeds, and how far it is above the first one's: the mean over pairs with its 95 % interval."""
+def _score_text(scores: np.ndarray, first: np.ndarray) -> str:
+    """Return the mean over seeds, and the mean paired difference to the first value with its 95 % interval, as text."""
     mean, gains = f"{scores.mean():.3f}", scores - first
     if len(gains) < 2 or not gains.any():
         return mean
@@ -92,7 +97,7 @@ def _told(scores: np.ndarray, first: np.ndarray) -> str:
 
 
 def names(classes: int) -> list[str]:
-    """So many monograms: letters, and pairs of them where there are not enough."""
+    """Return so many monograms: letters, or pairs of letters if there are not enough."""
     if classes <= len(LETTERS):
         return list(LETTERS[:classes])
     pairs = [a + b for a in LETTERS for b in LETTERS]
@@ -100,25 +105,25 @@ def names(classes: int) -> list[str]:
 
 
 def zipf(classes: int, boxes: int, exponent: float) -> np.ndarray:
-    """How often each class occurs, (classes,): falling with its rank, LEAST at least."""
+    """Return the number of boxes of each class, (classes,): it falls with the class's rank to LEAST."""
     share = np.arange(1, classes + 1.0) ** -exponent
-    often = np.maximum(LEAST, np.floor(boxes * share / share.sum())).astype(int)
-    often[0] += boxes - often.sum()
-    return often
+    boxes_of = np.maximum(LEAST, np.floor(boxes * share / share.sum())).astype(int)
+    boxes_of[0] += boxes - boxes_of.sum()
+    return boxes_of
 
 
 def write(
     root: Path, counts: Mapping[str, int], classes: Sequence[str], size: int, seed: int, exponent: float = 1.0
 ) -> Path:
-    """Writes a data set as a CSV of boxes and its images; the same arguments give the same bytes.
+    """Write a data set as a CSV of boxes and its images; the same arguments give the same bytes.
 
     Args:
-        root: The folder to make.
-        counts: Images by split; what is in "" is given no split.
-        classes: From the most frequent to the rarest.
-        size: Height and width in pixels.
-        seed: Decides everything.
-        exponent: Of Zipf's law, where images are to train on.
+        root: Folder to make.
+        counts: Numbers of images by split; images of "" get no split.
+        classes: Names of the classes, from the most frequent to the rarest.
+        size: Height and width of an image in pixels.
+        seed: Seed of all random choices.
+        exponent: Exponent of Zipf's law for training images.
     """
     rng = np.random.default_rng(seed)
     grounds = load_sample_images().images
@@ -142,7 +147,7 @@ def write(
 def _image(
     rng: Generator, grounds: Sequence[np.ndarray], drawn: Sequence[str], size: int, path: Path, split: str | None
 ) -> RawImage:
-    while True:  # anew if there was no room, which is rare
+    while True:  # try again if the monograms did not fit, which is rare
         inks = [_ink(name, max(8, round(rng.uniform(*INK) * size))) for name in drawn]
         composed = ink.compose(rng, _ground(rng, grounds[int(rng.integers(len(grounds)))], size), inks)
         if composed is not None:
@@ -154,7 +159,7 @@ def _image(
 
 
 def _ink(name: str, longer: int) -> np.ndarray:
-    """A monogram's opacities, cropped, its longer side about so many pixels."""
+    """Return a monogram's opacities, cropped, with a longer side of about so many pixels."""
     font = ImageFont.load_default(2 * longer)
     left, top, right, bottom = (math.floor(side) for side in font.getbbox(name))
     page = Image.new("L", (right - left + 4, bottom - top + 4))

@@ -1,7 +1,7 @@
-"""Data like the embedded ones, but others, for what is to be measured on a second data set.
+"""Make data sets similar to the embedded ones, for measurements on a second data set.
 
-python -m benchmarks.other_data objects FOLDER            a third of the images, other photographs and other digits
-python -m benchmarks.other_data digits FOLDER MNIST       of MNIST's idx files, 2,000 digits made as small: 8 × 8
+python -m benchmarks.other_data objects FOLDER            a third of the images, with other photographs and digits
+python -m benchmarks.other_data digits FOLDER MNIST       2,000 digits of MNIST's idx files, reduced to 8 × 8 pixels
 """
 
 import argparse
@@ -16,7 +16,7 @@ DIGITS = {"train": 1800, "t10k": 200}
 
 
 def main() -> None:
-    """Writes the folder."""
+    """Write the data set."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.other_data",
         description=__doc__,
@@ -24,7 +24,7 @@ def main() -> None:
     )
     p.add_argument("what", choices=("objects", "digits"))
     p.add_argument("folder", type=Path)
-    p.add_argument("mnist", type=Path, nargs="?", help="the folder of the four idx .gz files")
+    p.add_argument("mnist", type=Path, nargs="?", help="folder of MNIST's four idx .gz files")
     options = p.parse_args()
     if options.what == "objects":
         from platform.data.embedded import scenes
@@ -32,7 +32,7 @@ def main() -> None:
         scenes.write_objects(options.folder, seed=7, counts=OBJECTS, size=64)
         return
     if options.mnist is None:
-        p.error("digits needs MNIST's folder")
+        p.error("digits needs the folder of MNIST as a third argument")
     options.folder.mkdir(parents=True, exist_ok=True)
     for split, count in DIGITS.items():
         images = _read(options.mnist / f"{split}-images-idx3-ubyte.gz")[:count]

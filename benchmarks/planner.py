@@ -35,7 +35,7 @@ CASES: dict[str, tuple[str, int, tuple[str, ...]]] = {
 
 
 def main() -> None:
-    """Prints a row for each case."""
+    """Print a row for each case."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.planner", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,11 +63,11 @@ def _row(case: str, repeats: int, scratch: Path) -> list[str]:
 
     def run(reuse: bool) -> float:
         nonlocal notes
-        told: list[str] = []
+        reuse_notes: list[str] = []
 
         class Reporter(ToFolder):
             def report(self, epoch, save):
-                told.append(epoch.notes["reuse"])
+                reuse_notes.append(epoch.notes["reuse"])
                 super().report(epoch, save)
 
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -79,12 +79,12 @@ def _row(case: str, repeats: int, scratch: Path) -> list[str]:
             module.train({**space.fixed, **space.start, "context": asdict(context)})
             seconds = time.perf_counter() - started
             losses[reuse] = reporter.history()[-1]["train/loss"]
-        notes = told if reuse else notes
+        notes = reuse_notes if reuse else notes
         return seconds
 
     seconds = timing.interleaved({"planned": lambda: run(True), "no reuse": lambda: run(False)}, repeats)
     if abs(losses[True] - losses[False]) > 1e-2 * abs(losses[False]):
-        raise SystemExit(f"{case}: the sides do not compute the same: {losses}")
+        raise SystemExit(f"{case}: the sides end with different losses: {losses}")
     planned, without = seconds["planned"], seconds["no reuse"]
     parts = [part.removeprefix("train: ").removeprefix("val: ") for note in notes for part in note.split("; ")]
     decided = list(dict.fromkeys(part.split(":")[0] for part in parts))

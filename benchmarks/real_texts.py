@@ -1,4 +1,4 @@
-"""Two public data sets as the tables that `sentences` reads: book titles with a genre, film reviews with a sentiment.
+"""Convert two public data sets to tables that `sentences` reads: book titles with a genre, reviews with a sentiment.
 
 python -m benchmarks.real_texts book30-listing-test.csv rt-polarity.pos rt-polarity.neg --out texts
 python -m platform.tune sentences --data texts/titles.csv --data texts/reviews.csv
@@ -14,18 +14,18 @@ import pandas as pd
 
 
 def main() -> None:
-    """Writes titles.csv and reviews.csv."""
+    """Write titles.csv and reviews.csv."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.real_texts",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("listing", type=Path, help="of the books; title and genre in columns 4 and 7")
-    p.add_argument("positive", type=Path, help="a sentence a line")
-    p.add_argument("negative", type=Path)
+    p.add_argument("listing", type=Path, help="list of the books, with title and genre in columns 4 and 7")
+    p.add_argument("positive", type=Path, help="positive reviews, one a line")
+    p.add_argument("negative", type=Path, help="negative reviews, one a line")
     p.add_argument("--out", type=Path, required=True, metavar="DIR")
     options = p.parse_args()
-    # UTF-8, but for a few titles that were damaged on their way.
+    # a few titles of the published file are not valid UTF-8
     books = pd.read_csv(options.listing, header=None, encoding="utf-8", encoding_errors="replace", dtype=str)
     titles = pd.DataFrame({"text": books[3], "genre": books[6]})
     reviews = [

@@ -1,9 +1,8 @@
-"""Trainables of the four tasks for stock Ray Tune: a PyTorch loop over a DataLoader with a checkpoint and a report an
-epoch, as in Ray's guide to hyperparameter tuning with PyTorch.
+"""Trainables of the four tasks for stock Ray Tune, as in Ray's guide to hyperparameter tuning with PyTorch.
 
-The models, losses, learning-rate groups and schedules are the platform's own functions, so that both sides of a
-comparison train the same; everything else is plain. Every trial opens and decodes its data itself, batch by batch;
-frozen stages are frozen with `requires_grad` and `eval`, and run in each step.
+Each is a PyTorch loop over a DataLoader with a checkpoint and a report an epoch. Models, losses, learning-rate groups
+and schedules are the platform's own functions, so that both sides of a comparison train the same. Every trial opens and
+decodes its data itself, batch by batch; frozen stages are frozen with `requires_grad` and `eval`, and run in each step.
 """
 
 import tempfile
@@ -27,24 +26,24 @@ from platform.training.optimization import Optimization, parameter_groups
 
 
 def train(config: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], task: str, data: str, metric: str) -> None:
-    """One of the trials that a study ran, by its number: as many epochs of the same configuration."""
+    """Train a trial of a study again, chosen by its number: the same config for as many epochs."""
     trial = trials[config["trial"]]
     makers = {"classifier": classifier, "detector": detector, "autoencoder": autoencoder, "sentences": sentences}
     makers[task](trial["config"], trial["epochs"], trial["budget"], Path(data), metric)
 
 
-def classifier(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
-    """Images opened, resized and augmented as they are asked for."""
+def classifier(config: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Train a classifier on images that are opened, resized and augmented batch by batch."""
     from platform.data.classification.arrays import open_arrays
     from platform.models import encoders
     from trainables.classifier import Network, class_weights
 
     torch.manual_seed(0)
-    encoder = encoders.load(point["backbone"], point["weights"])
-    size = point["image_size"] or encoder.image_size
+    encoder = encoders.load(config["backbone"], config["weights"])
+    size = config["image_size"] or encoder.image_size
     index = open_arrays(data / f"{size}-of-{round(size / encoder.crop)}")
-    s = point["augment"]
-    cut = [v2.Resize(round(size / encoder.crop), v2.InterpolationMode.BICUBIC), v2.CenterCrop(size)]
+    s = config["augment"]
+    crop = [v2.Resize(round(size / encoder.crop), v2.InterpolationMode.BICUBIC), v2.CenterCrop(size)]
     tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     moved = v2.RandomAffine(20 * s, (0.1 * s, 0.1 * s), (1 - 0.2 * s, 1 + 0.2 * s))
     changes = [moved, v2.ColorJitter(0.4 * s, 0.4 * s, 0.4 * s)] if s else []
@@ -61,24 +60,24 @@ def classifier(point: Mapping[str, Any], epochs: int, budget: int, data: Path, m
             image = Image.open(index.index["paths"][number]).convert("RGB")
             return self.transform(image), int(index.labels[number])
 
-    model = Network(encoder, point, len(index.classes))
+    model = Network(encoder, config, len(index.classes))
     labels = index.labels[index.split["train"]]
-    weight = class_weights(labels, len(index.classes), point["class_weights"])
-    training = DataLoader(Files("train", v2.Compose([*cut, *changes, *tensor])), point["batch_size"], shuffle=True)
-    validation = DataLoader(Files("val", v2.Compose([*cut, *tensor])), 64)
+    weight = class_weights(labels, len(index.classes), config["class_weights"])
+    training = DataLoader(Files("train", v2.Compose([*crop, *changes, *tensor])), config["batch_size"], shuffle=True)
+    validation = DataLoader(Files("val", v2.Compose([*crop, *tensor])), 64)
 
     def loss(batch: Any) -> Tensor:
-        return F.cross_entropy(model({"x": batch[0]}), batch[1], weight, label_smoothing=point["label_smoothing"])
+        return F.cross_entropy(model({"x": batch[0]}), batch[1], weight, label_smoothing=config["label_smoothing"])
 
     def evaluate() -> float:
         right = [model({"x": images}).argmax(1) == answers for images, answers in validation]
         return float(torch.cat(right).float().mean())
 
-    _loop(model, model.stages(), training, loss, evaluate, point, epochs, budget, metric)
+    _loop(model, model.stages(), training, loss, evaluate, config, epochs, budget, metric)
 
 
-def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
-    """Images opened, resized and augmented as they are asked for."""
+def detector(config: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Train a detector on images that are opened, resized and augmented batch by batch."""
     from torchmetrics.detection import MeanAveragePrecision
 
     from platform.data import images
@@ -87,9 +86,9 @@ def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, met
     from trainables.detector import _augmentation, _build
 
     torch.manual_seed(0)
-    index = open_arrays(data / str(point["image_size"]))
-    metadata = {"classes": index.classes, "input_size": index.input_size, "config": point}
-    model = _build(metadata, point["weights"])
+    index = open_arrays(data / str(config["image_size"]))
+    metadata = {"classes": index.classes, "input_size": index.input_size, "config": config}
+    model = _build(metadata, config["weights"])
 
     class Files(Dataset):
         def __init__(self, split: str, transform: v2.Transform | None) -> None:
@@ -103,24 +102,26 @@ def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, met
             array, _ = images.letterbox(Image.open(index.index["paths"][number]).convert("RGB"), *index.input_size)
             target = index.target(number)
             boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=index.input_size)  # type: ignore[call-overload]
-            seen = {"image": tv_tensors.Image(torch.from_numpy(array)), "boxes": boxes}
+            example = {"image": tv_tensors.Image(torch.from_numpy(array)), "boxes": boxes}
             if self.transform:
-                seen = self.transform(seen)
-            kept, stays = v2.functional.sanitize_bounding_boxes(seen["boxes"], min_size=2, min_area=8)
+                example = self.transform(example)
+            kept, stays = v2.functional.sanitize_bounding_boxes(example["boxes"], min_size=2, min_area=8)
             changed = {"boxes": kept.as_subclass(Tensor), "labels": target["labels"][stays]}
-            return seen["image"].as_subclass(Tensor).float() / 255, changed
+            return example["image"].as_subclass(Tensor).float() / 255, changed
 
-    transform = _augmentation(point["augment"], point["flip"]) if point["augment"] or point["flip"] else None
+    transform = _augmentation(config["augment"], config["flip"]) if config["augment"] or config["flip"] else None
 
     def collate(batch: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Any], ...]:
         return tuple(map(list, zip(*batch, strict=True)))
 
-    training = DataLoader(Files("train", transform), point["batch_size"], shuffle=True, collate_fn=collate)
+    training = DataLoader(Files("train", transform), config["batch_size"], shuffle=True, collate_fn=collate)
     validation = DataLoader(Files("val", None), 16, collate_fn=collate)
 
     def loss(batch: Any) -> Tensor:
         parts = model({"images": torch.stack(batch[0])}, batch[1])
-        return torch.stack([point[f"weight_{detectors.LOSS_PARTS[name]}"] * part for name, part in parts.items()]).sum()
+        return torch.stack(
+            [config[f"weight_{detectors.LOSS_PARTS[name]}"] * part for name, part in parts.items()]
+        ).sum()
 
     def evaluate() -> float:
         score = MeanAveragePrecision(backend="faster_coco_eval")
@@ -128,11 +129,11 @@ def detector(point: Mapping[str, Any], epochs: int, budget: int, data: Path, met
             score.update(model({"images": torch.stack(inputs)}), targets)
         return float(score.compute()["map"])
 
-    _loop(model, detectors.stages(), training, loss, evaluate, point, epochs, budget, metric)
+    _loop(model, detectors.stages(), training, loss, evaluate, config, epochs, budget, metric)
 
 
-def autoencoder(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
-    """Pretraining in the trial itself, then the head."""
+def autoencoder(config: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Pretrain an autoencoder in the trial itself, and train the head."""
     from platform.data import augment
     from platform.models.autoencoders import Autoencoder, BinaryClassifier
     from trainables.autoencoder import _build, _open, first_labelled
@@ -142,11 +143,11 @@ def autoencoder(point: Mapping[str, Any], epochs: int, budget: int, data: Path, 
     images = torch.from_numpy(np.array(digits.images)).unsqueeze(1).float() / 255
     odd = torch.from_numpy(np.array(digits.labels) % 2).float()
     indices, val = digits.split["train"], digits.split["val"]
-    model = _build(digits.size, point["width"], point["bottleneck"], point["dropout"], point["weights"])
-    if point["pretrain_epochs"]:
-        whole = Autoencoder(digits.size, point["width"], point["bottleneck"], point["dropout"])
-        optimizer, best, since = torch.optim.AdamW(whole.parameters(), lr=point["lr_pretrain"]), float("inf"), 0
-        for _ in range(point["pretrain_epochs"]):
+    model = _build(digits.size, config["width"], config["bottleneck"], config["dropout"], config["weights"])
+    if config["pretrain_epochs"]:
+        whole = Autoencoder(digits.size, config["width"], config["bottleneck"], config["dropout"])
+        optimizer, best, since = torch.optim.AdamW(whole.parameters(), lr=config["lr_pretrain"]), float("inf"), 0
+        for _ in range(config["pretrain_epochs"]):
             whole.train()
             for (batch,) in DataLoader(TensorDataset(images[indices]), 64, shuffle=True):
                 value = F.mse_loss(whole(batch), batch)
@@ -157,25 +158,25 @@ def autoencoder(point: Mapping[str, Any], epochs: int, budget: int, data: Path, 
             with torch.no_grad():
                 error = float(F.mse_loss(whole(images[val]), images[val]))
             best, since = (error, 0) if error < best else (best, since + 1)
-            if since >= point["patience"]:
+            if since >= config["patience"]:
                 break
         model.encoder.load_state_dict(whole.encoder.state_dict())
-    labelled = first_labelled(digits.labels, indices, point["label_fraction"], 0)
-    seen = np.resize(labelled, len(indices))  # as many steps, whatever the labels
-    training = DataLoader(TensorDataset(images[seen], odd[seen]), point["batch_size"], shuffle=True)
+    labelled = first_labelled(digits.labels, indices, config["label_fraction"], 0)
+    repeated = np.resize(labelled, len(indices))  # the number of steps does not depend on the number of labels
+    training = DataLoader(TensorDataset(images[repeated], odd[repeated]), config["batch_size"], shuffle=True)
 
     def loss(batch: Any) -> Tensor:
-        pixels = augment.affine(batch[0], point["augment"], torch.rand(len(batch[0]), 4) * 2 - 1)
+        pixels = augment.affine(batch[0], config["augment"], torch.rand(len(batch[0]), 4) * 2 - 1)
         return F.binary_cross_entropy_with_logits(model({"x": pixels}), batch[1])
 
     def evaluate() -> float:
         return float(((model({"x": images[val]}) > 0).float() == odd[val]).float().mean())
 
-    _loop(model, BinaryClassifier.stages(), training, loss, evaluate, point, epochs, budget, metric)
+    _loop(model, BinaryClassifier.stages(), training, loss, evaluate, config, epochs, budget, metric)
 
 
-def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
-    """Texts tokenized at the start of the trial."""
+def sentences(config: Mapping[str, Any], epochs: int, budget: int, data: Path, metric: str) -> None:
+    """Train a text classifier on texts that are tokenized at the start of the trial."""
     from sklearn.metrics import f1_score
 
     from platform.data.text.arrays import MISSING, open_arrays
@@ -184,12 +185,12 @@ def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, me
     from trainables.sentences import _build, _frozen_heads, _tokens_folder
 
     torch.manual_seed(0)
-    index = open_arrays(_tokens_folder(data, point["backbone"], point["max_tokens"]))
-    encoder, tokenizer = text_encoders.load(point["backbone"], point["weights"] != "none", point["layer"])
-    tokens, mask = text_encoders.tokenize(tokenizer, index.texts, point["max_tokens"])
+    index = open_arrays(_tokens_folder(data, config["backbone"], config["max_tokens"]))
+    encoder, tokenizer = text_encoders.load(config["backbone"], config["weights"] != "none", config["layer"])
+    tokens, mask = text_encoders.tokenize(tokenizer, index.texts, config["max_tokens"])
     lengths, labels = mask.sum(1), torch.from_numpy(np.array(index.labels))
-    model: Any = _build(encoder, point, index.classes)
-    fixed = {head: point[f"loss_weight_{head}"] for head in index.classes}
+    model: Any = _build(encoder, config, index.classes)
+    fixed = {head: config[f"loss_weight_{head}"] for head in index.classes}
 
     def collate(indices: list[int]) -> tuple[dict[str, Tensor], Tensor]:
         longest = int(lengths[indices].max())
@@ -197,7 +198,7 @@ def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, me
         state = {name: torch.from_numpy(array).long() for name, array in arrays.items()}
         return state, labels[indices]
 
-    training = DataLoader(index.split["train"].tolist(), point["batch_size"], shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+    training = DataLoader(index.split["train"].tolist(), config["batch_size"], shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
     validation = DataLoader(index.split["val"].tolist(), 64, collate_fn=collate)  # type: ignore[arg-type]
 
     def loss(batch: Any) -> Tensor:
@@ -216,10 +217,10 @@ def sentences(point: Mapping[str, Any], epochs: int, budget: int, data: Path, me
             scores.append(f1_score(truth[known, column], np.concatenate(answers[head])[known], average="macro"))
         return float(np.mean(scores))
 
-    always = _frozen_heads(model, point)
-    depth = min(point["freeze_depth"], len(encoder.stages()))
-    point = {**point, "freeze_depth": depth}
-    _loop(model, model.stages(), training, loss, evaluate, point, epochs, budget, metric, always)
+    always = _frozen_heads(model, config)
+    depth = min(config["freeze_depth"], len(encoder.stages()))
+    config = {**config, "freeze_depth": depth}
+    _loop(model, model.stages(), training, loss, evaluate, config, epochs, budget, metric, always)
 
 
 def _loop(
@@ -228,7 +229,7 @@ def _loop(
     batches: DataLoader,
     loss: Callable[[Any], Tensor],
     evaluate: Callable[[], float],
-    point: Mapping[str, Any],
+    config: Mapping[str, Any],
     epochs: int,
     budget: int,
     metric: str,
@@ -236,17 +237,17 @@ def _loop(
 ) -> None:
     from ray import tune
 
-    groups = parameter_groups(model, stages, Optimization.of(point))
+    groups = parameter_groups(model, stages, Optimization.of(config))
     optimizer = torch.optim.AdamW(groups)
-    freezing = Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"])
+    freezing = Freezing(config["freeze_depth"], config["unfreeze"], config["unfreeze_at"])
     frozen, last_unfreeze, scores, step = freezing.depth, -1, list[float](), 0
     for epoch in range(epochs):
         due = freezing.frozen_at(epoch, budget, frozen, last_unfreeze, scores)
         frozen, last_unfreeze = due, epoch if due < frozen else last_unfreeze
-        _set_modes(model, stages, frozen, always, point.get("batch_norm", "frozen"))
+        _set_modes(model, stages, frozen, always, config.get("batch_norm", "frozen"))
         for batch in batches:
             step += 1
-            factor = schedules.factor(point["schedule"], step / (budget * len(batches)), point["warmup"])
+            factor = schedules.factor(config["schedule"], step / (budget * len(batches)), config["warmup"])
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
             value = loss(batch)

@@ -1,4 +1,4 @@
-"""Studies that a benchmark runs, each in a process of its own, and how their scores are told."""
+"""Studies that a benchmark runs, each in its own process, and their scores as text."""
 
 import json
 import statistics
@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(task: str, name: str, options: Sequence[str], folder: Path) -> dict[str, Any]:
-    """A study by the shipped command; returns what --json writes.
+    """Run a study by the shipped command and return the content of its --json file.
 
     Raises:
-        SystemExit: It did not end well; its output is told.
+        SystemExit: The study failed; the message holds its output.
     """
     command = [sys.executable, "-m", "platform.tune", task, "--name", name, "--storage", str(folder), *options]
     command += ["--tracking-uri", f"sqlite:///{folder / name}.db", "--json", str(folder / f"{name}.json")]
@@ -28,7 +28,7 @@ def run(task: str, name: str, options: Sequence[str], folder: Path) -> dict[str,
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """A value, or the mean of several with the lowest and highest."""
+    """Return a value as text, or the mean of several values with the lowest and highest."""
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"

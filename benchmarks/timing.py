@@ -1,4 +1,4 @@
-"""How benchmarks time: both sides in one run, taking turns, medians told with the lowest and highest."""
+"""Timing of alternatives in turns within one run, and tables of medians with the lowest and highest value."""
 
 import os
 import statistics
@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 def interleaved(
     sides: Mapping[str, Callable[[], object]], repeats: int, warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """Seconds of each side, in turns: what slows the machine down for a while slows all of them.
+    """Return the seconds of each side, timed in turns, so that a slow phase of the machine slows all of them.
 
     Args:
-        sides: What to time, by name. What returns a number has timed itself, in seconds.
-        repeats: How often each.
-        warm_up: Whether each is run once before, untimed.
+        sides: Functions to time, by name. One that returns a float has timed itself, in seconds.
+        repeats: Number of runs of each function.
+        warm_up: Whether each function is run once before, untimed.
     """
     if warm_up:
         for action in sides.values():
@@ -23,30 +23,30 @@ def interleaved(
     for _ in range(repeats):
         for name, action in sides.items():
             started = time.perf_counter()
-            told = action()
-            seconds[name].append(told if isinstance(told, float) else time.perf_counter() - started)
+            measured = action()
+            seconds[name].append(measured if isinstance(measured, float) else time.perf_counter() - started)
     return seconds
 
 
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
-    """The median, with the lowest and highest."""
+    """Return the median, with the lowest and highest value, as text."""
     low, middle, high = (value * scale for value in (min(values), statistics.median(values), max(values)))
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def ratios(slower: Sequence[float], faster: Sequence[float]) -> list[float]:
-    """Pair by pair, as they were timed one after the other."""
+    """Return the ratio of each pair of values, which were timed one after the other."""
     return [a / b for a, b in zip(slower, faster, strict=True)]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown."""
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """Return the machine's cores and GPU, and the version of torch, as text."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

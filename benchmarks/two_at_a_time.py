@@ -24,7 +24,7 @@ SETTINGS = ("weights=none", "freeze_depth=0", "batch_norm=updated", "backbone_ra
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.two_at_a_time",
         description=__doc__,
@@ -51,23 +51,23 @@ def main() -> None:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stdout + done.stderr)
-        told = json.loads(done.stdout.strip().splitlines()[-1])
-        scores[concurrent] = told["scores"]
-        print(f"{concurrent} at a time: {told['seconds']:.2f} s an epoch", file=sys.stderr)
-        return told["seconds"]
+        summary = json.loads(done.stdout.strip().splitlines()[-1])
+        scores[concurrent] = summary["scores"]
+        print(f"{concurrent} at a time: {summary['seconds']:.2f} s an epoch", file=sys.stderr)
+        return summary["seconds"]
 
     def alone(processes: int) -> float:
         from platform.cluster.ray_runtime import MALLOC
 
         command = [sys.executable, "-m", "benchmarks.two_at_a_time", "--alone", "--epochs", str(options.epochs)]
         with ThreadPoolExecutor(processes) as pool:
-            told = pool.map(
+            runs = pool.map(
                 lambda _: subprocess.run(
                     command, cwd=ROOT, env=os.environ | MALLOC, capture_output=True, text=True, check=True
                 ),
                 range(processes),
             )
-        seconds = 1 / sum(1 / float(done.stdout.split()[-1]) for done in told)
+        seconds = 1 / sum(1 / float(done.stdout.split()[-1]) for done in runs)
         print(f"{processes} without the engine: {seconds:.2f} s an epoch", file=sys.stderr)
         return seconds
 
@@ -79,7 +79,7 @@ def main() -> None:
     }
     seconds = timing.interleaved(sides, options.repeats, warm_up=False)
     if scores[1] != scores[2]:
-        raise SystemExit(f"the sides do not compute the same: {scores}")
+        raise SystemExit(f"the scores of the sides differ: {scores}")
     one, two, bare_one, bare_two = seconds.values()
     print(f"{options.trials} trials of {options.epochs} epochs, {TASK}; {timing.machine()}\n")
     print(
@@ -113,7 +113,7 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
         cpus_per_trial=1,
     )
     plan = make_plan(request)
-    # All are baselines, which differ in one rate alone: the same trials whatever the order in which they end.
+    # All trials are baselines that differ in one rate, so that they are the same in whichever order they end.
     rates = {f"rate {number}": {"lr_head": 1e-3 + 1e-4 * number} for number in range(1, options.trials)}
     plan = replace(plan, space=replace(plan.space, baselines=rates))
     data = plan.task.prepare(plan.space, plan.dataset, request.cache).resolve()
@@ -125,15 +125,15 @@ def _study(concurrent: int, folder: Path, options: argparse.Namespace) -> dict[s
         study.search()
     study.close("FINISHED")
     epochs = [event for event in study.trial_table.events if event.kind == "report"]
-    told = [(event.time_ms / 1000, event.data["trial_id"]) for event in epochs]
-    first = next(n for n in range(len(told)) if len({trial for _, trial in told[: n + 1]}) == concurrent)
-    rate = (len(told) - 1 - first) / (told[-1][0] - told[first][0])
+    reports = [(event.time_ms / 1000, event.data["trial_id"]) for event in epochs]
+    first = next(n for n in range(len(reports)) if len({trial for _, trial in reports[: n + 1]}) == concurrent)
+    rate = (len(reports) - 1 - first) / (reports[-1][0] - reports[first][0])
     scores = {record["name"]: record["metrics"]["val/loss"] for record in study.records}
     return {"seconds": 1 / rate, "scores": [scores[name] for name in sorted(scores)]}
 
 
 def _alone(options: argparse.Namespace) -> float:
-    """Seconds an epoch, from the first on."""
+    """Train one trial without the engine, and return the seconds an epoch after the first report."""
     import time
     from dataclasses import asdict
 
@@ -143,12 +143,12 @@ def _alone(options: argparse.Namespace) -> float:
     from platform.training.context import Context
     from platform.training.reporters import ToFolder
 
-    told: list[float] = []
+    report_times: list[float] = []
 
     class Reporter(ToFolder):
         def report(self, epoch, save):
             super().report(epoch, save)
-            told.append(time.perf_counter())
+            report_times.append(time.perf_counter())
 
     fit.ToFolder = Reporter  # type: ignore[misc]
     module = task.load(TASK)
@@ -158,7 +158,7 @@ def _alone(options: argparse.Namespace) -> float:
         trial = f"{folder}/trial"
         context = Context(TASK, str(data), 0, options.epochs, space.metric, space.mode, folder=trial)
         module.train({**space.fixed, **space.start, "context": asdict(context)})
-    return (told[-1] - told[0]) / (len(told) - 1)
+    return (report_times[-1] - report_times[0]) / (len(report_times) - 1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What one parameter costs and saves: one configuration, the start of the space, trained with each of its values.
+"""Measure scores and seconds by the value of one parameter; the others have the values of the space's start.
 
 python -m benchmarks.vary detector freeze_depth 0 1 2 3 4 5 --epochs 12 --data DIR --set weights=FILE
 python -m benchmarks.vary classifier views 1 2 4 8 12 --seeds 0 1 2 3 4 --set augment=0.5
 
-Everything but --seeds and --at-once goes to `python -m platform.tune`. Each cell is a study of one trial; two run side
-by side on two cores, so read the seconds as a ratio between rows. The table is Markdown.
+Options other than --seeds and --at-once are passed on to `python -m platform.tune`. Each cell is a study of one trial.
+Several studies run at a time, a core each, so that only the ratio of the seconds of two rows is meaningful.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from benchmarks import studies
 
 
 def main() -> None:
-    """Prints a row per value: scores as mean over seeds, with the lowest and highest if there are several."""
+    """Print a row for each value: the mean of each score over the seeds, with the lowest and highest."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.vary",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("task")
-    p.add_argument("parameter", help="of the space")
+    p.add_argument("parameter", help="parameter of the space")
     p.add_argument("values", nargs="+")
     p.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
     p.add_argument("--at-once", type=int, default=os.cpu_count(), metavar="N", help="studies at a time, a core each")
@@ -40,11 +40,12 @@ def main() -> None:
     print("|---" * (len(names) + 2) + "|")
     for value in options.values:
         setting = f"{options.parameter}={value}"
-        mine = [result["best"] for (s, _), result in zip(cells, results, strict=True) if s == setting]
+        best_trials = [result["best"] for (s, _), result in zip(cells, results, strict=True) if s == setting]
         scores = [
-            studies.spread([{**best["metrics"], **best["test_metrics"]}[name] for best in mine]) for name in names
+            studies.spread([{**best["metrics"], **best["test_metrics"]}[name] for best in best_trials])
+            for name in names
         ]
-        seconds = statistics.mean(best["metrics"]["time/epoch_seconds"] for best in mine)
+        seconds = statistics.mean(best["metrics"]["time/epoch_seconds"] for best in best_trials)
         print(f"| {value} | {' | '.join(scores)} | {seconds:.1f} |")
 
 

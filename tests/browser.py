@@ -61,7 +61,7 @@ class Opened:
 
 
 def check(chromium, file: Path, charts: int, sizes=SIZES) -> str:
-    """That a page is whole, however it is looked at; returns its text."""
+    """Check a page at several widths and colour schemes, and return its text."""
     assert file.stat().st_size < MOST_BYTES
     text = ""
     for scheme, width in sizes:

@@ -50,7 +50,7 @@ def ray_cluster(request):
 
 @pytest.fixture(scope="session")
 def scenes_folder(tmp_path_factory) -> Path:
-    """A few scenes of digits, as a COCO data set."""
+    """Write a few scenes of digits as a COCO data set, and return its folder."""
     from platform.data.embedded import scenes
 
     root = tmp_path_factory.mktemp("scenes") / "data"
@@ -70,7 +70,7 @@ def make_toy_project(folder: Path) -> Path:
 
 @pytest.fixture
 def toy_project(tmp_path, monkeypatch) -> Path:
-    """A toy project for one test."""
+    """Make a toy project for one test."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it to the address that it was given last
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     return make_toy_project(tmp_path)
@@ -78,7 +78,7 @@ def toy_project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def shared_toy_project(tmp_path_factory):
-    """A toy project for all tests of a module."""
+    """Make a toy project for all tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "")
         patch.delenv("MLFLOW_TRACKING_URI")
@@ -87,7 +87,7 @@ def shared_toy_project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def known_toy_project(shared_toy_project):
-    """The toy project of a module, with its task importable in this process as well."""
+    """Make the toy project of a module importable in this process as well."""
     import search_spaces
     import trainables
 
@@ -99,7 +99,7 @@ def known_toy_project(shared_toy_project):
 
 @pytest.fixture(scope="module")
 def s3():
-    """A bucket service on this machine, which processes that are started later use."""
+    """Run a bucket service on this machine, which later processes use."""
     import logging
 
     from moto.server import ThreadedMotoServer
@@ -123,7 +123,7 @@ def s3():
 
 @pytest.fixture
 def bucket(s3, monkeypatch, tmp_path) -> str:
-    """A new bucket and a new home, where copies of what is in buckets are kept."""
+    """Make a new bucket, and a new home for the local copies of its studies; return the bucket's address."""
     import boto3
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -134,7 +134,7 @@ def bucket(s3, monkeypatch, tmp_path) -> str:
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A browser."""
+    """Start a Chromium browser."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with playwright.sync_playwright() as play:

@@ -380,8 +380,8 @@ def test_where_nothing_matters_nothing_is_told(tmp_path):
     assert clear <= 3
 
 
-def test_late_thaws_are_not_judged_by_what_was_cut_before(tmp_path):
-    """Those that unfreeze late win against those that were cut early, or lose to them, only while frozen: not told."""
+def test_late_unfreezing_is_not_judged_by_trials_that_were_pruned_before_it(tmp_path):
+    """Trials that unfreeze late are compared with trials that were pruned early only by epochs after unfreezing."""
     told = Told(tmp_path / "study")
     for number in range(1, 13):
         late = number % 2

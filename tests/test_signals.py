@@ -1,4 +1,4 @@
-"""Ctrl-C, as whoever types it sees it."""
+"""Ctrl-C and SIGTERM end a command with a message and its exit code, even if a library swallows them."""
 
 import signal
 import subprocess
@@ -20,16 +20,16 @@ run_and_exit(main, "All is kept.")
 
 @pytest.fixture
 def begun():
-    """A command at work, which hears Ctrl-C whatever this process does."""
-    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{hears}\n{COMMAND}"]
+    """Start a command that handles Ctrl-C even if this process ignores it."""
+    handle_ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{handle_ctrl_c}\n{COMMAND}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
         yield process
         process.kill()
 
 
-def test_ctrl_c_ends_a_command_with_a_word(begun):
+def test_ctrl_c_ends_a_command_with_a_message(begun):
     begun.send_signal(signal.SIGINT)
     assert begun.communicate(timeout=30)[1] == "Interrupted. All is kept.\n"
     assert begun.returncode == 130
@@ -55,7 +55,7 @@ run_and_exit(main, "All is kept.")
 @pytest.mark.parametrize(
     ("how", "before"), [(signal.SIGINT, "default_int_handler"), (signal.SIGTERM, "SIG_IGN")], ids=["Ctrl-C", "SIGTERM"]
 )
-def test_what_is_swallowed_where_nothing_can_be_raised_is_heard_all_the_same(how, before):
+def test_an_interrupt_in_a_destructor_is_not_lost(how, before):
     command = [sys.executable, "-c", SWALLOWED, before]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
@@ -69,14 +69,14 @@ TURNED = COMMAND.replace(
     """    try:
         time.sleep(60)
     except KeyboardInterrupt:
-        raise ValueError("what a library made of it") from None
+        raise ValueError("a library's error") from None
 """,
 )
 
 
-def test_another_error_that_a_library_makes_of_it_is_ctrl_c_all_the_same():
-    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{hears}\n{TURNED}"]
+def test_an_error_that_a_library_raises_in_place_of_the_interrupt_counts_as_ctrl_c():
+    handle_ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{handle_ctrl_c}\n{TURNED}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
@@ -84,7 +84,7 @@ def test_another_error_that_a_library_makes_of_it_is_ctrl_c_all_the_same():
         assert process.returncode == 130
 
 
-def test_an_error_of_its_own_stays_what_it_is():
+def test_an_error_without_ctrl_c_is_raised():
     failing = "from platform.signals import run_and_exit\ndef main(): raise ValueError('mine')\nrun_and_exit(main, '')"
     done = subprocess.run([sys.executable, "-c", failing], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "ValueError: mine" in done.stderr

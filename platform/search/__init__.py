@@ -1,4 +1,4 @@
-"""Which trial runs next, when one is pruned and which are confirmed, and the adapter to Ray Tune.
+"""Search controller: choice, pruning and confirmation of trials, and the adapter to Ray Tune.
 
 Imports evaluation, cluster and what lies below them.
 """

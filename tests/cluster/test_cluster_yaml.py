@@ -31,7 +31,7 @@ class Recorder:
         return b""
 
     def position(self, *parts: str) -> int:
-        """Where the one command that has all these parts stands."""
+        """Return the position of the only command that has all these parts."""
         (found,) = [n for n, command in enumerate(self.commands) if all(part in command for part in parts)]
         return found
 

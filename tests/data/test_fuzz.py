@@ -55,15 +55,15 @@ def no_hang():
 
 
 def used_or_refused(read: Callable[[], Any]) -> bool:
-    """Whether what is read can be used; else it was refused by name. Either is told in words that any file takes."""
+    """Return whether a dataset can be read, or else is refused with faults; all texts can be written to a file."""
     faults = None
     with no_hang():
         try:
             dataset = read()
             if hasattr(dataset, "fingerprint"):
-                told = [dataset.fingerprint, *dataset.findings(), *dataset.lines().values()]
-                told.append(json.dumps(dataset.summary(), ensure_ascii=False))
-                "\n".join(told).encode()
+                texts = [dataset.fingerprint, *dataset.findings(), *dataset.lines().values()]
+                texts.append(json.dumps(dataset.summary(), ensure_ascii=False))
+                "\n".join(texts).encode()
         except InputError as error:
             faults = error.faults
             str(error).encode()

@@ -286,7 +286,7 @@ def test_rows_that_lead_out_are_left_out_and_told(path, tmp_path):
     [(coco, "images/a.png", detection.read), (classes, "cat/a.png", image_classes.read)],
 )
 def test_a_link_is_followed_but_only_a_picture_is_taken_from_there(write, image, read, tmp_path):
-    """Who links images/ to a larger disk means it; what a link to another file shows must not get into any record."""
+    """A link to a picture on another disk is intended; the content of other linked files must not be recorded."""
     root = write(tmp_path / "data")
     (tmp_path / "secret.txt").write_text("the secret")
     (root / image).unlink()

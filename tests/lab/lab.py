@@ -1,7 +1,7 @@
-"""Machines for tests of `ray up`, on this one: hosts in namespaces, each with its own sshd, network card and home.
+"""Hosts on this machine for tests of `ray up`, each in namespaces with its own sshd, network card and home.
 
-The first process of a lab is started by `command`: in namespaces of its own, without a route to anywhere. All that it
-starts, the hosts too, ends with it, and it ends with the process that started it, however that happens.
+`command` starts the first process of a lab in its own namespaces, without a network route to the outside. All that
+it starts, including the hosts, ends with it, and it ends with the process that started it, even if that is killed.
 """
 
 import os
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-NEEDS = {  # commands, and Debian's packages with them
+NEEDS = {  # command: Debian package that contains it
     "/usr/sbin/sshd": "openssh-server",
     "ssh": "openssh-client",
     "rsync": "rsync",
@@ -23,12 +23,12 @@ NEEDS = {  # commands, and Debian's packages with them
     "flock": "util-linux",
     "pgrep": "procps",
 }
-# pid, ipc, uts: `ray stop` kills by name, and must not find what runs beside; a host has a name of its own.
+# pid, ipc, uts: `ray stop` kills by name and must not find other processes; each host has its own name.
 NAMESPACES = ["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
 
 
 def missing() -> str:
-    """What keeps this machine from being a lab, and how to mend it; empty if nothing does."""
+    """Return why this machine cannot run a lab, and the remedy; "" if it can."""
     if os.geteuid() != 0:
         return "a lab of several hosts needs root"
     packages = {package for command, package in NEEDS.items() if not shutil.which(command)}
@@ -41,12 +41,12 @@ def missing() -> str:
 
 
 def command(script: Path, folder: Path) -> list[str]:
-    """The command that runs a script as the first process of a lab."""
+    """Return the command that runs a script as the first process of a lab."""
     return ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, sys.executable, str(script), str(folder)]
 
 
 class Host:
-    """One machine: `folder` holds its /tmp as tmp, its home as home, and what its first process printed."""
+    """Host of a lab. Its `folder` holds /tmp as tmp, its home as home, and the output of its first process as log."""
 
     def __init__(self, lab: "Lab", number: int):
         self.address, self.folder = lab.addresses[number], lab.folder / f"host{number}"
@@ -67,13 +67,13 @@ class Host:
         (self.folder / "wired").touch()
 
     def pull_the_plug(self) -> None:
-        """Off, from one moment to the next."""
+        """Kill the host at once."""
         self.process.kill()
         self.process.wait()
 
 
 class Lab:
-    """A network of hosts at consecutive addresses, and the machine in front of which one sits: this process."""
+    """Network of hosts at consecutive addresses, and the user's machine, which is this process."""
 
     def __init__(self, folder: Path, first: str, count: int):
         network, number = first.rsplit(".", 1)
@@ -88,13 +88,13 @@ class Lab:
         self.home = folder / "home"
         (self.home / ".ssh").mkdir(mode=0o700, parents=True)
         (folder / "tmp").mkdir()
-        # `ray` would take up what earlier commands left in /tmp.
+        # otherwise `ray` would use files of earlier commands in /tmp
         os.environ |= {"HOME": str(self.home), "TMPDIR": str(folder / "tmp"), "RAY_TMPDIR": str(folder / "tmp")}
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.hosts = [Host(self, n) for n in range(count)]
 
     def image(self, environment: dict[str, str]) -> None:
-        """What the hosts' disks hold: Debian's own ~/.bashrc, and the pinned environment, as it is here."""
+        """Write the hosts' files: Debian's own ~/.bashrc, and links to this machine's Python environment."""
         lines = [f"export {key}={value}" for key, value in environment.items()]
         for host in self.hosts:
             made = host.folder / "home" / "platform" / "env"
@@ -107,7 +107,7 @@ class Lab:
             (host.folder / "home" / ".bashrc").write_text(text + "\n".join(lines) + "\n")
 
     def let_in(self, key: Path) -> None:
-        """The hosts accept this private key."""
+        """Make the hosts accept this private key."""
         (self.folder / "authorized_keys").write_text(run("ssh-keygen", "-y", "-f", str(key)))
 
     def wait_for_hosts(self) -> None:
@@ -115,19 +115,19 @@ class Lab:
 
 
 def kept(folder: Path) -> list[str]:
-    """What must stay visible where a host has a /tmp of its own."""
+    """Return the folders below /tmp that must stay visible on hosts, which have their own /tmp."""
     wanted = {str(path.resolve()) for path in (folder, ROOT, Path(sys.prefix), Path(sys.base_prefix))}
     return sorted(path for path in wanted if path.startswith("/tmp/"))
 
 
 def reached(address: str, port: int) -> bool:
-    """Whether something answers there."""
+    """Return whether a server accepts connections at an address."""
     with socket.socket() as tried:
         return tried.connect_ex((address, port)) == 0
 
 
 def run(*words: str, seconds: float = 60) -> str:
-    """A command's output; where it fails or takes too long, that is told with all that it printed."""
+    """Run a command and return its output; an error names the command and all that it printed."""
     with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
         try:
@@ -135,15 +135,15 @@ def run(*words: str, seconds: float = 60) -> str:
         except subprocess.TimeoutExpired:
             process.kill()
             code = f"not done after {seconds:g} s"
-        told = [(file.seek(0), file.read())[1] for file in (output, errors)]
-    assert code == 0, f"{' '.join(words)}: {code}\n" + "\n".join(told)
-    return told[0]
+        printed = [(file.seek(0), file.read())[1] for file in (output, errors)]
+    assert code == 0, f"{' '.join(words)}: {code}\n" + "\n".join(printed)
+    return printed[0]
 
 
-def until(true, seconds: float = 30):
-    """Waits for it, and hands it back."""
+def until(function, seconds: float = 30):
+    """Wait until a function returns a true value, and return that value."""
     end = time.monotonic() + seconds
-    while not (value := true()):
+    while not (value := function()):
         assert time.monotonic() < end, f"waited {seconds} s in vain"
         time.sleep(0.1)
     return value

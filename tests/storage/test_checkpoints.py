@@ -60,7 +60,7 @@ def shared(tmp_path):
     return tmp_path / "shared"
 
 
-def test_a_resumed_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path):
+def test_a_resumed_optimizer_continues_as_if_it_had_not_stopped(tmp_path):
     def step(model, optimizer) -> None:
         optimizer.zero_grad()
         model(torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)).square().mean().backward()
@@ -82,7 +82,7 @@ def test_a_resumed_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path):
     assert torch.equal(model.bias, again.bias)
 
 
-def test_what_is_frozen_is_written_once_and_comes_back(tmp_path, shared):
+def test_frozen_stages_are_written_once_and_restored(tmp_path, shared):
     whole = train(tmp_path / "whole").folder / "epoch-4"
     lean = [
         train(tmp_path / name, replace(CONTEXT, shared_stages=str(shared))).folder / "epoch-4" for name in ("a", "b")
@@ -105,7 +105,7 @@ def test_an_export_needs_no_shared_stages(tmp_path, shared):
 
 
 @pytest.mark.parametrize("stop_at", [2, 3, 4])  # before, at and after the first unfreeze
-def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shared, stop_at):
+def test_a_resumed_run_ends_where_an_unbroken_run_ends(tmp_path, shared, stop_at):
     context = replace(CONTEXT, shared_stages=str(shared))
     whole = train(tmp_path / "whole", unfreeze="gradual")
     with pytest.raises(KeyboardInterrupt):
@@ -116,7 +116,7 @@ def test_going_on_from_it_ends_where_an_unbroken_run_ends(tmp_path, shared, stop
 
 
 @pytest.mark.parametrize("damage", ["gone", "altered"])
-def test_a_shared_stage_that_is_not_as_it_was_written_is_made_anew(tmp_path, shared, damage):
+def test_a_damaged_shared_stage_is_written_again(tmp_path, shared, damage):
     context = replace(CONTEXT, shared_stages=str(shared))
     folder = train(tmp_path / "a", context).folder / "epoch-4"
     expected = load_file(folder / "model.safetensors")
@@ -135,7 +135,7 @@ def files(folder) -> list:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_checkpoint_is_used_only_as_it_was_written(tmp_path, shared, number):
+def test_a_damaged_checkpoint_is_not_used(tmp_path, shared, number):
     """If any file is truncated, altered or missing, the checkpoint before is used, and the result is the same."""
     whole = load_file(train(tmp_path / "whole").folder / "epoch-4" / "model.safetensors")
     for damage in (lambda f: f.write_bytes(f.read_bytes()[:-1]), lambda f: f.write_bytes(b"{}"), lambda f: f.unlink()):
@@ -153,7 +153,7 @@ def test_a_checkpoint_is_used_only_as_it_was_written(tmp_path, shared, number):
         assert all(torch.equal(value, found[key]) for key, value in whole.items())
 
 
-def test_what_the_study_does_not_know_of_has_not_happened(tmp_path):
+def test_epochs_that_the_study_did_not_record_are_deleted(tmp_path):
     train(tmp_path)
     assert Checkpoints(tmp_path).newest(known=3) == tmp_path / "epoch-3"
     assert Checkpoints(tmp_path).epochs()[-1] == 3, "it would be taken for the newest later on"
@@ -171,7 +171,7 @@ def test_the_best_and_the_newest_are_kept(tmp_path):
     assert not tmp_path.exists()
 
 
-def test_one_that_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path):
     kept = Checkpoints(tmp_path)
     kept.add(1, True, lambda folder: (folder / "x").write_text("x"))
 

@@ -1,4 +1,4 @@
-"""A folder or a bucket: what is sent arrives whole, and what is brought is what was sent."""
+"""Files are uploaded to and downloaded from a folder or a bucket whole and unchanged."""
 
 import os
 from pathlib import Path
@@ -18,19 +18,19 @@ def place(request, tmp_path) -> str:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    (tmp_path / "mine" / "sub").mkdir(parents=True)
-    (tmp_path / "mine" / "a.bin").write_bytes(os.urandom(100_000))
-    (tmp_path / "mine" / "sub" / "b c.txt").write_text("ä")
-    (tmp_path / "mine" / "empty").touch()
-    seal(tmp_path / "mine", best=True)
-    return tmp_path / "mine"
+    (tmp_path / "sent" / "sub").mkdir(parents=True)
+    (tmp_path / "sent" / "a.bin").write_bytes(os.urandom(100_000))
+    (tmp_path / "sent" / "sub" / "b c.txt").write_text("ä")
+    (tmp_path / "sent" / "empty").touch()
+    seal(tmp_path / "sent", best=True)
+    return tmp_path / "sent"
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_folder_comes_back_as_it_was_sent(place, folder, tmp_path):
+def test_a_folder_is_downloaded_as_it_was_uploaded(place, folder, tmp_path):
     filesystem.upload(folder, f"{place}/x")
     filesystem.download_verified(f"{place}/x", tmp_path / "back")
     assert content(tmp_path / "back") == content(folder)
@@ -40,14 +40,14 @@ def test_a_folder_comes_back_as_it_was_sent(place, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a name of words", "100 %", "größe#1?x=y", "a+b&c"])
-def test_a_place_may_be_called_anything(place, name):
+def test_a_place_may_have_any_name(place, name):
     filesystem.write(f"{place}/{name}/one", b"1")
     assert filesystem.read(f"{place}/{name}/one") == b"1"
     assert filesystem.names(f"{place}/{name}") == ["one"]
     assert filesystem.names(place) == [name]
 
 
-def test_what_was_altered_on_the_way_is_not_taken(place, folder, tmp_path):
+def test_a_file_that_was_altered_on_the_way_is_refused(place, folder, tmp_path):
     filesystem.upload(folder, f"{place}/x")
     filesystem.write(f"{place}/x/a.bin", b"other")
     with pytest.raises(DamagedError, match=r"a\.bin: differs from what was written"):
@@ -55,8 +55,8 @@ def test_what_was_altered_on_the_way_is_not_taken(place, folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(("back", "partial"))) == []
 
 
-def test_what_was_not_sent_to_its_end_is_not_taken(place, folder, tmp_path):
-    (folder / MANIFEST).unlink()  # it is sent last
+def test_a_folder_that_was_uploaded_in_part_is_refused(place, folder, tmp_path):
+    (folder / MANIFEST).unlink()  # it is uploaded last
     filesystem.upload(folder, f"{place}/x")
     with pytest.raises(DamagedError):
         filesystem.download_verified(f"{place}/x", tmp_path / "back")
@@ -76,11 +76,11 @@ def test_files_are_written_read_and_deleted(place, tmp_path):
         filesystem.download(f"{place}/d", tmp_path / "nothing")
 
 
-def test_data_of_a_bucket_is_brought_once_until_it_changes(bucket, folder, tmp_path, monkeypatch):
+def test_data_of_a_bucket_is_downloaded_again_only_after_a_change(bucket, folder, tmp_path, monkeypatch):
     filesystem.upload(folder, f"{bucket}/data/animals")
-    brought = filesystem.local_copy(f"{bucket}/data/animals", tmp_path / "cache")
-    assert (brought.name, content(brought)) == ("animals", content(folder))
-    (brought / "mark").touch()
+    downloaded = filesystem.local_copy(f"{bucket}/data/animals", tmp_path / "cache")
+    assert (downloaded.name, content(downloaded)) == ("animals", content(folder))
+    (downloaded / "mark").touch()
     assert (filesystem.local_copy(f"{bucket}/data/animals", tmp_path / "cache") / "mark").exists()
     filesystem.write(f"{bucket}/data/animals/empty", b"no longer")
     again = filesystem.local_copy(f"{bucket}/data/animals", tmp_path / "cache")
@@ -90,7 +90,7 @@ def test_data_of_a_bucket_is_brought_once_until_it_changes(bucket, folder, tmp_p
     assert filesystem.local_copy("relative/path", tmp_path) == Path("relative/path")
 
 
-def test_no_name_in_a_bucket_leads_out(bucket, tmp_path):
+def test_no_name_in_a_bucket_leads_out_of_the_target(bucket, tmp_path):
     key = "data/../../../escaped"
     boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"x")
     with pytest.raises((InputError, OSError)):
@@ -108,10 +108,10 @@ def test_data_that_is_not_there_is_a_fault(bucket, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "told"), [("ftp://host/x", True), ("http://host/x", True), ("s3://b/x", False), ("/a/b", False)]
+    ("place", "is_fault"), [("ftp://host/x", True), ("http://host/x", True), ("s3://b/x", False), ("/a/b", False)]
 )
-def test_other_addresses_are_faults(place, told):
-    assert bool(filesystem.faults(place, "--storage")) == told
+def test_other_addresses_are_faults(place, is_fault):
+    assert bool(filesystem.faults(place, "--storage")) == is_fault
 
 
 def test_a_place_means_the_same_from_anywhere(tmp_path, monkeypatch):

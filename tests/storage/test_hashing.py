@@ -1,4 +1,4 @@
-"""Names of what is kept change with what it depends on."""
+"""Keys of cached results change with the facts that they depend on."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The copy of a study in a bucket: another machine can go on with it, and none goes back."""
+"""The copy of a study in a bucket lets another machine continue it, and never replaces newer work by older."""
 
 import time
 
@@ -14,7 +14,7 @@ NAMES = (("journal.log",), ("trials",))
 
 @pytest.fixture
 def study(bucket, tmp_path):
-    """A study's folder, sent to its bucket, and gone from here."""
+    """Return the bucket's folder of studies, and the local folder of a study that was uploaded to it."""
     place = f"{bucket}/studies"
     folder = filesystem.local_folder(place) / "one"
     (folder / "trials" / "001").mkdir(parents=True)
@@ -37,7 +37,7 @@ def download(place: str) -> None:
     study_mirror.download(place, "journal.log", "result.json", ("trials",), lambda name: name == "one")
 
 
-def test_all_but_checkpoints_is_there_and_comes_to_another_machine(study, tmp_path, monkeypatch):
+def test_all_files_but_checkpoints_reach_another_machine(study, tmp_path, monkeypatch):
     place, folder = study
     assert filesystem.names(f"{place}/one") == ["best", "journal.log"]
     monkeypatch.setenv("HOME", str(tmp_path / "other"))
@@ -48,21 +48,21 @@ def test_all_but_checkpoints_is_there_and_comes_to_another_machine(study, tmp_pa
     assert not (other / "trials").exists()
 
 
-def test_what_went_on_there_replaces_what_is_here(study):
+def test_a_study_that_was_continued_elsewhere_replaces_the_local_copy(study):
     place, folder = study
     filesystem.write(f"{place}/one/journal.log", (folder / "journal.log").read_bytes() + b"more\n")
     download(place)
     assert (folder / "journal.log").read_text().endswith("more\n")
 
 
-def test_what_was_brought_in_part_is_completed(study):
+def test_a_partial_download_is_completed(study):
     place, folder = study
-    filesystem.write(f"{place}/one/result.json", b"{}")  # written after this machine had brought the rest
+    filesystem.write(f"{place}/one/result.json", b"{}")  # written after this machine had downloaded the rest
     download(place)
     assert (folder / "result.json").read_bytes() == b"{}"
 
 
-def test_what_went_on_here_stays(study):
+def test_a_study_that_was_continued_here_stays(study):
     place, folder = study
     with (folder / "journal.log").open("a") as file:
         file.write("more\n")
@@ -70,7 +70,7 @@ def test_what_went_on_here_stays(study):
     assert (folder / "journal.log").read_text().endswith("more\n")
 
 
-def test_a_study_that_went_on_in_two_places_is_refused(study):
+def test_a_study_that_was_continued_on_two_machines_is_refused(study):
     place, folder = study
     filesystem.write(f"{place}/one/journal.log", b"other\n")
     with pytest.raises(InputError, match="a study must be continued on one machine at a time"):
@@ -78,7 +78,7 @@ def test_a_study_that_went_on_in_two_places_is_refused(study):
     assert (folder / "journal.log").read_text().startswith("first")
 
 
-def test_what_does_not_arrive_is_told(tmp_path, monkeypatch, bucket):
+def test_files_that_cannot_be_uploaded_are_reported(tmp_path, monkeypatch, bucket):
     (tmp_path / "journal.log").write_text("x")
     with pytest.raises(InputError, match="--storage must be reachable and writable"):
         StudyMirror(tmp_path, "s3://no-such-bucket-of-ours/one", *NAMES).start()
@@ -89,7 +89,7 @@ def test_what_does_not_arrive_is_told(tmp_path, monkeypatch, bucket):
     copy.stop()
 
 
-def test_a_machine_that_was_out_of_sight_notices_its_successor(tmp_path, monkeypatch, bucket):
+def test_a_machine_that_was_unreachable_notices_its_successor(tmp_path, monkeypatch, bucket):
     monkeypatch.setattr(study_mirror, "INTERVAL_S", 0.3)
     one = started(tmp_path, f"{bucket}/one")
     filesystem.write(f"{bucket}/one/{study_mirror.MARK}", b"another's")
@@ -108,7 +108,7 @@ def test_one_machine_at_a_time_works_on_a_study(tmp_path, monkeypatch, bucket):
     assert not StudyMirror(tmp_path, f"{bucket}/one", *NAMES).start()
     one.stop()
     two = started(tmp_path, f"{bucket}/one")
-    two._stopped.set()  # as one that was killed: its mark stays, and does not change
+    two._stopped.set()  # like a killed machine, whose mark stays unchanged
     two._thread.join()
     three = started(tmp_path, f"{bucket}/one")
     three.upload_all()

@@ -122,7 +122,7 @@ def study(tmp_path_factory):
     patch.setattr(mlflow.MlflowClient, "log_batch", counted)
     told = RecordedStudy(folder, facts(store(folder)))
     told.play("001", range(1, 4), "finished", fate="finishes")
-    told.play("002", range(1, 3), "pruned", fate="is cut")
+    told.play("002", range(1, 3), "pruned", fate="is pruned")
     told.tell("trial", trial_id="003", config={"fate": "fails"}, baseline="")
     told.play("003", range(1, 2))
     told.tell("attempt_failed", trial_id="003", error="a worker died", gpus=None)
@@ -160,7 +160,7 @@ def test_finished_pruned_and_failed_are_told_apart(study):
     found = {fate: (run.info.status, run.data.tags["status"]) for fate, run in by_fate(study).items()}
     assert found == {
         "finishes": ("FINISHED", "finished"),
-        "is cut": ("KILLED", "pruned"),
+        "is pruned": ("KILLED", "pruned"),
         "fails": ("FAILED", "failed"),
     }
     tags = by_fate(study)["fails"].data.tags
@@ -187,7 +187,7 @@ def test_data_set_is_on_parent_and_children(study):
 
 def test_epochs_are_unbroken(study):
     client = mlflow.MlflowClient(study.uri)
-    for fate, last in {"finishes": 3, "is cut": 2, "fails": 1}.items():
+    for fate, last in {"finishes": 3, "is pruned": 2, "fails": 1}.items():
         run = by_fate(study)[fate]
         for key in set(run.data.metrics) - {"test/score"}:
             history = client.get_metric_history(run.info.run_id, key)
@@ -416,7 +416,7 @@ def test_studies_may_share_one_new_store(tmp_path):
     assert all(steps_of(store(tmp_path), run) == [1, 2, 3] for run in trials)
 
 
-def test_facts_survive_the_journal():
+def test_the_event_log_keeps_the_facts_about_a_study():
     study = facts("uri", files=[Path("/a/b")], params={"lr": 0.1})
     again = from_json(as_json(study))
     assert as_json(again) == as_json(study)

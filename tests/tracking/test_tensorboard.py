@@ -22,7 +22,7 @@ START, END = metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG
 
 
 def curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows of a study, by run."""
+    """Return the curve of a metric that TensorBoard shows, by run."""
     runs = EventMultiplexer(size_guidance={"scalars": 0}).AddRunsFromDirectory(str(folder)).Reload()
     found = {}
     for run in runs.Runs():
@@ -32,8 +32,8 @@ def curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int,
     return found
 
 
-def journal_says(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
-    """The same as the event log has it."""
+def recorded_curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
+    """Return the curve of a metric in the event log, by run."""
     trials = trials_of(read(folder / "journal.log")).values()
     return {run_name(t): list(enumerate(t.scores(metric), start=1)) for t in trials if t.metrics}
 
@@ -63,7 +63,7 @@ def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
     )  # once more, by a process after a killed one
     folder = told.close()
     assert set(curves(folder)) == {"001", "002 from scratch", "003", "004"}
-    assert journal_says(folder) == curves(folder)
+    assert recorded_curves(folder) == curves(folder)
     assert curves(folder, "train/frozen_stages")["001"] == [(n, 2.0 if n <= 3 else 0.0) for n in range(1, EPOCHS + 1)]
     assert curves(folder, "test/score") == {"001": [(EPOCHS, 0.75)]}
     for name, status in {"001": 1, "002 from scratch": 1, "003": None, "004": None}.items():
@@ -97,7 +97,7 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
     again.trial_table.record("report", step=3, **told_of)
     again.trial_table.record("trial_end", trial_id="002", status="interrupted", error="")
     again.close("KILLED")
-    assert curves(folder) == journal_says(folder)
+    assert curves(folder) == recorded_curves(folder)
     assert curves(folder)["002"] == [(1, 0.2), (2, 0.3), (3, 0.4)]
     names = {f"{FOLDER}/{run}/events.out.tfevents.0.study" for run in ("001", "002")}
     assert files(folder) == names, "the names do not depend on the process: a bucket holds no second file of a run"
@@ -152,6 +152,6 @@ def test_a_real_study_that_was_interrupted_shows_unbroken_curves(toy_project):
     done = subprocess.run([*command, "--resume"], **quiet, check=False)
     assert done.returncode == 0, done.stdout
     shown = curves(folder, "val/error")
-    assert shown == journal_says(folder, "val/error")
+    assert shown == recorded_curves(folder, "val/error")
     assert "002 frozen" in shown
     assert len(shown) == 4
