@@ -30,7 +30,7 @@ def test_what_is_finished_may_go(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "result", "told"),
+    ("status", "result", "message"),
     [
         ("KILLED", {}, "one: interrupted"),
         ("", {}, "one: interrupted"),
@@ -38,10 +38,10 @@ def test_what_is_finished_may_go(tmp_path):
         ("FINISHED", {"not_copied": "best/model.json: refused"}, "its bucket; found one: best/model.json: refused"),
     ],
 )
-def test_what_is_not_keeps_the_cluster_up(tmp_path, status, result, told):
+def test_what_is_not_keeps_the_cluster_up(tmp_path, status, result, message):
     study(tmp_path / "one", status, **result)
     [fault] = down._unfinished(tmp_path, "c.yaml")
-    assert told in str(fault)
+    assert message in str(fault)
 
 
 def test_an_incomplete_event_log_keeps_the_cluster_up(tmp_path):

@@ -1,4 +1,4 @@
-"""A trainable of a few indices that goes wrong in the ways it is told. In a file of its own: workers import it."""
+"""Toy trainable that fails in the ways that its config names, in its own file because workers import it."""
 
 import os
 import signal

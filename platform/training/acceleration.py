@@ -70,23 +70,23 @@ def choose(model: nn.Module, step: Step, candidates: Sequence[str] = OPTIONS) ->
     """
     chosen = Speed(())
     seconds, loss = _measure(model, step, chosen)
-    told = []
+    results = []
     for option in candidates:
         tried = Speed((*chosen.options, option))
         try:
             faster, other = _measure(model, step, tried)
         except Exception as error:  # what cannot be compiled, a kernel that is missing: reasons to go without
-            told.append(f"{option}: no ({first_line(error)})")
+            results.append(f"{option}: no ({first_line(error)})")
             continue
         same = math.isclose(other, loss, rel_tol=TOLERANCE)
         gain = f"{seconds / faster:.2f} times as fast"
         gain += "" if same else f", but the loss is {other:.4g} and not {loss:.4g}"
         if same and seconds / faster >= GAIN:
             chosen, seconds = tried, faster
-            told.append(f"{option}: yes ({gain})")
+            results.append(f"{option}: yes ({gain})")
         else:
-            told.append(f"{option}: no ({gain})")
-    return Speed(chosen.options, "; ".join(told))
+            results.append(f"{option}: no ({gain})")
+    return Speed(chosen.options, "; ".join(results))
 
 
 def _measure(model: nn.Module, step: Step, speed: Speed) -> tuple[float, float]:

@@ -94,15 +94,15 @@ def test_a_killed_node_and_a_lost_head_cost_nothing(nodes, bucket, toy_project, 
     first.wait()
     shutil.rmtree(here)
     monkeypatch.setenv("HOME", str(tmp_path / "another head"))
-    told = tune(toy_project, address, "--storage", studies, "--name", "one", "--resume").communicate(timeout=200)[0]
+    output = tune(toy_project, address, "--storage", studies, "--name", "one", "--resume").communicate(timeout=200)[0]
     result = json.loads(filesystem.read(f"{studies}/one/result.json"))
-    assert Counter(trial["status"] for trial in result["trials"]) <= Counter(finished=TRIALS, pruned=TRIALS), told
+    assert Counter(trial["status"] for trial in result["trials"]) <= Counter(finished=TRIALS, pruned=TRIALS), output
     assert len(result["trials"]) == TRIALS
     assert [reason for trial in result["trials"] for reason in trial["retried"]] == []
     moved = [reason for trial in result["trials"] for reason in trial["moved"]]
-    assert moved, told
+    assert moved, output
     assert set(moved) <= {"its node went away", "its node could no longer be reached"}
-    assert f"moved to another node, 1 time: {moved[0]}" in told
+    assert f"moved to another node, 1 time: {moved[0]}" in output
     assert sum(result["spent"]["hours"].values()) > 0
     _one_run_a_trial(toy_project, result)
     event_log = read(filesystem.local_folder(studies) / "one" / "journal.log")
@@ -134,22 +134,22 @@ def _one_run_a_trial(project: Path, result: dict) -> None:
 def _used_elsewhere(project: Path, studies: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "a laptop"))
     command = [sys.executable, "-m", "platform.predict", "toy", "two words", "--model", "one", "--storage", studies]
-    told = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(told.stdout)["text"] == "two words"
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["text"] == "two words"
 
 
 def test_one_machine_keeps_its_study_in_a_bucket_too(bucket, toy_project, tmp_path, monkeypatch):
     studies = f"{bucket}/studies"
     first = tune(toy_project, "", "--storage", studies, "--name", "one", "--epochs", "8", "--set", "pause=0.5")
     wait_for(lambda: epochs_in(f"{studies}/one") >= 3, first)
-    told = tune(toy_project, "", "--storage", studies, "--name", "one", "--resume").communicate(timeout=60)[0]
-    assert "only one process at a time can work on a study" in told
+    output = tune(toy_project, "", "--storage", studies, "--name", "one", "--resume").communicate(timeout=60)[0]
+    assert "only one process at a time can work on a study" in output
     first.kill()
     first.wait()
     monkeypatch.setenv("HOME", str(tmp_path / "another machine"))
     second = tune(toy_project, "", "--storage", studies, "--name", "one", "--resume")
-    told = second.communicate(timeout=120)[0]
-    assert second.returncode == 0, told
+    output = second.communicate(timeout=120)[0]
+    assert second.returncode == 0, output
     result = json.loads(filesystem.read(f"{studies}/one/result.json"))
     assert [trial["retried"] for trial in result["trials"]] == [[]] * 3
     assert all(trial["attempts"] <= 2 for trial in result["trials"])
@@ -157,7 +157,7 @@ def test_one_machine_keeps_its_study_in_a_bucket_too(bucket, toy_project, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "messages"),
     [
         (("--storage", "s3://no-such-bucket-of-ours/x"), ["--storage must be reachable and writable"]),
         (("--max-cost", "5"), ["--max-cost needs the price of each node type"]),
@@ -171,9 +171,9 @@ def test_one_machine_keeps_its_study_in_a_bucket_too(bucket, toy_project, tmp_pa
         (("--concurrent", "9"), ["what the cluster has room for"]),
     ],
 )
-def test_what_the_cluster_cannot_do_is_told_before_the_first_trial(nodes, bucket, toy_project, asked, told):
+def test_requests_that_the_cluster_cannot_fulfil_are_faults(nodes, bucket, toy_project, asked, messages):
     process = tune(toy_project, nodes.address, "--storage", f"{bucket}/studies", "--name", "no", *asked)
     output = process.communicate(timeout=120)[0]
-    assert all(text in output for text in told), output
+    assert all(text in output for text in messages), output
     assert process.returncode == 2
     assert filesystem.names(f"{bucket}/studies") == []

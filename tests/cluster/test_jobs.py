@@ -21,7 +21,7 @@ TINY = ["--epochs", "1", "--set", "image_size=64", "--set", "channels=32"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (None, "No such file"),
         ("a: [", "--cluster must be a cluster's yaml"),
@@ -30,10 +30,10 @@ TINY = ["--epochs", "1", "--set", "image_size=64", "--set", "channels=32"]
         ("cluster_name: x\nprovider:\n  worker_ips: [FILL-IN-ADDRESS]", "FILL-IN-ADDRESS"),
     ],
 )
-def test_a_yaml_that_will_not_do_is_refused(tmp_path, text, told):
+def test_a_yaml_that_will_not_do_is_refused(tmp_path, text, message):
     if text is not None:
         (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         head_node.read(str(tmp_path / "c.yaml"))
 
 
@@ -119,7 +119,7 @@ def start(address: str, *arguments: str, task: str = "detector") -> subprocess.P
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def told(process: subprocess.Popen, code: int = 0) -> str:
+def output_of(process: subprocess.Popen, code: int = 0) -> str:
     out = process.communicate(timeout=200)[0]
     assert process.returncode == code, out
     return out
@@ -136,21 +136,21 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
         assert time.monotonic() < until
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    left = told(process)
+    left = output_of(process)
     assert "The study keeps running on the cluster." in left
     assert "--follow one" in left
-    assert "only one job at a time may work on a study" in told(start(address, "--name", "one", *study), code=2)
-    stopped = told(start(address, "--stop", "one"))
+    assert "only one job at a time may work on a study" in output_of(start(address, "--name", "one", *study), code=2)
+    stopped = output_of(start(address, "--stop", "one"))
     assert f"--cluster {address} --resume --name one --storage {tmp_path}" in stopped
-    assert "Interrupted. To continue: " in told(start(address, "--follow", "one"), code=130)
-    assert "--stop needs a study that runs" in told(start(address, "--stop", "one"), code=2)
+    assert "Interrupted. To continue: " in output_of(start(address, "--follow", "one"), code=130)
+    assert "--stop needs a study that runs" in output_of(start(address, "--stop", "one"), code=2)
     known = event_log.read_text().count('["trial", ')
     assert 0 < known < 40
-    on = told(start(address, "--resume", "--name", "one", "--storage", str(tmp_path)))
+    on = output_of(start(address, "--resume", "--name", "one", "--storage", str(tmp_path)))
     assert "Continuing study one" in on
     result = json.loads((tmp_path / "one" / "result.json").read_text())
     assert len(result["trials"]) == 40
-    assert told(start(address, "--follow", "one")).count("Best configuration") == 1
+    assert output_of(start(address, "--follow", "one")).count("Best configuration") == 1
     facts = json.loads(event_log.read_text().splitlines()[0].partition(" ")[2])[2]["facts"]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert commit.stdout.strip() in facts["tags"]["commit"]
@@ -164,19 +164,19 @@ def test_ctrl_c_before_the_cluster_answers_says_how_to_look(monkeypatch, tmp_pat
         process = start(address, "--name", "one", "--storage", "/x")
         silent.accept()
         process.send_signal(signal.SIGINT)
-        assert f"detector --cluster {address} --follow one" in told(process, code=130)
+        assert f"detector --cluster {address} --follow one" in output_of(process, code=130)
 
 
 def test_where_the_result_goes_is_looked_at_before_anything_is_sent(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "c.yaml").write_text("cluster_name: x\nmetadata: {storage: s3://b/studies/}")
-    said = told(start(str(tmp_path / "c.yaml"), "--json", str(tmp_path / "none" / "x.json")), code=2)
+    said = output_of(start(str(tmp_path / "c.yaml"), "--json", str(tmp_path / "none" / "x.json")), code=2)
     assert "--json must name a file in an existing folder" in said
 
 
 def test_what_goes_wrong_there_is_told_here(address, tmp_path):
-    unknown = told(start(address, "--follow", "nothing"), code=2)
+    unknown = output_of(start(address, "--follow", "nothing"), code=2)
     assert "a study of that name must be on the cluster" in unknown
-    assert "no /nowhere" in told(start(address, "--storage", str(tmp_path), "--data", "/nowhere"), code=2)
+    assert "no /nowhere" in output_of(start(address, "--storage", str(tmp_path), "--data", "/nowhere"), code=2)
     dead = "http://127.0.0.1:9"
-    assert "the cluster must answer" in told(start(dead, "--storage", "/x"), code=2)
+    assert "the cluster must answer" in output_of(start(dead, "--storage", "/x"), code=2)

@@ -29,7 +29,7 @@ def test_a_good_node_will_do():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"environment": {**node_setup.environment(), "python": "3.9.1"}}, "python 3.9.1, not"),
         ({"environment": {**node_setup.environment(), "torch": "2.0.0"}}, "torch 2.0.0, not"),
@@ -42,9 +42,9 @@ def test_a_good_node_will_do():
         ({"missing": ("/w.safetensors",)}, "lacks /w.safetensors"),
     ],
 )
-def test_each_fault_is_found_and_told(changes, told):
+def test_each_fault_is_found(changes, message):
     [fault] = judged(**changes).faults
-    assert told in fault
+    assert message in fault
 
 
 @pytest.mark.parametrize("changes", [{"time": 1000.9}, {"time": 1001.0 + SKEW_S - 1}, {"time": 999.0 - SKEW_S + 1}])
@@ -108,24 +108,24 @@ def test_what_nodes_have_is_what_a_study_gets(cluster):
 def test_nodes_that_an_autoscaler_may_bring_count(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     kinds = {"head": {"resources": {"CPU": 9}, "max_workers": 9}, "worker": {"resources": {"CPU": 8, "GPU": 2}}}
-    told = {"head_node_type": "head", "max_workers": 3, "available_node_types": kinds}
-    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(told))
+    bootstrap = {"head_node_type": "head", "max_workers": 3, "available_node_types": kinds}
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(bootstrap))
     have = nodes.resources(gpus_per_trial=0.5)
     assert (have.gpus, have.cpus, have.cpus_per_trial) == (1 + 3 * 2, 2 + 3 * 8, 1)
     assert have.concurrent == 1 + 3 * 4, "and one on the node with one core"
     kinds["worker"]["max_workers"] = 1
-    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(told))
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(bootstrap))
     assert nodes.resources(gpus_per_trial=0.5).gpus == 1 + 2
 
 
 def test_room_is_waited_for_and_what_does_not_come_is_told(cluster):
-    told: list[str] = []
+    messages: list[str] = []
     have = Resources(2, 1, 1, 1.0, 1, nodes=((1, 0), (1, 1)))
-    nodes.wait(have, 20, told.append)
+    nodes.wait(have, 20, messages.append)
     with pytest.raises(InputError) as failed:
-        nodes.wait(replace(have, cpus_per_trial=2), 2, told.append)
+        nodes.wait(replace(have, cpus_per_trial=2), 2, messages.append)
     assert "none for 2 CPU and 1 GPU; 2 nodes are there" in str(failed.value)
     cluster.add_node(num_cpus=2, num_gpus=1)
     began = time.monotonic()
-    nodes.wait(replace(have, cpus_per_trial=2), 60, told.append)
+    nodes.wait(replace(have, cpus_per_trial=2), 60, messages.append)
     assert time.monotonic() - began < 60

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"cpus_per_trial": 5}, "--cpus-per-trial must lie in 1..4"),
         ({"cpus_per_trial": 0}, "--cpus-per-trial must lie in 1..4"),
@@ -25,10 +25,10 @@ ROOT = Path(__file__).parents[2]
         ({"concurrent": 5}, "--concurrent must lie in 1..4"),
     ],
 )
-def test_what_the_machine_does_not_have_is_a_fault(changes, told):
+def test_what_the_machine_does_not_have_is_a_fault(changes, message):
     asked = {"cpus": 4, "gpus": 2, "cpus_per_trial": 1, "gpus_per_trial": 0.5, "concurrent": 4, **changes}
     [fault] = Resources(**asked).faults()
-    assert told in str(fault)
+    assert message in str(fault)
 
 
 def test_all_cores_work_by_default():
@@ -77,8 +77,8 @@ ray_runtime.connect(ray_runtime.Resources(1, 0, 1, 0.0, 1))
 address = ray.get_runtime_context().gcs_address
 for token in ((Path.home() / ".ray" / "auth_token").read_text(), "f" * 64):
     environment = {**os.environ, "RAY_AUTH_TOKEN": token, "RAY_NUM_REDIS_GET_RETRIES": "1"}  # else it tries for 20 s
-    told = subprocess.run([sys.executable, sys.argv[1], address], env=environment, capture_output=True, text=True)
-    print(told.returncode, told.stdout.strip(), "uthent" in told.stderr)
+    done = subprocess.run([sys.executable, sys.argv[1], address], env=environment, capture_output=True, text=True)
+    print(done.returncode, done.stdout.strip(), "uthent" in done.stderr)
 """
 CLIENT = """
 import sys

@@ -131,8 +131,8 @@ def test_a_confirmation_is_shown_with_its_intervals(best, tmp_path):
     assert "there is no interval" not in card.text
     other = written(best, plan(tmp_path), {**result(), "confirmation": {**confirmed, "is_champion": False}})
     assert "This model is the winner, trial 001: no champion." in other.text
-    cut = {**confirmed, "winner": "", "is_champion": False, "verdict": "Nothing is confirmed."}
-    alone = written(best, plan(tmp_path), {**result(), "confirmation": cut}).text
+    unconfirmed = {**confirmed, "winner": "", "is_champion": False, "verdict": "Nothing is confirmed."}
+    alone = written(best, plan(tmp_path), {**result(), "confirmation": unconfirmed}).text
     for part in ("Nothing is confirmed.", "One run with one seed: there is no interval", "- There is no interval."):
         assert part in alone
 

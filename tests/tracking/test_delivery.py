@@ -120,19 +120,19 @@ def study(tmp_path_factory):
 
     patch = pytest.MonkeyPatch()
     patch.setattr(mlflow.MlflowClient, "log_batch", counted)
-    told = RecordedStudy(folder, facts(store(folder)))
-    told.play("001", range(1, 4), "finished", fate="finishes")
-    told.play("002", range(1, 3), "pruned", fate="is pruned")
-    told.tell("trial", trial_id="003", config={"fate": "fails"}, baseline="")
-    told.play("003", range(1, 2))
-    told.tell("attempt_failed", trial_id="003", error="a worker died", gpus=None)
-    told.play("003", range(0), "failed", "Traceback …\nRuntimeError: the loss is not finite")
-    told.tell("trial", trial_id="004", config={"fate": "never began"}, baseline="")
+    recorded_study = RecordedStudy(folder, facts(store(folder)))
+    recorded_study.play("001", range(1, 4), "finished", fate="finishes")
+    recorded_study.play("002", range(1, 3), "pruned", fate="is pruned")
+    recorded_study.tell("trial", trial_id="003", config={"fate": "fails"}, baseline="")
+    recorded_study.play("003", range(1, 2))
+    recorded_study.tell("attempt_failed", trial_id="003", error="a worker died", gpus=None)
+    recorded_study.play("003", range(0), "failed", "Traceback …\nRuntimeError: the loss is not finite")
+    recorded_study.tell("trial", trial_id="004", config={"fate": "never began"}, baseline="")
     Figure().savefig(folder / "curve.png")
-    told.best("001", figures={"curve": str(folder / "curve.png")})
-    undelivered = told.close()
+    recorded_study.best("001", figures={"curve": str(folder / "curve.png")})
+    undelivered = recorded_study.close()
     patch.undo()
-    error = told.delivery.last_error
+    error = recorded_study.delivery.last_error
     return SimpleNamespace(uri=store(folder), folder=folder, undelivered=undelivered, error=error, batches=batches)
 
 
@@ -211,12 +211,12 @@ def test_a_study_that_goes_on_does_so_in_the_same_runs(tmp_path):
     """MLflow holds the same if the first process is killed before or after its events were delivered."""
     uri = store(tmp_path)
     for number in range(3):
-        told = RecordedStudy(tmp_path, facts(uri), start=number != 0)
-        told.play("001", range(number + 1, number + 2), "finished" if number == 2 else "", lr=0.1)
+        recorded_study = RecordedStudy(tmp_path, facts(uri), start=number != 0)
+        recorded_study.play("001", range(number + 1, number + 2), "finished" if number == 2 else "", lr=0.1)
         if number == 1:
-            assert told.delivery.close() == 0, told.delivery.last_error
+            assert recorded_study.delivery.close() == 0, recorded_study.delivery.last_error
             (tmp_path / DELIVERED).unlink()  # not known what has arrived: all goes once more
-    assert told.close() == 0, told.delivery.last_error
+    assert recorded_study.close() == 0, recorded_study.delivery.last_error
     (parent,), (child,) = runs_of(uri, "study"), runs_of(uri, "trial")
     assert parent.info.status == child.info.status == "FINISHED"
     assert child.data.tags["status"] == "finished"
@@ -227,9 +227,9 @@ def test_a_study_that_goes_on_does_so_in_the_same_runs(tmp_path):
 def test_another_study_of_the_same_name_gets_runs_of_its_own(tmp_path):
     for study_id in ("one", "two"):
         (tmp_path / study_id).mkdir()
-        told = RecordedStudy(tmp_path / study_id, facts(store(tmp_path), id=study_id))
-        told.play("001", range(1, 4))
-        assert told.close() == 0
+        recorded_study = RecordedStudy(tmp_path / study_id, facts(store(tmp_path), id=study_id))
+        recorded_study.play("001", range(1, 4))
+        assert recorded_study.close() == 0
     assert [len(runs_of(store(tmp_path), kind)) for kind in ("study", "trial")] == [2, 2]
 
 
@@ -254,10 +254,10 @@ def test_reports_and_weights_are_kept_with_the_best(tmp_path):
     (tmp_path / "report.txt").write_text("all is well")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "encoder.safetensors").write_bytes(b"bytes")
-    told = RecordedStudy(tmp_path, facts(store(tmp_path)))
-    told.play("001", range(1, 2))
-    told.best("001", files=[str(tmp_path / "report.txt"), str(tmp_path / "weights")])
-    assert told.close() == 0, told.delivery.last_error
+    recorded_study = RecordedStudy(tmp_path, facts(store(tmp_path)))
+    recorded_study.play("001", range(1, 2))
+    recorded_study.best("001", files=[str(tmp_path / "report.txt"), str(tmp_path / "weights")])
+    assert recorded_study.close() == 0, recorded_study.delivery.last_error
     (run,) = runs_of(store(tmp_path), "trial")
     client = mlflow.MlflowClient(store(tmp_path))
     kept = [
@@ -267,16 +267,17 @@ def test_reports_and_weights_are_kept_with_the_best(tmp_path):
 
 
 def test_what_mlflow_will_never_take_does_not_hold_up_the_rest(tmp_path):
-    told = RecordedStudy(tmp_path, facts(store(tmp_path)))
-    told.play("001", range(1, 3), lr=0.1)
-    told.tell("report", trial_id="001", step=3, metrics={"a\x00*": 1.0}, notes={}, last=False)
-    told.play("001", range(4, 5), "finished")
-    told.best("001", files=[str(tmp_path / "gone.txt")])
-    told.play("002", range(1, 4), "finished", lr=0.2)
-    assert told.close() == 2
-    assert {event.kind for event in told.delivery.refused} == {"report", "best"}
+    recorded_study = RecordedStudy(tmp_path, facts(store(tmp_path)))
+    recorded_study.play("001", range(1, 3), lr=0.1)
+    recorded_study.tell("report", trial_id="001", step=3, metrics={"a\x00*": 1.0}, notes={}, last=False)
+    recorded_study.play("001", range(4, 5), "finished")
+    recorded_study.best("001", files=[str(tmp_path / "gone.txt")])
+    recorded_study.play("002", range(1, 4), "finished", lr=0.2)
+    assert recorded_study.close() == 2
+    assert {event.kind for event in recorded_study.delivery.refused} == {"report", "best"}
     _, arrived = delivered_events(tmp_path)
-    assert told.delivery.events[arrived] is told.delivery.refused[0], "what was refused goes once more the next time"
+    delivery = recorded_study.delivery
+    assert delivery.events[arrived] is delivery.refused[0], "the next process tries refused events again"
     assert [steps_of(store(tmp_path), run) for run in runs_of(store(tmp_path), "trial")] == [[1, 2, 4], [1, 2, 3]]
 
 
@@ -294,17 +295,17 @@ def test_pictures_are_a_run_of_their_own_and_a_dead_server_is_told(tmp_path):
 
 def test_an_unreachable_server_neither_raises_nor_blocks_nor_loses(tmp_path, capsys):
     """With a server that is never reachable all events are kept, and deliver sends them to any store."""
-    told = RecordedStudy(tmp_path, facts(DEAD_SERVER))
+    recorded_study = RecordedStudy(tmp_path, facts(DEAD_SERVER))
     start = time.monotonic()
     for number in range(20):
-        told.play(f"{number:03d}", range(1, 4), "finished", lr=0.1)
+        recorded_study.play(f"{number:03d}", range(1, 4), "finished", lr=0.1)
     assert time.monotonic() - start < 1, "the search waited for MLflow"
-    assert told.close(timeout=30) == 20 * 5 + 2
+    assert recorded_study.close(timeout=30) == 20 * 5 + 2
     assert time.monotonic() - start < 20
-    assert "127.0.0.1" in told.delivery.last_error
+    assert "127.0.0.1" in recorded_study.delivery.last_error
 
     request = {"task": "toy", "name": tmp_path.name, "storage": str(tmp_path.parent), "experiment": "toys"}
-    events = told.trial_table.events
+    events = recorded_study.trial_table.events
     events[0].data["request"] = {**request, "tracking_uri": DEAD_SERVER, "settings": [], "data": []}
     (tmp_path / "journal.log").unlink()
     again = EventLog(tmp_path / "journal.log")
@@ -325,16 +326,16 @@ def test_a_server_that_comes_late_and_goes_away_gets_all_in_order_and_once(tmp_p
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    told = RecordedStudy(tmp_path, facts(address))
-    told.play("001", range(1, 2), lr=0.1)  # it is not there yet
+    recorded_study = RecordedStudy(tmp_path, facts(address))
+    recorded_study.play("001", range(1, 2), lr=0.1)  # it is not there yet
     with _server(tmp_path, address):
-        while told.delivery.undelivered:
+        while recorded_study.delivery.undelivered:
             time.sleep(0.05)
         assert steps_of(address, runs_of(address, "trial")[0]) == [1]
-    told.play("001", range(2, 4), "finished")  # it is gone
-    told.play("002", range(1, 4), "finished")
-    assert told.close() > 0
-    # What it had on the disk, opened without it: what arrived before is told once more, and is there once.
+    recorded_study.play("001", range(2, 4), "finished")  # it is gone
+    recorded_study.play("002", range(1, 4), "finished")
+    assert recorded_study.close() > 0
+    # events that arrived before are delivered again to the server's store on the disk, and are in it once
     database = f"sqlite:///{tmp_path}/server.db"
     again = RecordedStudy(tmp_path, facts(database))
     assert again.close() == 0, again.delivery.last_error
@@ -362,29 +363,29 @@ def _server(folder: Path, address: str):
 
 
 def test_what_the_disk_does_not_hold_is_not_sent(tmp_path):
-    told = RecordedStudy(tmp_path, facts(store(tmp_path)), start=False)
+    recorded_study = RecordedStudy(tmp_path, facts(store(tmp_path)), start=False)
 
     def fails() -> None:
         raise OSError(errno.EIO, "a broken disk")
 
-    told.delivery.sync = fails
-    told.delivery.start()
-    told.play("001", range(1, 3))
+    recorded_study.delivery.sync = fails
+    recorded_study.delivery.start()
+    recorded_study.play("001", range(1, 3))
     assert (
-        told.close(timeout=1) == len(told.trial_table.events) - 2
+        recorded_study.close(timeout=1) == len(recorded_study.trial_table.events) - 2
     )  # what was asked and proposed needs no call of its own
-    assert "a broken disk" in told.delivery.last_error
+    assert "a broken disk" in recorded_study.delivery.last_error
     assert not (tmp_path / "mlflow.db").exists()
 
 
 def test_close_does_not_wait_longer_than_told(tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_recorder.MlflowRecorder, "deliver", lambda self, records: time.sleep(5))
-    told = RecordedStudy(tmp_path, facts(DEAD_SERVER))
-    told.play("001", range(1, 4))
+    recorded_study = RecordedStudy(tmp_path, facts(DEAD_SERVER))
+    recorded_study.play("001", range(1, 4))
     start = time.monotonic()
-    assert told.close(timeout=0.2) > 0
+    assert recorded_study.close(timeout=0.2) > 0
     assert time.monotonic() - start < 2
-    assert "longer than 0.2 s" in told.delivery.last_error
+    assert "longer than 0.2 s" in recorded_study.delivery.last_error
 
 
 def test_studies_may_share_one_new_store(tmp_path):
@@ -393,10 +394,10 @@ def test_studies_may_share_one_new_store(tmp_path):
         "import sys; sys.path.insert(0, 'tests/tracking'); from pathlib import Path\n"
         "from test_delivery import RecordedStudy, facts\n"
         "folder = Path(sys.argv[2]); folder.mkdir()\n"
-        "told = RecordedStudy(folder, facts(sys.argv[1], name=folder.name, id=folder.name))\n"
-        "for number in range(10): told.play(f'{number:03d}', range(1, 4), 'finished', lr=0.1)\n"
-        "lost = told.close()\n"
-        "sys.exit(f'{lost} lost: {told.delivery.last_error}' if lost else 0)"
+        "recorded_study = RecordedStudy(folder, facts(sys.argv[1], name=folder.name, id=folder.name))\n"
+        "for number in range(10): recorded_study.play(f'{number:03d}', range(1, 4), 'finished', lr=0.1)\n"
+        "lost = recorded_study.close()\n"
+        "sys.exit(f'{lost} lost: {recorded_study.delivery.last_error}' if lost else 0)"
     )
     processes = [
         subprocess.Popen(

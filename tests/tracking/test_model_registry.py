@@ -57,7 +57,7 @@ def champion(client) -> str:
 
 def test_a_champion_is_registered_once_and_described(registered):
     assert registered("a", 0.5) == "toy-my_bricks_v2 version 1"
-    assert registered("a", 0.5) == "toy-my_bricks_v2 version 1", "told twice, it is there once"
+    assert registered("a", 0.5) == "toy-my_bricks_v2 version 1", "registered twice, it exists once"
     version = registered.client.get_model_version_by_alias("toy-my_bricks_v2", "champion")
     assert (version.description, version.tags["mean"], version.tags["task"]) == ("because", "0.5", "toy")
     model = registered.client.get_registered_model("toy-my_bricks_v2")
@@ -67,8 +67,8 @@ def test_a_champion_is_registered_once_and_described(registered):
 @pytest.mark.parametrize(("mode", "better", "worse"), [("max", 0.6, 0.4), ("min", 0.4, 0.6)])
 def test_the_alias_goes_to_the_better_on_the_same_data(registered, mode, better, worse):
     registered("a", 0.5, mode)
-    told = registered("b", worse, mode)
-    assert told.startswith("toy-my_bricks_v2 version 2; version 1 stays the champion, test/map 0.500 against ")
+    verdict = registered("b", worse, mode)
+    assert verdict.startswith("toy-my_bricks_v2 version 2; version 1 stays the champion, test/map 0.500 against ")
     assert champion(registered.client) == "1"
     registered("c", better, mode)
     assert champion(registered.client) == "3"

@@ -150,7 +150,7 @@ def test_base64_that_mlflow_left_as_it_is_is_decoded(model):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([png(), b"not a picture"], "row 1: not a picture in a known format"),
         ([b""], "row 0: not a picture"),
@@ -161,10 +161,10 @@ def test_base64_that_mlflow_left_as_it_is_is_decoded(model):
         (pd.DataFrame({"path": ["/etc/passwd"]}), "found ['path']"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_its_row(model, rows, told):
+def test_what_is_no_picture_is_refused_by_its_row(model, rows, message):
     with pytest.raises(mlflow.MlflowException) as caught:
         model.unwrap_python_model().predict(None, rows)
-    assert told in caught.value.message
+    assert message in caught.value.message
     assert caught.value.get_http_status_code() == 400
 
 

@@ -38,9 +38,9 @@ def recorded_curves(folder: Path, metric: str = "val/score") -> dict[str, list[t
     return {run_name(t): list(enumerate(t.scores(metric), start=1)) for t in trials if t.metrics}
 
 
-def follow(told: Told) -> TensorBoardListener:
-    log = TensorBoardListener(told.folder, told.trial_table)
-    told.trial_table.listeners.append(log)
+def follow(recorded_study: Told) -> TensorBoardListener:
+    log = TensorBoardListener(recorded_study.folder, recorded_study.trial_table)
+    recorded_study.trial_table.listeners.append(log)
     return log
 
 
@@ -49,19 +49,19 @@ def files(folder: Path) -> set[str]:
 
 
 def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
-    told = Told(tmp_path / "study")
-    follow(told)
-    told.trial(
+    recorded_study = Told(tmp_path / "study")
+    follow(recorded_study)
+    recorded_study.trial(
         "001", [0.1 * n for n in range(1, EPOCHS + 1)], "finished", first_unfreeze=3, batch_size=16, unfreeze="gradual"
     )
-    told.trial("002", [0.1], "pruned", baseline="from scratch", weights="none")
-    told.trial("003", [0.2, 0.3], "failed", error="ValueError: no")
-    told.trial("004", [0.4])
-    told.trial_table.record("best", trial_id="001", metrics={"test/score": 0.75})
-    told.trial_table.record(
+    recorded_study.trial("002", [0.1], "pruned", baseline="from scratch", weights="none")
+    recorded_study.trial("003", [0.2, 0.3], "failed", error="ValueError: no")
+    recorded_study.trial("004", [0.4])
+    recorded_study.trial_table.record("best", trial_id="001", metrics={"test/score": 0.75})
+    recorded_study.trial_table.record(
         "best", trial_id="001", metrics={"test/score": 0.75}
     )  # once more, by a process after a killed one
-    folder = told.close()
+    folder = recorded_study.close()
     assert set(curves(folder)) == {"001", "002 from scratch", "003", "004"}
     assert recorded_curves(folder) == curves(folder)
     assert curves(folder, "train/frozen_stages")["001"] == [(n, 2.0 if n <= 3 else 0.0) for n in range(1, EPOCHS + 1)]
@@ -80,16 +80,16 @@ def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
 def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
     """The file has less than the event log, or more after a power failure, or half a record: it is written anew."""
     folder = tmp_path / "study"
-    told = Told(folder)
-    follow(told)
-    told.trial("001", [0.1, 0.2, 0.3], "finished")
-    told.trial("002", [0.2, 0.3])
+    recorded_study = Told(folder)
+    follow(recorded_study)
+    recorded_study.trial("001", [0.1, 0.2, 0.3], "finished")
+    recorded_study.trial("002", [0.2, 0.3])
     for name in files(folder):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[:-5] if "001" in name else content * 2)
     (folder / FOLDER / "999").mkdir()
     (folder / FOLDER / "999" / "events.out.tfevents.1.study").write_bytes(content)
-    told.trial_table.event_log.close()
+    recorded_study.trial_table.event_log.close()
     again = Told(folder)
     follow(again)
     again.trial_table.record("trial_start", trial_id="002")
@@ -105,12 +105,12 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
 
 
 def test_what_the_disk_does_not_take_is_told_once_and_ends_nothing(tmp_path):
-    told, said = Told(tmp_path / "study"), list[str]()
+    recorded_study, said = Told(tmp_path / "study"), list[str]()
     (tmp_path / "study" / FOLDER).write_text("in the way")
-    log = TensorBoardListener(told.folder, told.trial_table, said.append)
-    told.trial_table.listeners.append(log)
-    told.trial("001", [0.1, 0.2], "finished")
-    told.close()
+    log = TensorBoardListener(recorded_study.folder, recorded_study.trial_table, said.append)
+    recorded_study.trial_table.listeners.append(log)
+    recorded_study.trial("001", [0.1, 0.2], "finished")
+    recorded_study.close()
     assert said == [log.given_up]
     assert said[0].startswith("Nothing more is written for TensorBoard: ")
 

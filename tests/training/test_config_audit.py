@@ -1,4 +1,4 @@
-"""A training that is another than its configuration asks for is told, by name."""
+"""The audit names every difference between a training and its config."""
 
 import json
 import re
@@ -54,25 +54,25 @@ def train(folder, asked=None, used=None, spoil=None, scale=1.0, factors=None) ->
         nn.Linear(4, 1),
     )
     asked = TrackedConfig(ASKED | (asked or {}))
-    point = TrackedConfig({key: asked[key] for key in asked if key != "idle"} | (used or {}))
+    config = TrackedConfig({key: asked[key] for key in asked if key != "idle"} | (used or {}))
     examples, reporter = Numbers(), Notes(folder)
 
     def loss(model, batch):
         error = (model(batch.state["x"]).squeeze() - batch.state["x"].sum(1)).square().mean()
         if spoil:
             spoil(model)
-        return {"loss": scale * point["loss_weight_error"] * error, "error": error}
+        return {"loss": scale * config["loss_weight_error"] * error, "error": error}
 
     fit(
         model,
         [Stage("stem", ("0",), True), Stage("body", ("1",), True), Stage("head", ("2",))],
         examples=examples,
         loss=loss,
-        batches=lambda generator: shuffled(examples.indices("train"), point["batch_size"], generator, factors),
-        steps_per_epoch=-(-len(examples.indices("train")) // point["batch_size"]),
+        batches=lambda generator: shuffled(examples.indices("train"), config["batch_size"], generator, factors),
+        steps_per_epoch=-(-len(examples.indices("train")) // config["batch_size"]),
         evaluate=lambda model, look: {"val/score": float(model(torch.ones(2, 4)).mean())},
-        freezing=Freezing(point["freeze_depth"], point["unfreeze"], point["unfreeze_at"]),
-        optimization=Optimization.of(point),
+        freezing=Freezing(config["freeze_depth"], config["unfreeze"], config["unfreeze_at"]),
+        optimization=Optimization.of(config),
         context=Context("toy", "data-1", 3, 4, "val/score", "max", config=asked),
         metadata={"task": "toy"},
         reporter=reporter,
@@ -81,25 +81,25 @@ def train(folder, asked=None, used=None, spoil=None, scale=1.0, factors=None) ->
 
 
 def test_what_was_used_is_recorded(tmp_path):
-    told = train(tmp_path)
-    used = json.loads(told.notes["used"])
+    reporter = train(tmp_path)
+    used = json.loads(reporter.notes["used"])
     assert used["lr_head"] == 1e-2
     assert (used["frozen stages"], used["unfreeze"], used["unfreeze_at"]) == (2, "gradual", 0.5)
     assert (used["batch size"], used["seed"], used["data"]) == (8, 3, "data-1")
     assert len(used["code"]) == 32
-    assert told.notes[UNUSED] == "idle"
-    assert "checked" in told.notes["frozen"]
-    rates = [{key: row[key] for key in row if key.startswith("lr/")} for row in told.history()]
+    assert reporter.notes[UNUSED] == "idle"
+    assert "checked" in reporter.notes["frozen"]
+    rates = [{key: row[key] for key in row if key.startswith("lr/")} for row in reporter.history()]
     assert [sorted(key for key, rate in row.items() if rate) for row in rates] == [
         ["lr/head"], ["lr/head"], ["lr/body", "lr/head"], ["lr/body", "lr/head", "lr/stem"],
     ]  # fmt: skip
     assert rates[3]["lr/body"] == pytest.approx(0.1 * rates[3]["lr/head"])
     assert rates[3]["lr/stem"] == pytest.approx(0.05 * rates[3]["lr/head"])
-    assert [row["train/parameters"] for row in told.history()] == [5, 5, 25, 53]
+    assert [row["train/parameters"] for row in reporter.history()] == [5, 5, 25, 53]
 
 
 @pytest.mark.parametrize(
-    ("used", "told"),
+    ("used", "message"),
     [
         ({"lr_head": 1e-3}, "lr_head must be 0.01, as the config says; the trial uses 0.001"),
         ({"layer_decay": 0.9}, "layer_decay must be 0.5, as the config says"),
@@ -111,8 +111,8 @@ def test_what_was_used_is_recorded(tmp_path):
         ({"batch_size": 16}, "batch_size must be 8, as the config says; 16 examples came in 1 batches of up to 16"),
     ],
 )
-def test_something_else_than_was_asked_for_ends_the_trial(tmp_path, used, told):
-    with pytest.raises(ConfigMismatchError, match=told):
+def test_a_difference_to_the_config_ends_the_trial(tmp_path, used, message):
+    with pytest.raises(ConfigMismatchError, match=message):
         train(tmp_path, used=used)
 
 
@@ -131,10 +131,10 @@ def test_a_frozen_parameter_that_learns_is_found(tmp_path):
 def test_how_often_examples_are_drawn_is_recorded(tmp_path):
     factors = np.array([9.0] + [1.0] * 15)
     asked = {"oversample": 0.5}
-    told = [json.loads(train(tmp_path / str(number), asked, factors=each).notes["used"]).get("drawn")
+    drawn = [json.loads(train(tmp_path / str(number), asked, factors=each).notes["used"]).get("drawn")
             for number, each in enumerate((None, factors))]  # fmt: skip
-    assert told[0] == "16 examples: each once"
-    assert re.fullmatch(r"16 examples: (9|10|11) different ones, one of them [67] times", told[1])
+    assert drawn[0] == "16 examples: each once"
+    assert re.fullmatch(r"16 examples: (9|10|11) different ones, one of them [67] times", drawn[1])
 
 
 def test_a_worker_with_other_code_does_not_train():
@@ -151,20 +151,20 @@ def trial(number: int, weights: str, seed: int | None = None, unused: str = "", 
 
 def test_equal_weights_of_unequal_trials_raise_an_alarm():
     assert not find_alarms([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=1)])
-    [told] = find_alarms([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=2)])
-    assert told == "trial 001 and trial 003 ended with equal weights, though they differ in b: that had no effect."
-    [told] = find_alarms([trial(1, "x", seed=1), trial(2, "x", seed=2)])
-    assert "differ in the seed" in told
+    [alarm] = find_alarms([trial(1, "x", b=1), trial(2, "y", b=2), trial(3, "x", b=2)])
+    assert alarm == "trial 001 and trial 003 ended with equal weights, though they differ in b: that had no effect."
+    [alarm] = find_alarms([trial(1, "x", seed=1), trial(2, "x", seed=2)])
+    assert "differ in the seed" in alarm
 
 
 def test_a_parameter_that_no_trial_used_raises_an_alarm():
-    [told] = find_alarms([trial(1, "x", unused="b, c", b=1, c=1), trial(2, "y", unused="b", b=2, c=1)])
-    assert told == "b was searched, and no trial used it."
+    [alarm] = find_alarms([trial(1, "x", unused="b, c", b=1, c=1), trial(2, "y", unused="b", b=2, c=1)])
+    assert alarm == "b was searched, and no trial used it."
     assert not find_alarms([trial(1, "x", unused="b", b=1), trial(2, "y", b=2)])
 
 
 def test_reading_is_noted_however_a_point_is_copied():
-    point = TrackedConfig({"a": 1, "b": 2})
-    assert (dict(point), json.dumps(point), point.read) == ({"a": 1, "b": 2}, '{"a": 1, "b": 2}', set())
-    assert (point["a"], point.get("b"), point.read) == (1, 2, {"a", "b"})
-    assert np.array_equal(sorted(point), ["a", "b"])
+    config = TrackedConfig({"a": 1, "b": 2})
+    assert (dict(config), json.dumps(config), config.read) == ({"a": 1, "b": 2}, '{"a": 1, "b": 2}', set())
+    assert (config["a"], config.get("b"), config.read) == (1, 2, {"a", "b"})
+    assert np.array_equal(sorted(config), ["a", "b"])

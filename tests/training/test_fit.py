@@ -127,14 +127,14 @@ def test_a_checkpoint_is_safetensors_and_visible_json(whole):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"factor": float("nan")}, "the loss must be finite; it is nan at epoch 1, step 1, with .*lr_head"),
         ({"score": float("inf")}, "the score must be finite; val/score is -?inf after epoch 1, with .*lr_head"),
     ],
 )
-def test_what_is_not_finite_ends_the_trial_and_says_where(tmp_path, changes, told):
-    with pytest.raises(NonFiniteLossError, match=told):
+def test_what_is_not_finite_ends_the_trial_and_says_where(tmp_path, changes, message):
+    with pytest.raises(NonFiniteLossError, match=message):
         train(tmp_path, **changes)
 
 

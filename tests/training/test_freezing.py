@@ -169,6 +169,6 @@ def test_every_detector_falls_into_its_stages_and_learns(architecture, backbone)
 )
 def test_the_first_unfreezing_of_ten_epochs(freezing, expected):
     assert freezing.first_unfreeze(10) == expected
-    if freezing.unfreeze in ("at_once", "gradual"):  # it is as told
+    if freezing.unfreeze in ("at_once", "gradual"):  # the config decides
         frozen = [freezing.frozen_at(epoch, 10, freezing.depth, -1, ()) for epoch in range(10)]
         assert next((n for n, count in enumerate(frozen) if count < freezing.depth), None) == expected
