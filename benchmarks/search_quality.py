@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks import timing
 from benchmarks.curves import CURVES, Recorded
-from benchmarks.surrogate import Surrogate, random_point
+from benchmarks.surrogate import Surrogate, random_config
 from platform.search.controller import SearchController
 from platform.search.warm_start import choose
 from platform.space import Space
@@ -66,7 +66,7 @@ class Random:
 
     def propose(self, trial_id: str) -> dict[str, Any]:
         first, self.first = self.first, None
-        return first or random_point(self.space, self.generator)
+        return first or random_config(self.space, self.generator)
 
     def goes_on(self, trial_id: str, epoch: int, score: float) -> bool:
         return epoch < self.space.max_epochs
@@ -227,7 +227,7 @@ def _ratio(slower: np.ndarray, faster: np.ndarray) -> str:
 def _earlier(surrogate: Surrogate, seed: int) -> dict[str, Any]:
     """Return the warm start from a study of `EARLIER_TRIALS` trials on a table, as an event log holds it."""
     space, first_unfreeze = surrogate.recorded.space, surrogate.recorded.first_unfreeze
-    start = random_point(space, np.random.default_rng((seed, 0)))
+    start = random_config(space, np.random.default_rng((seed, 0)))
     space = replace(space, start={key: start[key] for key in space.searched}, baselines={})
     method = Ours(space, seed, first_unfreeze)
     for _ in simulate(method, surrogate.curve):
@@ -253,7 +253,7 @@ def _run(method: str, seed: int, targets: list[float], most: int) -> list[float]
     """Run one search with a method, after an earlier study if it is a warm start."""
     surrogate, other = _surrogates
     space, first_unfreeze = surrogate.recorded.space, surrogate.recorded.first_unfreeze
-    start = random_point(space, np.random.default_rng((seed, 0)))
+    start = random_config(space, np.random.default_rng((seed, 0)))
     space = replace(space, start={key: start[key] for key in space.searched}, baselines={})
     if method == "random":
         return reached(Random(space, seed), surrogate, targets, most)

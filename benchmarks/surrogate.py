@@ -1,11 +1,11 @@
 """Surrogate of training, learned from recorded curves: it predicts the learning curve of any config of a space.
 
-python -m benchmarks.surrogate      how well the surrogates predict configs that they have not seen
+python -m benchmarks.surrogate      prints how well the surrogates predict configs that they were not fitted to
 
-A search proposes points that nobody recorded. The nearest recorded one is no answer: in so many dimensions it is as
-good as any. So a random forest predicts the curve, as Eggensperger et al. found best ("Efficient Benchmarking of
-Hyperparameter Optimizers via Surrogates", 2015). It sees a point as the model does: besides the parameters, the rates
-of the stages and how long each is trained.
+A search proposes configs that were not recorded, and in so many dimensions the nearest recorded config predicts little.
+So a random forest predicts the curve, which Eggensperger et al. found best ("Efficient Benchmarking of Hyperparameter
+Optimizers via Surrogates", 2015). Its features are the parameters, the rates of the stages and the epochs that each
+stage is trained.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TREES = 200
 
 
 def main() -> None:
-    """Print how well each table's surrogate, and the nearest neighbour, predict configs that they have not seen."""
+    """Print how well each table's surrogate, and the nearest neighbour, predict configs outside their data."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.surrogate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,40 +54,40 @@ class Surrogate:
     """Learning curves of any config of a recorded space.
 
     Attributes:
-        recorded: What it is learned from.
+        recorded: Curves that the forest is fitted to.
     """
 
     def __init__(self, recorded: Recorded, noise: bool = False) -> None:
         """
         Args:
-            recorded: What it is learned from.
-            noise: Whether what the forest did not explain of a recorded curve (out of bag), drawn by the point, is
-                added: all of the training's noise, and the forest's own error on top. A score may then lie beyond 1.
+            recorded: Curves that the forest is fitted to.
+            noise: Whether the out-of-bag residual of a recorded curve, chosen by a hash of the config, is added. It
+                holds the noise of the training and the forest's own error, so that a score may exceed 1.
         """
         self.recorded, self.noise = recorded, noise
         features = np.array([_features(recorded, config) for config in recorded.configs])
         forest = _forest().fit(features, recorded.scores)
         self._trees = [tree.tree_ for tree in forest.estimators_]
-        self._left = recorded.scores - forest.oob_prediction_
+        self._residuals = recorded.scores - forest.oob_prediction_
 
     def curve(self, config: dict[str, Any]) -> np.ndarray:
         """Return the metric after each epoch (epochs,) for a config."""
-        point = np.array([_features(self.recorded, config)], dtype=np.float32)
-        curve = np.mean([tree.predict(point).reshape(-1) for tree in self._trees], axis=0)
+        features = np.array([_features(self.recorded, config)], dtype=np.float32)
+        curve = np.mean([tree.predict(features).reshape(-1) for tree in self._trees], axis=0)
         if self.noise:
-            drawn = xxhash.xxh3_64_intdigest(json.dumps(config, sort_keys=True).encode()) % len(self._left)
-            curve = curve + self._left[drawn]
+            drawn = xxhash.xxh3_64_intdigest(json.dumps(config, sort_keys=True).encode()) % len(self._residuals)
+            curve = curve + self._residuals[drawn]
         return curve
 
     def targets(self, shares: tuple[float, ...], points: int = 5000) -> list[float]:
         """Return the best scores that only these shares of random configs reach; greater is better."""
         generator = np.random.default_rng(12345)
         space = self.recorded.space
-        best = [max(map(space.as_maximised, self.curve(random_point(space, generator)))) for _ in range(points)]
+        best = [max(map(space.as_maximised, self.curve(random_config(space, generator)))) for _ in range(points)]
         return [float(np.quantile(best, 1 - share)) for share in shares]
 
 
-def random_point(space: Space, generator: np.random.Generator) -> dict[str, Any]:
+def random_config(space: Space, generator: np.random.Generator) -> dict[str, Any]:
     """Draw a config from the space."""
     drawn = {key: domain.sample(random_state=generator) for key, domain in space.searched.items()}
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in drawn.items()}

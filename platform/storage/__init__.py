@@ -1,4 +1,4 @@
-"""Files, buckets, checkpoints and hashes: how anything is written so that a crash leaves it whole.
+"""Files, buckets, checkpoints and hashes. Everything is written so that a crash leaves no partial file.
 
 Lies below data. Imports only errors, project, signals, space and task.
 """

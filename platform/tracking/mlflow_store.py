@@ -88,7 +88,10 @@ def open_client(uri: str) -> Iterator[Any]:
     from sqlalchemy.exc import SQLAlchemyError
 
     def as_input_error(error: Exception) -> InputError:
-        rule, first = "MLflow must answer, and know what it is asked for", (str(error).splitlines() or [repr(error)])[0]
+        rule, first = (
+            "MLflow must answer and hold the requested run or model",
+            (str(error).splitlines() or [repr(error)])[0],
+        )
         return InputError(Fault(rule, f"{uri}: {first}", "Check the name and --tracking-uri."))
 
     mlflow.set_tracking_uri(uri)

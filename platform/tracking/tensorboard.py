@@ -22,10 +22,10 @@ LONGEST = 80  # characters of a run's name
 
 
 class TensorBoardListener(StudyListener):
-    """Writes the reports of each trial as they arrive.
+    """Listener that writes the reports of each trial as they arrive.
 
     Attributes:
-        given_up: Why nothing is written any more, "" while all is well.
+        given_up: Reason why nothing is written any more, "" if there is none.
     """
 
     def __init__(self, folder: Path, trial_table: TrialTable, warn: Callable[[str], None] = print) -> None:

@@ -64,7 +64,7 @@ class ToRay:
     def restore(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
         newest = self.checkpoints.newest(self.known)
         if self.checkpoints.notes:
-            where = f"went on from {newest.name}" if newest else "began anew"
+            where = f"resumed from {newest.name}" if newest else "began anew"
             self.note = f"{'; '.join(self.checkpoints.notes)}; {where}"
         return load(newest) if newest else None
 

@@ -11,7 +11,7 @@ from ray import tune
 from benchmarks import curves, search_quality
 from benchmarks.curves import Recorded
 from benchmarks.search_quality import Ours, Random, Stock, reached, simulate
-from benchmarks.surrogate import Surrogate, random_point
+from benchmarks.surrogate import Surrogate, random_config
 from platform.space import Space
 
 SPACE = Space(
@@ -49,7 +49,7 @@ def _quiet():
 @pytest.fixture(scope="module")
 def table() -> Recorded:
     generator = np.random.default_rng(0)
-    configs = [random_point(SPACE, generator) for _ in range(60)]
+    configs = [random_config(SPACE, generator) for _ in range(60)]
     return Recorded("made up", SPACE, configs, np.array([truth(config) for config in configs]))
 
 
@@ -109,7 +109,7 @@ def test_ours_keeps_its_search_honest(table):
 def test_the_top_is_the_top(table):
     surrogate = Surrogate(table)
     top, most = surrogate.targets((0.01, 0.5), points=2000)
-    bests = np.array([max(surrogate.curve(random_point(SPACE, np.random.default_rng((9, n))))) for n in range(2000)])
+    bests = np.array([max(surrogate.curve(random_config(SPACE, np.random.default_rng((9, n))))) for n in range(2000)])
     assert np.mean(bests >= top) == pytest.approx(0.01, abs=0.01)
     assert np.mean(bests >= most) == pytest.approx(0.5, abs=0.05)
     trained = {}
@@ -117,14 +117,15 @@ def test_the_top_is_the_top(table):
         trained[name] = reached(method, surrogate, [most, top, 2.0], 1500)
         assert trained[name][0] <= trained[name][1] < trained[name][2] == math.inf
     best = max(
-        (random_point(SPACE, np.random.default_rng((9, n))) for n in range(2000)), key=lambda c: max(surrogate.curve(c))
+        (random_config(SPACE, np.random.default_rng((9, n))) for n in range(2000)),
+        key=lambda c: max(surrogate.curve(c)),
     )
     assert abs(math.log10(best["lr_head"]) + 2) < 0.3
 
 
 def test_noise_is_of_the_point_alone(table):
     plain, noisy = Surrogate(table), Surrogate(table, noise=True)
-    points = [random_point(SPACE, np.random.default_rng(number)) for number in range(20)]
+    points = [random_config(SPACE, np.random.default_rng(number)) for number in range(20)]
     apart = [noisy.curve(point) - plain.curve(point) for point in points]
     assert np.std([each[-1] for each in apart]) > 0
     assert all(np.array_equal(noisy.curve(point), noisy.curve(dict(point))) for point in points)

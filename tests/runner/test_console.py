@@ -148,7 +148,7 @@ def test_the_result_puts_the_best_first_and_a_failed_trial_last():
         return {
             "trial_id": f"t{number}", "name": f"trial {number}", "baseline": "", "status": state, "error": error,
             "config": {"lr": number / 100}, "metrics": metrics, "epochs": 4, "seconds": 1.0,
-            "notes": {"resumed": "the checkpoint of epoch 3 is damaged; went on from epoch-2"} if number == 2 else {},
+            "notes": {"resumed": "the checkpoint of epoch 3 is damaged; resumed from epoch-2"} if number == 2 else {},
             "retried": ["a worker died"] * 2 if number == 2 else [],
             "moved": ["its node went away"] * 3 if number == 1 else [],
         }  # fmt: skip

@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_noted_and_the_one_before_used(study):
     _, trials = study
     note = trials["damaged"].notes["resumed"]
     assert note == (
-        "the checkpoint of epoch 2 is damaged (model.safetensors: differs from what was written); went on from epoch-1"
+        "the checkpoint of epoch 2 is damaged (model.safetensors: differs from what was written); resumed from epoch-1"
     )
     assert "resumed" not in trials["node gone"].notes
 

@@ -18,7 +18,7 @@ def uri(tmp_path) -> str:
 
 def test_what_mlflow_does_not_know_is_told(uri):
     with (
-        pytest.raises(InputError, match=r"know what it is asked for; found .*none"),
+        pytest.raises(InputError, match=r"hold the requested run or model; found .*none"),
         mlflow_store.open_client(uri) as client,
     ):
         client.get_run("none")
