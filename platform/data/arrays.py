@@ -1,4 +1,4 @@
-"""A data set decoded once into a folder of arrays, which all trials share."""
+"""Folders of arrays that a data set is decoded into once and that all trials share."""
 
 import os
 import shutil
@@ -19,18 +19,18 @@ Result = TypeVar("Result")
 
 
 def write_once(folder: Path, fill: Callable[[Path], None], bytes_needed: int, to_need_less: str = "") -> None:
-    """Make a folder, whole or not at all; one that is there already is left as it is.
+    """Make a folder, whole or not at all; an existing one is left unchanged.
 
-    Several studies may do so at once: each fills a folder of its own, and the first to finish gives the result.
+    Several studies may do so at once: each fills its own temporary folder, and the first to finish provides the result.
 
     Args:
         folder: The folder to make.
         fill: Writes the files into the folder that it is given, which is renamed to `folder` after that.
-        bytes_needed: What `fill` is going to write.
-        to_need_less: What the user can do about it, e.g. "lower --set image_size".
+        bytes_needed: Bytes that `fill` writes.
+        to_need_less: Advice to a user whose disk is too small, e.g. "lower --set image_size".
 
     Raises:
-        InputError: The disk has no room for it.
+        InputError: The disk has not enough room.
     """
     if folder.exists():
         return
@@ -40,19 +40,19 @@ def write_once(folder: Path, fill: Callable[[Path], None], bytes_needed: int, to
         with atomic.new_folder(folder) as partial:
             fill(partial)
     except OSError:
-        # Another study may have finished the same folder first: theirs is as good as ours.
+        # another study may have finished the same folder first, with the same content
         if not folder.exists():
             raise
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The function's results in the items' order; for decoding, in which Pillow lets other threads run meanwhile."""
+    """Apply a function in threads and return the results in order; Pillow releases the GIL while it decodes."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(function, items))
 
 
 def indices_by_split(splits: Sequence[str]) -> dict[str, np.ndarray]:
-    """The indices of the items in each split, ascending."""
+    """Return the indices of the items in each split, ascending."""
     return {name: np.flatnonzero(np.array(splits, dtype=str) == name) for name in SPLITS}
 
 

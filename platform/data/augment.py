@@ -1,8 +1,8 @@
-"""Images of a batch turned, scaled, moved, mirrored and lit, each in its own way, in one tensor operation.
+"""Augmentation of a batch in single tensor operations: rotation, scale, translation, mirroring and colour.
 
-How is drawn beforehand, for each example and view (`Draws`), so that an example looks the same whenever a view of it is
-asked for. torchvision's transforms draw once for a whole batch, and image by image they cost more than a small network
-does.
+The random numbers are drawn beforehand for each example and view (`Draws`), so that a view of an example always looks
+the same. torchvision's transforms draw once for a whole batch, and applied image by image they cost more than a small
+network does.
 """
 
 import functools
@@ -13,18 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TURN, SCALE, SHIFT, LIGHT = math.radians(20), 0.2, 0.1, 0.4  # the most at strength 1; SHIFT in image sides
+TURN, SCALE, SHIFT, LIGHT = math.radians(20), 0.2, 0.1, 0.4  # maxima at strength 1; SHIFT as a share of the image side
 
 
 class Draws:
-    """Random indices for the views of examples: a function of seed, example and view."""
+    """Random numbers for the views of examples, determined by seed, example and view."""
 
     def __init__(self, examples: int, numbers_each: int, seed: int) -> None:
         self.shape, self.seed = (examples, numbers_each), seed
         self._of_view = functools.lru_cache(maxsize=1)(self._draw)
 
     def __call__(self, indices: np.ndarray, view: int) -> Tensor:
-        """(n, numbers_each) float32, uniform in [-1, 1), for the examples of these indices."""
+        """Return the numbers of these examples, (n, numbers_each) float32, uniform in [-1, 1)."""
         return torch.from_numpy(self._of_view(view)[indices])
 
     def _draw(self, view: int) -> np.ndarray:
@@ -32,12 +32,12 @@ class Draws:
 
 
 def affine(images: Tensor, strength: float, draws: Tensor) -> Tensor:
-    """Turns, scales and moves each image; what comes in from outside is zero.
+    """Rotate, scale and move each image; pixels from outside the image are zero.
 
     Args:
         images: (N, C, H, W), float.
-        strength: 0: as they are; 1: up to 20 degrees, 20 % in size, a tenth of the side either way.
-        draws: (N, 4) in [-1, 1).
+        strength: 0 changes nothing; 1 means up to 20 degrees, 20 % in size, a tenth of the side either way.
+        draws: Random numbers, (N, 4) in [-1, 1).
     """
     if strength == 0:
         return images
@@ -58,8 +58,8 @@ def colour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
 
     Args:
         images: (N, 3, H, W) in [0, 1].
-        strength: 0: as they are; 1: up to 40 % either way.
-        draws: (N, 3) in [-1, 1).
+        strength: 0 changes nothing; 1 means up to 40 % either way.
+        draws: Random numbers, (N, 3) in [-1, 1).
     """
     if strength == 0:
         return images
@@ -72,5 +72,5 @@ def colour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
 
 
 def mirror(images: Tensor, draws: Tensor) -> Tensor:
-    """Mirror the images, (N, C, H, W), whose draw (N,) is below 0, left to right."""
+    """Mirror, left to right, those of the images (N, C, H, W) whose random number in `draws` (N,) is below 0."""
     return torch.where((draws < 0).view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)

@@ -1,12 +1,12 @@
-"""Long tails: images of rare classes drawn more often, and classes told apart by how rare they are.
+"""Repeat-factor sampling for long-tailed data, and groups of classes by their number of training images.
 
-Repeat-factor sampling and the groups are those of LVIS (Gupta, Dollár and Girshick 2019, arXiv:1908.03195). There an
-epoch grows with the repeats. Here it stays as long as it was, and other images are drawn less often instead: schedules
-keep their steps, and all that ASHA compares after an epoch has seen as many examples. All draws of an example in an
-epoch show the same view of it (see `platform.training.examples`).
+Both are those of LVIS (Gupta, Dollár and Girshick 2019, arXiv:1908.03195), with one difference: there an epoch grows
+with the repeats; here its length stays the same and other images are drawn less often, so that schedules keep their
+steps and trials that ASHA compares after an epoch have trained on the same number of examples. All draws of an example
+in an epoch give the same view of it (see `platform.training.examples`).
 
-Weights of the loss by class are not offered besides: torchvision's detectors take none, and they would let the few
-boxes of a class pull harder without showing its images any more often.
+Class weights of the loss are not offered: torchvision's detectors do not support them, and they would increase the
+gradient of the few boxes of a class without showing its images more often.
 """
 
 import math
@@ -16,25 +16,25 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-TAIL = 10  # times as many images as half of the classes have: then the most frequent one makes the others a tail
-GROUPS = {"rare": 10, "common": 100, "frequent": math.inf}  # up to how many training images its classes have
+TAIL = 10  # ratio of the largest class to the median class from which data counts as long-tailed
+GROUPS = {"rare": 10, "common": 100, "frequent": math.inf}  # most training images of a class in the group
 
 
 def counts(labels: Iterable[Collection[int]]) -> Counter[int]:
-    """In how many examples each label occurs."""
+    """Count the examples in which each label occurs."""
     return Counter(label for each in labels for label in set(each))
 
 
 def group_of(images: int) -> str:
-    """Which of GROUPS a class is in that occurs in so many training images."""
+    """Return the group, one of GROUPS, of a class with this number of training images."""
     return next(name for name, most in GROUPS.items() if images <= most)
 
 
 def advice(images: Sequence[int]) -> str:
-    """What is to be told of a long tail, "" where there is none.
+    """Return advice about a long tail, or "" if there is none.
 
     Args:
-        images: In how many training images each class is.
+        images: Number of training images of each class.
     """
     median, most = statistics.median(images), max(images)
     if most <= TAIL * median:
@@ -46,13 +46,14 @@ def advice(images: Sequence[int]) -> str:
 
 
 def repeat_factors(labels: Sequence[Collection[int]], oversample: float) -> np.ndarray:
-    """How much more often than others each example is to be drawn, (n,), 1 or more.
+    """Return each example's repeat factor, (n,), 1 or more.
 
-    A label's factor is max(1, √(oversample / the share of examples that have it)), an example's its labels' largest.
+    A label's factor is max(1, √(oversample / share of the examples that have it)); an example's factor is the largest
+    of its labels.
 
     Args:
-        labels: Of each example; one without has the factor 1.
-        oversample: The share of examples below which a label counts as rare; LVIS has 0.001.
+        labels: Labels of each example; an example without labels has the factor 1.
+        oversample: Share of examples below which a label counts as rare; 0.001 in LVIS.
     """
     least = oversample * len(labels)
     factors = {label: max(1.0, math.sqrt(least / count)) for label, count in counts(labels).items()}
@@ -60,15 +61,19 @@ def repeat_factors(labels: Sequence[Collection[int]], oversample: float) -> np.n
 
 
 def draw(indices: np.ndarray, factors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """As many indices as there are, in random order, each as often as its factor asks for.
+    """Draw n of n indices in random order, each in proportion to its factor.
 
-    That is n × factor / sum of factors times on average, and never off by one or more: systematic resampling
-    (Carpenter et al. 1999) goes through the indices in random order with equal steps and one random start.
+    An index is drawn n × factor / (sum of factors) times on average and never differs from that by one or more:
+    systematic resampling (Carpenter et al. 1999) goes through the indices in random order with equal steps and one
+    random start.
 
     Args:
-        indices: (n,) of the examples.
-        factors: (n,) positive.
-        generator: Decides what is drawn.
+        indices: Indices of the examples, (n,).
+        factors: Positive factors, (n,).
+        generator: Source of randomness.
+
+    Returns:
+        (n,) indices.
     """
     order = generator.permutation(len(indices))
     ends = np.cumsum(factors[order])

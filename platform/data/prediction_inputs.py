@@ -1,4 +1,4 @@
-"""What a model is to predict: pictures in files and folders, sentences in files, told on the command line."""
+"""Inputs of a prediction from the command line: pictures in files and folders, sentences in files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,17 @@ from platform.data.arrays import in_threads
 from platform.data.files import image_files_below
 from platform.errors import Fault, InputError, raise_if_any
 
-COLUMN = "text"  # of a table, that holds the sentences
-GROUP, GROUP_PIXELS = 64, 64_000_000  # pictures that are held at a time end with whichever comes first
+COLUMN = "text"  # column of a table that holds the sentences
+GROUP, GROUP_PIXELS = 64, 64_000_000  # most pictures held at a time, and pixels from which a group is closed
 
 Source = TypeVar("Source", Path, bytes)
 
 
 def pictures(names: Sequence[str]) -> list[Path]:
-    """The files that are named, and the pictures in the folders that are named, known by their suffix.
+    """Return the named files, and the pictures in the named folders, recognised by their suffix.
 
     Raises:
-        InputError: One is missing, or there is none.
+        InputError: A file is missing, or there are no files.
     """
     missing = [name for name in names if not os.path.exists(name)]  # noqa: PTH110 (Path.exists raises on long names)
     raise_if_any(Fault("every input must exist", name, "Check the path.") for name in missing)
@@ -30,14 +30,15 @@ def pictures(names: Sequence[str]) -> list[Path]:
     for path in map(Path, names):
         files += image_files_below(path) if path.is_dir() else [path]
     if not files:
-        raise InputError(Fault("there must be an input", "only folders without pictures", "Name files."))
+        raise InputError(Fault("there must be an input", "only folders without pictures", "Name picture files."))
     return files
 
 
 def check_readable(files: Sequence[Path]) -> None:
-    """
+    """Decode all pictures once to find those that cannot be read.
+
     Raises:
-        InputError: A file is no picture.
+        InputError: A file is not a picture.
     """
     faults = []
     for group in decoded(files):
@@ -49,7 +50,7 @@ def check_readable(files: Sequence[Path]) -> None:
 
 
 def decoded(sources: Sequence[Source]) -> Iterator[list[tuple[Source, Image | images.ImageFault]]]:
-    """Pictures, or what is wrong with them, in order: a few at a time, as large ones fill the memory.
+    """Yield each source with its picture or its fault, in order and in small groups, as large pictures fill the memory.
 
     Args:
         sources: Files, or the bytes of files.
@@ -59,14 +60,14 @@ def decoded(sources: Sequence[Source]) -> Iterator[list[tuple[Source, Image | im
 
 
 def texts(names: Sequence[str]) -> list[str]:
-    """The sentences in the files that are named, blank ones left out, and what is no file but a sentence.
+    """Return the sentences, without blank ones, of the named files; a name with several words is itself a sentence.
 
     Raises:
-        InputError: A file is missing, is no UTF-8 text or a table without sentences, or there is no sentence at all.
+        InputError: A file is missing, is not UTF-8 text or is a table without sentences, or there is no sentence.
     """
     lines, faults = list[str](), list[Fault]()
     for name in names:
-        if os.path.isfile(name):  # noqa: PTH113 (Path.is_file raises on what is too long to be a name)
+        if os.path.isfile(name):  # noqa: PTH113 (Path.is_file raises on long names)
             try:
                 lines += [line.strip() for line in _lines(Path(name)) if line and line.strip()]
             except InputError as error:
@@ -79,14 +80,14 @@ def texts(names: Sequence[str]) -> list[str]:
             remedy = "Check the path; a sentence has two words or more."
             faults.append(Fault("every input must be a file of lines, or a sentence", repr(name), remedy))
     if not lines and not faults:
-        faults.append(Fault("there must be an input", "only blank lines", "Write a sentence a line."))
+        faults.append(Fault("there must be an input", "only blank lines", "Write one sentence a line."))
     raise_if_any(faults)
     return lines
 
 
 def _lines(file: Path) -> Sequence[str | None]:
-    """The column "text" of a CSV, TSV or Parquet file, as tasks learn from it; of another file its lines."""
-    from platform.data import tables  # what it needs is not there where a logged model is served
+    """Return the column "text" of a CSV, TSV or Parquet file, or the lines of any other file."""
+    from platform.data import tables  # its dependencies are not installed where a logged model is served
 
     if file.suffix.lower() in tables.SUFFIXES:
         return tables.read(file, str(file), [COLUMN], "utf-8-sig").columns[COLUMN]
@@ -109,7 +110,7 @@ def _groups(sources: Sequence[Source]) -> Iterator[list[Source]]:
 def _area(source: Path | bytes) -> int:
     try:
         width, height = images.size(source)
-    except images.ImageFault:  # told when it is decoded
+    except images.ImageFault:  # reported when the picture is decoded
         return 0
     return width * height
 

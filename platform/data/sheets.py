@@ -1,7 +1,7 @@
-"""Tables as CSV files that people open in a spreadsheet, edit and hand back.
+"""CSV files that people open in a spreadsheet, edit and give back.
 
-A spreadsheet runs a cell that begins with =, +, - or @ as a formula, and labels may come from anywhere. Such a text is
-written with an apostrophe before it, as spreadsheets themselves mark texts, and read without.
+A spreadsheet runs a cell that begins with =, +, - or @ as a formula, and labels may come from untrusted data. Such a
+text is written with a leading apostrophe, the spreadsheets' own mark for text, which is removed when it is read.
 """
 
 import csv
@@ -13,23 +13,23 @@ from typing import Any, TextIO
 
 from platform.storage import atomic
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the wide ones are East Asia's
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four are the full-width forms of = + - @
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_LONGEST = 2**17  # characters of a cell: the csv module's own limit, which is the whole process's
+_LONGEST = 2**17  # characters of a cell: the csv module's limit, which is global to the process
 
 
 def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table, whole or not at all; what a row lacks, and None, are empty cells.
+    """Write a table, whole or not at all; missing cells and None are empty cells.
 
     Args:
-        file: In an existing folder.
-        columns: Their names, in order; a row has no others.
-        rows: Their cells by column: texts and numbers. They are read back exactly, but for lone surrogates, which no
-            file holds ("?"), and rows of blanks only.
+        file: File in an existing folder.
+        columns: Names of the columns, in order; a row has no others.
+        rows: Texts and numbers by column. They are read back exactly, except for lone surrogates, which become "?",
+            and blank rows, which are skipped.
 
     Raises:
-        OSError: It cannot be written.
-        ValueError: A cell is longer than what is read back.
+        OSError: The file cannot be written.
+        ValueError: A cell is too long to be read back.
     """
     with (
         atomic.new_file(file) as partial,
@@ -39,29 +39,29 @@ def write(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]])
 
 
 def text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """What `write` puts into a file."""
+    """Return the text that `write` puts into a file."""
     stream = io.StringIO(newline="")
     _put(stream, columns, rows)
     return stream.getvalue()
 
 
 def read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """A table's columns, and its rows as texts by column: short rows filled with "", further cells dropped.
+    """Return a table's columns, and its rows as texts by column.
 
-    Rows of blanks are left out; `numbered` tells which row of the spreadsheet each is.
-
-    Comma, semicolon or tab, whichever the first line has most of: spreadsheets save what their country is used to.
+    Short rows are filled with "", further cells are dropped and blank rows are left out; `numbered` also returns the
+    rows' numbers. The separator is comma, semicolon or tab, whichever is most frequent in the first line, as
+    spreadsheets use the one of their language settings.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no table, or not UTF-8.
+        ValueError: The file is not a table, or not UTF-8.
     """
     columns, rows = numbered(file)
     return columns, [row for _, row in rows]
 
 
 def numbered(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The same as `read`, each row with its number as a spreadsheet counts, from 2."""
+    """Return the same as `read`, each row with its number in the spreadsheet, which counts from 2."""
     columns, *lines = _lines(_text(file), strict=True) or [[]]
     columns = [name.strip().lower() for name in columns]
     rows = ((number, [*map(_read, line)]) for number, line in enumerate(lines, start=2))
@@ -70,7 +70,7 @@ def numbered(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
 
 def columns(file: Path) -> list[str]:
-    """A table's columns; none if there is no such file, or it is no table."""
+    """Return a table's columns; none if the file does not exist or is not a table."""
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
             first = _lines(stream.readline(_LONGEST))
@@ -85,7 +85,7 @@ def _put(stream: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any
     bare.writeheader()
     for row in rows:
         cells = {key: _written(value) for key, value in row.items()}
-        # Python before 3.13 takes a lone carriage return for no reason to quote, and then for the end of the line.
+        # Python before 3.13 does not quote a lone carriage return, and reads it as the end of the line.
         (quoted if any("\r" in cell for cell in cells.values()) else bare).writerow(cells)
 
 

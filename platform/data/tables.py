@@ -1,8 +1,8 @@
-"""Columns of CSV, TSV and Parquet files, every value with the number of its line, whatever encoding they are in.
+"""Reader of columns of CSV, TSV and Parquet files, with the line number of every value and a detected encoding.
 
-Which encoding that is, nobody writes down. Detected it is by its byte order mark; else it is UTF-8 if that is what all
-bytes are, or, where single lines are damaged, what most of the lines with other than ASCII are; else charset-normalizer
-guesses, and the guess is told, as it can be wrong.
+The encoding is the one of the byte order mark, if there is one. Otherwise it is UTF-8 if all bytes are valid UTF-8 or,
+where single lines are damaged, if most of the lines with non-ASCII bytes are. Otherwise charset-normalizer guesses, and
+a note says so, as a guess can be wrong.
 """
 
 import csv
@@ -37,11 +37,11 @@ _MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_WINDOWS = ("cp1252", "cp1251")  # by far the most frequent, taken where it is hardly less likely than the best
+_WINDOWS = ("cp1252", "cp1251")  # by far the most frequent: chosen if hardly less likely than the best guess
 _HARDLY_LESS = (0.02, 0.1)  # in charset-normalizer's measures of chaos and coherence, both from 0 to 1
-_TOLD = 5  # lines that a fault names
+_MAX_LINES = 5  # that a fault names
 _BATCH = 1024  # rows of a Parquet file that are unpacked at a time
-_ROW = 100  # bytes that a row takes at least, once it is one of Python's
+_ROW = 100  # bytes that a row takes at least as Python objects
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Table:
     """Some columns of a file.
 
     Attributes:
-        places: Of each row: "line 7" for text, the first line if there are several; "row 6" in Parquet.
-        columns: The values by the column's name in lower case, stripped; None where there is none.
-        others: The file's other columns, and how many different values they have, MANY at most.
-        notes: What was decided about the file.
-        repairs: What was mended in it.
+        places: Place of each row: "line 7" for text, its first line if it has several; "row 6" in Parquet.
+        columns: Values by the column's name, which is in lower case and stripped; None for an empty cell.
+        others: Number of different values, at most MANY, of each other column of the file.
+        notes: Decisions about the file, such as a guessed encoding.
+        repairs: Repairs made in it.
     """
 
     places: Sequence[str]
@@ -68,9 +68,9 @@ def read(file: Path, name: str, wanted: Collection[str], encoding: str = DETECT)
 
     Args:
         file: A path that ends in one of SUFFIXES.
-        name: What the file is called in messages.
-        wanted: The columns to take, as many of them as there are, in lower case. The first must be there.
-        encoding: Of CSV and TSV: what Python calls it, or "detect".
+        name: Name of the file in messages.
+        wanted: Columns to read if they exist, in lower case. The first one must exist.
+        encoding: Encoding of CSV and TSV by Python's name, or "detect".
 
     Raises:
         InputError: With all the file's faults.
@@ -101,10 +101,17 @@ def read(file: Path, name: str, wanted: Collection[str], encoding: str = DETECT)
 
 
 def detect(data: bytes, name: str) -> tuple[str, tuple[str, ...], tuple[Repair, ...]]:
-    """The encoding of a text; what was guessed about it; and the lines that it does not fit, to be read as \ufffd.
+    """Detect the encoding of a text.
+
+    Args:
+        data: Bytes of the text.
+        name: Name of the file in messages.
+
+    Returns:
+        The encoding, notes about a guess, and the damaged lines, whose bad bytes are to be read as \ufffd.
 
     Raises:
-        InputError: Nothing fits.
+        InputError: No encoding fits.
     """
     for mark, marked in _MARKS.items():
         if data.startswith(mark):
@@ -118,16 +125,16 @@ def detect(data: bytes, name: str) -> tuple[str, tuple[str, ...], tuple[Repair, 
     if len(damaged) < len(lines) / 2:
         repairs = [Repair("bytes that are not UTF-8", f"{name} line {number}", "read as \ufffd") for number in damaged]
         return "utf-8", (), tuple(repairs)
-    matches = from_bytes(b"\n".join(line for _, line in lines))  # the others are the same in all, and would hide them
+    matches = from_bytes(b"\n".join(line for _, line in lines))  # ASCII lines are equal in all encodings
     best = matches.best()
     if best is None:
-        rule, found = "the encoding of a text file must be known", f"none that fits {name}"
+        rule, found = "the encoding of a text file must be known", f"no encoding that fits {name}"
         raise InputError(Fault(rule, found, "Save it as UTF-8, or give its encoding."))
     chaos, coherence = best.chaos + _HARDLY_LESS[0], best.coherence - _HARDLY_LESS[1]
     likely = [match for match in matches if match.chaos <= chaos and match.coherence >= coherence]
     possible = {name for match in likely for name in match.could_be_from_charset}
     guess = next((name for name in _WINDOWS if name in possible), best.encoding)
-    note = f"{name} is not UTF-8 and was read as {guess}, a guess: give its encoding if letters came out wrong"
+    note = f"{name} is not UTF-8 and was read as {guess}, which is a guess: give its encoding if letters look wrong"
     return guess, (note,), ()
 
 
@@ -138,13 +145,13 @@ def _decode(data: bytes, name: str, encoding: str, errors: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         found = f"{data[error.start : error.start + 4]!r} in {name} line {line}"
         raise InputError(Fault(f"a text file must be {encoding} throughout", found, "Give its encoding.")) from error
-    except (LookupError, ValueError) as error:  # a name that no encoding can have, or one that reads nothing
+    except (LookupError, ValueError) as error:  # no such encoding, or none for text
         rule = f"the encoding must be {DETECT} or one that Python knows"
         raise InputError(Fault(rule, repr(encoding), "Try utf-8, cp1252, utf-16 …")) from error
 
 
 def _parse(text: str, name: str, delimiters: str, needed: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """The column names, and of each row that is not blank the number of its first line and its fields."""
+    """Return the column names, and the first line's number and the fields of each row that is not blank."""
     headers = {delimiter: _header(text, delimiter) for delimiter in delimiters}
     delimiter = next((d for d, header in headers.items() if needed in header), delimiters[0])
     header, numbers, rows, line = headers[delimiter], [], [], 1
@@ -162,9 +169,9 @@ def _parse(text: str, name: str, delimiters: str, needed: str) -> tuple[list[str
         raise InputError(Fault("every row must parse; its quotes must be closed", found, remedy)) from error
     odd = [number for number, fields in zip(numbers, rows, strict=True) if len(fields) != len(header)]
     if odd:
-        more = f" and {len(odd) - _TOLD} more" if len(odd) > _TOLD else ""
+        more = f" and {len(odd) - _MAX_LINES} more" if len(odd) > _MAX_LINES else ""
         rule = f"every row of {name} must have {len(header)} fields, as its first line"
-        found = f"another number in line {', '.join(map(str, odd[:_TOLD]))}{more}"
+        found = f"another number in line {', '.join(map(str, odd[:_MAX_LINES]))}{more}"
         raise InputError(Fault(rule, found, "Put fields that contain the separator in double quotes."))
     return header, numbers[1:], rows[1:]
 
@@ -200,14 +207,14 @@ def _read_parquet(file: Path, name: str, wanted: Sequence[str]) -> Table:
         with pyarrow.parquet.ParquetFile(file) as opened:
             raise_if_any(_header_faults(_names(opened.schema_arrow.names), name, wanted[0]))
             return _take_columns(_unpack(opened, name, unpacked_limit(file)), name, wanted)
-    # What is in the bytes is looked at late: names and texts that are no UTF-8, dates that no calendar has.
+    # pyarrow checks the content late: names and texts that are not UTF-8, impossible dates
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         found = f"{name}: {next(iter(str(error).splitlines()), type(error).__name__)}"
         raise InputError(Fault("a Parquet file must be whole", found, "Write it again.")) from error
 
 
 def _unpack(opened: "pyarrow.parquet.ParquetFile", name: str, most: int) -> "pyarrow.Table":
-    """The whole table, a few rows at a time: a value that is repeated takes no room in the file, and does here."""
+    """Return the whole table, read a few rows at a time: repeated values take no room in the file, but do in memory."""
     import pyarrow
 
     given = opened.schema_arrow
@@ -219,7 +226,7 @@ def _unpack(opened: "pyarrow.parquet.ParquetFile", name: str, most: int) -> "pya
         held += parts[-1].nbytes + _ROW * len(part)
         if held > most:
             rule, found = "a Parquet file must not hold many times its size", f"more than {most >> 20} MiB in {name}"
-            raise InputError(Fault(rule, found, "Save the table as CSV, if it is meant."))
+            raise InputError(Fault(rule, found, "Save the table as CSV if it is really this large."))
     return pyarrow.Table.from_batches(parts, plain)
 
 

@@ -16,7 +16,7 @@ def test_a_folder_is_made_whole_or_not_at_all(tmp_path):
     assert list((tmp_path / "deep").iterdir()) == []
 
 
-def test_a_folder_that_is_there_is_left_as_it_is(tmp_path):
+def test_an_existing_folder_is_left_unchanged(tmp_path):
     write_once(tmp_path / "made", lambda partial: (partial / "a").write_text("first"), 5)
     write_once(tmp_path / "made", lambda partial: pytest.fail("filled again"), 2**70)
     assert (tmp_path / "made" / "a").read_text() == "first"
@@ -36,7 +36,7 @@ def test_two_studies_at_once_end_with_the_work_of_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_no_room_is_told_before_anything_is_written(tmp_path):
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match="GiB free") as caught:
         write_once(tmp_path / "made", lambda partial: pytest.fail("written"), 2**70, "lower --set image_size")
     assert caught.value.faults[0].remedy == "Free some space, choose another --storage or lower --set image_size."

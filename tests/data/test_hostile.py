@@ -36,7 +36,7 @@ STEMS = ("a", "b", "c", "d", "e", "f")
 HEADS = ("genre",)
 
 
-def told(read: Callable[..., Any], *arguments: Any, **options: Any) -> str:
+def refusal(read: Callable[..., Any], *arguments: Any, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         read(*arguments, **options)
     assert all(fault.rule and fault.value and fault.remedy for fault in caught.value.faults)
@@ -139,7 +139,7 @@ def test_a_picture_of_too_many_pixels_is_left_out_and_told(write, image, read, t
 
 def test_a_picture_of_too_many_pixels_is_no_input_for_a_prediction(tmp_path):
     file = huge_png(tmp_path / "bomb.png")
-    message = told(prediction_inputs.check_readable, [file])
+    message = refusal(prediction_inputs.check_readable, [file])
     assert "bomb.png" in message
     assert "100,000,000 pixels" in message
 
@@ -169,10 +169,10 @@ def test_xml_with_entities_is_left_out_and_told(content, reason, tmp_path):
 @pytest.mark.parametrize("name", ["\0", "x" * 5000, "x" * 300 + ".csv", "\ud800"])
 def test_data_of_impossible_names_is_refused(name, tmp_path):
     source = tmp_path / name
-    assert "no " in told(texts.read, [source], HEADS, "detect", 0)
-    assert "no " in told(detection.read, source, 0)
-    assert "no " in told(image_classes.read, source, 0)
-    assert "no " in told(digits.read, source, tmp_path, 0)
+    assert "no " in refusal(texts.read, [source], HEADS, "detect", 0)
+    assert "no " in refusal(detection.read, source, 0)
+    assert "no " in refusal(image_classes.read, source, 0)
+    assert "no " in refusal(digits.read, source, tmp_path, 0)
 
 
 def idx(*sizes: int, content: bytes = b"") -> bytes:
@@ -184,7 +184,7 @@ def test_an_idx_file_that_claims_more_than_it_can_hold_is_refused(packed, tmp_pa
     content = idx(2**31, 2**15, 2**15, content=bytes(99))
     name = "train-images-idx3-ubyte"
     (tmp_path / (name + ".gz" * packed)).write_bytes(gzip.compress(content) if packed else content)
-    assert f"announces {2**61:,} bytes" in told(digits.read, tmp_path, tmp_path, 0)
+    assert f"announces {2**61:,} bytes" in refusal(digits.read, tmp_path, tmp_path, 0)
 
 
 def test_a_gzip_bomb_is_refused_unpacked_no_further_than_it_announces(tmp_path):
@@ -192,7 +192,7 @@ def test_a_gzip_bomb_is_refused_unpacked_no_further_than_it_announces(tmp_path):
     honest, lying = idx(100 * size, 1, 1, content=bytes(100 * size)), idx(10, 1, 1, content=bytes(100 * size))
     for content, reason in ((honest, "it can hold"), (lying, "10 bytes, and more follow")):
         (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(content, 6))
-        assert reason in told(digits.read, tmp_path, tmp_path, 0)
+        assert reason in refusal(digits.read, tmp_path, tmp_path, 0)
 
 
 @pytest.mark.parametrize("as_dictionary", [False, True])
@@ -203,7 +203,7 @@ def test_a_parquet_file_of_many_times_its_size_is_refused(as_dictionary, tmp_pat
     made = pyarrow.table({"text": column, "genre": column}, schema)
     pyarrow.parquet.write_table(made, file, compression="zstd", store_schema=as_dictionary)
     assert file.stat().st_size < 2**17
-    assert "many times its size" in told(texts.read, [file], HEADS, "detect", 0)
+    assert "many times its size" in refusal(texts.read, [file], HEADS, "detect", 0)
 
 
 def test_weights_that_unpack_to_many_times_their_size_are_refused(tmp_path):
@@ -214,7 +214,7 @@ def test_weights_that_unpack_to_many_times_their_size_are_refused(tmp_path):
     ):
         for entry in whole.infolist():
             bomb.writestr(entry.filename, whole.read(entry))
-    assert "unpacks to 128 MiB" in told(backbones.load, "resnet18", str(tmp_path / "bomb.pth"))
+    assert "unpacks to 128 MiB" in refusal(backbones.load, "resnet18", str(tmp_path / "bomb.pth"))
 
 
 # Ways out of the data folder
@@ -358,14 +358,14 @@ def test_the_pickles_of_these_tests_do_harm_where_they_are_trusted(tmp_path):
 def test_yaml_that_asks_for_objects_is_refused(tag, form, marker, tmp_path):
     root = yolo(tmp_path / "data")
     (root / "data.yaml").write_text(form.format(tag=tag, marker=marker))
-    message = told(detection.read, root, 0)
+    message = refusal(detection.read, root, 0)
     assert Kind.UNREADABLE_FILE in message
     assert "data.yaml" in message
 
 
 def test_backbone_weights_run_no_code(marker, tmp_path):
     for file in spoiled(tmp_path / "weights.pth", marker):
-        message = told(backbones.load, "resnet18", str(file))
+        message = refusal(backbones.load, "resnet18", str(file))
         assert "without pickled code" in message
         assert str(file) in message
 
@@ -384,15 +384,15 @@ def test_backbone_weights_run_no_code(marker, tmp_path):
 )
 def test_weights_that_are_no_tensors_are_refused(state, tmp_path):
     torch.save(state, tmp_path / "weights.pth")
-    assert "weights.pth" in told(backbones.load, "resnet18", str(tmp_path / "weights.pth"))
+    assert "weights.pth" in refusal(backbones.load, "resnet18", str(tmp_path / "weights.pth"))
 
 
 @pytest.mark.parametrize("name", ["\0", "x" * 5000, "~nobody-of-this-name/x", "\ud800"])
 def test_weights_of_impossible_names_are_refused(name):
     for read in (backbones.load, encoders.load):
-        assert "weights must be a file" in told(read, "resnet18", name)
-    assert "the weights must be" in told(encoders.load, "ViT-B-32", name)
-    assert "the model's folder must exist" in told(encoders.load, f"local-dir:{name}", "none")
+        assert "weights must be a file" in refusal(read, "resnet18", name)
+    assert "the weights must be" in refusal(encoders.load, "ViT-B-32", name)
+    assert "the model's folder must exist" in refusal(encoders.load, f"local-dir:{name}", "none")
 
 
 TEXT = {"context_length": 16, "vocab_size": 99, "width": 16, "heads": 2, "layers": 1}
@@ -411,20 +411,20 @@ def clip_folder(folder: Path, text: dict[str, Any] | None = None, **content: Any
 
 
 def test_open_clip_weights_run_no_code(marker, tmp_path, monkeypatch):
-    # With this, torch.load runs code where it is not told otherwise; open_clip's own reader may not tell it.
+    # With this, torch.load runs code unless weights_only is given, which open_clip's own reader may not do.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     name = clip_folder(tmp_path / "clip")
     digits, images = list("0123456789"), np.zeros((1, 3, 32, 32), np.uint8)
     for file in spoiled(tmp_path / "weights.pt", marker):
         messages = [
-            told(encoders.load, name, str(file)),
-            told(zero_shot_baseline.classify, name, str(file), digits, images),
+            refusal(encoders.load, name, str(file)),
+            refusal(zero_shot_baseline.classify, name, str(file), digits, images),
         ]
         assert all("without pickled code" in message and str(file) in message for message in messages)
     (tmp_path / "clip" / "open_clip_model.safetensors").unlink()
     for file in spoiled(tmp_path / "default.bin", marker):
         file.rename(tmp_path / "clip" / "open_clip_pytorch_model.bin")
-        assert "open_clip_pytorch_model.bin" in told(encoders.load, name, "DEFAULT")
+        assert "open_clip_pytorch_model.bin" in refusal(encoders.load, name, "DEFAULT")
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_open_clip_weights_run_no_code(marker, tmp_path, monkeypatch):
     ],
 )
 def test_an_open_clip_folder_of_another_shape_is_refused(content, tmp_path):
-    assert "open_clip_config.json" in told(encoders.load, clip_folder(tmp_path / "clip", **content), "none")
+    assert "open_clip_config.json" in refusal(encoders.load, clip_folder(tmp_path / "clip", **content), "none")
 
 
 def own_code(folder: Path, marker: Path) -> None:
@@ -460,7 +460,7 @@ def test_an_open_clip_folder_cannot_ask_for_its_tokenizers_code(marker, tmp_path
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\na\n")
     source = open_clip_models.find(name, "DEFAULT")
-    assert "its tokenizer" in told(zero_shot_baseline._tokenizer, name, source)
+    assert "its tokenizer" in refusal(zero_shot_baseline._tokenizer, name, source)
 
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dull", "book"]
@@ -488,7 +488,7 @@ def test_a_pickle_in_a_text_encoders_folder_is_not_opened(bert, marker):
     (bert / "model.safetensors").unlink()
     for file in spoiled(bert / "pytorch_model.bin", marker):
         file.rename(bert / "pytorch_model.bin")
-        assert "weights (model.safetensors)" in told(text_encoders.load, str(bert))
+        assert "weights (model.safetensors)" in refusal(text_encoders.load, str(bert))
 
 
 def test_code_in_a_text_encoders_folder_is_not_run(bert, marker):
@@ -499,15 +499,15 @@ def test_code_in_a_text_encoders_folder_is_not_run(bert, marker):
     encoder, _ = text_encoders.load(str(bert))  # of a kind that transformers knows: its own code serves
     text_encoders.build({**encoder.config(), "auto_map": code})
     changed(bert / "config.json", model_type="own")
-    assert "a configuration" in told(text_encoders.load, str(bert))
+    assert "a configuration" in refusal(text_encoders.load, str(bert))
     changed(bert / "config.json", model_type="bert", attn_implementation="someone/kernel")
-    assert "the kernel someone/kernel" in told(text_encoders.load, str(bert))
-    assert "the kernel x/y" in told(text_encoders.build, {**encoder.config(), "_attn_implementation": "x/y"})
+    assert "the kernel someone/kernel" in refusal(text_encoders.load, str(bert))
+    assert "the kernel x/y" in refusal(text_encoders.build, {**encoder.config(), "_attn_implementation": "x/y"})
 
 
 def test_heads_run_no_code_and_say_what_they_are(marker, tmp_path):
     for file in spoiled(tmp_path / "heads.safetensors", marker):
-        message = told(saved_heads.read, file)
+        message = refusal(saved_heads.read, file)
         assert str(file) in message
 
 
@@ -523,7 +523,7 @@ def test_heads_that_say_something_else_of_themselves_are_refused(change, tmp_pat
     assert saved_heads.read(tmp_path / "heads.safetensors")[0] == said
     other = said | change if isinstance(change, dict) else change
     save_file({"x": torch.zeros(1)}, tmp_path / "heads.safetensors", {"heads": json.dumps(other)})
-    assert "heads.safetensors" in told(saved_heads.read, tmp_path / "heads.safetensors")
+    assert "heads.safetensors" in refusal(saved_heads.read, tmp_path / "heads.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -537,8 +537,8 @@ def test_a_saved_encoder_that_says_something_else_of_itself_is_refused(change, t
     encoders.save(encoder, file)
     said = json.dumps(encoder.config | change) if isinstance(change, dict) else change
     save_file(load_file(file), file, {"encoder": said})
-    assert told(encoders.load, "mobilenet_v2", str(file))
-    assert told(encoders.load_file, file)
+    assert refusal(encoders.load, "mobilenet_v2", str(file))
+    assert refusal(encoders.load_file, file)
 
 
 def test_a_saved_encoder_of_enormous_claims_is_refused_before_room_is_made(tmp_path):
@@ -546,4 +546,4 @@ def test_a_saved_encoder_of_enormous_claims_is_refused_before_room_is_made(tmp_p
     vision = VISION | {"width": 2**17, "mlp_ratio": 4.0}
     said = {"embed_dim": 8, "vision_cfg": vision, "quick_gelu": False, "mean": [0, 0, 0], "std": [1, 1, 1]}
     save_file({"x": torch.zeros(1)}, file, {"encoder": json.dumps(said)})
-    assert "those of its configuration" in told(encoders.load_file, file)
+    assert "those of its configuration" in refusal(encoders.load_file, file)

@@ -40,11 +40,11 @@ def test_texts_are_the_same_when_a_spreadsheet_saved_them_its_own_way(
 ):
     file = tmp_path / "t.csv"
     sheets.write(file, ["label", "url"], ({"label": label, "url": url} for label, url in rows))
-    seen = list(csv.reader(io.StringIO(file.read_bytes().decode(), newline="")))  # what the spreadsheet shows
+    shown = list(csv.reader(io.StringIO(file.read_bytes().decode(), newline="")))  # what the spreadsheet shows
     saved = io.StringIO(newline="")
-    if any(end in cell for line in seen for cell in line for end in "\r\n"):
+    if any(end in cell for line in shown for cell in line for end in "\r\n"):
         quoting = csv.QUOTE_ALL  # as spreadsheets do, and Python before 3.13 does not for line ends other than its own
-    csv.writer(saved, delimiter=delimiter, lineterminator=line_end, quoting=quoting).writerows(seen)
+    csv.writer(saved, delimiter=delimiter, lineterminator=line_end, quoting=quoting).writerows(shown)
     file.write_bytes(saved.getvalue().encode("utf-8-sig" if mark else "utf-8"))
     assert [(row["label"], row["url"]) for row in sheets.read(file)[1]] == kept(rows)
 
@@ -77,7 +77,7 @@ def test_what_a_row_lacks_is_empty_and_what_a_line_has_too_much_of_is_dropped(tm
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         (b'a,b\n1,"two\n3,4\n', "line 3: unexpected end of data"),
         (b'a,b\n1,"two"2\n', "line 2: "),
@@ -86,9 +86,9 @@ def test_what_a_row_lacks_is_empty_and_what_a_line_has_too_much_of_is_dropped(tm
         (b"a,b\n1," + b"x" * 2**17 + b"y\n", "line 2: field larger than field limit"),
     ],
 )
-def test_what_is_no_table_is_refused_with_the_line(tmp_path, content, told):
+def test_a_file_that_is_not_a_table_is_refused_with_the_line(tmp_path, content, reason):
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=reason):
         sheets.read(tmp_path / "t.csv")
 
 

@@ -1,4 +1,4 @@
-"""Labelled images decoded once: every image as a square of the model's size, shared by all trials.
+"""Decoded labelled images: every image as a square of the model's size, shared by all trials.
 
 images.npy    (N, 3, S, S) uint8, RGB
 labels.npy    (N,) int64, from 0
@@ -22,17 +22,17 @@ from platform.data.arrays import in_threads, indices_by_split, write_once
 if TYPE_CHECKING:
     from platform.data.classification.dataset import ImageDataset
 
-_LONGEST = 8  # times the shorter side
+_LONGEST = 8  # most times the shorter side that the longer side is resized
 
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """The opened arrays.
+    """Opened arrays of labelled images.
 
     Attributes:
         images: (N, 3, S, S) uint8, memory-mapped.
-        labels: (N,) int64, indices of `classes`.
-        index: The contents of index.json.
+        labels: Indices of `classes`, (N,) int64.
+        index: Content of index.json.
     """
 
     images: np.ndarray
@@ -45,22 +45,22 @@ class ImageArrays:
 
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
-        """The indices of the images in each split."""
+        """Indices of the images in each split."""
         return indices_by_split(self.index["splits"])
 
 
 def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
-    """A picture as CLIP preprocesses it: resized, bicubic, antialiased, and the centre cut out.
+    """Preprocess a picture as CLIP does: resize it, bicubic and antialiased, and crop its centre.
 
     Args:
-        image: RGB, as `images.load` gives it.
+        image: RGB picture, as returned by `images.load`.
         size: Height and width in pixels.
-        crop: The share of the shorter side that is kept: 1 for CLIP, see `backbones.crop` for torchvision.
+        crop: Share of the shorter side that is kept: 1 for CLIP, see `backbones.crop` for torchvision.
 
     Returns:
         (3, size, size) uint8, RGB.
     """
-    # What is cut off anyway need not be resized: enlarged as a whole, a line of pixels would fill the memory.
+    # crop very long images first: a line of pixels, enlarged as a whole, would fill the memory
     longest = _LONGEST * min(image.size)
     if max(image.size) > longest:
         image = functional.center_crop(image, [min(image.height, longest), min(image.width, longest)])
@@ -69,7 +69,7 @@ def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
 
 
 def open_arrays(folder: Path) -> ImageArrays:
-    """Open what `write` wrote; the images stay on disk."""
+    """Open a folder that `write` wrote; the images stay on disk."""
     return ImageArrays(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         labels=np.load(folder / "labels.npy", mmap_mode="r"),
@@ -78,10 +78,16 @@ def open_arrays(folder: Path) -> ImageArrays:
 
 
 def write(dataset: "ImageDataset", image_size: int, crop: float, folder: Path) -> None:
-    """Decode a data set into a folder, as `square` does it; one that is there already is left as it is.
+    """Decode a data set into a folder with `square`; an existing folder is left unchanged.
+
+    Args:
+        dataset: The data set.
+        image_size: Height and width of the decoded images in pixels.
+        crop: Share of the shorter side that is kept, see `square`.
+        folder: Folder to make.
 
     Raises:
-        InputError: The disk has no room for it.
+        InputError: The disk has not enough room.
     """
     examples = dataset.examples
     shape = (len(examples), 3, image_size, image_size)

@@ -1,4 +1,4 @@
-"""Labelled images in class folders or a CSV file, checked image by image, each picture once, split in three."""
+"""Data sets of labelled images in class folders or a CSV file, checked, without duplicates, and split in three."""
 
 import hashlib
 import json
@@ -24,19 +24,19 @@ NEEDS = (
     "or a CSV file with the columns path, label and, if it has splits, split"
 )
 
-_UNBALANCED = 3  # times the images of the smallest class
+_UNBALANCED = 3  # ratio of the largest to the smallest class from which a warning is given
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image that decodes.
+    """Image that decodes.
 
     Attributes:
-        path: Absolute.
-        label: Index in the data set's classes.
+        path: Absolute path.
+        label: Index of the image's class.
         split: "train", "val" or "test".
         pixels: Hash of the decoded pixels, see `images.content_hash`.
-        where: The file below the root, or the row that names it.
+        where: File below the root, or the row that names it.
     """
 
     path: Path
@@ -48,15 +48,15 @@ class Example:
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A checked data set.
+    """Checked data set of labelled images.
 
     Attributes:
-        root: Absolute.
+        root: Absolute path of the folder.
         layout: "class folders", "split folders of class folders" or "CSV file NAME".
         classes: Sorted names of the classes that have an image.
         examples: Ordered by path below the root.
-        splits_given: Whether the data set said itself what is training data.
-        found: What was left out, images of equal pixels in different splits, and warnings.
+        splits_given: True if the data set defines its splits itself.
+        found: Omitted images, images of equal pixels in different splits, and warnings.
     """
 
     root: Path
@@ -68,24 +68,24 @@ class ImageDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels, splits and classes in the examples' order, wherever they are stored."""
+        """SHA-256 over pixels, labels, splits and classes in the examples' order, independent of the folder."""
         content = [(e.pixels, e.label, e.split) for e in self.examples]
         return hashlib.sha256(json.dumps([self.classes, content]).encode()).hexdigest()
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.root.name
 
     def lines(self) -> dict[str, str]:
-        """The same as `summary`, as lines for people, by title."""
+        """Return the summary as lines for the console by title."""
         lines = {"layout": f"{self.layout}, splits {'given' if self.splits_given else 'made here, stratified'}"}
         for split, counts in self.summary()["splits"].items():
             lines[split] = f"{counts['images']} images: {counted(counts['images_per_class'])}"
         return lines | self.found.lines()
 
     def findings(self) -> list[str]:
-        """Everything that was left out, and what is suspicious, a line each."""
+        """Return one line for each omitted image and each suspicious thing."""
         return self.found.listed()
 
     def summary(self) -> dict[str, Any]:
@@ -107,17 +107,17 @@ class ImageDataset:
 
 
 def read(source: Path, seed: int) -> ImageDataset:
-    """Read labelled images, decodes each once, and leaves out what cannot be used.
+    """Read labelled images, decode each once, and leave out those that cannot be used.
 
-    Of pictures with the same pixels one is kept in each split, and none if their labels differ. Splits that the data
-    set gives are kept; those it lacks are made, see `splits.complete`.
+    One of several pictures with the same pixels is kept in each split, and none if their labels differ. Splits that the
+    data set gives are kept; missing ones are made, see `splits.complete`.
 
     Args:
-        source: A folder of class folders, of split folders with class folders, or with a CSV file; or that file.
-        seed: Of the splits made.
+        source: Folder of class folders, of split folders with class folders, or with a CSV file; or that file.
+        seed: Seed of the splits made here.
 
     Raises:
-        InputError: No such data, fewer than two classes, or nothing to train, validate or test on.
+        InputError: The data does not exist, has fewer than two classes, or nothing to train, validate or test on.
     """
     labels = _read_layout(absolute(source))
     repairs = list(labels.repairs)
@@ -158,18 +158,18 @@ def _read_layout(source: Path) -> Labels:
         remedy = f"Name one, as --data {tables[0]}, or join them with a column split."
         raise InputError(Fault("a folder must hold one CSV file with the columns path and label", found, remedy))
     if not tables and len(files) == 1 and len(folders(source)) < 2:
-        tables = files  # no classes in folders: this file must be meant, and what is wrong with it is told
+        tables = files  # no class folders: the file must be the data set, and its faults are reported
     return image_table.read(tables[0]) if tables else image_folders.read(source)
 
 
 def _looks_like_data(folder: Path) -> bool:
-    """Whether a folder could be the data set itself, as when an archive holds its files in one."""
+    """Return True if a folder could be the data set itself, as when an archive holds everything in one folder."""
     holding = [below for below in folders(folder) if image_folders.holds_images(below)]
     return len(holding) > 1 or any(image_table.has_columns(file) for file in folder.glob("*.csv"))
 
 
 def _decode(found: Sequence[Labelled], repairs: list[Repair]) -> list[tuple[Labelled, str]]:
-    """The images that decode, with the hash of their pixels."""
+    """Return the images that decode, with the hash of their pixels."""
     paths = list(dict.fromkeys(image.path for image in found))
     pixels = dict(zip(paths, in_threads(_pixels, paths), strict=True))
     decoded = []
@@ -209,7 +209,7 @@ def _distinct(decoded: Iterable[tuple[Labelled, str]], repairs: list[Repair]) ->
 def _faults(
     labels: Labels, kept: Sequence[tuple[Labelled, str]], classes: Sequence[str], repairs: Sequence[Repair]
 ) -> list[Fault]:
-    """Return what makes training impossible, before any split is made."""
+    """Return the faults that make training impossible, before any split is made."""
     if len(classes) < 2:
         rule = f"there must be images of at least two classes: {NEEDS}"
         found = f"only {classes[0]} in {labels.root}" if classes else f"no usable image in {labels.root}"
@@ -220,8 +220,8 @@ def _faults(
         Fault(f"the {split} split must have a usable image", "none", f"{remedy} {summarise(repairs)}".strip())
         for split, remedy in (
             ("train", "Add labelled images."),
-            ("val", "Add labelled images, or remove it: another is then made."),
-            ("test", "Add labelled images, or remove it: another is then made."),
+            ("val", "Add labelled images, or remove it: another one is then made."),
+            ("test", "Add labelled images, or remove it: another one is then made."),
         )
         if split in labels.given and not any(image.split == split for image, _ in kept)
     ]
@@ -234,20 +234,22 @@ def _faults(
 
 
 def _split_faults(examples: Sequence[Example]) -> list[Fault]:
-    """Return a fault for each split that there were too few images for."""
+    """Return a fault if there were too few images for one of the splits."""
     rule, remedy = "each of train, val and test must get an image", "Add images, or give the splits yourself."
     empty = [split for split in SPLITS if not any(example.split == split for example in examples)]
     return [Fault(rule, f"{len(examples)} images, none for {' and '.join(empty)}", remedy)] if empty else []
 
 
 def _class_warnings(examples: Sequence[Example], classes: Sequence[str]) -> list[str]:
-    seen = {(example.split, example.label) for example in examples}
+    present = {(example.split, example.label) for example in examples}
     warnings = []
     for split in ("val", "test"):
-        absent = [name for label, name in enumerate(classes) if (split, label) not in seen]
+        absent = [name for label, name in enumerate(classes) if (split, label) not in present]
         warnings += lacking(absent, classes, f"image in {split}")
     counts = Counter(classes[example.label] for example in examples)
     largest, smallest = max(classes, key=counts.__getitem__), min(classes, key=counts.__getitem__)
     if counts[largest] >= _UNBALANCED * counts[smallest]:
-        warnings.append(f"unbalanced classes: {largest} has {counts[largest]} images, {smallest} {counts[smallest]}")
+        warnings.append(
+            f"the classes are unbalanced: {largest} has {counts[largest]} images, {smallest} has {counts[smallest]}"
+        )
     return warnings

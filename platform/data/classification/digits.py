@@ -1,4 +1,4 @@
-"""Handwritten digits: MNIST's idx files in a folder, MNIST through torchvision, or what scikit-learn ships."""
+"""Handwritten digits: MNIST's idx files in a folder, MNIST through torchvision, or scikit-learn's digits."""
 
 import gzip
 import hashlib
@@ -19,14 +19,14 @@ from platform.data.files import is_file, unpacked_limit
 from platform.data.splits import SPLITS
 from platform.errors import Fault, InputError
 
-FETCH = "torchvision:MNIST"  # as --data: fetched by torchvision, where there is a network
-TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of all images, and of those that are not for the test
+FETCH = "torchvision:MNIST"  # value of --data: torchvision downloads MNIST
+TEST_SHARE, VAL_SHARE = 0.2, 0.1  # of all images; of those outside the test split
 
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-_FOLDERS = (".", "raw", "MNIST/raw")  # the first of them is ours, the others are where torchvision puts its files
+_FOLDERS = (".", "raw", "MNIST/raw")  # the last two are where torchvision puts its files
 _UNSIGNED_BYTE = 8  # idx's code for the element type
 
 
@@ -35,11 +35,11 @@ class DigitDataset:
     """Grey images of single digits.
 
     Attributes:
-        name: What people call it.
-        images: (N, H, W) uint8, bright strokes on a dark ground.
+        name: Name of the data set.
+        images: (N, H, W) uint8, bright strokes on a dark background.
         labels: (N,) int64, 0 … 9.
         splits: (N,) of "train", "val" or "test".
-        notes: What the user should know.
+        notes: Notes for the user.
     """
 
     name: str
@@ -57,11 +57,11 @@ class DigitDataset:
         return digest.hexdigest()
 
     def findings(self) -> list[str]:
-        """What the user should know, a line each; nothing is repaired here."""
+        """Return the notes, as nothing is repaired here."""
         return list(self.notes)
 
     def summary(self) -> dict[str, Any]:
-        """Counts by split and digit, as JSON."""
+        """Return counts by split and digit, ready for JSON."""
         counts = {split: Counter(self.labels[self.splits == split].tolist()) for split in SPLITS}
         return {
             "size": list(self.images.shape[1:]),
@@ -70,7 +70,7 @@ class DigitDataset:
         }
 
     def lines(self) -> dict[str, str]:
-        """The same as lines for people, by title."""
+        """Return the summary as lines for the console by title."""
         facts = self.summary()
         lines = {"images": f"{facts['size'][0]} × {facts['size'][1]} pixels, grey"}
         for split, counts in facts["splits"].items():
@@ -80,18 +80,18 @@ class DigitDataset:
 
 
 def read(source: Path | None, cache: Path, seed: int) -> DigitDataset:
-    """The digits in a folder of idx files, or those that scikit-learn ships.
+    """Read the digits in a folder of idx files, or those that scikit-learn ships.
 
-    A given test split is kept; validation is taken from training, stratified by digit. Where nothing is split, the test
-    split is made in the same way.
+    A given test split is kept, and the validation split is taken from training, stratified by digit. Without given
+    splits the test split is made in the same way.
 
     Args:
-        source: A folder of idx files, gzipped or not; FETCH; or None for the embedded digits, 1,797 of 8 x 8 pixels.
-        cache: Where FETCH puts its files.
-        seed: Of the splits made here.
+        source: Folder of idx files, gzipped or not; FETCH; or None for the embedded digits, 1,797 of 8 x 8 pixels.
+        cache: Folder into which FETCH downloads.
+        seed: Seed of the splits made here.
 
     Raises:
-        InputError: With all that is wrong with the files.
+        InputError: The files have faults; it names all of them.
     """
     if source is None:
         bunch = load_digits()
@@ -120,11 +120,11 @@ def _split(name: str, images: np.ndarray, labels: np.ndarray, given: np.ndarray 
     least = min(Counter((labels if given is None else labels[given == "train"]).tolist()).values())
     if least < 2 / VAL_SHARE:
         rule = f"every digit must have {math.ceil(2 / VAL_SHARE)} images to train on, so that each split gets some"
-        raise InputError(Fault(rule, f"{least} of one in {name}", "Give more images."))
-    note = f"validation is taken from training, stratified by digit, seed {seed}"
+        raise InputError(Fault(rule, f"{least} of one digit in {name}", "Give more images."))
+    note = f"validation was taken from training, stratified by digit, with seed {seed}"
     if given is None:
         rest, test = train_test_split(numbers, test_size=TEST_SHARE, stratify=labels, random_state=seed)
-        note = f"the splits are made here, stratified by digit, seed {seed}"
+        note = f"the splits were made here, stratified by digit, with seed {seed}"
     else:
         rest, test = np.flatnonzero(given == "train"), np.flatnonzero(given == "test")
     _, val = train_test_split(rest, test_size=VAL_SHARE, stratify=labels[rest], random_state=seed)
@@ -168,7 +168,7 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """An idx file: two zero bytes, element type, number of dimensions, their sizes as big-endian integers, elements."""
+    """Read an idx file: two zero bytes, element type, number of dimensions, their sizes (big-endian), elements."""
     packed = path.suffix == ".gz"
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
@@ -179,7 +179,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
                 raise ValueError(f"it starts with {head[:4].hex()}, not with 00000{_UNSIGNED_BYTE:x}{dimensions:02x}")
             announced = math.prod(sizes)
             most = unpacked_limit(path) if packed else path.stat().st_size
-            if announced > most:  # before room is made for it
+            if announced > most:  # before memory is allocated for it
                 raise ValueError(f"its header announces {announced:,} bytes, and it can hold {most:,}")
             elements = np.frombuffer(file.read(announced + 1), np.uint8)
         if announced != len(elements) or not announced:

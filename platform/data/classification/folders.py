@@ -20,7 +20,7 @@ from platform.data.findings import Repair
 
 
 def read(root: Path) -> Labels:
-    """Read ROOT/CLASS/… or ROOT/SPLIT/CLASS/…; folders below a class folder count to it."""
+    """Read ROOT/CLASS/… or ROOT/SPLIT/CLASS/…; images in folders below a class folder belong to it."""
     splits = _splits(root)
     split_of_folder = dict(splits)
     images: list[Labelled] = []
@@ -41,14 +41,14 @@ def read(root: Path) -> Labels:
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether there is an image in a folder or below it."""
+    """Return True if there is an image in a folder or below it."""
     return any(is_image(path) for path in _walk(folder, folder, []))
 
 
 def _splits(root: Path) -> list[tuple[Path, str]]:
-    """The split folders, or none if `root` holds class folders.
+    """Return the split folders, or none if `root` holds class folders.
 
-    A class may be called train, too: a single folder of such a name, of images and not of folders, beside others.
+    A class may be called train, too: a single folder of such a name that holds images and no folders, beside others.
     """
     named = split_folders(root)
     alone = len({split for _, split in named}) == 1 and len(folders(root)) > len(named)
@@ -69,7 +69,7 @@ def _read_class(root: Path, folder: Path, split: str | None, repairs: list[Repai
 
 
 def _walk(root: Path, folder: Path, repairs: list[Repair]) -> Iterator[Path]:
-    """The files in a folder and below it that are not hidden; what is not looked into is told in `repairs`."""
+    """Yield the visible files in a folder and below it; folders that are not entered are added to `repairs`."""
     unreadable: list[OSError] = []
     for parent, below, names in os.walk(folder, onerror=unreadable.append):
         below[:] = sorted(name for name in below if not name.startswith("."))

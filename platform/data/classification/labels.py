@@ -1,4 +1,4 @@
-"""What the readers of class folders and CSV files hand over: which image has which label, nothing decoded yet."""
+"""Common output of the readers of class folders and CSV files: image files with labels, not decoded yet."""
 
 import os
 import unicodedata
@@ -13,7 +13,7 @@ from platform.data.images import SUFFIXES
 
 
 class Kind(StrEnum):
-    """Everything that is left out of a set of labelled images."""
+    """Kinds of problems for which something is left out of a set of labelled images."""
 
     BROKEN_IMAGE = "broken image"
     DUPLICATE = "duplicate image"
@@ -35,7 +35,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image file and its class; `split` is None where the data gives none, `where` the file or the row."""
+    """Image file and its class.
+
+    Attributes:
+        path: Absolute path.
+        label: Name of the class.
+        split: "train", "val" or "test", or None if the data gives none.
+        where: File below the root, or the row that names it.
+    """
 
     path: Path
     label: str
@@ -45,14 +52,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Labels:
-    """All that a reader found.
+    """Everything that a reader found.
 
     Attributes:
-        root: The folder, absolute; for a CSV file the one it lies in.
-        layout: For people.
-        images: Ordered by path.
-        given: The splits that the data names, even one without images.
-        repairs: What was left out.
+        root: Absolute path of the folder; for a CSV file the folder in which it lies.
+        layout: Description of the layout.
+        images: Images ordered by path.
+        given: Splits that the data names, even those without images.
+        repairs: Everything that was left out.
     """
 
     root: Path
@@ -63,7 +70,7 @@ class Labels:
 
 
 def label_of(text: str) -> str | None:
-    """Return a class name in Unicode's form NFC, as systems differ in how they write the same name; None if blank."""
+    """Return a class name in Unicode's form NFC, as systems store the same name differently; None if blank."""
     try:
         return unicodedata.normalize("NFC", class_name(text))
     except ValueError:
@@ -71,22 +78,22 @@ def label_of(text: str) -> str | None:
 
 
 def ordered(root: Path, images: Iterable[Labelled]) -> tuple[Labelled, ...]:
-    """Sort by path and split, so that the order of rows, or of a disk, decides nothing."""
+    """Sort by path and split, so that the order of rows or of files on disk has no influence."""
     return tuple(sorted(images, key=lambda i: (i.path.relative_to(root).as_posix(), i.split or "", i.label)))
 
 
 def is_image(path: Path) -> bool:
-    """Whether this is a file that its suffix calls an image."""
+    """Return True if this is a file with the suffix of an image."""
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether file managers hide it, as .DS_Store or .ipynb_checkpoints."""
+    """Return True if the name is hidden, such as .DS_Store or .ipynb_checkpoints."""
     return path.name.startswith(".")
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return what lies in a folder and is not hidden, sorted; nothing where it cannot be read."""
+    """Return the files and folders in a folder that are not hidden, sorted; none if it cannot be read."""
     return sorted(path for path in folder.iterdir() if not is_hidden(path)) if is_readable(folder) else []
 
 
@@ -96,5 +103,5 @@ def folders(folder: Path) -> list[Path]:
 
 
 def is_readable(folder: Path) -> bool:
-    """Whether the folder may be listed and entered."""
+    """Return True if the folder may be listed and entered."""
     return os.access(folder, os.R_OK | os.X_OK)

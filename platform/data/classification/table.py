@@ -1,4 +1,4 @@
-"""Images that a CSV file lists, a row each: path, label and, if there are splits, split."""
+"""Reader of CSV files that list images, one a row: path, label and, if there are splits, split."""
 
 import csv
 import io
@@ -15,12 +15,12 @@ _NEEDED = frozenset({"path", "label"})
 
 
 def read(file: Path) -> Labels:
-    """Read a CSV file with the columns path and label, perhaps split; others are passed over.
+    """Read a CSV file with the columns path, label and perhaps split; others are ignored.
 
     Paths are relative to the file's folder, and nothing outside it is read.
 
     Args:
-        file: An absolute path.
+        file: Absolute path of the file.
 
     Raises:
         InputError: The file cannot be parsed, or lacks a column.
@@ -52,7 +52,7 @@ def read(file: Path) -> Labels:
 
 
 def has_columns(file: Path) -> bool:
-    """Whether this is a CSV file with the columns that are needed; False for one that cannot be read."""
+    """Return True if this is a CSV file with the columns path and label; False if it cannot be read."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return set(_columns(next(csv.reader(stream), []))) >= _NEEDED
@@ -79,14 +79,14 @@ def _take(root: Path, where: str, row: dict[str, str], has_splits: bool) -> Labe
 
 
 def _unlisted(root: Path, entries: list[tuple[str, dict[str, str]]]) -> list[Path]:
-    """The images beside listed ones that no row names."""
+    """Return the images that no row names, in the folders of listed images."""
     listed = {path for _, row in entries if (path := inside(root, root, row["path"])) is not None and is_file(path)}
     beside = [path for folder in sorted({path.parent for path in listed}) for path in image_files(folder)]
     return [path for path in beside if path not in listed and not is_hidden(path)]
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the number of its first line."""
+    """Return the rows that are not blank, each with the number of its first line."""
     rows, line = [], 1
     try:
         reader = csv.reader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""), strict=True)

@@ -1,4 +1,4 @@
-"""What the readers of COCO, Pascal VOC, YOLO and CSV hand over: boxes as written, and what could not be read."""
+"""Common output of the readers of COCO, Pascal VOC, YOLO and CSV: boxes as written, and what could not be read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Box = tuple[float, float, float, float]
 
 
 class Kind(StrEnum):
-    """Everything that is repaired or left out."""
+    """Kinds of problems that are repaired or whose entries are left out."""
 
     UNREADABLE_FILE = "annotation file that cannot be read"
     UNREADABLE_ENTRY = "annotation entry that cannot be read"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class RawBox:
-    """A box as written: (x1, y1, x2, y2) in pixels, plain edges, not checked yet."""
+    """Box as written, not checked yet: (x1, y1, x2, y2) in pixels, measured to the edges."""
 
     box: Box
     name: str
@@ -45,14 +45,14 @@ class RawBox:
 
 @dataclass(frozen=True)
 class RawImage:
-    """An image and its boxes as written.
+    """Image and its boxes as written.
 
     Attributes:
         path: An existing file.
-        boxes: Empty for a background image.
-        split: "train", "val", "test", or None where the layout gives none.
-        where: The annotation that named it.
-        size: (width, height) in pixels that the annotation was made for, or None where it does not say.
+        boxes: Boxes; empty for a background image.
+        split: "train", "val" or "test", or None if the layout gives none.
+        where: Place of the annotation that names the image.
+        size: (width, height) in pixels for which the annotation was made, or None if it does not say.
     """
 
     path: Path
@@ -64,13 +64,13 @@ class RawImage:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """All that a reader found.
+    """Everything that a reader found.
 
     Attributes:
-        images: In the layout's order.
-        repairs: What could not be read.
-        declared: The class names that the layout lists, in its order; empty where it lists none.
-        beyond: What else it holds that has no place here, masks or flags, and how many of each.
+        images: Images in the layout's order.
+        repairs: Entries that could not be read.
+        declared: Class names that the layout lists, in its order; empty if it lists none.
+        beyond: Counts of ignored entries by name, such as masks or flags.
     """
 
     images: tuple[RawImage, ...]

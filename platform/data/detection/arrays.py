@@ -1,9 +1,9 @@
-"""A detection data set decoded once: every image at its final size in one memory-mapped array, shared by all trials.
+"""Decoded detection data: every image at its final size in one memory-mapped array, shared by all trials.
 
 images.npy    (N, 3, H, W) uint8, RGB, resized to fit the input size, zeros to the right and below
 boxes.npy     (M, 4) float32, x1 y1 x2 y2 in pixels of the input size
-labels.npy    (M,) int64, from 1; 0 is the background, as torchvision has it
-index.json    classes, the first box of each image, splits, paths
+labels.npy    (M,) int64, from 1; 0 is the background, as in torchvision
+index.json    classes, the first box of each image, splits, paths; other keys are ignored
 """
 
 import json
@@ -23,18 +23,18 @@ from platform.data.arrays import in_threads, indices_by_split, write_once
 if TYPE_CHECKING:
     from platform.data.detection.dataset import DetectionDataset
 
-DIVISOR = 32  # of the input size's sides: the largest stride of a backbone
+DIVISOR = 32  # of the input height and width: the largest stride of a backbone
 
 
 @dataclass(frozen=True)
 class DetectionArrays:
-    """The opened arrays.
+    """Opened arrays of a detection data set.
 
     Attributes:
         images: (N, 3, H, W) uint8, memory-mapped.
-        boxes: (M, 4) float32.
-        labels: (M,) int64.
-        index: The contents of index.json.
+        boxes: Boxes of all images, (M, 4) float32.
+        labels: Labels of the boxes, (M,) int64.
+        index: Content of index.json.
     """
 
     images: np.ndarray
@@ -48,32 +48,32 @@ class DetectionArrays:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of every image."""
+        """Height and width of every image in pixels."""
         return self.images.shape[2], self.images.shape[3]
 
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
-        """The indices of the images in each split."""
+        """Indices of the images in each split."""
         return indices_by_split(self.index["splits"])
 
     @cached_property
     def training_labels(self) -> list[list[int]]:
-        """Of each training image, in the order of its number, the labels of its boxes."""
+        """Labels of the boxes of each training image, in the images' order."""
         first = self.index["first_box"]
         return [self.labels[first[number] : first[number + 1]].tolist() for number in self.split["train"]]
 
     @cached_property
     def training_images(self) -> list[int]:
-        """In how many training images each class is."""
+        """Number of training images of each class."""
         counts = long_tail.counts(self.training_labels)
         return [counts[label] for label in range(1, len(self.classes) + 1)]
 
     def image(self, number: int) -> Tensor:
-        """(3, H, W) uint8."""
+        """Return an image, (3, H, W) uint8."""
         return torch.from_numpy(self.images[number].copy())
 
     def target(self, number: int) -> dict[str, Tensor]:
-        """The boxes (K, 4) of an image and their labels (K,)."""
+        """Return the boxes (K, 4) of an image and their labels (K,)."""
         first, end = self.index["first_box"][number : number + 2]
         return {
             "boxes": torch.from_numpy(self.boxes[first:end].copy()),
@@ -82,7 +82,7 @@ class DetectionArrays:
 
 
 def open_arrays(folder: Path) -> DetectionArrays:
-    """Open what `write_arrays` wrote; the images stay on disk."""
+    """Open a folder that `write_arrays` wrote; the images stay on disk."""
     return DetectionArrays(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         boxes=np.load(folder / "boxes.npy", mmap_mode="r"),
@@ -92,7 +92,7 @@ def open_arrays(folder: Path) -> DetectionArrays:
 
 
 def input_size_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, int]:
-    """Height and width that hold every image once its longer side is image_size, rounded up to DIVISOR.
+    """Return the height and width, multiples of DIVISOR, that hold every image once its longer side is image_size.
 
     Args:
         sizes: Height and width of each image.
@@ -104,10 +104,15 @@ def input_size_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, i
 
 
 def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> None:
-    """Decode a data set into a folder; one that is there already is left as it is.
+    """Decode a data set into a folder; an existing one is left unchanged.
+
+    Args:
+        dataset: The data set.
+        image_size: Longer side of the decoded images in pixels.
+        folder: Folder to make.
 
     Raises:
-        InputError: The disk has no room for it.
+        InputError: The disk has not enough room.
     """
     examples = dataset.examples
     height, width = input_size_of([(example.height, example.width) for example in examples], image_size)

@@ -1,4 +1,4 @@
-"""Boxes as written → boxes a detector can be trained on: finite, within the image, of some area, once each."""
+"""Repair of boxes: a detector can be trained on boxes that are finite, within the image, not empty and distinct."""
 
 import math
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from dataclasses import replace
 from platform.data.detection.annotations import Box, Kind, RawBox
 from platform.data.findings import Repair
 
-ROUNDING = 0.5  # px; annotations this far over the image's edge are rounded numbers, clipped without a word
-MIN_SIDE = 0.02  # px; a box thinner than this has no area, nor would it after rounding
+ROUNDING = 0.5  # px; annotations this far beyond the image's edge are rounded numbers, and clipped without a finding
+MIN_SIDE = 0.02  # px; a thinner box would have no area after rounding
 
-_DECIMALS = 2  # of a px; finer digits are noise of relative coordinates, and would keep equal boxes apart
+_DECIMALS = 2  # of a px; further digits are noise of relative coordinates that would make equal boxes differ
 
 
 def mend(raw: Iterable[RawBox], width: int, height: int, repairs: list[Repair]) -> tuple[RawBox, ...]:
-    """Return the usable boxes in raw order; each one changed or left out is told in `repairs`."""
+    """Return the usable boxes in the given order; each changed or omitted one is added to `repairs`."""
     mended: dict[tuple[str, Box], RawBox] = {}
     for box in raw:
         fault = unusable(box.box, width, height)
@@ -30,29 +30,29 @@ def mend(raw: Iterable[RawBox], width: int, height: int, repairs: list[Repair]) 
 
 
 def unusable(box: Box, width: int, height: int) -> Kind | None:
-    """What keeps a box from being used in an image of this size, in pixels; None if nothing does."""
+    """Return the reason why a box cannot be used in an image of this size, in pixels; None if it can."""
     if not all(map(math.isfinite, box)):
         return Kind.NOT_FINITE
     left, top, right, bottom = ordered(box)
     if min(right - left, bottom - top) < MIN_SIDE:
         return Kind.NO_AREA
-    seen = min(min(right, width) - max(left, 0), min(bottom, height) - max(top, 0))
-    return Kind.OUTSIDE if seen < MIN_SIDE else None
+    visible = min(min(right, width) - max(left, 0), min(bottom, height) - max(top, 0))
+    return Kind.OUTSIDE if visible < MIN_SIDE else None
 
 
 def changes(box: Box, width: int, height: int) -> list[tuple[Kind, str]]:
-    """What `clip` changes of a usable box that a person would want to know, each with what is done about it."""
+    """Return the noteworthy changes that `clip` makes to a usable box, each as (kind, action)."""
     left, top, right, bottom = ordered(box)
-    told = []
+    found = []
     if (left, top, right, bottom) != tuple(box):
-        told.append((Kind.INVERTED, "corners swapped"))
+        found.append((Kind.INVERTED, "corners swapped"))
     if max(-left, -top, right - width, bottom - height) > ROUNDING:
-        told.append((Kind.PARTLY_OUTSIDE, "clipped"))
-    return told
+        found.append((Kind.PARTLY_OUTSIDE, "clipped"))
+    return found
 
 
 def clip(box: Box, width: int, height: int) -> Box:
-    """The part of a usable box that is within the image, the upper left corner first, rounded."""
+    """Return the part of a usable box that is within the image, the upper left corner first, rounded."""
     left, top, right, bottom = ordered(box)
     inside = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
     x1, y1, x2, y2 = (round(edge, _DECIMALS) for edge in inside)
@@ -60,11 +60,11 @@ def clip(box: Box, width: int, height: int) -> Box:
 
 
 def ordered(box: Box) -> Box:
-    """The box with its upper left corner first."""
+    """Return the box with its upper left corner first."""
     x1, y1, x2, y2 = box
     return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def area(box: Box) -> float:
-    """Of a box whose upper left corner comes first, in square pixels; 0 where there is none."""
+    """Return the area in square pixels of a box whose upper left corner comes first; 0 if it is empty."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])

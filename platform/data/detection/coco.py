@@ -29,13 +29,13 @@ NEEDS = (
 
 _KEYS = ("images", "annotations", "categories")
 _READ = {"id", "name", "file_name", "width", "height", "image_id", "category_id", "bbox", "area", "iscrowd"}
-# What malformed entries raise when taken apart: bbox: 3, an id that is a list, a number of 400 digits, …
-_MOST_PIXELS = 10**9  # a side of more is no side
+_MOST_PIXELS = 10**9  # of a side; larger numbers are nonsense
+# raised by malformed entries: bbox: 3, an id that is a list, a number of 400 digits, …
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 def recognise(root: Path) -> bool:
-    """Whether the folder holds a COCO detection file, even one that no longer parses."""
+    """Return True if the folder holds a COCO detection file, even one that cannot be parsed."""
     return any(True for _ in _files(root))
 
 
@@ -68,7 +68,7 @@ def read(root: Path) -> RawDataset:
 
 def _files(root: Path) -> Iterator[Path]:
     folders = [root, root / "annotations", *(folder for folder, _ in split_folders(root))]
-    # A pipe of such a name would never end.
+    # is_file, because reading a pipe of such a name would never end
     files = [file for folder in folders for file in sorted(folder.glob("*.json")) if is_file(file)]
     found = [file for file in files if _looks_like_coco(file)]
     # The original COCO puts captions_*.json and person_keypoints_*.json of the same images beside them.
@@ -86,7 +86,7 @@ def _looks_like_coco(file: Path) -> bool:
 
 
 class _Document:
-    """One JSON file taken apart, entry by entry; what cannot be used goes to `repairs`."""
+    """Parser of one JSON file, entry by entry; entries that cannot be used are added to `repairs`."""
 
     def __init__(self, root: Path, file: Path) -> None:
         self.root, self.file = root, file
@@ -98,7 +98,7 @@ class _Document:
         self.missing: set[Any] = set()
         self.boxes: dict[Any, list[RawBox]] = {}
         self.repairs: list[Repair] = []
-        self.beyond: Counter[str] = Counter()  # such as segmentation
+        self.beyond: Counter[str] = Counter()  # ignored entries, such as segmentation
 
     def read(self) -> list[RawImage]:
         for key, take in (("categories", self._category), ("images", self._image), ("annotations", self._annotation)):
@@ -117,7 +117,7 @@ class _Document:
     def _image(self, entry: Any, where: str) -> None:
         key, name = entry["id"], entry["file_name"]
         if key in self.images:
-            raise ValueError("an image id twice")
+            raise ValueError("two images have this id")
         candidates = [inside(self.root, base, name) for base in self.bases]
         path = next((path for path in candidates if path is not None and is_file(path)), None)
         if path is not None:
@@ -131,7 +131,7 @@ class _Document:
     def _annotation(self, entry: Any, where: str) -> None:
         key, category = entry["image_id"], entry["category_id"]
         if key in self.missing:
-            return  # told once, with the image
+            return  # reported once, with the image
         if key not in self.images:
             self.repairs.append(Repair(Kind.MISSING_IMAGE, where))
         elif category not in self.names:
@@ -154,8 +154,8 @@ class _Document:
             return None
 
     def _image_folders(self) -> list[Path]:
-        """Return the folders in which a `file_name` is looked up, the most particular first."""
-        own = self.file.stem.removeprefix("instances_")  # instances_train2017.json speaks of train2017/
+        """Return the folders in which a `file_name` is looked up, the most specific first."""
+        own = self.file.stem.removeprefix("instances_")  # instances_train2017.json names images in train2017/
         images = self.root / "images"
         splits = [f for base in (self.root, images) for f, split in split_folders(base) if split == self.split]
         return [self.file.parent, self.root / own, images / own, *splits, images, self.root]

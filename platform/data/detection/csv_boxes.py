@@ -1,10 +1,10 @@
-"""CSV: a line per box, the only layout that people can read and write without a tool.
+"""CSV with one line per box, the only layout that people can read and write without a tool.
 
-image,label,x1,y1,x2,y2[,split]      paths from the table's folder, pixels; further columns are passed over
+image,label,x1,y1,x2,y2[,split]      paths from the table's folder, corners in pixels; further columns are ignored
 
-An image of one split needs to name it once. A line without label and corners is a background image; an image is none
-because its lines cannot be used: then it is left out. The data sets that `platform.dataset` makes have several such
-tables, one for each step; the last step's is the one that counts.
+It is enough to give an image's split on one of its lines. A line without label and corners is a background image; an
+image of which no line can be used is left out and not taken for a background image. The data sets that
+`platform.dataset` makes have several such tables, one for each step; the table of the last step is read.
 """
 
 import re
@@ -26,24 +26,24 @@ COLUMNS = ("image", "label", "x1", "y1", "x2", "y2", "split")
 NEEDS = f"annotations.csv with the columns {', '.join(COLUMNS)}, the last one optional"
 
 FETCHED, CLEANED, SPLIT, OWN = "fetched.csv", "cleaned.csv", "split.csv", "annotations.csv"
-STEPS = (FETCHED, CLEANED, SPLIT)  # what platform.dataset writes, in this order; it never writes annotations.csv
+STEPS = (FETCHED, CLEANED, SPLIT)  # tables that platform.dataset writes, in order; it never writes annotations.csv
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 _NEEDED = COLUMNS[:-1]
-_POINT = re.compile(r"(?<=\d),(?=\d+\s*$)")  # the comma that spreadsheets write instead in half of the world
+_POINT = re.compile(r"(?<=\d),(?=\d+\s*$)")  # decimal commas, which spreadsheets write in many countries
 
 
 def recognise(root: Path) -> bool:
-    """Whether the folder holds such a table."""
+    """Return True if the folder holds such a table."""
     return table_of(root) is not None
 
 
 def table_of(root: Path, before: str | None = None) -> Path | None:
-    """The table that counts: of the last step that was made, else the folder's own.
+    """Return the table to read: the one of the last step that was made, else annotations.csv, or None.
 
     Args:
         root: The folder.
-        before: One of STEPS: only what that step is made from.
+        before: One of STEPS, to ignore the tables from that step on.
     """
     steps = STEPS[: STEPS.index(before)] if before else STEPS
     files = [root / name for name in (*reversed(steps), OWN)]
@@ -51,21 +51,21 @@ def table_of(root: Path, before: str | None = None) -> Path | None:
 
 
 def read(root: Path) -> RawDataset:
-    """Read the table that counts."""
+    """Read the table that `table_of` finds."""
     root = absolute(root)
     file = table_of(root)
     if file is None:
-        raise ValueError(f"no such table in {root}")
+        raise ValueError(f"there is no such table in {root}")
     return read_table(root, file)
 
 
 def read_table(root: Path, file: Path) -> RawDataset:
-    """Read one table; what cannot be used of it is told in the result's repairs."""
+    """Read one table; lines that cannot be used are in the result's repairs."""
     root = absolute(root)
     try:
         columns, rows = sheets.numbered(file)
-        if lacking := [name for name in _NEEDED if name not in columns]:
-            raise ValueError(f"no columns {', '.join(lacking)}")
+        if missing := [name for name in _NEEDED if name not in columns]:
+            raise ValueError(f"no columns {', '.join(missing)}")
     except (OSError, ValueError) as error:
         return RawDataset((), (Repair(Kind.UNREADABLE_FILE, place(root, file, f"({error})")),))
     repairs: list[Repair] = []
@@ -92,16 +92,16 @@ def read_table(root: Path, file: Path) -> RawDataset:
 
 
 def write(file: Path, root: Path, images: Iterable[RawImage], more: Mapping[str, Any] | None = None) -> None:
-    """Write a table, whole or not at all; `read_table` reads back what was given, numbers exactly.
+    """Write a table, whole or not at all; `read_table` reads the same back, numbers exactly.
 
     Args:
-        file: The table.
-        root: The folder that the images' paths are told from.
-        images: With their boxes; one without has a line of its own.
-        more: Further columns by name, each a mapping from an image's path; none if not given.
+        file: File to write.
+        root: Folder to which the images' paths are relative.
+        images: Images with their boxes; an image without boxes has a line of its own.
+        more: Further columns by name, each a mapping from an image's path to a value.
 
     Raises:
-        InputError: An image has a name that no text file can hold.
+        InputError: The name of an image is not UTF-8.
     """
     images = list(images)
     names = [image.path.relative_to(root).as_posix() for image in images]
@@ -122,7 +122,7 @@ def _rows(image: RawImage, root: Path, more: Mapping[str, Any]) -> Iterable[dict
 
 
 def _find(root: Path, text: str) -> Path | Kind:
-    """The image that a cell names, or why there is none: written exactly so, else as a person may write it."""
+    """Return the image that a cell names, first taken literally, then as people write paths; or why there is none."""
     exact, usual = absolute(root / text), inside(root, root, text.strip())
     if exact.is_relative_to(root) and is_file(exact):
         return exact
@@ -147,7 +147,7 @@ def _boxes(row: Mapping[str, str], where: str) -> list[RawBox]:
 
 
 def _placed(images: Iterable[RawImage], repairs: list[Repair]) -> list[RawImage]:
-    """Give the boxes of lines without a split to that of the image's other lines, if these are in one only."""
+    """Add the boxes of lines without a split to the split of the image's other lines, if these are all in one."""
     by_path: defaultdict[Path, dict[str | None, RawImage]] = defaultdict(dict)
     for image in images:
         by_path[image.path][image.split] = image
@@ -164,7 +164,7 @@ def _placed(images: Iterable[RawImage], repairs: list[Repair]) -> list[RawImage]
 
 
 def _fault(row: Mapping[str, str]) -> Kind:
-    """What is wrong with a row whose box cannot be read."""
+    """Return the kind of problem of a row whose box cannot be read."""
     corners = [row[corner].strip() for corner in _CORNERS]
     if row["label"].strip():
         return Kind.UNREADABLE_ENTRY if any(corners) else Kind.NO_BOX

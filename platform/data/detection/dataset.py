@@ -1,4 +1,4 @@
-"""A detection data set in any of the known layouts, checked image by image and box by box, and split in three."""
+"""Detection data sets in any known layout, checked image by image and box by box, and split in three."""
 
 import hashlib
 import json
@@ -22,13 +22,14 @@ from platform.errors import Fault, raise_if_any
 
 @dataclass(frozen=True)
 class Example:
-    """An image that decodes, and its boxes.
+    """Image that decodes, and its boxes.
 
     Attributes:
-        path: Absolute.
-        width: In pixels, after EXIF orientation; height likewise.
+        path: Absolute path.
+        width: Width in pixels, after EXIF orientation.
+        height: Height in pixels, likewise.
         boxes: (x1, y1, x2, y2) in pixels, within the image, x1 < x2 and y1 < y2; empty for a background image.
-        labels: For each box its index in the data set's classes.
+        labels: Index of each box's class.
         split: "train", "val" or "test".
         pixels: Hash of the decoded pixels, see `images.content_hash`.
     """
@@ -44,15 +45,15 @@ class Example:
 
 @dataclass(frozen=True)
 class DetectionDataset:
-    """A checked data set.
+    """Checked detection data set.
 
     Attributes:
-        root: Absolute.
+        root: Absolute path of the folder.
         layout: "CSV", "COCO", "Pascal VOC" or "YOLO".
         classes: Sorted names of the classes that have a box.
         examples: Ordered by file name, then by path below the root: the same in every layout that keeps the names.
-        splits_given: Whether the data set said itself what is training data.
-        found: What was repaired or left out, images of equal pixels in different splits, and warnings.
+        splits_given: True if the data set defines its splits itself.
+        found: Repairs, images of equal pixels in different splits, and warnings.
     """
 
     root: Path
@@ -64,20 +65,21 @@ class DetectionDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over pixels, boxes, labels, splits and classes, wherever and in whichever layout they are stored.
+        """SHA-256 over pixels, boxes, labels, splits and classes, independent of the folder and the layout.
 
-        In the examples' order: what is kept by index, such as stored activations, stays valid exactly as long as this.
+        It depends on the examples' order: data kept by index, such as stored activations, is valid exactly as long as
+        the fingerprint stays the same.
         """
         content = [(e.pixels, e.boxes, e.labels, e.split) for e in self.examples]
         return hashlib.sha256(json.dumps([self.classes, content]).encode()).hexdigest()
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.root.name
 
     def lines(self) -> dict[str, str]:
-        """The same as `summary`, as lines for people, by title."""
+        """Return the summary as lines for the console by title."""
         facts = self.summary()
         lines = {"layout": f"{self.layout}, splits {'given' if self.splits_given else 'made here, stratified'}"}
         for split, counts in facts["splits"].items():
@@ -85,7 +87,7 @@ class DetectionDataset:
         return lines | self.found.lines()
 
     def findings(self) -> list[str]:
-        """Everything that was repaired or left out, and what is suspicious, a line each."""
+        """Return one line for each repair and each suspicious thing."""
         return self.found.listed()
 
     def summary(self) -> dict[str, Any]:
@@ -111,17 +113,17 @@ class DetectionDataset:
 
 
 def read(root: Path, seed: int) -> DetectionDataset:
-    """Read a folder in any known layout, decodes every image once, and mends or leaves out what cannot be used.
+    """Read a folder in any known layout, decode every image once, and repair or leave out what cannot be used.
 
-    Splits that the data set gives are kept; those it lacks are made, stratified by class, with equal images kept
+    Splits that the data set gives are kept; missing ones are made, stratified by class, with equal images kept
     together: see `splits.complete`.
 
     Args:
-        root: The data set's folder; nothing outside it is read.
-        seed: Of the carved splits.
+        root: Folder of the data set; nothing outside it is read.
+        seed: Seed of the splits made here.
 
     Raises:
-        InputError: No such folder, no known layout, or nothing to train or validate on.
+        InputError: The folder does not exist, has no known layout, or nothing to train or validate on.
     """
     root = absolute(root)
     source = layouts.read(root)
@@ -152,7 +154,7 @@ def read(root: Path, seed: int) -> DetectionDataset:
 
 @dataclass(frozen=True)
 class _Checked:
-    """An image that decodes, with mended boxes in pixels."""
+    """Image that decodes, with repaired boxes in pixels."""
 
     path: Path
     width: int
@@ -163,7 +165,7 @@ class _Checked:
 
 
 def _merge(raw: Iterable[RawImage], root: Path, repairs: list[Repair]) -> list[RawImage]:
-    """Join the boxes of an image that several annotations name; where there are splits, drops images in none."""
+    """Join the boxes of an image that several annotations name; if there are splits, leave out images in none."""
     merged: dict[tuple[Path, str | None], RawImage] = {}
     for image in raw:
         key = (image.path, image.split)
@@ -208,7 +210,7 @@ def _decode(path: Path) -> tuple[int, int, str] | images.ImageFault:
 
 
 def _split_faults(given: set[str], checked: list[_Checked], repairs: list[Repair]) -> list[Fault]:
-    """Return what is missing before any split is made: each one that is given must serve its purpose."""
+    """Return a fault for each given split that has no usable box, before any split is made."""
     remedy = summarise(repairs) or "Add annotated images."
     rules = {
         None: ("at least one image must have a usable box", remedy),
@@ -216,7 +218,7 @@ def _split_faults(given: set[str], checked: list[_Checked], repairs: list[Repair
         "val": ("the validation split, where given, must have an image with a usable box", remedy),
         "test": (
             "the test split must have an image with a usable box",
-            f"Annotate it, or remove it: another is then made. {summarise(repairs)}".strip(),
+            f"Annotate it, or remove it: another one is then made. {summarise(repairs)}".strip(),
         ),
     }
     return [
@@ -247,7 +249,7 @@ def _class_faults(examples: Sequence[Example], classes: Sequence[str], splits_gi
 
 
 def _empty_splits(examples: Sequence[Example], repairs: list[Repair]) -> list[Fault]:
-    """Return a fault for each split that could not be made such that something can be measured on it."""
+    """Return a fault for each split, given or made, that has no image with a usable box."""
     return [
         Fault(
             f"the {split} split must have an image with a usable box",
@@ -268,9 +270,9 @@ def _class_warnings(examples: Sequence[Example], classes: Sequence[str], declare
 
 
 def _absent(examples: Iterable[Example], classes: Sequence[str], split: str) -> list[str]:
-    """Return the classes that no image of a split shows."""
-    shown = {label for example in examples if example.split == split for label in example.labels}
-    return [name for label, name in enumerate(classes) if label not in shown]
+    """Return the classes that are in no image of a split."""
+    present = {label for example in examples if example.split == split for label in example.labels}
+    return [name for label, name in enumerate(classes) if label not in present]
 
 
 def _example(image: _Checked, split: str, label_of: Mapping[str, int]) -> Example:

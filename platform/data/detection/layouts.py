@@ -1,4 +1,4 @@
-"""The layouts that boxes come in, and reading a folder in whichever it is."""
+"""Reading a detection data folder in whichever known layout it has."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +8,18 @@ from platform.data.detection.annotations import RawDataset
 from platform.data.files import absolute, folder_faults
 from platform.errors import Fault, InputError, raise_if_any
 
-LAYOUTS = (csv_boxes, voc, coco, yolo)  # the first that is recognised is read
+LAYOUTS = (csv_boxes, voc, coco, yolo)  # in this order: the first that is recognised is read
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a folder was read as.
+    """Content of a folder and the layout in which it was read.
 
     Attributes:
         layout: "CSV", "COCO", "Pascal VOC" or "YOLO".
-        table: The table's name, where the layout is CSV.
-        raw: What is in it.
-        warnings: Other layouts that were passed over, a line each.
+        table: Name of the table if the layout is CSV, else None.
+        raw: Images and boxes as written.
+        warnings: One line for each other layout that was ignored.
     """
 
     layout: str
@@ -33,10 +33,10 @@ def read(root: Path, before: str | None = None) -> Source:
 
     Args:
         root: The folder.
-        before: One of csv_boxes.STEPS: of the tables of `platform.dataset`, only what that step is made from.
+        before: One of csv_boxes.STEPS, to ignore the tables of `platform.dataset` from that step on.
 
     Raises:
-        InputError: No such folder, or no known layout.
+        InputError: The folder does not exist, or has no known layout.
     """
     root = absolute(root)
     raise_if_any(folder_faults(root, "the data must be a folder with images and annotations"))
@@ -53,6 +53,7 @@ def read(root: Path, before: str | None = None) -> Source:
         table=table.name if table else None,
         raw=csv_boxes.read_table(root, table) if table else first.read(root),
         warnings=tuple(
-            f"read as {first.LAYOUT}; the {other.LAYOUT} annotations beside it are ignored" for other in others
+            f"the data was read as {first.LAYOUT}; the {other.LAYOUT} annotations beside it are ignored"
+            for other in others
         ),
     )

@@ -17,13 +17,13 @@ LAYOUT = "Pascal VOC"
 NEEDS = "Annotations/*.xml with JPEGImages/, or *.xml beside the images"
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_USUAL = {"", "0", "Unspecified"}  # what pose, truncated and difficult say of most objects
-_DIGITS = 9  # of an image's side; Python does not read numbers of thousands
+_USUAL = {"", "0", "Unspecified"}  # values of pose, truncated and difficult that carry no information
+_DIGITS = 9  # most digits of an image's side; Python refuses to read numbers with thousands of digits
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder of XML files, the folders of their images, and the split that its name gives."""
+    """Folder of XML files, the folders of their images, and the split that its name gives."""
 
     annotations: Path
     images: tuple[Path, ...]
@@ -31,22 +31,22 @@ class _Folder:
 
 
 def recognise(root: Path) -> bool:
-    """Whether the folder holds VOC annotations, even ones that no longer parse."""
+    """Return True if the folder holds VOC annotations, even ones that cannot be parsed."""
     return bool(_folders(root))
 
 
 def read(root: Path) -> RawDataset:
     """Read all VOC annotations below `root`.
 
-    xmin … ymax are taken as plain edges, as labelImg and its heirs write them, not as VOC2007's inclusive pixels
-    counted from one. Objects marked difficult are kept. An image that no list names has no split.
+    xmin … ymax are taken as edges, as labelImg and its successors write them, not as VOC2007's inclusive pixels counted
+    from one. Objects marked difficult are kept. An image that no list names has no split.
     """
     images: list[RawImage] = []
     repairs: list[Repair] = []
     root = absolute(root)
     lists = _lists(root, repairs)
     found: set[Path] = set()
-    told: set[Path] = set()
+    annotated: set[Path] = set()
     beyond: Counter[str] = Counter()
     for folder in _folders(root):
         beside = [path for base in folder.images for path in image_files(base)]
@@ -58,18 +58,18 @@ def read(root: Path) -> RawDataset:
                 path, boxes, size = _read_file(root, folder, by_stem, file, repairs, beyond)
             except _FileError as error:
                 repairs.append(error.repair)
-                told.add(by_stem.get(file.stem, file))
+                annotated.add(by_stem.get(file.stem, file))
                 continue
-            told.add(path)
+            annotated.add(path)
             images += [RawImage(path, boxes, split, place(root, file), size) for split in splits]
     listed = [f"{stem} in {' and '.join(splits)}.txt" for stem, splits in lists.items()]
-    unlisted = [path for path in sorted(found - told) if path.stem not in lists]
+    unlisted = [path for path in sorted(found - annotated) if path.stem not in lists]
     repairs += [Repair(Kind.NO_ANNOTATION, where) for where in [*listed, *(place(root, path) for path in unlisted)]]
     return RawDataset(tuple(images), tuple(repairs), beyond=beyond)
 
 
 class _FileError(Exception):
-    """A whole annotation file is left out."""
+    """Raised for an annotation file that is left out as a whole."""
 
     def __init__(self, kind: Kind, where: str) -> None:
         super().__init__(kind, where)
@@ -79,7 +79,7 @@ class _FileError(Exception):
 def _read_file(
     root: Path, folder: _Folder, by_stem: dict[str, Path], file: Path, repairs: list[Repair], beyond: Counter[str]
 ) -> tuple[Path, tuple[RawBox, ...], tuple[int, int] | None]:
-    """Return the image, its boxes and the size they were drawn on; boxes that cannot be read go to `repairs`."""
+    """Return the image, its boxes and the size given for it; boxes that cannot be read are added to `repairs`."""
     where = place(root, file)
     try:
         annotation = ElementTree.parse(file).getroot()
@@ -91,7 +91,7 @@ def _read_file(
     candidates = [inside(root, base, name) for base in folder.images]
     if not any(candidates):
         raise _FileError(Kind.ESCAPING_PATH, f"{where} {name}")
-    # Renamed images keep the old name in <filename>, which may by now be another image's: the stem comes first.
+    # The stem comes first: renamed images keep the old name in <filename>, which may now belong to another image.
     named = next((path for path in candidates if path is not None and is_file(path)), None)
     path = by_stem.get(file.stem, named)
     if path is None:
@@ -132,25 +132,25 @@ def _folders(root: Path) -> list[_Folder]:
 
 
 def _has_annotations(folder: Path) -> bool:
-    return any(folder.name == "Annotations" or _speaks_of_annotation(file) for file in _annotation_files(folder))
+    return any(folder.name == "Annotations" or _mentions_annotation(file) for file in _annotation_files(folder))
 
 
 def _annotation_files(folder: Path) -> list[Path]:
-    """Return the XML files in a folder; a pipe of such a name would never end."""
+    """Return the XML files in a folder, without pipes of such a name, as reading them would never end."""
     return [file for file in sorted(folder.glob("*.xml")) if is_file(file)]
 
 
-def _speaks_of_annotation(file: Path) -> bool:
+def _mentions_annotation(file: Path) -> bool:
     try:
         return b"<annotation" in file.read_bytes()
-    except OSError:  # told by who reads it
+    except OSError:  # reported when the file is read
         return True
 
 
 def _lists(root: Path, repairs: list[Repair]) -> dict[str, list[str]]:
-    """Return the splits that ImageSets/Main gives to each stem, mostly one."""
+    """Return the splits, usually one, that ImageSets/Main gives to each stem."""
     main = root / "ImageSets" / "Main"
-    # VOC's trainval is train and val together; it stands in where only the two are given as one.
+    # VOC's trainval is train and val together; it is used only if the two are not given separately.
     files = {split: main / f"{split}.txt" for split in SPLITS}
     if not files["train"].is_file() and not files["val"].is_file():
         files["train"] = main / "trainval.txt"

@@ -1,4 +1,4 @@
-"""YOLO: a text file per image, a line per box, "class cx cy w h" relative to the image; data.yaml names all."""
+"""YOLO: a text file per image with lines "class cx cy w h" relative to the image's size, and a data.yaml."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -32,32 +32,32 @@ NEEDS = (
 )
 
 _NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")
-_DEEPEST = 64  # folders that a file may lie in below the root
+_DEEPEST = 64  # most nested folders of a file below the root
 _NOT_LABELS = frozenset({"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"})
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the images of a split lie: every image below a folder, or the files of a list."""
+    """Images of a split: every image below a folder, or the files of a list."""
 
     files: tuple[Path, ...]
     split: str | None
 
 
 class _Plain(yaml.BaseLoader):
-    """The plainest of the safe loaders: all values are text, so a class named "no" or "1e3" keeps its name."""
+    """YAML loader that reads all values as text, so that a class named "no" or "1e3" keeps its name."""
 
 
 def _refuse(loader: _Plain, suffix: str, node: yaml.Node) -> Any:
-    raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not for data", node.start_mark)
+    raise yaml.constructor.ConstructorError(None, None, f"the tag {node.tag} is not allowed in data", node.start_mark)
 
 
-for _prefix in ("!", "tag:yaml.org,2002:python/"):  # BaseLoader makes text of them, and that would become a class
+for _prefix in ("!", "tag:yaml.org,2002:python/"):  # BaseLoader would read them as text, and so as a class name
     _Plain.add_multi_constructor(_prefix, _refuse)
 
 
 def recognise(root: Path) -> bool:
-    """Whether the folder holds a data.yaml with names, a list of class names, or label folders."""
+    """Return True if the folder holds a data.yaml with names, a list of class names, or label folders."""
     folders = (root, *(folder for folder, _ in split_folders(root)))
     has_labels = any((folder / "labels").is_dir() for folder in folders)
     return has_labels or any((root / name).is_file() for name in _NAME_LISTS) or _yaml_file(root) is not None
@@ -67,7 +67,7 @@ def read(root: Path) -> RawDataset:
     """Read a YOLO data set. An image without a label file is a background image, as in YOLO itself.
 
     Paths in data.yaml that lead out of `root`, as Roboflow's "../train/images" and other people's absolute paths do,
-    are looked up inside it: the longest tail of the path that exists there is taken.
+    are looked up inside it: the longest tail of the path that exists there is used.
     """
     repairs: list[Repair] = []
     root = absolute(root)
@@ -89,7 +89,7 @@ def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repair
     try:
         width, height = size(path)
     except ImageFault:
-        return  # the image is left out, and told, where all images are decoded
+        return  # the image is left out and reported when all images are decoded
     for number, line in enumerate(_lines(root, label, repairs), start=1):
         where = place(root, label, f"line {number}")
         if not line.strip():
@@ -108,7 +108,7 @@ def _boxes(root: Path, path: Path, label: Path, names: Mapping[int, str], repair
 
 
 def _label_file(root: Path, image: Path) -> Path:
-    """Return where an image's labels are: under labels/ in place of the last images/, else beside the image."""
+    """Return an image's label file: below labels/ in place of the last images/, else beside the image."""
     parts = image.relative_to(root).with_suffix(".txt").parts
     positions = [position for position, part in enumerate(parts[:-1]) if part == "images"]
     if not positions:
@@ -128,7 +128,7 @@ def _settings(root: Path, repairs: list[Repair]) -> dict[str, Any]:
     try:
         settings = yaml.load(_text(file), Loader=_Plain)
         if not isinstance(settings, dict):
-            raise ValueError("no mapping at the top")
+            raise ValueError("it is not a mapping")
     except (OSError, yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         repairs.append(Repair(Kind.UNREADABLE_FILE, place(root, file, f"({' '.join(str(error).split())})")))
         return {}
@@ -143,7 +143,7 @@ def _yaml_file(root: Path) -> Path | None:
 
 def _has_names(file: Path) -> bool:
     try:
-        # Of blanks only those of one line: \s would begin anew on each of many empty lines.
+        # [ \t] and not \s, which would start again at each of many empty lines and take quadratic time
         return re.search(r"^[ \t]*names[ \t]*:", _text(file), re.MULTILINE) is not None
     except OSError:
         return False
@@ -187,7 +187,7 @@ def _sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) -> lis
 
 
 def _listed_sources(root: Path, repairs: list[Repair]) -> list[_Source]:
-    """Return what darknet's lists beside the images name, a path a line."""
+    """Return the images named in darknet's lists, one path a line."""
     files = [root / f"{name}.txt" for name in ("train", "val", "valid", "test")]
     return [_Source(tuple(_listed_files(root, file, repairs)), split_of(file.stem)) for file in files if file.is_file()]
 

@@ -1,14 +1,14 @@
-"""The text that ships inside: made-up lines from book blurbs and reviews, each of a genre and of a sentiment.
+"""Embedded text data: generated lines of book blurbs and reviews, each with a genre and a sentiment.
 
-A seeded grammar writes them; nothing is fetched or copied. What makes them worth learning:
+A seeded grammar writes them; nothing is downloaded or copied. Learning them is not trivial:
 
-- Genre: persons, things, places and deeds are drawn from a genre's own words, some of which another genre has too (a
-  knife in cookery and crime), from words of any book, and now and then from another genre, a comparison. The row's
-  genre always has more of them than any other. Words are drawn by rank, so many are rare.
-- Sentiment: most verdicts say it outright ("a gem"); 16 % deny the opposite ("it is not dull at all") or set both
-  against each other ("what begins dull ends enchanting"), where not the words but their order decides.
-- Labels: 15 % of the rows lack one of their two. Of the training split's labels 5 % are wrong; those of the validation
-  and test splits are all right, so that a perfect model scores 1.
+- Genre: persons, things, places and deeds are drawn from a genre's own words, some of which another genre has, too (a
+  knife in cookery and crime), from words of any book, and sometimes from another genre. The row's genre always has more
+  words than any other. Words are drawn by rank, so many are rare.
+- Sentiment: most verdicts are direct ("a gem"); 16 % deny the opposite ("it is not dull at all") or contrast both
+  ("what begins dull ends enchanting"), where the order of the words decides.
+- Labels: 15 % of the rows lack one of their two labels. 5 % of the training labels are wrong; those of the validation
+  and test splits are all correct, so that a perfect model scores 1.
 """
 
 import csv
@@ -25,20 +25,20 @@ from platform.storage import atomic
 COUNT = 2200  # 1,200 for training, 400 for validation, 600 for the test
 GENRES = ("cookery", "crime", "romance", "science fiction", "travel")
 SENTIMENTS = ("negative", "positive")
-WORDS = (8, 25)  # in a sentence
+WORDS = (8, 25)  # least and greatest number in a sentence
 NOISE = 0.05  # of the training labels
 PARTIAL = 0.15  # of the rows
 
 _SHARES = {"train": 6, "val": 2, "test": 3}  # of eleven
-_SOURCE = (0.5, 0.32, 0.18)  # a slot's word: the genre's own, any book's, another genre's
-_VERDICT = (0.84, 0.09, 0.07)  # outright, denied opposite, both set against each other
+_SOURCE = (0.5, 0.32, 0.18)  # shares of a slot's words: the genre's own, any book's, another genre's
+_VERDICT = (0.84, 0.09, 0.07)  # shares: direct, opposite denied, both contrasted
 _SLOTS = ("{who}", "{does}", "{what}", "{where}")
 _TAIL = 0.7  # a word of rank r is drawn in proportion to r ** -_TAIL
 
 
 @dataclass(frozen=True)
 class Blurb:
-    """A sentence; a label is empty where the row lacks it."""
+    """Sentence with its labels; a missing label is empty."""
 
     text: str
     genre: str
@@ -227,9 +227,14 @@ _BOOKS = _words("story, tale, book, volume, debut, sequel, paperback")
 
 
 def write(path: Path, seed: int, count: int = COUNT) -> Path:
-    """Write the sentences as CSV with the columns text, genre, sentiment and split, or takes the same file if there.
+    """Write the sentences as CSV with the columns text, genre, sentiment and split, unless the same file exists.
 
     The file appears whole or not at all, and the same arguments give the same bytes.
+
+    Args:
+        path: File to write.
+        seed: Seed of all random choices.
+        count: Number of sentences in all splits.
 
     Returns:
         `path`.
@@ -254,7 +259,7 @@ def write(path: Path, seed: int, count: int = COUNT) -> Path:
 
 
 def blurbs(seed: int, count: int = COUNT) -> list[Blurb]:
-    """Distinct sentences in the order of their splits, genres and sentiments in nearly equal numbers in each.
+    """Return distinct sentences, ordered by split, with genres and sentiments in nearly equal numbers in each split.
 
     Raises:
         InputError: `count` leaves a split without all genres and sentiments.
@@ -281,7 +286,7 @@ def blurbs(seed: int, count: int = COUNT) -> list[Blurb]:
 
 
 def sentence(random: Random, genre: str, sentiment: int) -> str:
-    """A sentence of a genre and of a sentiment, 0 negative and 1 positive."""
+    """Return a sentence of a genre and of a sentiment, 0 for negative and 1 for positive."""
     while True:
         text = random.choice(_FORMS)
         speaks_of: Counter[str] = Counter()  # genres, by how many of the words they have
@@ -296,7 +301,7 @@ def sentence(random: Random, genre: str, sentiment: int) -> str:
         text = text.replace("{filler}", random.choice(_FILLERS)).replace("{book}", random.choice(_BOOKS))
         most = max(speaks_of.values(), default=0)
         if [name for name in GENRES if most and speaks_of[name] == most] != [genre]:
-            continue  # it would be of another genre, of several or of none
+            continue  # another genre, several or none would have the most words
         if WORDS[0] <= len(text.split()) <= WORDS[1]:
             return text[0].upper() + text[1:] + "."
 

@@ -27,17 +27,20 @@ def draw(
     size: int,
     ink_size: tuple[float, float],
 ) -> tuple[np.ndarray, list[Box]]:
-    """A piece of one of the photographs with digits on it, and their boxes, as `compose` gives them.
+    """Draw digits on a crop of one of the photographs.
 
     Args:
-        rng: Decides everything.
-        digits: (8, 8) each, in 0..16.
-        photographs: (H, W, 3) uint8 each.
-        split: Whose band of the photograph it comes from; bands do not overlap.
-        size: Height and width in pixels.
-        ink_size: The least and the most of a digit's longer side, in sizes.
+        rng: Source of randomness.
+        digits: Digits, each (8, 8) in 0..16.
+        photographs: Photographs, each (H, W, 3) uint8.
+        split: Split that selects a band of the photograph; bands do not overlap.
+        size: Height and width of the scene in pixels.
+        ink_size: Least and greatest length of a digit's longer side, relative to `size`.
+
+    Returns:
+        The scene and the digits' boxes, as returned by `compose`.
     """
-    while True:  # anew if there was no room, which is rare
+    while True:  # again if there was no room, which is rare
         ground = _crop(rng, photographs[int(rng.integers(len(photographs)))], split, size)
         scene = compose(rng, ground, [_ink(rng, digit, size, ink_size) for digit in digits])
         if scene is not None:
@@ -45,17 +48,18 @@ def draw(
 
 
 def compose(rng: Generator, ground: np.ndarray, inks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Box]] | None:
-    """Draw inks at random places of a ground, each in one random colour that stands out there.
+    """Draw inks at random places of a background, each in one random colour that contrasts with it.
 
     Args:
-        ground: (H, W, 3), uint8.
-        inks: Opacities of (h, w) in [0, 1], cropped to what is visible.
+        rng: Source of randomness.
+        ground: Background, (H, W, 3) uint8.
+        inks: Opacities, each (h, w) in [0, 1], cropped to their visible part.
 
     Returns:
         The scene, (H, W, 3) uint8, and each ink's box (x, y, width, height) in pixels, tight around the pixels of
-        opacity INK and more. None if no places were found that keep to MAX_IOU.
+        opacity INK and more. None if no places were found at which no two boxes overlap by more than MAX_IOU.
     """
-    canvas = ground.astype(np.float64) / 255
+    scene = ground.astype(np.float64) / 255
     boxes: list[Box] = []
     for ink in inks:
         place = _find_place(rng, ground.shape, ink, boxes)
@@ -63,15 +67,15 @@ def compose(rng: Generator, ground: np.ndarray, inks: Sequence[np.ndarray]) -> t
             return None
         boxes.append(place[1])
         x, y = place[0]
-        paint(rng, canvas[y : y + ink.shape[0], x : x + ink.shape[1]], ink)
-    return np.rint(canvas * 255).astype(np.uint8), boxes
+        paint(rng, scene[y : y + ink.shape[0], x : x + ink.shape[1]], ink)
+    return np.rint(scene * 255).astype(np.uint8), boxes
 
 
 def paint(rng: Generator, window: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """Draw an ink of opacities (h, w) over a window of a canvas, (h, w, 3) in [0, 1], in place.
+    """Draw an ink of opacities (h, w) over a window of an image, (h, w, 3) in [0, 1], in place.
 
     Returns:
-        The colour it took, (3,) in [0, 1]: a random one that stands out there.
+        The ink's colour, (3,) in [0, 1]: a random one that contrasts with the window.
     """
     opacity = rng.uniform(0.85, 1) * ink[..., None]
     colour = _stand_out(rng, float((window.mean((0, 1)) * _LUMA).sum()))
@@ -86,7 +90,7 @@ def tighten(ink: np.ndarray, least: float = 0.02) -> np.ndarray:
 
 
 def _crop(rng: Generator, photograph: np.ndarray, split: str, size: int) -> np.ndarray:
-    """A square from the split's own band of the photograph, (size, size, 3), mirrored half the time."""
+    """Return a random square of the split's band of the photograph, (size, size, 3), mirrored half the time."""
     left, right = (round(edge * photograph.shape[1]) for edge in _BANDS[split])
     side = int(rng.integers(_CROP_SIDE[0], _CROP_SIDE[1] + 1))
     x = int(rng.integers(left, right - side + 1))
@@ -96,7 +100,7 @@ def _crop(rng: Generator, photograph: np.ndarray, split: str, size: int) -> np.n
 
 
 def _ink(rng: Generator, digit: np.ndarray, size: int, ink_size: tuple[float, float]) -> np.ndarray:
-    """A digit of (8, 8) in 0..16 as opacities (h, w): enlarged smoothly, its edge sharpened to a stroke's, turned."""
+    """Return a digit, (8, 8) in 0..16, as opacities (h, w): enlarged, its edge sharpened to a stroke's, and turned."""
     fine = Image.fromarray(np.pad(digit / 16, 2).astype(np.float32)).resize((96, 96), Image.Resampling.BICUBIC)
     ramp = np.clip((np.asarray(fine) - 0.3) / 0.3, 0, 1)
     stroke = Image.fromarray(ramp * ramp * (3 - 2 * ramp))
@@ -110,7 +114,7 @@ def _ink(rng: Generator, digit: np.ndarray, size: int, ink_size: tuple[float, fl
 def _find_place(
     rng: Generator, ground: tuple[int, ...], ink: np.ndarray, boxes: Sequence[Box]
 ) -> tuple[tuple[int, int], Box] | None:
-    """A corner (x, y) for the ink, and its box, that overlaps no other by more than MAX_IOU."""
+    """Return a corner (x, y) for the ink, and its box, which overlaps no other by more than MAX_IOU; else None."""
     visible = ink >= INK
     rows, columns = (np.flatnonzero(visible.any(axis)) for axis in (1, 0))
     width, height = int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
@@ -131,7 +135,7 @@ def _iou(a: Box, b: Box) -> float:
 
 
 def _stand_out(rng: Generator, luminance: float) -> np.ndarray:
-    """A random colour, (3,) in [0, 1], whose luminance differs well from the given one, a mid-grey's a little less."""
+    """Return a random colour, (3,) in [0, 1], whose luminance differs clearly from the given one."""
     least = min(_CONTRAST, 0.8 * max(luminance, 1 - luminance))
     while True:
         colour = np.array(colorsys.hsv_to_rgb(rng.random(), rng.beta(1, 2), rng.beta(1.2, 0.8)))

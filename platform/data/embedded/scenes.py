@@ -1,13 +1,12 @@
-"""The image data that ship inside: handwritten digits on photographs, as scenes of several or with one an image.
+"""Embedded image data: handwritten digits on photographs, several in a scene or one an image.
 
-`write` makes a detection data set as any COCO one, `write_objects` a classification data set as class folders.
-Everything comes from scikit-learn's wheel, so nothing is fetched: 1,797 digits of 8 x 8 pixels (UCI, Optical
-Recognition of Handwritten Digits) and two photographs, china.jpg and flower.jpg. No digit and no piece of a photograph
-occurs in two splits. The digits' writers are not recorded there, so one writer may well occur in two.
+`write` makes a detection data set in COCO's layout, `write_objects` a classification data set in class folders.
+Everything comes from scikit-learn's wheel, so nothing is downloaded: 1,797 digits of 8 x 8 pixels (UCI, Optical
+Recognition of Handwritten Digits) and two photographs, china.jpg and flower.jpg. No digit and no part of a photograph
+occurs in two splits. The digits' writers are not recorded, so one writer may occur in two splits.
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,27 +18,28 @@ from sklearn.datasets import load_digits, load_sample_images
 from platform.data.embedded import ink
 from platform.data.splits import SPLITS
 from platform.errors import Fault, InputError
+from platform.storage import atomic
 
 COUNTS: Mapping[str, int] = {"train": 240, "val": 80, "test": 120}
 OBJECT_COUNTS: Mapping[str, int] = {"train": 500, "val": 200, "test": 400}
 CLASSES = tuple("0123456789")
 DIGITS_PER_SCENE = (2, 6)
-OBJECTS = ".objects.json"  # hidden from readers of images; what was written, beside the splits' folders
+OBJECTS = ".objects.json"  # record of what was written, beside the splits' folders; readers skip hidden files
 
-_SCENE_INK = (24 / 128, 48 / 128)  # of the longer side of a digit, in canvases
+_SCENE_INK = (24 / 128, 48 / 128)  # least and greatest length of a digit's longer side, relative to the scene's
 _OBJECT_INK = (24 / 64, 48 / 64)
 
 
 def write(root: Path, *, seed: int, counts: Mapping[str, int] = COUNTS, size: int = 128) -> Path:
-    """Write the scenes to `root`, whole or not at all, or takes the same ones that already lie there.
+    """Write the scenes to `root`, whole or not at all, unless the same ones already exist there.
 
     The same arguments give the same bytes. The layout is images/{split}/*.png and annotations/instances_{split}.json;
-    each annotation's `digit_index` is the digit's place in `sklearn.datasets.load_digits`.
+    each annotation's `digit_index` is the digit's index in `sklearn.datasets.load_digits`.
 
     Args:
-        root: The folder to make; it may exist if it is empty.
-        seed: Decides everything that is drawn.
-        counts: Scenes by split.
+        root: Folder to make; it may exist if it is empty.
+        seed: Seed of all random choices.
+        counts: Number of scenes by split.
         size: Height and width of a scene in pixels.
 
     Returns:
@@ -54,16 +54,16 @@ def write(root: Path, *, seed: int, counts: Mapping[str, int] = COUNTS, size: in
 
 
 def write_objects(root: Path, *, seed: int, counts: Mapping[str, int] = OBJECT_COUNTS, size: int = 64) -> Path:
-    """Write images of one digit each to `root`, whole or not at all, or takes the same ones that already lie there.
+    """Write images of one digit each to `root`, whole or not at all, unless the same ones already exist there.
 
     The same arguments give the same bytes. The layout is {split}/{class}/*.png, the classes in equal numbers, and
-    .objects.json, which tells how the images were made and for each its `digit_index` in
+    .objects.json, which records how the images were made and the `digit_index` of each in
     `sklearn.datasets.load_digits`.
 
     Args:
-        root: The folder to make; it may exist if it is empty.
-        seed: Decides everything that is drawn.
-        counts: Images by split.
+        root: Folder to make; it may exist if it is empty.
+        seed: Seed of all random choices.
+        counts: Number of images by split.
         size: Height and width of an image in pixels.
 
     Returns:
@@ -80,7 +80,7 @@ def write_objects(root: Path, *, seed: int, counts: Mapping[str, int] = OBJECT_C
 def _check(counts: Mapping[str, int], size: int, least: int) -> None:
     faults = []
     if not counts or not set(counts) <= set(SPLITS) or min(counts.values()) < 1:
-        rule = f"images are counted by split ({', '.join(SPLITS)}), at least one each"
+        rule = f"the counts of images must be by split ({', '.join(SPLITS)}), at least one each"
         faults.append(Fault(rule, str(dict(counts)), f"Give for example {dict(COUNTS)}."))
     if size < least:
         faults.append(Fault(f"an image must have {least} pixels a side or more", str(size), f"Use {2 * least}."))
@@ -94,20 +94,20 @@ def _write_whole(
     write_split: Callable[[Path, str, list[list[int]], dict], None],
     is_written: Callable[[Path, dict], bool],
 ) -> Path:
-    """Write all splits beside `root` and then puts them there at once, unless they are there already."""
+    """Write all splits to `root`, whole or not at all, unless they exist already."""
     if is_written(root, info):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as folder:
-        made = Path(folder) / "made"  # not the temporary folder itself, which only its owner may read
-        pools = _deal_digits(info["seed"], info["counts"])
-        for split in info["counts"]:
-            write_split(made, split, pools[split], info)
-        try:
-            made.rename(root)
-        except OSError as error:
-            if not is_written(root, info):  # else another process was faster, with the same bytes
-                raise InputError(_not_ours(root)) from error
+    pools = _deal_digits(info["seed"], info["counts"])
+    try:
+        with atomic.new_folder(root, prefix=f".{root.name}-") as partial:
+            for split in info["counts"]:
+                write_split(partial, split, pools[split], info)
+    except OSError as error:
+        if _is_absent(root):  # the disk is full, or the folder cannot be written
+            raise
+        if not is_written(root, info):  # else another process was faster, with the same bytes
+            raise InputError(_not_ours(root)) from error
     return root
 
 
@@ -116,7 +116,7 @@ def _is_absent(root: Path) -> bool:
 
 
 def _is_written(root: Path, info: dict) -> bool:
-    """Whether `root` holds these scenes; False if there is nothing yet."""
+    """Return True if `root` holds these scenes and False if it is absent or empty; raise InputError otherwise."""
     if _is_absent(root):
         return False
     try:
@@ -131,7 +131,7 @@ def _is_written(root: Path, info: dict) -> bool:
 
 
 def _are_objects_written(root: Path, info: dict) -> bool:
-    """Whether `root` holds these objects; False if there is nothing yet."""
+    """Return True if `root` holds these objects and False if it is absent or empty; raise InputError otherwise."""
     if _is_absent(root):
         return False
     try:
@@ -146,7 +146,7 @@ def _are_objects_written(root: Path, info: dict) -> bool:
 
 
 def _not_ours(root: Path) -> Fault:
-    rule = "the folder of the embedded images must be absent, empty, or hold these images complete"
+    rule = "the folder of the embedded images must be absent, empty, or hold all of these images"
     return Fault(rule, f"other content in {root}", "Name another folder, or delete this one.")
 
 
@@ -155,10 +155,12 @@ def _annotations(root: Path, split: str) -> Path:
 
 
 def _deal_digits(seed: int, counts: Mapping[str, int]) -> dict[str, list[list[int]]]:
-    """Deal each class's digits out to the splits, nearly in proportion to their counts: split → class → indices."""
+    """Distribute each class's digits over the splits, nearly in proportion to the counts: split → class → indices."""
     rng = np.random.default_rng([seed, 0])
     targets = load_digits().target
-    weights = [count + 0.05 * sum(counts.values()) for count in counts.values()]  # so that a tiny split gets some too
+    weights = [
+        count + 0.05 * sum(counts.values()) for count in counts.values()
+    ]  # so that a tiny split gets some digits, too
     shares = np.cumsum([0, *weights]) / sum(weights)
     pools: dict[str, list[list[int]]] = {split: [] for split in counts}
     for label in range(len(CLASSES)):
@@ -195,7 +197,7 @@ def _write_split(root: Path, split: str, pool: list[list[int]], info: dict) -> N
 
 
 def _write_object_split(root: Path, split: str, pool: list[list[int]], info: dict) -> None:
-    """Write a split's images and adds each one's digit to the record of what was written."""
+    """Write a split's images and add the digit of each to the record of what was written."""
     count, size = info["counts"][split], info["size"]
     rng = np.random.default_rng([info["seed"], 1 + SPLITS.index(split)])
     digits, photographs = load_digits(), load_sample_images().images
@@ -213,15 +215,16 @@ def _write_object_split(root: Path, split: str, pool: list[list[int]], info: dic
 
 
 def _save(image: np.ndarray, path: Path) -> None:
-    Image.fromarray(image).save(path, compress_level=3)  # a twentieth larger, in half the time
+    Image.fromarray(image).save(path, compress_level=3)  # 5 % larger files in half the time
 
 
 def _deal_scenes(rng: Generator, numbers: np.ndarray, pool: list[list[int]]) -> list[list[int]]:
-    """Digits for each scene: the classes in equal numbers, and no digit twice before its class has been used up.
+    """Return digits for each scene: classes in equal numbers, and no digit twice before all of its class were used.
 
     Args:
-        numbers: Digits in each scene.
-        pool: The split's digits by class.
+        rng: Source of randomness.
+        numbers: Number of digits in each scene.
+        pool: Indices of the split's digits by class.
     """
     labels = rng.permutation(np.arange(numbers.sum()) % len(pool))
     used = [0] * len(pool)

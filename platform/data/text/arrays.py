@@ -1,10 +1,10 @@
-"""Labelled texts tokenized once for all trials.
+"""Tokenized labelled texts, shared by all trials.
 
 tokens.npy    (N, T) int32, padded at the end
 lengths.npy   (N,) int64, tokens of each text
 labels.npy    (N, H) int64, an index of each head's classes, MISSING where there is no label
 index.json    classes by head, splits
-texts.json    the texts themselves; trials need them not
+texts.json    the texts themselves, which trials do not need
 """
 
 import json
@@ -25,14 +25,14 @@ MISSING = -1
 
 @dataclass(frozen=True)
 class TextArrays:
-    """The opened arrays.
+    """Opened arrays of labelled texts.
 
     Attributes:
         tokens: (N, T) int32, memory-mapped.
-        lengths: (N,) int64.
+        lengths: Number of tokens of each text, (N,) int64.
         labels: (N, H) int64, a column for each head.
-        index: The contents of index.json.
-        folder: Where they lie.
+        index: Content of index.json.
+        folder: Folder of the arrays.
     """
 
     tokens: np.ndarray
@@ -43,32 +43,32 @@ class TextArrays:
 
     @property
     def classes(self) -> dict[str, list[str]]:
-        """The class names of each head."""
+        """Class names of each head."""
         return self.index["classes"]
 
     @property
     def texts(self) -> list[str]:
-        """All of them, read now."""
+        """All texts, read from disk at each access."""
         return json.loads((self.folder / "texts.json").read_text())
 
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
-        """The indices of the texts in each split."""
+        """Indices of the texts in each split."""
         return indices_by_split(self.index["splits"])
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens (n, t) and mask (n, t) of some texts, as long as the longest of them."""
+        """Return tokens (n, t) and mask (n, t) of some texts, as long as the longest of them."""
         mask = self.mask(indices)
         return self.tokens[indices, : mask.shape[1]].astype(np.int64), mask
 
     def mask(self, indices: np.ndarray) -> np.ndarray:
-        """(n, t) of some texts, as long as the longest of them: 1 for a token and 0 for padding."""
+        """Return the mask (n, t) of some texts, as long as the longest of them: 1 for a token and 0 for padding."""
         lengths = self.lengths[indices]
         return (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
 
 
 def open_arrays(folder: Path) -> TextArrays:
-    """Open what `write` wrote; the tokens stay on disk."""
+    """Open a folder that `write` wrote; the tokens stay on disk."""
     return TextArrays(
         tokens=np.load(folder / "tokens.npy", mmap_mode="r"),
         lengths=np.load(folder / "lengths.npy", mmap_mode="r"),
@@ -79,13 +79,16 @@ def open_arrays(folder: Path) -> TextArrays:
 
 
 def write(dataset: "TextDataset", tokens: np.ndarray, mask: np.ndarray, folder: Path) -> None:
-    """Write a data set, tokenized; one that is there already is left as it is.
+    """Write a tokenized data set; an existing folder is left unchanged.
 
     Args:
         dataset: N texts with their labels.
         tokens: (N, T), padded at the end.
         mask: (N, T), 1 for a token and 0 for padding.
-        folder: Where to.
+        folder: Folder to make.
+
+    Raises:
+        InputError: The disk has not enough room.
     """
     examples = dataset.examples
     rows = [[MISSING if e.labels.get(h) is None else e.labels[h] for h in dataset.classes] for e in examples]

@@ -1,7 +1,7 @@
-"""A data set of texts with a label for each of several heads, checked row by row, and split in three.
+"""Data sets of texts with a label for each of several heads, checked row by row, and split in three.
 
-CSV, TSV or Parquet with the column `text`, a column of labels for each head and, if there are splits, `split`; or files
-that are called train, val and test. A row may lack some of its labels, and several files may bring different ones.
+They are CSV, TSV or Parquet files with the column `text`, a column of labels for each head and, if there are splits,
+`split`; or files called train, val and test. Rows may lack some labels, and files may have labels of different heads.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError, raise_if_any
 
 TEXT, SPLIT = "text", "split"
-FEWEST = 10  # texts that a data set must have
+FEWEST = 10  # least number of texts in a data set
 
-_LABEL_LIKE = 50  # different values: more are no classes
-_SHOWN = 12  # classes in a line
-_INTEGER = re.compile(r"(-?\d+)\.0+")  # how integers are written once a column lacks some
+_MAX_CLASSES = 50  # most different values of a column whose values could be classes
+_MAX_NAMES = 12  # classes that a line names
+_INTEGER = re.compile(r"(-?\d+)\.0+")  # integers of a column with missing values, as pandas writes them
 
 
 class Kind(StrEnum):
-    """Everything that is left out or joined."""
+    """Kinds of problems for which texts are left out or joined."""
 
     EMPTY = "empty text"
     NO_LABEL = "text without any label"
@@ -43,11 +43,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text and its labels.
+    """Text and its labels.
 
     Attributes:
-        text: Without blanks around it.
-        labels: For each head its index in the data set's classes, or None where it is not known.
+        text: Text without blanks around it.
+        labels: Index of the class by head, or None where it is not known.
         split: "train", "val" or "test".
         where: File and line, e.g. "reviews.csv line 12".
     """
@@ -60,14 +60,14 @@ class Example:
 
 @dataclass(frozen=True)
 class TextDataset:
-    """A checked data set.
+    """Checked data set of texts.
 
     Attributes:
-        name: The folder's name, or those of the files.
-        classes: Sorted names of the classes by head, in the order asked for.
-        examples: In the order of the files and rows.
-        splits_given: Whether the data set said itself what is training data.
-        found: What was repaired or left out, equal texts in different splits, and notes.
+        name: Name of the folder, or names of the files.
+        classes: Sorted names of the classes by head, in the given order of heads.
+        examples: Examples in the order of the files and rows.
+        splits_given: True if the data set defines its splits itself.
+        found: Repairs, equal texts in different splits, and notes.
     """
 
     name: str
@@ -78,14 +78,14 @@ class TextDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over texts, labels, splits and classes, in the examples' order, wherever they are stored."""
+        """SHA-256 over texts, labels, splits and classes, in the examples' order, independent of the files."""
         digest = hashlib.sha256(json.dumps(list(self.classes.items())).encode())
         for example in self.examples:
             digest.update(json.dumps([example.text, list(example.labels.values()), example.split]).encode())
         return digest.hexdigest()
 
     def lines(self) -> dict[str, str]:
-        """The same as `summary`, as lines for people, by title."""
+        """Return the summary as lines for the console by title."""
         facts = self.summary()
         lines = {"splits": "given" if self.splits_given else "made here, stratified"}
         for split, counts in facts["splits"].items():
@@ -97,11 +97,11 @@ class TextDataset:
         return lines | self.found.lines()
 
     def findings(self) -> list[str]:
-        """Everything that was repaired or left out, and what is suspicious, a line each."""
+        """Return one line for each repair and each suspicious thing."""
         return self.found.listed()
 
     def summary(self) -> dict[str, Any]:
-        """Texts and labels per split, head and class, repairs by kind, leaks and notes, ready for JSON."""
+        """Return texts and labels per split, head and class, repairs by kind, leaks and notes, ready for JSON."""
         return {
             "classes": {head: list(names) for head, names in self.classes.items()},
             "splits_given": self.splits_given,
@@ -123,7 +123,7 @@ class TextDataset:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A text as written, with the labels that it has by head."""
+    """Text as written, with its labels by head."""
 
     text: str
     labels: Mapping[str, str]
@@ -132,24 +132,24 @@ class _Row:
 
     @property
     def key(self) -> str:
-        """What equal texts share: the letters, not the blanks and capitals."""
+        """Text in lower case with single blanks, which is the same for texts that count as equal."""
         return " ".join(self.text.split()).casefold()
 
 
 def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int) -> TextDataset:
     """Read files, or folders of them, as one data set.
 
-    Splits that the data give are kept; those it lacks are made, stratified over the labels of all heads, with equal
+    Splits that the data gives are kept; missing ones are made, stratified over the labels of all heads, with equal
     texts kept together: see `splits.complete`. A text that occurs twice in a split counts once, with all its labels.
 
     Args:
-        sources: CSV, TSV and Parquet files, and folders that hold such.
-        heads: The columns of labels.
-        encoding: Of CSV and TSV: what Python calls it, or "detect", see `tables`.
-        seed: Of the splits made.
+        sources: CSV, TSV and Parquet files, and folders that contain such files.
+        heads: Names of the columns with labels.
+        encoding: Encoding of CSV and TSV by Python's name, or "detect", see `tables`.
+        seed: Seed of the splits made here.
 
     Raises:
-        InputError: Files that cannot be read, or nothing to train, validate or test on.
+        InputError: Files cannot be read, or there is nothing to train, validate or test on.
     """
     sources = [absolute(source) for source in sources]
     notes: list[str] = []
@@ -184,7 +184,7 @@ def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int
 
 
 def _files(sources: Sequence[Path]) -> dict[Path, str]:
-    """Every data file, and what it is called in messages."""
+    """Return every data file and its name in messages."""
     files: dict[Path, str] = {}
     faults = []
     known = ", ".join(tables.SUFFIXES)
@@ -214,7 +214,7 @@ def _is_data(path: Path) -> bool:
 def _rows(
     files: Mapping[Path, str], heads: Sequence[str], encoding: str, notes: list[str], repairs: list[Repair]
 ) -> list[_Row]:
-    """Every row of every file, unchecked but for its split."""
+    """Read every row of every file; only the split is checked."""
     read: dict[str, tables.Table] = {}
     faults: list[Fault] = []
     for file, name in files.items():
@@ -225,7 +225,9 @@ def _rows(
     raise_if_any([*faults, *_column_faults(read, heads)])
     by_name = _splits_by_name(read)
     if by_name:
-        notes.append("splits as the files are called: " + ", ".join(f"{n} {split}" for n, split in by_name.items()))
+        notes.append(
+            "the splits are those in the files' names: " + ", ".join(f"{n} {split}" for n, split in by_name.items())
+        )
     rows: list[_Row] = []
     for name, table in read.items():
         notes += [*table.notes, *(_ignored(name, *other) for other in table.others.items())]
@@ -258,7 +260,7 @@ def _column_faults(read: Mapping[str, tables.Table], heads: Sequence[str]) -> li
 
 
 def _splits_by_name(read: Mapping[str, tables.Table]) -> dict[str, str]:
-    """The split of every file, if no column says it and each is called by one: train.csv, test.csv."""
+    """Return the split in every file's name, such as train.csv; empty if a column has it or a name has none."""
     if any(SPLIT in table.columns for table in read.values()):
         return {}
     named = {name: split_of(Path(name).stem) for name in read}
@@ -267,10 +269,10 @@ def _splits_by_name(read: Mapping[str, tables.Table]) -> dict[str, str]:
 
 
 def _ignored(name: str, column: str, values: int) -> str:
-    told = f"the column {column!r} of {name} is ignored"
-    if not 1 < values <= _LABEL_LIKE:
-        return told
-    return f"{told}: if its {values} different values are classes, declare a head of this name in the search space"
+    note = f"the column {column!r} of {name} is ignored"
+    if not 1 < values <= _MAX_CLASSES:
+        return note
+    return f"{note}: if its {values} different values are classes, declare a head of this name in the search space"
 
 
 def _label(value: str) -> str:
@@ -279,7 +281,7 @@ def _label(value: str) -> str:
 
 
 def _placed(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
-    """Leave out rows without text and, where there are splits, those in none."""
+    """Leave out rows without text and, if there are splits, rows in none."""
     rows = list(rows)
     splits = any(row.split for row in rows)
     kept = []
@@ -293,7 +295,7 @@ def _placed(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
 
 
 def _distinct(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
-    """Make one row of those that have the same text in the same split; none where their labels differ."""
+    """Join the rows that have the same text in the same split; leave all out if their labels differ."""
     groups: dict[tuple[str, str | None], list[_Row]] = defaultdict(list)
     for row in rows:
         groups[row.key, row.split].append(row)
@@ -315,10 +317,10 @@ def _distinct(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
 
 
 def _labelled(rows: Iterable[_Row], heads: Sequence[str], notes: list[str], repairs: list[Repair]) -> list[_Row]:
-    """Leave out the labels of heads that cannot be trained, and rows without any other."""
+    """Leave out the labels of heads that cannot be trained, and rows without other labels."""
     rows = list(rows)
     trained = {head for row in rows if row.split in (None, "train") for head in row.labels}
-    notes += [f"no labels for head {head} in training: left out" for head in heads if head not in trained]
+    notes += [f"the head {head} is left out, as it has no labels in training" for head in heads if head not in trained]
     if rows and not trained:
         rule, found = "a head must have labels in the training split", f"none for {', '.join(heads)}"
         raise InputError(Fault(rule, found, summarise(repairs) or "Add labels."))
@@ -341,12 +343,12 @@ def _class_faults(
             rule, found = f"the head {head} must have two classes at least", f"only {names[0]}"
             faults.append(Fault(rule, found, f"Leave the head out, or add others. {summarise(repairs)}".strip()))
         for split in SPLITS:
-            seen = {example.labels[head] for example in examples if example.split == split} - {None}
-            absent = [name for number, name in enumerate(names) if number not in seen]
+            present = {example.labels[head] for example in examples if example.split == split} - {None}
+            absent = [name for number, name in enumerate(names) if number not in present]
             if split == "train" and absent:
                 rule, found = f"every class of {head} must be in the training split", f"no {', '.join(absent)}"
                 faults.append(Fault(rule, found, "Move some there, or remove these labels."))
-            elif not seen:
+            elif not present:
                 rule = f"the {split} split must have a label of the head {head}"
                 faults.append(Fault(rule, "none", f"Label some, or leave the head out. {summarise(repairs)}".strip()))
     return faults
@@ -356,12 +358,12 @@ def _class_notes(examples: Sequence[Example], classes: Mapping[str, Sequence[str
     notes = []
     for head, names in classes.items():
         for split in ("val", "test"):
-            seen = {example.labels[head] for example in examples if example.split == split}
-            absent = [name for number, name in enumerate(names) if number not in seen]
+            present = {example.labels[head] for example in examples if example.split == split}
+            absent = [name for number, name in enumerate(names) if number not in present]
             if absent:
-                notes.append(f"{head} {', '.join(absent[:_SHOWN])} has no text in {split}")
+                notes.append(f"{head} {', '.join(absent[:_MAX_NAMES])} has no text in {split}")
         spelt: dict[str, list[str]] = defaultdict(list)
         for name in names:
             spelt[" ".join(name.split()).casefold()].append(name)
-        notes += [f"{head} {' and '.join(same)} are told apart" for same in spelt.values() if len(same) > 1]
+        notes += [f"{head} {' and '.join(same)} are different classes" for same in spelt.values() if len(same) > 1]
     return notes

@@ -32,7 +32,7 @@ def write(folder, files: dict[str, bytes], packed: bool = False):
     return folder
 
 
-def told(folder, files, tmp_path) -> str:
+def refusal(folder, files, tmp_path) -> str:
     with pytest.raises(InputError) as caught:
         digits.read(write(folder, files), tmp_path, 0)
     return str(caught.value)
@@ -78,7 +78,7 @@ def test_the_embedded_digits_are_split_by_class(tmp_path):
 
 
 def test_every_missing_file_is_told(tmp_path):
-    message = told(tmp_path / "empty", {}, tmp_path)
+    message = refusal(tmp_path / "empty", {}, tmp_path)
     assert "train-images-idx3-ubyte" in message
     assert "t10k-images-idx3-ubyte" in message
     assert digits.FETCH in message
@@ -95,7 +95,7 @@ def test_every_missing_file_is_told(tmp_path):
 )
 def test_a_broken_file_is_told_by_its_name(files, spoil, part, tmp_path):
     files["train-images-idx3-ubyte"] = spoil(files["train-images-idx3-ubyte"])
-    message = told(tmp_path / "broken", files, tmp_path)
+    message = refusal(tmp_path / "broken", files, tmp_path)
     assert "train-images-idx3-ubyte" in message
     assert part in message
 
@@ -110,9 +110,9 @@ def test_a_truncated_archive_is_told(files, tmp_path):
 
 def test_letters_and_labels_of_other_images_are_refused(files, tmp_path):
     letters = np.tile(np.arange(26, dtype=np.uint8), 20)[:300]
-    assert "25 in train-labels" in told(tmp_path / "a", {**files, "train-labels-idx1-ubyte": idx(letters)}, tmp_path)
+    assert "25 in train-labels" in refusal(tmp_path / "a", {**files, "train-labels-idx1-ubyte": idx(letters)}, tmp_path)
     few = idx(np.zeros(9, np.uint8))
-    assert "300 images and 9 labels" in told(tmp_path / "b", {**files, "train-labels-idx1-ubyte": few}, tmp_path)
+    assert "300 images and 9 labels" in refusal(tmp_path / "b", {**files, "train-labels-idx1-ubyte": few}, tmp_path)
 
 
 def test_fetching_without_a_network_is_told(tmp_path, monkeypatch):

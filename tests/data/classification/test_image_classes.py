@@ -176,7 +176,7 @@ def test_rare_and_unbalanced_classes_are_warned_of(folders, save):
         "1 of 4 classes has no usable image: gnat",
         "1 of 3 classes has no image in val: fly",
         "1 of 3 classes has no image in test: fly",
-        "unbalanced classes: bee has 30 images, fly 1",
+        "the classes are unbalanced: bee has 30 images, fly has 1",
     )
 
 
@@ -241,13 +241,13 @@ def test_what_is_no_data_folder_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.md").write_text("x")
-    for name, told in (
+    for name, message in (
         ("none", "no /"),
         ("file.zip", "the file .*unpack"),
         ("empty", "the empty folder"),
         ("other", "no usable image .*notes.md"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             image_classes.read(tmp_path / name, 0)
 
 

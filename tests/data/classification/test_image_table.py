@@ -112,7 +112,7 @@ def test_the_same_row_twice_and_a_row_for_two_classes(table):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"path;label\na.png;ant\n", "path;label in .*labels.csv. Write them in the first line"),
         (b"", "found nothing in"),
@@ -122,11 +122,11 @@ def test_the_same_row_twice_and_a_row_for_two_classes(table):
         ("path,label\n".encode("utf-16"), "UTF-8; found other bytes in .* line 1"),
     ],
 )
-def test_a_file_that_cannot_be_parsed_is_one_fault(table, content, told):
+def test_a_file_that_cannot_be_parsed_is_one_fault(table, content, message):
     file = table()
     file.write_bytes(content)
     for source in (file, file.parent):
-        with pytest.raises(InputError, match=told) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             image_classes.read(source, 0)
         assert len(caught.value.faults) == 1
 

@@ -34,7 +34,7 @@ def boxes(raw):
     return [(image.path.name, image.split, [(box.name, *box.box) for box in image.boxes]) for image in raw.images]
 
 
-def told(raw):
+def repairs_of(raw):
     return [(repair.kind, repair.where) for repair in raw.repairs]
 
 
@@ -81,14 +81,14 @@ def test_a_table_without_its_columns_is_no_such_layout(table):
     root = table(CAT, head="image,label,x1,y1,x2,height")
     assert not csv_boxes.recognise(root)
     raw = csv_boxes.read_table(root, root / "annotations.csv")
-    assert told(raw) == [(Kind.UNREADABLE_FILE, "annotations.csv (no columns y2)")]
+    assert repairs_of(raw) == [(Kind.UNREADABLE_FILE, "annotations.csv (no columns y2)")]
 
 
 def test_splits_by_their_usual_names_and_told_where_unknown(table):
     root = table(f"{CAT},Validation", "b.png,,,,,,testing", "b.png,dog,1,1,9,9,dev", head=f"{HEAD},split")
     raw = csv_boxes.read(root)
     assert boxes(raw) == [("a.png", "val", [("cat", 1, 2, 30, 20)]), ("b.png", "test", [])]
-    assert told(raw) == [(Kind.UNREADABLE_ENTRY, "annotations.csv row 4 dog")]
+    assert repairs_of(raw) == [(Kind.UNREADABLE_ENTRY, "annotations.csv row 4 dog")]
 
 
 def test_an_image_of_one_split_needs_to_name_it_once(table):
@@ -99,13 +99,13 @@ def test_an_image_of_one_split_needs_to_name_it_once(table):
         ("b.png", "train", [("dog", 1, 1, 9, 9)]),
         ("b.png", "val", [("dog", 1, 1, 9, 9)]),
     ]
-    assert told(raw) == [(Kind.NO_SPLIT, "annotations.csv row 6")]
+    assert repairs_of(raw) == [(Kind.NO_SPLIT, "annotations.csv row 6")]
 
 
 def test_an_image_whose_lines_cannot_be_used_is_left_out_and_not_taken_for_background(table):
     raw = csv_boxes.read(table("a.png,cat,,,,", "b.png,cat,1,2,x,4", "b.png,,1,2,3,4", " odd; =name.png,,,,,"))
     assert boxes(raw) == [(" odd; =name.png", None, [])]
-    assert told(raw) == [
+    assert repairs_of(raw) == [
         (Kind.NO_BOX, "annotations.csv row 2 cat"),
         (Kind.UNREADABLE_ENTRY, "annotations.csv row 3 cat"),
         (Kind.NO_LABEL, "annotations.csv row 4"),
@@ -163,7 +163,7 @@ def test_a_broken_table_is_told_and_nothing_else_is_taken(table, content, why):
     root = table()
     (root / "annotations.csv").write_bytes(HEAD.encode() + content)
     raw = csv_boxes.read(root)
-    assert (raw.images, told(raw)) == ((), [(Kind.UNREADABLE_FILE, f"annotations.csv ({why})")])
+    assert (raw.images, repairs_of(raw)) == ((), [(Kind.UNREADABLE_FILE, f"annotations.csv ({why})")])
     with pytest.raises(InputError, match=why):
         detection.read(root, 0)
 
@@ -174,7 +174,7 @@ def test_a_table_as_spreadsheets_of_half_the_world_save_it(tmp_path, save):
     (tmp_path / "annotations.csv").write_text(text, encoding="utf-8")
     raw = csv_boxes.read(tmp_path)
     assert boxes(raw) == [("a.png", None, [("cat", 1.5, 2, 30.25, 20)])]
-    assert told(raw) == [(Kind.UNREADABLE_ENTRY, "annotations.csv row 5 dog")]
+    assert repairs_of(raw) == [(Kind.UNREADABLE_ENTRY, "annotations.csv row 5 dog")]
 
 
 def test_an_image_that_no_table_can_name_is_refused(tmp_path):

@@ -136,21 +136,21 @@ def test_equal_images_stay_together_when_we_split_and_are_told_when_splits_are_g
 
 
 @pytest.mark.parametrize(
-    ("given_splits", "told"),
+    ("given_splits", "expected"),
     [
         (("train",), "the data has no val and no test split: they were taken from training with seed 3"),
         (("train", "test"), "the data has no val split: it was taken from training with seed 3"),
         (("train", "val"), "the data has no test split: its validation split is kept for the final test"),
     ],
 )
-def test_missing_splits_are_made_and_told(tmp_path, writers, many, given_splits, told):
+def test_missing_splits_are_made_and_reported(tmp_path, writers, many, given_splits, expected):
     for number, picture in enumerate(many.values()):
         picture.split = given_splits[number % 3 == 2 and len(given_splits) == 2]
     dataset = detection.read(writers["COCO"](tmp_path / "data", many), 3)
     assert set(splits(dataset).values()) == {"train", "val", "test"}
     assert dataset.splits_given
     (warning,) = dataset.found.warnings
-    assert warning.startswith(told)
+    assert warning.startswith(expected)
     if len(given_splits) == 2:
         tested = {stem for stem, split in splits(dataset).items() if split == "test"}
         assert tested == {stem for stem, picture in many.items() if picture.split != "train"}
@@ -189,7 +189,9 @@ def test_absent_and_unused_classes_are_warned_of(tmp_path, writers, picture):
 def test_second_layout_beside_the_first_is_told(tmp_path, writers, many):
     root = writers["Pascal VOC"](tmp_path / "data", many)
     (root / "classes.txt").write_text("cat\n")
-    assert detection.read(root, 0).found.warnings == ("read as Pascal VOC; the YOLO annotations beside it are ignored",)
+    assert detection.read(root, 0).found.warnings == (
+        "the data was read as Pascal VOC; the YOLO annotations beside it are ignored",
+    )
 
 
 def test_folder_faults(tmp_path):
@@ -197,11 +199,11 @@ def test_folder_faults(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.md").write_text("x")
-    for name, told in (("none", "no "), ("file", "the file"), ("empty", "the empty folder"), ("other", "notes.md")):
-        with pytest.raises(InputError, match=told) as caught:
+    for name, expected in (("none", "no "), ("file", "the file"), ("empty", "the empty folder"), ("other", "notes.md")):
+        with pytest.raises(InputError, match=expected) as caught:
             detection.read(tmp_path / name, 0)
-    told = str(caught.value)
-    assert all(word in told for word in ("COCO", "VOC", "YOLO", "CSV", "data.yaml", "Annotations/*.xml", "x1, y1"))
+    message = str(caught.value)
+    assert all(word in message for word in ("COCO", "VOC", "YOLO", "CSV", "data.yaml", "Annotations/*.xml", "x1, y1"))
 
 
 def test_all_scarce_classes_are_named_with_counts(tmp_path, writers, many, picture):

@@ -209,7 +209,7 @@ def test_objects_with_a_missing_image_are_refused(objects, tmp_path):
     damaged = tmp_path / "objects"
     shutil.copytree(objects, damaged)
     next(damaged.glob("val/7/*.png")).unlink()
-    with pytest.raises(InputError, match="complete"):
+    with pytest.raises(InputError, match="hold all of these images"):
         scenes.write_objects(damaged, seed=3, counts=OBJECT_COUNTS, size=32)
 
 

@@ -1,4 +1,4 @@
-"""Texts: read in any encoding and from several files, every fault told with its line, split without a leak."""
+"""Tests of text data sets: encodings, several files, faults with line numbers, splits without leaks."""
 
 import csv
 import io
@@ -131,10 +131,10 @@ def test_parquet_gives_what_csv_gives(tmp_path):
 def test_parquet_faults_are_told(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not really PAR1")
     pandas.DataFrame({"text": [1, 2], "genre": [["a"], ["b"]]}).to_parquet(tmp_path / "b.parquet")
-    told = faults(tmp_path / "a.parquet", tmp_path / "b.parquet")
-    assert "a.parquet" in told
-    assert "int64 in b.parquet" in told
-    assert "list" in told
+    message = faults(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert "a.parquet" in message
+    assert "int64 in b.parquet" in message
+    assert "list" in message
 
 
 def test_all_faults_of_all_files_are_told_at_once_with_their_lines(tmp_path):
@@ -151,9 +151,9 @@ def test_all_faults_of_all_files_are_told_at_once_with_their_lines(tmp_path):
     }
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
-    told = faults(tmp_path).splitlines()
-    found = {name: next(line for line in told if name in line) for name in contents}
-    assert len(told) == len(contents) + 1  # the header lacks a name, and no file has labels
+    lines = faults(tmp_path).splitlines()
+    found = {name: next(line for line in lines if name in line) for name in contents}
+    assert len(lines) == len(contents) + 1  # the header lacks a name, and no file has labels
     assert "line 5, 7" in found["fields.csv"]
     assert "quote.csv line 5" in found["quote.csv"]
     assert "stray.csv line 5" in found["stray.csv"]
@@ -172,7 +172,7 @@ def test_lines_are_counted_over_line_breaks_in_fields(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda folder: folder / "none.csv", "no "),
         (lambda folder: folder, "none in"),
@@ -192,8 +192,8 @@ def test_lines_are_counted_over_line_breaks_in_fields(tmp_path):
         ),
     ],
 )
-def test_data_that_cannot_be_used_are_told(tmp_path, make, told):
-    assert told in faults(make(tmp_path))
+def test_data_that_cannot_be_used_is_refused(tmp_path, make, message):
+    assert message in faults(make(tmp_path))
 
 
 def test_no_source_is_told():
@@ -299,7 +299,7 @@ def test_files_called_by_splits_are_those_splits(tmp_path):
         "vali val",
         "test test",
     }
-    assert "splits as the files are called" in dataset.found.warnings[0]
+    assert "the splits are those in the files' names" in dataset.found.warnings[0]
     assert not read(tmp_path / "test.csv").splits_given  # one file is not a split of anything
 
 
@@ -319,7 +319,7 @@ def test_a_head_that_cannot_be_trained_is_left_out_with_a_note(tmp_path):
     dataset = read(write(tmp_path / "a.csv", rows), heads=("mood", "sentiment", "genre"))
     assert list(dataset.classes) == ["genre"]
     assert dataset.found.warnings == tuple(
-        f"no labels for head {h} in training: left out" for h in ("mood", "sentiment")
+        f"the head {h} is left out, as it has no labels in training" for h in ("mood", "sentiment")
     )
     assert kinds(dataset) == {Kind.NO_LABEL: 16}
 
@@ -329,9 +329,9 @@ def test_given_splits_must_hold_what_is_learned_and_scored(tmp_path):
     rows[45]["genre"] = "travel"
     for row in rows[20:40]:
         row["sentiment"] = ""
-    told = faults(write(tmp_path / "a.csv", rows))
-    assert "every class of genre must be in the training split; found no travel" in told
-    assert "the val split must have a label of the head sentiment" in told
+    message = faults(write(tmp_path / "a.csv", rows))
+    assert "every class of genre must be in the training split; found no travel" in message
+    assert "the val split must have a label of the head sentiment" in message
 
 
 def test_classes_missing_in_a_split_or_alike_are_noted(tmp_path):
@@ -339,7 +339,7 @@ def test_classes_missing_in_a_split_or_alike_are_noted(tmp_path):
     rows[0]["genre"] = "Crime"
     notes = " | ".join(read(write(tmp_path / "a.csv", rows)).found.warnings)
     assert "genre Crime has no text in val" in notes
-    assert "genre Crime and crime are told apart" in notes
+    assert "genre Crime and crime are different classes" in notes
 
 
 def test_other_columns_are_noted_and_likely_labels_told(tmp_path):
