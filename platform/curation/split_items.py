@@ -10,7 +10,7 @@ from platform.curation.cleaning.looks import Look, read_looks
 from platform.data import sheets
 from platform.data.detection import csv_boxes
 from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
-from platform.data.detection.boxes import mend
+from platform.data.detection.boxes import repair_boxes
 from platform.data.files import absolute, is_file, place
 from platform.data.findings import Repair
 from platform.errors import Fault, InputError
@@ -56,7 +56,7 @@ def items(root: Path, table: str | None, raw: RawDataset, repairs: list[Repair])
     return [
         Item(
             image=images[path],
-            classes=frozenset(box.name for box in mend(images[path].boxes, each.width, each.height, [])),
+            classes=frozenset(box.name for box in repair_boxes(images[path].boxes, each.width, each.height, [])),
             group=group_of[path],
         )
         for path, each in looks.items()

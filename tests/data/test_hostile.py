@@ -129,7 +129,7 @@ def found(dataset: Any, kind: str) -> list[Repair]:
         (table, "cat/a.png", image_classes.read),
     ],
 )
-def test_a_picture_of_too_many_pixels_is_left_out_and_told(write, image, read, tmp_path):
+def test_a_picture_of_too_many_pixels_is_left_out_and_reported(write, image, read, tmp_path):
     root = write(tmp_path / "data")
     huge_png(root / image)
     [repair] = found(read(root, 0), Kind.BROKEN_IMAGE)
@@ -157,7 +157,7 @@ def test_a_picture_of_too_many_pixels_is_no_input_for_a_prediction(tmp_path):
         ("<!DOCTYPE a SYSTEM 'http://127.0.0.1:9/a.dtd'><annotation>&e;</annotation>", ""),
     ],
 )
-def test_xml_with_entities_is_left_out_and_told(content, reason, tmp_path):
+def test_xml_with_entities_is_left_out_and_reported(content, reason, tmp_path):
     root = voc(tmp_path / "data")
     (root / "Annotations" / "a.xml").write_text(content)
     [repair] = found(detection.read(root, 0), Kind.UNREADABLE_FILE)
@@ -223,7 +223,7 @@ OUTSIDE = ["../secret.png", "../../etc/passwd", "/etc/passwd", "..\\secret.png",
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_coco_names_that_lead_out_are_left_out_and_told(path, tmp_path):
+def test_coco_names_that_lead_out_are_left_out_and_reported(path, tmp_path):
     root = coco(tmp_path / "data")
     png(tmp_path / "secret.png")
     document = json.loads((root / "annotations.json").read_text())
@@ -235,7 +235,7 @@ def test_coco_names_that_lead_out_are_left_out_and_told(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_voc_names_that_lead_out_are_left_out_and_told(path, tmp_path):
+def test_voc_names_that_lead_out_are_left_out_and_reported(path, tmp_path):
     root = voc(tmp_path / "data")
     png(tmp_path / "secret.png")
     (root / "Annotations" / "z.xml").write_text(f"<annotation><filename>{path}</filename></annotation>")
@@ -258,7 +258,7 @@ def test_yolo_paths_that_lead_out_find_nothing_outside(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_rows_of_boxes_that_lead_out_are_left_out_and_told(path, tmp_path):
+def test_rows_of_boxes_that_lead_out_are_left_out_and_reported(path, tmp_path):
     root = boxes(tmp_path / "data")
     png(tmp_path / "secret.png")
     with (root / "annotations.csv").open("a") as stream:
@@ -269,7 +269,7 @@ def test_rows_of_boxes_that_lead_out_are_left_out_and_told(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_rows_that_lead_out_are_left_out_and_told(path, tmp_path):
+def test_rows_that_lead_out_are_left_out_and_reported(path, tmp_path):
     root = table(tmp_path / "data")
     png(tmp_path / "secret.png")
     with (root / "labels.csv").open("a") as stream:

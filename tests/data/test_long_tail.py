@@ -61,7 +61,7 @@ def test_groups_are_those_of_lvis():
     assert [group_of(n) for n in (1, 10, 11, 100, 101)] == ["rare", "rare", "common", "common", "frequent"]
 
 
-def test_a_long_tail_is_told():
+def test_a_long_tail_is_reported():
     assert advice([100, 60, 10]) == advice([9, 9, 90]) == ""
     assert advice([300, 4, 4, 5]).startswith(
         "half of the 4 classes are in at most 4 training images, the most frequent"

@@ -18,7 +18,7 @@ from platform.data import images, sheets
 from platform.data.arrays import in_threads
 from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.annotations import Box, Kind, RawBox, RawDataset
-from platform.data.detection.boxes import area, mend
+from platform.data.detection.boxes import area, repair_boxes
 from platform.data.files import absolute, is_file, place
 from platform.data.findings import Repair
 from platform.errors import Fault, InputError
@@ -172,7 +172,7 @@ def _readable(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[R
     repairs += [Repair(Kind.BROKEN_IMAGE, place(root, path, f"({fault})"))
                 for path, fault in sizes.items() if isinstance(fault, images.ImageFault)]  # fmt: skip
     pictures = [
-        Picture(image.path, *size, mend(image.boxes, *size, repairs), image.split)
+        Picture(image.path, *size, repair_boxes(image.boxes, *size, repairs), image.split)
         for image in raw.images
         if not isinstance(size := sizes[image.path], images.ImageFault)
     ]

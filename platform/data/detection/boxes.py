@@ -13,9 +13,9 @@ MIN_SIDE = 0.02  # px; a thinner box would have no area after rounding
 _DECIMALS = 2  # of a px; further digits are noise of relative coordinates that would make equal boxes differ
 
 
-def mend(raw: Iterable[RawBox], width: int, height: int, repairs: list[Repair]) -> tuple[RawBox, ...]:
+def repair_boxes(raw: Iterable[RawBox], width: int, height: int, repairs: list[Repair]) -> tuple[RawBox, ...]:
     """Return the usable boxes in the given order; each changed or omitted one is added to `repairs`."""
-    mended: dict[tuple[str, Box], RawBox] = {}
+    repaired: dict[tuple[str, Box], RawBox] = {}
     for box in raw:
         fault = unusable(box.box, width, height)
         if fault is not None:
@@ -23,10 +23,10 @@ def mend(raw: Iterable[RawBox], width: int, height: int, repairs: list[Repair]) 
             continue
         repairs += [Repair(kind, box.where, action) for kind, action in changes(box.box, width, height)]
         clipped = clip(box.box, width, height)
-        if (box.name, clipped) in mended:
+        if (box.name, clipped) in repaired:
             repairs.append(Repair(Kind.DUPLICATE, box.where))
-        mended.setdefault((box.name, clipped), replace(box, box=clipped))
-    return tuple(mended.values())
+        repaired.setdefault((box.name, clipped), replace(box, box=clipped))
+    return tuple(repaired.values())
 
 
 def unusable(box: Box, width: int, height: int) -> Kind | None:

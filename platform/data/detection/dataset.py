@@ -13,7 +13,7 @@ from platform.data import images
 from platform.data.arrays import in_threads
 from platform.data.detection import layouts
 from platform.data.detection.annotations import Box, Kind, RawBox, RawImage
-from platform.data.detection.boxes import mend
+from platform.data.detection.boxes import repair_boxes
 from platform.data.files import absolute, place
 from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, summarise
 from platform.data.splits import SPLITS, complete
@@ -196,7 +196,7 @@ def _check_images(root: Path, raw: list[RawImage], repairs: list[Repair]) -> lis
         if image.size is not None and min(image.size) > 0 and image.size != (width, height):
             sizes = f"{image.size[0]} x {image.size[1]}, the image has {width} x {height}"
             repairs.append(Repair(Kind.OTHER_SIZE, f"{image.where}: {sizes}", "boxes kept"))
-        boxes = mend(image.boxes, width, height, repairs)
+        boxes = repair_boxes(image.boxes, width, height, repairs)
         checked.append(_Checked(image.path, width, height, boxes, image.split, pixels))
     return checked
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from platform.curation.cleaning.rules import HUGE, MOSTLY_OUTSIDE, TINY, Limits, Placed, check_box, settle
 from platform.data.detection.annotations import Kind, RawBox
-from platform.data.detection.boxes import mend
+from platform.data.detection.boxes import repair_boxes
 
 WIDTH, HEIGHT, LIMITS = 100, 80, Limits(side=4, share=0.98)
 EDGES = st.one_of(st.floats(-150, 250), st.floats(), st.sampled_from([0, 50, WIDTH, HEIGHT, -0.4, 100.4, 1e308]))
@@ -50,7 +50,7 @@ def test_a_box_is_set_aside_for_one_reason_or_can_be_used_as_it_is_then(box):
         assert len(rules) == 1
         return
     repairs = []
-    assert [each.box for each in mend([RawBox(clipped, "cat", "")], WIDTH, HEIGHT, repairs)] == [clipped]
+    assert [each.box for each in repair_boxes([RawBox(clipped, "cat", "")], WIDTH, HEIGHT, repairs)] == [clipped]
     assert repairs == []
     x1, y1, x2, y2 = clipped
     assert 0 <= x1 <= x2 - LIMITS.side + 1e-9

@@ -77,7 +77,7 @@ def test_the_embedded_digits_are_split_by_class(tmp_path):
         assert shares == pytest.approx(np.full(10, 0.1), abs=0.02)
 
 
-def test_every_missing_file_is_told(tmp_path):
+def test_every_missing_file_is_reported(tmp_path):
     message = refusal(tmp_path / "empty", {}, tmp_path)
     assert "train-images-idx3-ubyte" in message
     assert "t10k-images-idx3-ubyte" in message
@@ -100,7 +100,7 @@ def test_a_broken_file_is_told_by_its_name(files, spoil, part, tmp_path):
     assert part in message
 
 
-def test_a_truncated_archive_is_told(files, tmp_path):
+def test_a_truncated_archive_is_reported(files, tmp_path):
     folder = write(tmp_path / "packed", files, packed=True)
     path = folder / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-12])
@@ -115,7 +115,7 @@ def test_letters_and_labels_of_other_images_are_refused(files, tmp_path):
     assert "300 images and 9 labels" in refusal(tmp_path / "b", {**files, "train-labels-idx1-ubyte": few}, tmp_path)
 
 
-def test_fetching_without_a_network_is_told(tmp_path, monkeypatch):
+def test_fetching_without_a_network_is_reported(tmp_path, monkeypatch):
     from torchvision.datasets import MNIST
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])

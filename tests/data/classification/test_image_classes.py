@@ -33,7 +33,7 @@ def repairs(dataset):
     return [(repair.kind, repair.where) for repair in dataset.found.repairs]
 
 
-def test_class_folders_are_split_stratified_and_told(folders):
+def test_class_folders_are_split_stratified_and_reported(folders):
     dataset = image_classes.read(folders, 0)
     assert (dataset.name, dataset.layout, dataset.classes) == ("data", "class folders", ("ant", "bee"))
     lines = dataset.lines()
@@ -79,7 +79,7 @@ def test_a_given_validation_split_becomes_the_test_split(splits):
     assert dataset.found.warnings[0].startswith("the data has no test split: its validation split is kept")
 
 
-def test_every_kind_of_picture_is_read_and_what_is_none_is_told(folders):
+def test_every_kind_of_picture_is_read_and_other_files_are_reported(folders):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     picture = Image.fromarray(pixels)
     ant = folders / "ant"
@@ -156,7 +156,7 @@ def test_a_class_may_be_called_train(tmp_path, save):
     assert (dataset.classes, dataset.splits_given) == (("car", "plane", "train"), False)
 
 
-def test_a_folder_beside_the_split_folders_is_told(splits, save):
+def test_a_folder_beside_the_split_folders_is_reported(splits, save):
     save(splits / "unlabelled" / "x" / "a.png", 90)
     assert repairs(image_classes.read(splits, 0)) == [(Kind.BESIDE_SPLITS, "unlabelled")]
 
@@ -236,7 +236,7 @@ def test_splits_without_training_are_a_fault(splits):
         image_classes.read(splits, 0)
 
 
-def test_what_is_no_data_folder_is_told(tmp_path):
+def test_a_folder_without_data_is_refused(tmp_path):
     (tmp_path / "file.zip").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
@@ -252,7 +252,7 @@ def test_what_is_no_data_folder_is_told(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_folders_that_may_not_be_read_are_told(splits):
+def test_folders_that_may_not_be_read_are_reported(splits):
     (splits / "val" / "ant").chmod(0)
     (splits / "test").chmod(0)
     with pytest.raises(InputError, match=r"the test split must have a usable image.*2 x folder that cannot be read"):

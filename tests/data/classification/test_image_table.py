@@ -78,7 +78,7 @@ def test_bad_rows_are_left_out_and_told_with_their_line(table, save, tmp_path):
     assert len(dataset.examples) == 10
 
 
-def test_splits_by_their_usual_names_and_the_rest_told(table):
+def test_splits_by_their_usual_names_and_the_rest_reported(table):
     lines = [
         *rows(0, 4, ",train"),
         *rows(4, 6, ",Valid"),

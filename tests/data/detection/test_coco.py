@@ -65,7 +65,7 @@ def test_one_file_at_the_root_and_images_in_any_usual_folder(tmp_path, root, fol
     assert [image.path.name for image in coco.read(tmp_path / "one").images] == ["a.png"]
 
 
-def test_crowds_unknown_classes_and_images_and_malformed_entries_are_told(root):
+def test_crowds_unknown_classes_and_images_and_malformed_entries_are_reported(root):
     document = json.loads((root / TRAIN).read_text())
     entry = document["annotations"][0]
     document["annotations"] += [

@@ -126,7 +126,7 @@ def test_an_image_whose_lines_cannot_be_used_is_left_out_and_not_taken_for_backg
         ("x" * 5000, Kind.MISSING_IMAGE),
     ],
 )
-def test_an_image_that_is_not_there_or_not_inside_is_told(table, save, cell, kind):
+def test_an_image_that_is_not_there_or_not_inside_is_reported(table, save, cell, kind):
     root = table(f"{cell},cat,1,2,3,4", CAT)
     save(root.parent / "out.png")
     raw = csv_boxes.read(root)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from platform.data.detection import dataset as detection
 from platform.data.detection.annotations import Kind, RawBox
-from platform.data.detection.boxes import mend
+from platform.data.detection.boxes import repair_boxes
 from platform.data.findings import Findings
 from platform.errors import InputError
 
@@ -16,9 +16,9 @@ CAT, DOG = ("cat", 8, 2, 24, 18), ("dog", 32, 8, 48, 24)
 LAYOUTS = ("Pascal VOC", "COCO", "YOLO", "CSV")
 
 
-def mended(*boxes):
+def repaired(*boxes):
     repairs = []
-    kept = mend([RawBox(box, "cat", f"box {i}") for i, box in enumerate(boxes)], 64, 32, repairs)
+    kept = repair_boxes([RawBox(box, "cat", f"box {i}") for i, box in enumerate(boxes)], 64, 32, repairs)
     return [box.box for box in kept], [(repair.kind, repair.action) for repair in repairs]
 
 
@@ -51,7 +51,7 @@ def test_all_layouts_of_the_same_content_read_the_same(tmp_path, writers, many):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_own_split_covers_every_class_is_seeded_and_told(tmp_path, writers, many, layout):
+def test_own_split_covers_every_class_is_seeded_and_reported(tmp_path, writers, many, layout):
     root = writers[layout](tmp_path / "data", many)
     dataset = detection.read(root, 5)
     assert not dataset.splits_given
@@ -87,25 +87,25 @@ def test_fingerprint_follows_the_content_not_the_place(tmp_path, writers, many, 
         ((-0.1, 0, 64.2, 32), [(0, 0, 64, 32)], []),
     ],
 )
-def test_boxes_are_mended_or_left_out_and_told(box, kept, repair):
-    assert mended(box) == (kept, repair)
+def test_boxes_are_repaired_or_left_out_and_reported(box, kept, repair):
+    assert repaired(box) == (kept, repair)
 
 
 def test_duplicates_are_equal_after_mending():
-    kept, repairs = mended((1, 2, 3, 4), (3, 4, 1.0000001, 2), (1, 2, 3, 5))
+    kept, repairs = repaired((1, 2, 3, 4), (3, 4, 1.0000001, 2), (1, 2, 3, 5))
     assert kept == [(1, 2, 3, 4), (1, 2, 3, 5)]
     assert [kind for kind, _ in repairs] == [Kind.INVERTED, Kind.DUPLICATE]
 
 
 @given(st.lists(st.tuples(*[st.floats() | st.floats(-80, 80)] * 4), max_size=4))
 def test_mended_boxes_lie_within_the_image_and_are_stable(boxes):
-    kept, repairs = mended(*boxes)
+    kept, repairs = repaired(*boxes)
     assert all(0 <= x1 < x2 <= 64 and 0 <= y1 < y2 <= 32 for x1, y1, x2, y2 in kept)
     assert len(kept) + sum(action == "left out" for _, action in repairs) == len(boxes)
-    assert mended(*kept) == (kept, [])
+    assert repaired(*kept) == (kept, [])
 
 
-def test_broken_images_are_left_out_and_told(tmp_path, writers, many):
+def test_broken_images_are_left_out_and_reported(tmp_path, writers, many):
     root = writers["COCO"](tmp_path / "data", many)
     whole = (root / "images" / "p10.png").read_bytes()
     (root / "images" / "p10.png").write_bytes(whole[:200])
@@ -116,7 +116,7 @@ def test_broken_images_are_left_out_and_told(tmp_path, writers, many):
     assert dataset.summary()["repairs"] == {"broken image": 2}
 
 
-def test_boxes_drawn_on_another_size_are_told(tmp_path, writers, many):
+def test_boxes_drawn_on_another_size_are_reported(tmp_path, writers, many):
     root = writers["Pascal VOC"](tmp_path / "data", many)
     Image.new("RGB", (128, 64)).save(root / "JPEGImages" / "p00.png")
     (repair,) = detection.read(root, 0).found.repairs
@@ -186,7 +186,7 @@ def test_absent_and_unused_classes_are_warned_of(tmp_path, writers, picture):
     assert dataset.classes == ("cat", "dog")
 
 
-def test_second_layout_beside_the_first_is_told(tmp_path, writers, many):
+def test_second_layout_beside_the_first_is_reported(tmp_path, writers, many):
     root = writers["Pascal VOC"](tmp_path / "data", many)
     (root / "classes.txt").write_text("cat\n")
     assert detection.read(root, 0).found.warnings == (
@@ -238,7 +238,7 @@ def test_given_splits_without_boxes_are_told_together(tmp_path, writers, picture
     assert "1 x box of no area (first: Annotations/b.xml object 1)" in str(caught.value)
 
 
-def test_a_test_split_that_nothing_can_be_measured_on_is_told(tmp_path, writers, picture):
+def test_a_test_split_that_nothing_can_be_measured_on_is_reported(tmp_path, writers, picture):
     pictures = {"a": picture([CAT], "train"), "b": picture([CAT], "val"), "c": picture([], "test")}
     with pytest.raises(InputError, match="the test split must have an image with a usable box"):
         detection.read(writers["YOLO"](tmp_path / "data", pictures), 0)

@@ -111,7 +111,7 @@ def test_yaml_words_that_look_like_booleans_or_numbers_stay_names(root):
     assert yolo.read(root).declared == ("no", "1e3")
 
 
-def test_bad_lines_unknown_classes_and_orphaned_labels_are_told(root):
+def test_bad_lines_unknown_classes_and_orphaned_labels_are_reported(root):
     (root / "labels" / "train" / "a.txt").write_text("0 .5 .5 .2\n\n0 a b c d\n7 .5 .5 .2 .2\n0.5 .5 .5 .2 .2\n")
     (root / "labels" / "train" / "ghost.txt").write_text("0 .5 .5 .2 .2\n")
     raw = yolo.read(root)

@@ -128,7 +128,7 @@ def test_parquet_gives_what_csv_gives(tmp_path):
     assert read(tmp_path / "b.csv").fingerprint == dataset.fingerprint
 
 
-def test_parquet_faults_are_told(tmp_path):
+def test_parquet_faults_are_reported(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not really PAR1")
     pandas.DataFrame({"text": [1, 2], "genre": [["a"], ["b"]]}).to_parquet(tmp_path / "b.parquet")
     message = faults(tmp_path / "a.parquet", tmp_path / "b.parquet")
@@ -196,7 +196,7 @@ def test_data_that_cannot_be_used_is_refused(tmp_path, make, message):
     assert message in faults(make(tmp_path))
 
 
-def test_no_source_is_told():
+def test_no_source_is_reported():
     assert "no file" in faults()
 
 
@@ -303,7 +303,7 @@ def test_files_called_by_splits_are_those_splits(tmp_path):
     assert not read(tmp_path / "test.csv").splits_given  # one file is not a split of anything
 
 
-def test_a_split_column_in_some_files_only_is_told(tmp_path):
+def test_a_split_column_in_some_files_only_is_reported(tmp_path):
     write(tmp_path / "a.csv", [row | {"split": "train"} for row in plain()])
     write(tmp_path / "b.csv", plain(start=100))
     assert "none in" in faults(tmp_path)
@@ -342,7 +342,7 @@ def test_classes_missing_in_a_split_or_alike_are_noted(tmp_path):
     assert "genre Crime and crime are different classes" in notes
 
 
-def test_other_columns_are_noted_and_likely_labels_told(tmp_path):
+def test_other_columns_are_noted_and_likely_labels_reported(tmp_path):
     rows = [row | {"id": str(n), "mood": "abc"[n % 3], "source": "web"} for n, row in enumerate(plain(60))]
     notes = read(write(tmp_path / "a.csv", rows)).found.warnings
     assert "the column 'id' of a.csv is ignored" in notes
