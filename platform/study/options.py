@@ -176,9 +176,9 @@ def resumed(options: argparse.Namespace):
     if request.storage != place:
         rule = "--resume needs the study where it was started: its trials hold absolute paths"
         raise InputError(Fault(rule, place, f"Move it back to {request.storage}."))
-    begun = first(request.folder / EVENT_LOG)
-    if begun is None or not is_current(begun):
-        commit = begun.data["facts"]["tags"].get("commit", "unknown") if begun else "unknown"
+    start = first(request.folder / EVENT_LOG)
+    if start is None or not is_current(start):
+        commit = start.data["facts"]["tags"].get("commit", "unknown") if start else "unknown"
         rule, found = "--resume needs a study that this version began", f"{request.name} was begun at commit {commit}"
         remedy = f"Check out that commit to continue it, or start a new study with --warm-start {request.name}."
         raise InputError(Fault(rule, found, remedy))

@@ -217,10 +217,17 @@ def _cleaning(root: Path) -> dict[str, Any]:
 
 
 def _label(row: Mapping[str, str]) -> Label:
-    texts = {name: row.get(name, "") for name in ("reason", "matched", "suggestion")}
-    scores = {name: _number(row.get(name, "")) for name in ("score", "suggestion_score")}
-    boxes, decision = int(_number(row.get("boxes", "")) or 0), row.get("decision", "").strip()
-    return Label(label=row["label"], boxes=boxes, name=row["class"], decision=decision, **texts, **scores)
+    return Label(
+        label=row["label"],
+        boxes=int(_number(row.get("boxes", "")) or 0),
+        name=row["class"],
+        decision=row.get("decision", "").strip(),
+        reason=row.get("reason", ""),
+        matched=row.get("matched", ""),
+        suggestion=row.get("suggestion", ""),
+        score=_number(row.get("score", "")),
+        suggestion_score=_number(row.get("suggestion_score", "")),
+    )
 
 
 def _finding(row: Mapping[str, str]) -> Finding:
