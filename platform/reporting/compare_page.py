@@ -164,7 +164,7 @@ def importance_chart(found: Mapping[str, Sequence[Importance]]) -> Chart | None:
         opacity=alt.when(alt.datum.clear == "yes").then(alt.value(1)).otherwise(alt.value(0.45)),
         tooltip=tips,
     )
-    note = "fANOVA of each study by itself. Pale: no more than chance alone shows."
+    note = "A random forest for each study. Pale bars are no larger than chance alone explains."
     height = len({row["parameter"] for row in rows}) * (10 + 12 * len(found))
     return charts.chart("importance", "Parameter importances", note, drawn, height)
 

@@ -66,7 +66,7 @@ def importance(found: Sequence[Importance]) -> Chart | None:
         x=alt.X("share:Q", title="share of the variance between trials", axis=alt.Axis(format="%")),
         tooltip=[charts.tip("parameter"), charts.tip("share")],
     )
-    note = f"fANOVA over {found[0].trials} trials. Only right of the dotted line it is more than chance alone shows."
+    note = f"Random forest over {found[0].trials} trials. Chance alone reaches the dotted line."
     drawn = alt.layer(drawn, charts.rule(found[0].chance))
     return charts.chart("importance", "Parameter importances", note, drawn, 20 * len(rows) + 10)
 
@@ -142,7 +142,7 @@ def _axis(data: StudyData, trials: Sequence[Trial], key: str) -> tuple[list[floa
     if key == data.metric:
         column = shown = np.array([data.score(trial) for trial in trials], dtype=float)
     else:
-        column = shown = parameter_effects.values(data, trials, key)
+        column = shown = parameter_effects.parameter_values(data, trials, key)
         domain = data.space.searched[key]
         if isinstance(domain, Categorical):
             last = max(1, len(domain.categories) - 1)

@@ -1,67 +1,66 @@
-"""What the trials of a search tell of its parameters, and how sure that is.
+"""Effects of a study's parameters on the score, tested where there are enough trials.
 
-A search leaves no fair sample: trials are cut at different epochs, and the sampler tries again what did well. So
+A search leaves no fair sample: trials are pruned at different epochs, and the sampler repeats what did well. So
 
-- two trials are compared by their best score up to the last epoch that both finished: at equal budgets. A trial wins,
-  loses or draws; trials that failed are left out.
-- whether a parameter matters is tested on these wins: Gehan's generalized Wilcoxon statistic (Gehan, "A generalized
-  Wilcoxon test for comparing arbitrarily singly-censored samples", 1965) for each way to split the trials by the
-  parameter in two, the largest of them taken. Its p-value is from permutations of the trials, in each of which the
-  largest is taken as well: looking at many splits makes nothing significant. P-values are corrected by Holm's method,
-  those of freezing and unfreezing, which were asked for before, among themselves, and those of all other parameters.
-- a trial that was cut early meets a late-unfreezing one that was still frozen then. What that tells nobody knows. So of
-  freezing and unfreezing only that is told which holds three times: with such wins and losses as they are, with the
-  frozen one's losses as draws, and with its wins as draws. The largest p-value counts.
-- by how much is the median difference over the pairs (Hodges and Lehmann, 1963), with a 95 % percentile interval from
-  scipy's bootstrap of the trials. The split was chosen by the same trials, so it is rather too large than too small.
-- a split is called confounded where its two sides also differ in another parameter that itself goes with the score,
-  or in how late they were proposed: then the trials cannot tell which of them it was.
+- two trials are compared by their best scores up to the last epoch that both finished. A trial wins, loses or draws;
+  failed trials are left out. A trial's tally is its wins minus its losses (Gehan, "A generalized Wilcoxon test for
+  comparing arbitrarily singly-censored samples", 1965).
+- the trials are grouped by each parameter: a group for each choice, or three groups for a number, from low to high. A
+  Mann-Whitney U test compares the tallies of each group with those of all other trials (`scipy.stats.mannwhitneyu`).
+  P-values are multiplied by the number of groups and by the number of parameters that are asked about (Bonferroni);
+  freezing and unfreezing, which every study asks about, are counted apart from the other parameters.
+- a trial that was pruned early may meet a late-unfreezing one that was still frozen. The outcome of such a pair says
+  nothing about unfreezing. An effect of freezing or unfreezing counts only if it holds in three ways: with such pairs
+  as they are, with the losses of the frozen trial as draws, and with its wins as draws. The largest p-value is taken.
+- the size of an effect is the median difference over pairs of trials (Hodges and Lehmann, 1963), with a 95 % percentile
+  bootstrap interval. The group was chosen with the same trials, so the size is rather too large than too small.
+- an effect is confounded if the group also differs in another parameter that itself goes with the score, or in how
+  late its trials were proposed.
 
-The sampler proposes trials by looking at earlier ones, so that they are not quite exchangeable: p is a guide.
+The sampler chooses configs by earlier results, so trials are not quite exchangeable: p-values are a guide.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from ray.tune.search.sample import Categorical, Float
+from ray.tune.search.sample import Categorical
 from scipy import stats
 
 from platform.reporting.study_data import StudyData
 from platform.space import DEPTH
 from platform.study.trials import Trial
 
-UNFREEZE, UNFREEZE_AT, NEVER = "unfreeze", "unfreeze_at", "never"  # as spaces call what platform.training.freezing does
+UNFREEZE, UNFREEZE_AT, NEVER = "unfreeze", "unfreeze_at", "never"  # as spaces name them
 FREEZING = (DEPTH, UNFREEZE, UNFREEZE_AT)
-LEAST_TRIALS, LEAST_SIDE = 8, 3  # in all, and on each side of a split
-LEAST_FOR_INTERVAL = 5  # trials on each side: of fewer, a bootstrap interval is too narrow
-PERMUTATIONS, RESAMPLES = 1999, 500
-MOST = 1000  # trials: of more, so many are drawn
+LEAST_TRIALS = 20  # comparable trials, below which nothing is said about a parameter
+LEAST_GROUP = LEAST_TRIALS // 4  # trials inside a group, and outside it
+GROUPS = 3  # for a number
+RESAMPLES = 500
+MOST_TRIALS = 1000  # of a larger study as many are drawn, so that a page takes seconds
 LEVEL = 0.05
-CUTS = (0.2, 0.35, 0.5, 0.65, 0.8)  # quantiles where a number may split the trials
 
 
 @dataclass(frozen=True)
-class Split:
-    """A way to tell trials apart in two.
+class Effect:
+    """The group of trials that did best by one parameter, compared with all other trials.
 
     Attributes:
         key: The parameter.
-        relation: "=", "≥" or "<", of the side that did better.
-        value: What the parameter is compared with.
-        better: Trials on that side.
-        others: Trials on the other.
-        p: How often chance alone would tell them apart as well, corrected for several parameters.
-        difference: The median difference in score, greater is better.
-        low: Of its 95 % interval; None where there are too few trials.
-        high: Likewise.
-        confounded: What else the two sides differ in, that goes with the score.
+        values: The group's values: (lowest, highest) for a number, (value,) for a choice.
+        trials: Trials in the group.
+        others: Trials outside it.
+        p: Corrected p-value that the group does no better than the others.
+        difference: Median difference in score over pairs; positive if the group is better.
+        low: Lower end of its 95 % interval; None where the effect is not clear.
+        high: Upper end.
+        confounded: Other parameters, or "order", that may explain the difference as well.
     """
 
     key: str
-    relation: str
-    value: object
-    better: int
+    values: tuple[Any, ...]
+    trials: int
     others: int
     p: float
     difference: float
@@ -71,19 +70,27 @@ class Split:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the trials tell it."""
+        """True if the effect is significant after correction."""
         return self.p < LEVEL
 
 
-def compared(data: StudyData, trials: Sequence[Trial]) -> tuple[np.ndarray, np.ndarray]:
-    """By how much each trial leads each other one at the last epoch that both finished.
+def effects(data: StudyData) -> dict[str, Effect]:
+    """Return the effects of the searched parameters; parameters with too few comparable trials are left out."""
+    trials = sample(data.scored)
+    found = {key: _effect(data, trials, key) for key in data.space.searched}
+    return {key: effect for key, effect in found.items() if effect}
+
+
+def pairwise_leads(data: StudyData, trials: Sequence[Trial]) -> tuple[np.ndarray, np.ndarray]:
+    """Compare all pairs of trials at the last epoch that both finished.
 
     Args:
         data: Their study.
-        trials: N of them, each with at least one epoch.
+        trials: N trials, each with at least one epoch.
 
     Returns:
-        (N, N) leads, greater is better, antisymmetric; (N, N) whether the trial of the row was yet to unfreeze then.
+        (N, N) leads of the row's trial over the column's, antisymmetric, greater is better; (N, N) booleans that are
+        true where the row's trial had not unfrozen yet.
     """
     most = max((trial.epochs for trial in trials), default=0)
     best = np.full((len(trials), most), np.nan)  # up to each epoch
@@ -92,39 +99,26 @@ def compared(data: StudyData, trials: Sequence[Trial]) -> tuple[np.ndarray, np.n
         row[: trial.epochs] = np.fmax.accumulate(maximised)
     epochs = np.array([trial.epochs for trial in trials], dtype=int)
     common = np.minimum(epochs[:, None], epochs[None, :])
-    mine = best[np.arange(len(trials))[:, None], common - 1]
-    lead = np.nan_to_num(mine - mine.T)
-    return lead, common <= np.array([trial.first_unfreeze or 0 for trial in trials])[:, None]
+    scores = best[np.arange(len(trials))[:, None], common - 1]
+    leads = np.nan_to_num(scores - scores.T)
+    return leads, common <= np.array([trial.first_unfreeze or 0 for trial in trials])[:, None]
 
 
-def standing(data: StudyData, trials: Sequence[Trial]) -> np.ndarray:
-    """(N,) in -1..1: how many more of the other trials a trial beats than beat it, as a share of them."""
-    lead, _ = compared(data, trials)
-    return np.sign(lead).sum(axis=1) / max(1, len(trials) - 1)
+def tallies(data: StudyData, trials: Sequence[Trial]) -> np.ndarray:
+    """Return (N,) wins minus losses of each trial against the others at equal epochs."""
+    return np.sign(pairwise_leads(data, trials)[0]).sum(axis=1)
 
 
-def sample(trials: Sequence[Trial], most: int = MOST) -> list[Trial]:
-    """All of them, or as many as can be looked at within seconds, drawn evenly at random."""
+def sample(trials: Sequence[Trial], most: int = MOST_TRIALS) -> list[Trial]:
+    """Return all trials, or at most `most` of them, drawn at random, in their order."""
     if len(trials) <= most:
         return list(trials)
     drawn = np.random.default_rng(0).choice(len(trials), most, replace=False)
     return [trials[index] for index in sorted(drawn)]
 
 
-def splits(data: StudyData) -> dict[str, Split | None]:
-    """What the trials tell of each searched parameter; None where there are too few to tell anything."""
-    trials = sample(data.scored)
-    lead, frozen = compared(data, trials)
-    found = {key: _split(key, data, trials, lead, frozen) for key in data.space.searched}
-    for family in (FREEZING, tuple(key for key in found if key not in FREEZING)):
-        told = {key: split for key, split in found.items() if split and key in family}
-        for (key, split), p in zip(told.items(), _holm([split.p for split in told.values()]), strict=True):
-            found[key] = _checked(replace(split, p=p), data, trials, lead)
-    return found
-
-
-def values(data: StudyData, trials: Sequence[Trial], key: str) -> np.ndarray:
-    """A parameter of each trial as a number: itself, or the place of a choice."""
+def parameter_values(data: StudyData, trials: Sequence[Trial], key: str) -> np.ndarray:
+    """Return (N,) values of a parameter as numbers; a choice is given by its place in the domain."""
     domain, given = data.space.searched[key], [trial.config[key] for trial in trials]
     if isinstance(domain, Categorical):
         order = {repr(value): place for place, value in enumerate(domain.categories)}
@@ -132,89 +126,66 @@ def values(data: StudyData, trials: Sequence[Trial], key: str) -> np.ndarray:
     return np.array(given, dtype=float)
 
 
-def _split(key: str, data: StudyData, trials: Sequence[Trial], lead: np.ndarray, frozen: np.ndarray) -> Split | None:
-    """The way to split the trials by a parameter that their scores tell apart best."""
-    use = np.array([_concerns(key, data, trial) for trial in trials], dtype=bool)
-    lead, frozen = lead[np.ix_(use, use)], frozen[np.ix_(use, use)]
-    trials = [trial for trial, used in zip(trials, use, strict=True) if used]
-    masks = _masks(key, data, trials)
-    if len(trials) < LEAST_TRIALS or not masks:
+def _effect(data: StudyData, trials: Sequence[Trial], key: str) -> Effect | None:
+    trials = [trial for trial in trials if _applies(key, trial)]
+    if len(trials) < LEAST_TRIALS:
         return None
-    sides = np.array([mask for _, _, mask in masks]).T.astype(float)  # (N, K)
-    wins = np.sign(lead)
-    counted = [wins.sum(axis=1)]
+    groups = _groups(data, trials, key)
+    masks = [groups == group for group in np.unique(groups)]
+    masks = [mask for mask in masks if LEAST_GROUP <= mask.sum() <= len(trials) - LEAST_GROUP]
+    if not masks:
+        return None
+
+    # test each group against the rest, and correct for the number of groups and of parameters
+    leads, frozen = pairwise_leads(data, trials)
+    wins = np.sign(leads)
+    tallied = [wins.sum(axis=1)]
     if key in FREEZING:
-        counted += [_drawn(wins, frozen & (wins < 0)), _drawn(wins, frozen & (wins > 0))]
-    statistic = _gehan(counted[0], sides)
-    # Of two ways that say the same the one that names what did better: "= a", not "≠ b".
-    best = max(range(len(masks)), key=lambda way: (abs(statistic[way]), statistic[way]))
-    generator = np.random.default_rng(0)
-    shuffled = [generator.permutation(sides) for _ in range(PERMUTATIONS)]
-    p = max(_chance(each, sides, shuffled, best, np.sign(statistic[best])) for each in counted)
-    relation, value, mask = masks[best]
-    if statistic[best] < 0:
-        relation, mask = {"=": "≠", "≥": "<"}[relation], ~mask
-    difference = float(np.median(lead[np.ix_(mask, ~mask)]))
-    counts = int(mask.sum()), int((~mask).sum())
-    return Split(key, relation, value, *counts, p, difference)
+        for uncertain in (frozen & (wins < 0), frozen & (wins > 0)):
+            tallied.append(np.where(uncertain | uncertain.T, 0.0, wins).sum(axis=1))
+    chances = [max(_p_better(tally, mask) for tally in tallied) for mask in masks]
+    best = int(np.argmin(chances))
+    mask, asked = masks[best], sum((other in FREEZING) == (key in FREEZING) for other in data.space.searched)
+    p = min(1.0, chances[best] * len(masks) * asked)
+
+    # measure the best group
+    values = [trial.config[key] for trial, inside in zip(trials, mask, strict=True) if inside]
+    named = (values[0],) if isinstance(data.space.searched[key], Categorical) else (min(values), max(values))
+    counts, difference = (int(mask.sum()), int((~mask).sum())), float(np.median(leads[np.ix_(mask, ~mask)]))
+    if p >= LEVEL:
+        return Effect(key, named, *counts, p, difference)
+    confounded = _confounders(data, trials, key, mask, tallied[0])
+    return Effect(key, named, *counts, p, difference, *_interval(leads, mask), confounded)
 
 
-def _drawn(wins: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """(N,) wins less losses of each trial, where some count as draws, for the other trial of the pair as well."""
-    return np.where(some | some.T, 0.0, wins).sum(axis=1)
-
-
-def _chance(won: np.ndarray, sides: np.ndarray, shuffled: Sequence[np.ndarray], best: int, direction: float) -> float:
-    """How often permuted trials are told apart by any split as well as these by the best one; 1 if the other way."""
-    reached = direction * _gehan(won, sides)[best] - 1e-9
-    if reached <= 0:
-        return 1.0
-    return (1 + sum(np.abs(_gehan(won, each)).max() >= reached for each in shuffled)) / (len(shuffled) + 1)
-
-
-def _concerns(key: str, data: StudyData, trial: Trial) -> bool:
-    """Whether a parameter makes a difference in a trial: when to unfreeze does only where something unfreezes."""
+def _applies(key: str, trial: Trial) -> bool:
+    """Return true if a parameter has any influence on a trial: a schedule has none where nothing is frozen."""
     frozen = trial.config.get(DEPTH, 1)
     if key == UNFREEZE:
         return bool(frozen)
     return key != UNFREEZE_AT or bool(frozen and trial.config.get(UNFREEZE) != NEVER)
 
 
-def _masks(key: str, data: StudyData, trials: Sequence[Trial]) -> list[tuple[str, object, np.ndarray]]:
-    """The ways to split trials by a parameter, with enough on both sides."""
-    domain, number = data.space.searched[key], values(data, trials, key)
-    ways: list[tuple[str, object, np.ndarray]] = []
-    if isinstance(domain, Categorical):
-        ways += [("=", value, number == place) for place, value in enumerate(domain.categories)]
-    elif isinstance(domain, Float):
-        cuts = {float(f"{cut:.2g}") for cut in np.quantile(number, CUTS)} if len(number) else set()
-        ways += [("≥", cut, number >= cut) for cut in sorted(cuts)]
-    else:
-        tried = sorted({int(each) for each in number})
-        ways += [("≥", each, number >= each) for each in tried[1:]] + [("=", each, number == each) for each in tried]
-    return [way for way in ways if LEAST_SIDE <= way[2].sum() <= len(trials) - LEAST_SIDE]
+def _groups(data: StudyData, trials: Sequence[Trial], key: str) -> np.ndarray:
+    """Return (N,) the group of each trial by a parameter, from 0."""
+    values = parameter_values(data, trials, key)
+    return values if isinstance(data.space.searched[key], Categorical) else _thirds(values)
 
 
-def _gehan(won: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """(K,) Gehan's statistic of each of K ways to split N trials, in standard deviations.
-
-    Args:
-        won: (N,) wins less losses of each trial. Within a side they cancel out: what is left is against the other.
-        sides: (N, K) 1 on one side, 0 on the other.
-    """
-    n, m = len(won), sides.sum(axis=0)
-    variance = m * (n - m) / (n * (n - 1)) * np.square(won).sum()
-    return won @ sides / np.sqrt(np.maximum(variance, 1e-12))
+def _thirds(values: np.ndarray) -> np.ndarray:
+    starts = [part[0] for part in np.array_split(np.unique(values), GROUPS) if len(part)]
+    return np.searchsorted(starts, values, side="right") - 1
 
 
-def _interval(lead: np.ndarray, mask: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % bootstrap interval of the median difference."""
-    mine, other = np.flatnonzero(mask), np.flatnonzero(~mask)
-    if min(len(mine), len(other)) < LEAST_FOR_INTERVAL:
-        return None, None
+def _p_better(tally: np.ndarray, mask: np.ndarray) -> float:
+    return float(stats.mannwhitneyu(tally[mask], tally[~mask], alternative="greater").pvalue)
+
+
+def _interval(leads: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the median difference."""
     bounds = stats.bootstrap(
-        (mine, other),
-        lambda a, b: np.median(lead[np.ix_(a, b)]),
+        (np.flatnonzero(mask), np.flatnonzero(~mask)),
+        lambda inside, outside: np.median(leads[np.ix_(inside, outside)]),
         n_resamples=RESAMPLES,
         vectorized=False,
         method="percentile",
@@ -223,54 +194,18 @@ def _interval(lead: np.ndarray, mask: np.ndarray) -> tuple[float | None, float |
     return float(bounds.low), float(bounds.high)
 
 
-def _holm(given: Sequence[float]) -> list[float]:
-    """P-values corrected by Holm's method, which keeps the chance of any false one."""
-    order = np.argsort(given)
-    stepped = np.array(given)[order] * np.arange(len(given), 0, -1)
-    corrected = np.empty(len(given))
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
-    return corrected.tolist()
-
-
-def _checked(split: Split, data: StudyData, trials: Sequence[Trial], lead: np.ndarray) -> Split:
-    """A split with its interval, and with what else its sides differ in, if the trials tell anything of it."""
-    if not split.is_clear:
-        return split
-    use = [index for index, trial in enumerate(trials) if _concerns(split.key, data, trial)]
-    mask = np.array([_holds(split, trials[index].config[split.key]) for index in use])
-    stand = np.sign(lead)[np.ix_(use, use)].sum(axis=1)
-    used = [trials[index] for index in use]
-    columns: dict[str, np.ndarray] = {key: values(data, used, key) for key in data.space.searched if key != split.key}
-    apart, goes_with = dict[str, float](), dict[str, float]()
-    for key, column in columns.items():
-        if len(set(column)) > 1:
-            choice = isinstance(data.space.searched[key], Categorical)
-            apart[key], goes_with[key] = _differs(column, mask, choice), _goes_with(column, stand, choice)
-    order = np.arange(len(used))
-    apart["order"], goes_with["order"] = _differs(order, mask, False), _goes_with(order, stand, False)
-    corrected = dict(zip(apart, _holm(list(apart.values())), strict=True))
-    also = [key for key in apart if corrected[key] < LEVEL and goes_with[key] < LEVEL]
-    low, high = _interval(lead[np.ix_(use, use)], mask)
-    return replace(split, low=low, high=high, confounded=tuple(also))
-
-
-def _holds(split: Split, value: object) -> bool:
-    if split.relation in ("=", "≠"):
-        return (repr(value) == repr(split.value)) == (split.relation == "=")
-    return (value >= split.value) == (split.relation == "≥")  # type: ignore[operator]
-
-
-def _differs(column: np.ndarray, mask: np.ndarray, choice: bool) -> float:
-    """The p-value that two sides have the same values of a parameter."""
-    if choice:
-        table = [[np.sum(column[side] == each) for each in sorted(set(column))] for side in (mask, ~mask)]
-        return float(stats.chi2_contingency(table, correction=False).pvalue)
-    return float(stats.mannwhitneyu(column[mask], column[~mask]).pvalue)
-
-
-def _goes_with(column: np.ndarray, stand: np.ndarray, choice: bool) -> float:
-    """The p-value that a parameter has nothing to do with how trials stand."""
-    groups = [stand[column == each] for each in sorted(set(column))]
-    if choice:
-        return float(stats.kruskal(*groups).pvalue) if len(set(stand)) > 1 else 1.0
-    return float(stats.spearmanr(column, stand).pvalue) if len(set(stand)) > 1 else 1.0
+def _confounders(
+    data: StudyData, trials: Sequence[Trial], key: str, mask: np.ndarray, tally: np.ndarray
+) -> tuple[str, ...]:
+    """Return the other parameters in which a group differs from the rest and that go with the score."""
+    columns = {other: _groups(data, trials, other) for other in data.space.searched if other != key}
+    columns["order"] = _thirds(np.arange(len(trials)))
+    columns = {other: column for other, column in columns.items() if len(np.unique(column)) > 1}
+    found = []
+    for other, column in columns.items():
+        table = stats.contingency.crosstab(column, mask).count
+        differs = stats.chi2_contingency(table, correction=False).pvalue * len(columns)
+        matters = stats.kruskal(*[tally[column == group] for group in np.unique(column)]).pvalue
+        if max(differs, matters) < LEVEL:
+            found.append(other)
+    return tuple(found)

@@ -1,42 +1,34 @@
-"""Which parameters made the difference between the trials of a search: fANOVA, beside what chance alone would show.
+"""Importances of a study's parameters, beside what chance alone would show.
 
-fANOVA splits the variance of a random forest over its inputs (Hutter, Hoos and Leyton-Brown, "An Efficient Approach for
-Assessing Hyperparameter Importance", 2014; `optuna.importance`). Optuna looks at completed trials only, which leaves
-out what was cut, most of a search. So each trial is worth how it stands against the others at equal epochs
-(`evidence.standing`), whether it was cut or not.
-
-A forest finds something to split by in noise as well. So all is done again with the trials' values shuffled (Altmann
-et al., "Permutation importance: a corrected feature importance measure", 2010), and a parameter is said to matter where
-it is above the most important one of nearly all shuffles.
+A random forest predicts each trial's tally of wins and losses at equal epochs (`parameter_effects.tallies`) from its
+config, so pruned trials count as well. A parameter's importance is its share of the variance that the forest explains
+(`feature_importances_` of `sklearn.ensemble.RandomForestRegressor`). A forest finds something in noise too. So it is
+fitted again to shuffled tallies, and a parameter is important where its share is above the largest one of nearly all
+shuffles (Altmann et al., "Permutation importance: a corrected feature importance measure", 2010).
 """
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from ray.tune.search.optuna import OptunaSearch
+from sklearn.ensemble import RandomForestRegressor
 
-from platform.reporting.parameter_effects import LEAST_TRIALS, sample, standing
+from platform.reporting.parameter_effects import LEAST_GROUP, parameter_values, sample, tallies
 from platform.reporting.study_data import StudyData
 
-TREES, DEPTH, SHUFFLES = 16, 8, 20
-MOST = 300  # trials: of more, so many are drawn
-CHANCE = 0.95  # of the shuffles' most important parameters, as many lie below
+TREES, DEPTH, SHUFFLES = 32, 8, 20
+MOST_TRIALS = 300  # of a larger study as many are drawn
+CHANCE = 0.95  # quantile of the largest shares in the shuffles
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Of a parameter.
+    """Importance of one parameter.
 
     Attributes:
-        key: Its name.
-        share: Of the variance between trials that it explains, in 0..1; all together are 1.
-        chance: What the most important parameter has at most in 95 % of the shuffles.
-        trials: Of how many trials that was found.
+        key: The parameter.
+        share: Share of the explained variance between trials, in 0..1; the shares of all parameters sum to 1.
+        chance: Share that chance alone reaches: the 95 % quantile of the largest share in the shuffles.
+        trials: Number of trials that were looked at.
     """
 
     key: str
@@ -46,41 +38,28 @@ class Importance:
 
     @property
     def is_clear(self) -> bool:
-        """Whether it is more than chance."""
+        """True if the share is larger than chance explains."""
         return self.share > self.chance
 
 
 def importances(data: StudyData) -> list[Importance]:
-    """The searched parameters that took several values, the most important first; none where trials are too few."""
-    trials = sample(data.scored, MOST)
-    if len(trials) < LEAST_TRIALS:
+    """Return the searched parameters that took several values, most important first; none for a handful of trials."""
+    trials = sample(data.scored, MOST_TRIALS)
+    if len(trials) < LEAST_GROUP:
         return []
-    logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)  # quantized domains lose that
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    varied = {key: domain for key, domain in data.space.searched.items()
-              if len({repr(trial.config[key]) for trial in trials}) > 1}  # fmt: skip
-    worth = standing(data, trials)
-    if len(set(worth)) < 2 or not varied:
+    columns = {key: parameter_values(data, trials, key) for key in data.space.searched}
+    columns = {key: column for key, column in columns.items() if len(np.unique(column)) > 1}
+    tally = tallies(data, trials)
+    if not columns or len(np.unique(tally)) < 2:
         return []
-    distributions = OptunaSearch.convert_search_space(dict(varied))
-    points = [{key: trial.config[key] for key in varied} for trial in trials]
-    found = _shares(points, worth, distributions)
-    generator = np.random.default_rng(0)
-    shuffled = [_shares(points, generator.permutation(worth), distributions) for _ in range(SHUFFLES)]
-    chance = float(np.quantile([max(each.values()) for each in shuffled], CHANCE))
-    return [Importance(key, found[key], chance, len(trials)) for key in sorted(varied, key=lambda key: -found[key])]
+    configs, generator = np.column_stack(list(columns.values())), np.random.default_rng(0)
+    shares = _shares(configs, tally)
+    largest = [_shares(configs, generator.permutation(tally)).max() for _ in range(SHUFFLES)]
+    chance = float(np.quantile(largest, CHANCE))
+    found = [Importance(key, float(share), chance, len(trials)) for key, share in zip(columns, shares, strict=True)]
+    return sorted(found, key=lambda each: -each.share)
 
 
-def _shares(
-    points: Sequence[dict], worth: Sequence[float] | np.ndarray, distributions: dict[str, BaseDistribution]
-) -> dict[str, float]:
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.trial.create_trial(params=point, distributions=distributions, value=float(value))
-            for point, value in zip(points, worth, strict=True)
-        ]
-    )
-    evaluator = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=0)
-    found = get_param_importances(study, evaluator=evaluator)
-    return {key: float(found.get(key, 0.0)) for key in distributions}
+def _shares(configs: np.ndarray, tally: np.ndarray) -> np.ndarray:
+    forest = RandomForestRegressor(TREES, max_depth=DEPTH, random_state=0)
+    return forest.fit(configs, tally).feature_importances_

@@ -10,7 +10,7 @@ from platform.errors import last_line
 from platform.reporting import html_page
 from platform.reporting.advice import advice
 from platform.reporting.charts import Chart, counted, said
-from platform.reporting.parameter_effects import splits
+from platform.reporting.parameter_effects import LEAST_TRIALS, effects
 from platform.reporting.parameter_importance import Importance, importances
 from platform.reporting.study_charts import all_charts
 from platform.reporting.study_data import FIGURES, StudyData
@@ -49,9 +49,10 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
         task=facts.task,
         figures=_headline(data),
         nothing=_why_nothing(data),
-        advice=advice(data, splits(data), told),
+        advice=advice(data, effects(data), told),
         best=_best(data, best) if best else None,
         has_scores=bool(data.scored),
+        has_enough_trials=len(data.scored) >= LEAST_TRIALS,
         scores=_scores(data) if judged else None,
         more_scores=_more_scores(judged) if judged else None,
         left_out=result.get("left_out", []),
@@ -70,7 +71,7 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
 
 
 def _sections(data: StudyData, has_pictures: bool) -> list[tuple[str, str]]:
-    every = {"advice": "What the trials tell", "result": "Best configuration", "confirmation": "Is it luck?",
+    every = {"advice": "What the trials show", "result": "Best configuration", "confirmation": "Is it luck?",
              "freezing": "Freezing", "parameters": "Parameters", "curves": "Learning curves", "cost": "Cost",
              "pictures": "Pictures", "trials": "All trials", "data": "Data", "origin": "Origin"}  # fmt: skip
     absent = {"result", "confirmation"} if not data.best else set()
