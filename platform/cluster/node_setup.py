@@ -118,7 +118,7 @@ def fetch_data(place: str, digest: str) -> Path:
     """Return the folder of prepared data on this node. The first trial that asks copies and verifies it; others wait.
 
     Raises:
-        DamagedError: The data is not as it was written.
+        DamagedError: The data differs from what was written.
         OSError: The data cannot be read, or this disk cannot be written.
     """
     data = node_folder() / "data" / digest
