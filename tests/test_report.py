@@ -1,4 +1,4 @@
-"""The page of a study, opened in a real browser from a file, without a network; and what it tells."""
+"""Tests of the report page: opened in a real browser from a file without a network, and its statistics."""
 
 import json
 import math
@@ -78,7 +78,7 @@ def test_the_page_of_a_study_with_everything(tmp_path, chromium):
         "0.600",
         "0.610 (0.580 to 0.640)",
         "+0.120 (+0.050 to +0.190), p 0.01",
-        "Not shown, in figures: z_26.png, z_27.png.",
+        "Not shown here, but in the study's figures folder: z_26.png, z_27.png.",
         "trial 002 is better.",
         "The study had to stop: the disk is full",
         f"Look: {HOSTILE}",
@@ -200,12 +200,12 @@ def without_success(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("made", "charts", "says"),
     [
-        (nothing, 0, "No epoch of what is searched has ended"),
-        (waiting, 1, "It was at work when this page was made"),
+        (nothing, 0, "No searched trial has finished an epoch yet"),
+        (waiting, 1, "It was running when this page was made"),
         (one, 8, "Too few trials for advice"),
         (running, 7, "not scored on the test split yet"),
-        (unscored, 1, "No epoch of what is searched has a score"),
-        (without_success, 1, "No trial of what was searched has succeeded"),
+        (unscored, 1, "No epoch of a searched trial has a score"),
+        (without_success, 1, "No searched trial has succeeded"),
     ],
 )
 def test_odd_studies_have_a_page_too(tmp_path, chromium, made, charts, says):
@@ -287,7 +287,7 @@ def test_studies_side_by_side(tmp_path, chromium):
     text = check(chromium, first / "comparison.html", charts=3)
     assert "cannot be compared" not in text
     heads = "only the heads\ttest/score\t0.490\t2"  # one of three seeds failed
-    for part in ("first", "second", "0.610 (0.580 to 0.640)", heads, "What differs is marked"):
+    for part in ("first", "second", "0.610 (0.580 to 0.640)", heads, "Parameters that differ come first"):
         assert part in text
     assert (
         report.main(["--compare", "second", "first", "--storage", str(tmp_path), "--out", str(tmp_path / "p.html")])
@@ -533,7 +533,7 @@ def test_a_space_is_understood_from_its_words(name):
         configs.append({key: value.sample(random_state=generator) if key in space.searched else value
                         for key, value in space.params.items()})  # fmt: skip
     configs += space.baseline_configs().values()
-    again = study_data.space_in_words(describe(space), json.loads(json.dumps(configs, default=float)))
+    again = study_data.parse_space(describe(space), json.loads(json.dumps(configs, default=float)))
     assert set(again.searched) == set(space.searched)
     for key, domain in space.searched.items():
         other = again.searched[key]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from platform.reporting.study_data import space_in_words
+from platform.reporting.study_data import parse_space
 from platform.search.scheduler import PruningScheduler
 from platform.study.event_log import EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts, as_json
@@ -101,7 +101,7 @@ class Told:
 def searched(folder: Path, trials: int, effect: float = 1.0, seed: int = 0) -> Path:
     """A study as ASHA and a random sampler make it: with effect, freezing three stages at a rate of 3e-3 is best."""
     told, generator = Told(folder, trials), np.random.default_rng(seed)
-    scheduler = PruningScheduler(space_in_words(told.words, []))
+    scheduler = PruningScheduler(parse_space(told.words, []))
     for number in range(1, trials + 1):
         depth, schedule = int(generator.integers(0, 6)), str(generator.choice(["never", "at_once", "gradual"]))
         unfreeze_at, rate = float(generator.uniform(0.1, 0.7)), float(10 ** generator.uniform(-4, -1))

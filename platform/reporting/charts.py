@@ -1,7 +1,7 @@
-"""What all charts share: Vega-Lite specifications that are drawn in a page, and as PNG and SVG files.
+"""Base of all charts: Vega-Lite specifications that are drawn in a page, and as PNG and SVG files.
 
-Colours come from a theme, for light and for dark, so that a chart follows its reader. They are after Okabe and Ito's
-palette, told apart by colour-blind readers too.
+Colours come from a light or a dark theme, so that a chart follows the reader's setting. They follow Okabe and Ito's
+palette, which colour-blind readers can distinguish.
 """
 
 import math
@@ -22,13 +22,13 @@ FORMATS = {"score": ".4f", "mean": ".4f", "low": ".4f", "high": ".4f", "value": 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with what is said about it.
+    """Chart with its title and note.
 
     Attributes:
-        key: Its name, also of its files.
-        title: What it shows.
-        note: How to read it.
-        spec: Vega-Lite, as wide as its place.
+        key: Name, also of its files.
+        title: Title.
+        note: Instructions for reading it.
+        spec: Vega-Lite specification, as wide as its container.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Chart:
 
     @cached_property
     def svg(self) -> str:
-        """As a picture that stands alone: light, of one width and with its title."""
+        """SVG file of the chart: light theme, fixed width, with its title."""
         import vl_convert
 
         config = theme(dark=False) | {"background": "white", "font": "sans-serif"}
@@ -47,7 +47,7 @@ class Chart:
 
 
 def theme(dark: bool) -> dict[str, Any]:
-    """Vega-Lite's config for a light or a dark page."""
+    """Return Vega-Lite's config for a light or a dark page."""
     faint, line = ("#A9B2BB", "#333B43") if dark else ("#56616B", "#E3E7EA")
     colours = DARK if dark else LIGHT
     return {
@@ -74,7 +74,7 @@ def theme(dark: bool) -> dict[str, Any]:
 
 
 def chart(key: str, title: str, note: str, drawn: Any, height: int = HEIGHT) -> Chart:
-    """What Altair made, as a chart of a page."""
+    """Convert an Altair chart to a chart of a page."""
     with alt.data_transformers.enable("default", max_rows=None, consolidate_datasets=False):
         # Not validated: each row would be, which takes seconds of a large study. Our tests draw every chart.
         spec = drawn.properties(width="container", height=height).to_dict(validate=False)
@@ -84,42 +84,42 @@ def chart(key: str, title: str, note: str, drawn: Any, height: int = HEIGHT) -> 
 
 
 def tip(field: str, title: str | None = None) -> alt.Tooltip:
-    """A line of what is told under the pointer."""
+    """Return a line of a tooltip."""
     if field in FORMATS:
         return alt.Tooltip(f"{field}:Q", title=title or field, format=FORMATS[field])
     return alt.Tooltip(f"{field}:N", title=title or field)
 
 
 def rule(at: float) -> alt.Chart:
-    """A dotted line from top to bottom."""
+    """Return a dotted line from top to bottom."""
     return alt.Chart(values([{"at": at}])).mark_rule(strokeDash=[2, 3], tooltip=None).encode(x=alt.X("at:Q"))
 
 
 def values(rows: Sequence[dict[str, Any]]) -> alt.Data:
-    """Rows as a chart holds them."""
+    """Return rows as data of a chart, with short numbers."""
     kept = [{key: _short(value) for key, value in row.items() if key not in ("config", "id")} for row in rows]
     return alt.Data(values=kept)
 
 
 def number(value: float) -> str:
-    """As people read it."""
+    """Format a number for people."""
     return f"{value:.3g}" if abs(value) < 0.01 or abs(value) >= 1000 else f"{value:.3f}"
 
 
 def said(value: Any) -> str:
-    """A value as people read it."""
+    """Format any value for people; None is a dash."""
     if value is None:
         return "–"
     return number(value) if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def counted(n: int, what: str) -> str:
-    """So many of something, e.g. "3 trials"."""
+    """Return a count with its noun, e.g. "3 trials"."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _short(value: Any) -> Any:
-    """A number with the digits that can be seen; what is not finite as nothing: JSON has no word for it."""
+    """Round a number to the digits that can be seen; infinity and NaN become None, since JSON has neither."""
     if not isinstance(value, float):
         return value
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

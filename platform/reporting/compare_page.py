@@ -1,4 +1,4 @@
-"""The page that puts studies side by side, and says plainly where they cannot be compared."""
+"""HTML page that compares studies, with a warning where their scores cannot be compared."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ MOST_IMPORTANT = 10  # parameters of each study
 
 
 def write(studies: Sequence[StudyData], out: Path) -> None:
-    """The page as a file.
+    """Write the page.
 
     Args:
-        studies: Two or more, the one that the others are put beside first.
-        out: The page.
+        studies: Two or more studies; the first is the one that the others are compared with.
+        out: File of the page.
     """
     titles = names(studies)
     found = {title: importances(data) for title, data in zip(titles, studies, strict=True)}
     drawn = [scores_chart(titles, studies), curves_chart(titles, studies), importance_chart(found)]
     shown = [chart for chart in drawn if chart]
     keys = {chart.key for chart in shown}
-    told = html_page.render(
+    text = html_page.render(
         "compare.html.j2",
         "comparison",
         shown,
@@ -52,17 +52,17 @@ def write(studies: Sequence[StudyData], out: Path) -> None:
         without=[title for title, each in found.items() if not each],
         cost=_cost(titles, studies),
     )
-    html_page.put(told, out)
+    html_page.put(text, out)
 
 
 def names(studies: Sequence[StudyData]) -> list[str]:
-    """What the studies are called, told apart where they are called the same."""
+    """Return the names of the studies, numbered where they are the same."""
     plain = [data.name for data in studies]
     return [name if plain.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(plain, start=1)]
 
 
 def faults(titles: Sequence[str], studies: Sequence[StudyData]) -> list[str]:
-    """Why scores of these studies must not be compared, in sentences."""
+    """Return the reasons, in sentences, why scores of these studies must not be compared."""
     found = []
     questions = {
         "search for different metrics": [f"{data.metric} ({data.space.mode})" for data in studies],
@@ -75,7 +75,9 @@ def faults(titles: Sequence[str], studies: Sequence[StudyData]) -> list[str]:
             found.append(f"Their scores cannot be compared: these studies {what} ({each}).")
     seeds = {str(data.request.get("seed", 0)) for data in studies}
     if len(seeds) > 1 and not found:
-        found.append("Their seeds differ, and with them splits that were made here: small differences may be of that.")
+        found.append(
+            "Their seeds differ, and so may their random splits of the data; small differences may come from that."
+        )
     return found
 
 
@@ -84,7 +86,7 @@ def _fingerprint(data: StudyData) -> str:
 
 
 def scores_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart | None:
-    """The test score of each study's best, with the interval of what was confirmed; only of one metric."""
+    """Draw the test score of each study's best config, with its interval if confirmed; None if metrics differ."""
     metric = studies[0].test_metric
     if len({(data.metric, data.space.mode) for data in studies}) > 1:
         return None
@@ -102,14 +104,14 @@ def scores_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
     sure = [row for row in rows if row["low"] is not None and row["high"] is not None]
     bars = alt.Chart(values(sure)).mark_rule(strokeWidth=3)
     bars = bars.encode(y=y, x="low:Q", x2="high:Q", color=trial_marks.kinds(rows, False)["color"])
-    note = "Bars are 95 % intervals over seeds, of what was confirmed. All else is of one seed."
+    note = "Bars are 95 % intervals over the seeds of a confirmation. All other scores come from one seed."
     return charts.chart(
         "scores", "On the test split", note, alt.layer(*[bars] * bool(sure), marks, labels), 40 * len(rows) + 10
     )
 
 
 def _tested(title: str, data: StudyData, metric: str) -> list[dict[str, Any]]:
-    """The test scores of a study's best, of what was confirmed, and of what they are compared with."""
+    """Return the test scores of a study's best config, its confirmed one, its baselines and references."""
     judged, won = data.result.get("best"), winner(data)
     found = [("best", "best", judged["test_metrics"].get(metric), None, None)] if judged else []
     if won:
@@ -123,7 +125,7 @@ def _tested(title: str, data: StudyData, metric: str) -> list[dict[str, Any]]:
 
 
 def curves_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart | None:
-    """The learning curve of each study's best trial; only of one metric."""
+    """Draw the learning curve of each study's best trial; None if metrics differ."""
     if len({data.metric for data in studies}) > 1:
         return None
     rows = [
@@ -141,7 +143,7 @@ def curves_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
 
 
 def importance_chart(found: Mapping[str, Sequence[Importance]]) -> Chart | None:
-    """The importances of parameters in each study."""
+    """Draw the importances of parameters in each study."""
     largest: dict[str, float] = {}
     for each in (each for some in found.values() for each in some):
         largest[each.key] = max(largest.get(each.key, 0.0), each.share)
@@ -174,7 +176,7 @@ def _of_study(titles: Sequence[str]) -> alt.Color:
 
 
 def _scores(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, Any]:
-    """A row for each study, and one for each of its baselines and references."""
+    """Return a row for each study, and one for each of its baselines and references."""
     rows = list[list[Any]]()
     keys = list(dict.fromkeys(data.test_metric for data in studies))
     searched = list(dict.fromkeys(data.metric for data in studies))
@@ -189,18 +191,24 @@ def _scores(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, An
 
 
 def _confirmed(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, Any] | None:
-    """What was repeated with several seeds."""
+    """Return the scores over several seeds of the configs that were confirmed."""
     rows = [
-        [title, row["name"], told["test_metric"], html_page.between(row["mean"], row["low"], row["high"]), scored(row)]
+        [
+            title,
+            row["name"],
+            confirmed["test_metric"],
+            html_page.between(row["mean"], row["low"], row["high"]),
+            scored(row),
+        ]
         for title, data in zip(titles, studies, strict=True)
-        if (told := data.result.get("confirmation"))
-        for row in told["rows"]
+        if (confirmed := data.result.get("confirmation"))
+        for row in confirmed["rows"]
     ]
     return html_page.table(["study", "what", "metric", "mean and 95 %", "seeds"], rows) if rows else None
 
 
 def _configurations(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, Any]:
-    """The best configurations, what differs marked and first."""
+    """Return the best configs; parameters that differ come first and are marked."""
     configs = [data.best.config if data.best else {} for data in studies]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     differ = {key: len({repr(config.get(key)) for config in configs}) > 1 for key in keys}
@@ -210,7 +218,7 @@ def _configurations(titles: Sequence[str], studies: Sequence[StudyData]) -> dict
 
 
 def _cost(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, Any]:
-    columns = ["study", "trials", "epochs", "cut", "failed", "time", "GPU-time", "core-time", "saved by reuse"]
+    columns = ["study", "trials", "epochs", "pruned", "failed", "time", "GPU-time", "core-time", "saved by reuse"]
     rows = []
     for title, data in zip(titles, studies, strict=True):
         device, reuse = html_page.clock(sum(data.device_seconds.values())), data.reuse()

@@ -1,7 +1,7 @@
 """A self-contained HTML page: charts, pictures, styles and scripts are in it, and nothing is fetched.
 
-All text that comes from data is escaped, and the browser is told to run no script but the two that are meant. Each
-chart is there as a picture too: for paper, where no script has the time to draw it anew, and for who runs no scripts.
+All text that comes from data is escaped, and a content security policy lets the browser run the two scripts of the page
+only. Each chart is also embedded as an image, for print and for readers without scripts.
 """
 
 import base64
@@ -24,14 +24,14 @@ TEMPLATES = Path(__file__).parent / "templates"
 LARGE, WIDEST, QUALITY = 300_000, 1600, 85  # bytes of a picture that is made smaller; pixels and quality of it then
 
 
-def render(template: str, name: str, charts: Sequence[Chart], **told: Any) -> str:
-    """A page.
+def render(template: str, name: str, charts: Sequence[Chart], **context: Any) -> str:
+    """Render a page.
 
     Args:
-        template: Its file.
-        name: What files saved from it are called after.
-        charts: By their keys the template places them.
-        **told: What else the template shows.
+        template: File name of the template.
+        name: Prefix of files saved from the page.
+        charts: Charts, which the template places by their keys.
+        **context: Other variables of the template.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -47,23 +47,23 @@ def render(template: str, name: str, charts: Sequence[Chart], **told: Any) -> st
     return environment.get_template(template).render(
         charts={chart.key: chart for chart in charts},
         printed={chart.key: data_uri(chart.svg.encode(), "svg+xml") for chart in charts},
-        told=data,
+        page_data=data,
         css=Markup((TEMPLATES / "page.css").read_text()),
         bundle=Markup(bundle),
         script=Markup(script),
         script_hashes=Markup(" ".join(f"'sha256-{_hash(text)}'" for text in (bundle, script))),
-        **told,
+        **context,
     )
 
 
 def put(text: str, out: Path) -> None:
-    """A page as a file, whole or not at all."""
+    """Write a page to a file atomically."""
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(out, text)
 
 
 def save_files(charts: Sequence[Chart], folder: Path) -> None:
-    """Each chart as a PNG and an SVG file."""
+    """Save each chart as a PNG and an SVG file."""
     import vl_convert
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,13 +73,13 @@ def save_files(charts: Sequence[Chart], folder: Path) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int = -1, changed: Any = None) -> dict[str, Any]:
-    """A table for the template.
+    """Return a table for the template.
 
     Args:
-        columns: Their titles.
-        rows: Values; numbers are aligned and sorted as such, None is told as nothing.
-        best: The row that stands out.
-        changed: (row, column) → whether a cell is marked.
+        columns: Titles.
+        rows: Values; numbers are aligned and sorted as such, None is a dash.
+        best: Index of the row that is highlighted, or -1.
+        changed: Function of row and column that returns true for a marked cell.
     """
     cells = [
         [
@@ -98,15 +98,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int = -1,
 
 
 def between(mean: float | None, low: float | None, high: float | None, sign: str = "") -> str:
-    """A mean with its interval."""
+    """Format a mean with its interval."""
     if mean is None:
         return "–"
-    told = f"{mean:{sign}.3f}"
-    return told if low is None or high is None else f"{told} ({low:{sign}.3f} to {high:{sign}.3f})"
+    text = f"{mean:{sign}.3f}"
+    return text if low is None or high is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def picture(file: Path) -> dict[str, Any]:
-    """A picture as a part of the page; a large one compressed, its file stays as it is."""
+    """Return an image for the template, compressed if its file is large."""
     content, kind = file.read_bytes(), "png"
     with Image.open(file) as image:
         width, height = image.size
@@ -125,28 +125,28 @@ def picture(file: Path) -> dict[str, Any]:
 
 
 def webp(image: Image.Image, quality: int) -> bytes:
-    """A picture as a small file."""
+    """Encode an image as WebP."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality)
     return buffer.getvalue()
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file of a picture as the address of one; `kind` as in its media type, e.g. "webp"."""
+    """Return an image as a data URI; `kind` is the subtype of its media type, e.g. "webp"."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def clock(seconds: float) -> str:
-    """A duration, e.g. "2 h 05 min"."""
+    """Format a duration, e.g. "2 h 05 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def pairs(told: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of names and what they are."""
-    return table(["", ""], [[key, said(value)] for key, value in told.items()])
+def pairs(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table of names and values."""
+    return table(["", ""], [[key, said(value)] for key, value in items.items()])
 
 
 def _is_number(value: Any) -> bool:
@@ -155,7 +155,7 @@ def _is_number(value: Any) -> bool:
 
 @cache
 def _bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed."""
+    """Return the script of Vega, Vega-Lite and Vega-Embed."""
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")

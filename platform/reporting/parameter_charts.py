@@ -1,4 +1,4 @@
-"""The charts of a study's parameters: what the score has to do with freezing, unfreezing and all others."""
+"""Charts of a study's parameters: score against freezing and unfreezing, importances, all parameters side by side."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,18 +20,18 @@ LEAST_WIDTH, WORDS = 480, 90  # pixels that words between the axes need; that ea
 
 
 def by_depth(data: StudyData) -> Chart | None:
-    """The score of each trial against how many stages it freezes at first."""
+    """Draw the score of each trial against the number of stages it freezes at first."""
     rows = [row | {"depth": row["config"].get(DEPTH)} for row in trial_marks.rows_of(data, data.scored)]
     order = sorted({row["depth"] for row in rows if row["depth"] is not None})
     if not order:
         return None
     drawn = _strip(rows, data, "depth", "stages frozen at first", order)
-    note = "The bar is the median; marks are spread sideways to be seen."
+    note = "The bar is the median; marks are spread sideways so that they do not overlap."
     return charts.chart("by_depth", "Score against freeze depth", note, drawn)
 
 
 def by_schedule(data: StudyData) -> Chart | None:
-    """The score of each trial against how it unfreezes."""
+    """Draw the score of each trial against its unfreezing schedule."""
     frozen = [trial for trial in data.scored if UNFREEZE in trial.config and trial.config.get(DEPTH, 1)]
     rows = [row | {"schedule": str(row["config"][UNFREEZE])} for row in trial_marks.rows_of(data, frozen)]
     if not rows:
@@ -44,19 +44,21 @@ def by_schedule(data: StudyData) -> Chart | None:
 
 
 def by_unfreeze_at(data: StudyData) -> Chart | None:
-    """The score of each unfreezing trial against when its first stage unfreezes."""
+    """Draw the score of each unfreezing trial against the time when its first stage unfreezes."""
     unfreezing = [trial for trial in data.scored if trial.first_unfreeze is not None and UNFREEZE_AT in trial.config]
     rows = [row | {"unfreeze": row["config"][UNFREEZE_AT]} for row in trial_marks.rows_of(data, unfreezing)]
     if not rows:
         return None
     scale = alt.Scale(zero=False, padding=8)
-    x = alt.X("unfreeze:Q", title="unfreeze point, as a share of the budget", axis=alt.Axis(format="%"), scale=scale)
-    note = "Only trials that unfreeze. A trial that was cut before its unfreeze was never seen unfrozen."
-    return charts.chart("by_unfreeze_at", "Score against unfreeze point", note, trial_marks.points(rows, data, x))
+    x = alt.X(
+        "unfreeze:Q", title="start of unfreezing, as a share of the budget", axis=alt.Axis(format="%"), scale=scale
+    )
+    note = "Only trials that unfreeze. A trial that was pruned before that point never trained unfrozen."
+    return charts.chart("by_unfreeze_at", "Score against start of unfreezing", note, trial_marks.points(rows, data, x))
 
 
 def importance(found: Sequence[Importance]) -> Chart | None:
-    """What made the difference between trials."""
+    """Draw the importance of each parameter."""
     if not found:
         return None
     rows = [{"parameter": each.key, "share": each.share} for each in found]
@@ -72,7 +74,7 @@ def importance(found: Sequence[Importance]) -> Chart | None:
 
 
 def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None:
-    """Each trial as a line through its parameters, the most important ones first, to its score."""
+    """Draw each trial as a line through its parameters, the most important ones first, to its score."""
     trials, keys = data.scored, [each.key for each in importances] or list(data.space.searched)
     keys = [key for key in keys if len({repr(trial.config[key]) for trial in trials}) > 1][:AXES]
     if len(trials) < 2 or not keys:
@@ -119,12 +121,12 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
     drawn = alt.layer(
         every, winner.encode(x=x, y=y, color=colours, tooltip=tips), labels.encode(x=x, y=y, text="text:N")
     ).resolve_scale(color="independent")
-    note = "A line is a trial; the stronger, the better it did; the best one is orange. Logarithmic where searched so."
+    note = "Each line is a trial, stronger for a better score; the best is orange. Log scales follow the space."
     return charts.chart("parallel", "Parameters side by side", note, drawn, charts.HEIGHT + 60)
 
 
 def _strip(rows: list[dict[str, Any]], data: StudyData, key: str, title: str, order: list[Any]) -> Any:
-    """Trials in columns, and the middle one of each column."""
+    """Draw trials in columns, with the median of each column."""
     x = alt.X(f"{key}:O", title=title, sort=order, axis=alt.Axis(labelAngle=0), scale=alt.Scale(paddingInner=0.2))
     aside = alt.XOffset("place:Q", scale=alt.Scale(domain=[-0.7, 0.7]))
     columns = {value: [row["score"] for row in rows if row[key] == value] for value in order}
@@ -138,11 +140,11 @@ def _strip(rows: list[dict[str, Any]], data: StudyData, key: str, title: str, or
 
 
 def _axis(data: StudyData, trials: Sequence[Trial], key: str) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where each trial crosses an axis, in 0..1, and the words beside it."""
+    """Return the height in 0..1 at which each trial crosses an axis, and the labels of the axis with their heights."""
     if key == data.metric:
-        column = shown = np.array([data.score(trial) for trial in trials], dtype=float)
+        column = values_shown = np.array([data.score(trial) for trial in trials], dtype=float)
     else:
-        column = shown = parameter_effects.parameter_values(data, trials, key)
+        column = values_shown = parameter_effects.parameter_values(data, trials, key)
         domain = data.space.searched[key]
         if isinstance(domain, Categorical):
             last = max(1, len(domain.categories) - 1)
@@ -151,4 +153,7 @@ def _axis(data: StudyData, trials: Sequence[Trial], key: str) -> tuple[list[floa
             column = np.log(column)
     low, spread = column.min(), (column.max() - column.min()) or 1.0
     kind = int if isinstance(trials[0].config.get(key), int) else float
-    return ((column - low) / spread).tolist(), [(0.0, said(kind(shown.min()))), (1.0, said(kind(shown.max())))]
+    return ((column - low) / spread).tolist(), [
+        (0.0, said(kind(values_shown.min()))),
+        (1.0, said(kind(values_shown.max()))),
+    ]

@@ -1,4 +1,4 @@
-"""The charts of one study: its result, how the search went, and what it cost. Of its parameters: `parameter_charts`."""
+"""Charts of one study: its result, its search and its cost. Charts of parameters are in `parameter_charts`."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ROW = 44  # pixels
 
 
 def all_charts(data: StudyData, importances: Sequence[Importance]) -> list[Chart]:
-    """Those for which a study has something to show."""
+    """Return the charts for which a study has data."""
     found = [
         comparison(data),
         confirmation(data),
@@ -38,7 +38,7 @@ def all_charts(data: StudyData, importances: Sequence[Importance]) -> list[Chart
 
 
 def comparison(data: StudyData) -> Chart | None:
-    """The best configuration's test score beside baselines and references."""
+    """Draw the best config's test score beside baselines and references."""
     best, metric = data.result.get("best"), data.test_metric
     if not best or metric not in best["test_metrics"]:
         return None
@@ -57,14 +57,14 @@ def comparison(data: StudyData) -> Chart | None:
 
 
 def confirmation(data: StudyData) -> Chart | None:
-    """The means over seeds of what was repeated, with their intervals and each run."""
-    told = data.result.get("confirmation")
-    if not told:
+    """Draw means over seeds with their intervals, and each run, of the configs that were confirmed."""
+    confirmed = data.result.get("confirmation")
+    if not confirmed:
         return None
-    metric = told["test_metric"]
+    metric = confirmed["test_metric"]
     rows, runs = list[dict[str, Any]](), list[dict[str, Any]]()
-    for row in told["rows"]:
-        kind = "baseline" if row["kind"] == "baseline" else "best" if row["name"] == told["winner"] else "finished"
+    for row in confirmed["rows"]:
+        kind = "baseline" if row["kind"] == "baseline" else "best" if row["name"] == confirmed["winner"] else "finished"
         rows.append({"what": row["name"], "kind": kind, **{key: row[key] for key in ("mean", "low", "high")}})
         scores = [(run["seed"], (run.get("test_metrics") or {}).get(metric)) for run in row["runs"]]
         runs += [{"what": row["name"], "seed": seed, "score": score} for seed, score in scores if score is not None]
@@ -94,7 +94,7 @@ def confirmation(data: StudyData) -> Chart | None:
 
 
 def over_time(data: StudyData) -> Chart | None:
-    """The score of each trial when it ended, and the best so far."""
+    """Draw the score of each trial at its end, and the best score so far."""
     ends = {trial_id: seconds for seconds, trial_id, _ in data.scores_over_time}
     may_win = {trial.id for trial in data.scored}
     steps, best = list[dict[str, Any]](), None
@@ -116,19 +116,19 @@ def over_time(data: StudyData) -> Chart | None:
 
 
 def by_cost(data: StudyData) -> Chart | None:
-    """The score of each trial against what it took."""
+    """Draw the score of each trial against its cost."""
     rows = trial_marks.rows_of(data, data.scored)
     if not rows:
         return None
     drawn = trial_marks.points(rows, data, alt.X("cost:Q", title=f"{data.device}-seconds of the trial"))
-    note = f"What a trial cost: its time times its share of a {data.device}."
+    note = f"Cost of a trial: its time multiplied by its share of a {data.device}."
     if not data.on_gpus:
-        note = "What a trial cost: its time times its cores. No GPU was used."
+        note = "Cost of a trial: its time multiplied by its cores. No GPU was used."
     return charts.chart("by_cost", f"Score against {data.device}-seconds", note, drawn)
 
 
 def curves(data: StudyData) -> Chart | None:
-    """The score of each epoch of the trials, with their unfreezings."""
+    """Draw the learning curves of the trials, with the epochs at which stages were unfrozen."""
     order = rank(data.scored, data.space)
     rest = order[BEST_CURVES:]
     shown = [*order[:BEST_CURVES], *rest[:: max(1, math.ceil(len(rest) / (CURVES - BEST_CURVES)))], *data.baselines]
@@ -154,14 +154,16 @@ def curves(data: StudyData) -> Chart | None:
     winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
     marks = alt.Chart(values(unfrozen)).mark_point(shape="triangle-up", size=90).encode(**axes, tooltip=tips)
     drawn = alt.layer(every, winner.encode(**axes, tooltip=tips), *[marks] * bool(unfrozen))
-    note = "A triangle is an epoch in which stages unfrozen." if unfrozen else "Each line is a trial."
+    note = "A triangle is an epoch at which stages were unfrozen." if unfrozen else "Each line is a trial."
     if left_out := len(order) + len(data.baselines) - len(shown):
-        note += f" The best {BEST_CURVES} and an even choice of the others: {left_out} are not drawn."
+        note += (
+            f" The best {BEST_CURVES} trials and an even selection of the others are shown; {left_out} are not drawn."
+        )
     return charts.chart("curves", "Score of each epoch", note, drawn, charts.HEIGHT + 80)
 
 
 def _curve(data: StudyData, trial: Trial) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A trial's curve, thinned if it is long, and the points of it at which it unfrozen."""
+    """Return a trial's curve, thinned if it is long, and its points at which stages were unfrozen."""
     name, kind = trial_marks.name_of(trial), trial_marks.kind_of(data, trial)
     scores, first_unfreeze = trial.scores(data.metric), unfreezings(trial)
     every = max(1, math.ceil(len(scores) / CURVE_POINTS))
@@ -171,7 +173,7 @@ def _curve(data: StudyData, trial: Trial) -> tuple[list[dict[str, Any]], list[di
 
 
 def losses(data: StudyData) -> Chart | None:
-    """The losses of the best trial."""
+    """Draw the losses of the best trial."""
     best = data.best
     every = {key for metrics in best.metrics for key in metrics if "/loss" in key} if best else set()
     keys = sorted(every, key=lambda key: (len(key), key))[: len(charts.LIGHT)]
@@ -191,14 +193,14 @@ def losses(data: StudyData) -> Chart | None:
         tooltip=[charts.tip("loss"), charts.tip("epoch"), charts.tip("value")],
     )
     first_unfreeze = unfreezings(best)
-    note = "Dotted lines are unfreezings." if first_unfreeze else "Its training, epoch by epoch."
+    note = "A dotted line is an epoch at which stages were unfrozen." if first_unfreeze else "Losses after each epoch."
     if left_out := len(every) - len(keys):
-        note += f" {left_out} more parts are not drawn."
+        note += f" {left_out} more losses are not drawn."
     return charts.chart("losses", f"Losses of {best.name}", note, alt.layer(drawn, *map(charts.rule, first_unfreeze)))
 
 
 def statuses(data: StudyData) -> Chart | None:
-    """How many trials came to which end, and what they took."""
+    """Draw the shares of trials by status, in number and in cost."""
     sums: dict[tuple[str, str], float] = {}
     seconds = f"{data.device}-seconds"
     for trial in data.trials:
@@ -219,4 +221,6 @@ def statuses(data: StudyData) -> Chart | None:
         color=trial_marks.kinds(rows)["color"],
         tooltip=[charts.tip("of"), charts.tip("kind", "status"), charts.tip("cost", "how many")],
     )
-    return charts.chart("statuses", "What became of the trials", "Above their number, below what they took.", drawn, 90)
+    return charts.chart(
+        "statuses", "Trials by status", "The upper bar counts trials, the lower one their cost.", drawn, 90
+    )

@@ -1,6 +1,6 @@
-"""What a report knows of a study: its event log, its result, its pictures, put together for people to look at.
+"""Data of a study for its report: event log, result and figures.
 
-Everything follows from the study's folder. It may be finished, interrupted, or still at work.
+Everything is read from the study's folder. The study may be finished, interrupted or still running.
 """
 
 import json
@@ -32,23 +32,23 @@ REUSE = ("loaded", "computed", "saved")
 
 @dataclass(frozen=True)
 class StudyData:
-    """A study as far as it has come.
+    """State of a study, as far as it has come.
 
     Attributes:
         folder: Its folder.
-        facts: What was known of it before its first trial.
-        request: What was asked for.
-        space: What is searched; of a choice, the values that were tried.
-        words: What each parameter is searched in or fixed to, as people read it.
-        trials: All of them, in the order in which they were proposed.
-        result: Of result.json; {} where the study has not come to one, or goes on since.
-        findings: What was noticed in the data.
-        began_ms: When its first process began, ms since 1970.
-        told_ms: When its event log was last written.
-        closed: How its last process ended its work: FINISHED, FAILED or KILLED; "" where none has said so.
-        device_seconds: What each trial took, by id: GPU-seconds by its share of a GPU, core-seconds without a GPU.
-        on_gpus: Whether those are GPU-seconds.
-        scores_over_time: Of each epoch the seconds that had been worked on the study by then, its trial and its score.
+        facts: Task, data, metric and tracking of the study, recorded before its first trial.
+        request: The user's request.
+        space: The search space; a choice holds the values that were tried.
+        words: Range, choices or fixed value of each parameter as text.
+        trials: All trials in the order in which they were proposed.
+        result: Content of result.json; {} where the study has none yet or was continued since.
+        findings: Findings in the data.
+        began_ms: Start of its first process, in ms since 1970.
+        last_event_ms: Time of the last event in its log, in ms since 1970.
+        closed: FINISHED, FAILED or KILLED, as its last process recorded; "" where it recorded no end.
+        device_seconds: Cost of each trial by id: GPU-seconds by its share of a GPU, core-seconds without a GPU.
+        on_gpus: True if those are GPU-seconds.
+        scores_over_time: Seconds of work on the study so far, trial id and score of each epoch.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ class StudyData:
     result: Mapping[str, Any]
     findings: Sequence[str]
     began_ms: int
-    told_ms: int
+    last_event_ms: int
     closed: str
     device_seconds: Mapping[str, float]
     on_gpus: bool
@@ -76,17 +76,17 @@ class StudyData:
 
     @property
     def test_metric(self) -> str:
-        """The same on the test split."""
+        """Name of the metric on the test split."""
         return self.metric.replace("val/", "test/", 1)
 
     @cached_property
     def searched(self) -> list[Trial]:
-        """The trials that the search proposed: neither baselines nor repetitions."""
+        """Trials that the search proposed: neither baselines nor repetitions."""
         return [trial for trial in self.trials if trial.is_searched]
 
     @cached_property
     def baselines(self) -> list[Trial]:
-        """The trials that the best one is compared with."""
+        """Baseline trials, without their repetitions."""
         return [trial for trial in self.trials if trial.baseline and not trial.confirms]
 
     @cached_property
@@ -96,64 +96,72 @@ class StudyData:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The trial that the study names as its best; while it has not, the best so far."""
+        """Best trial of the result; without a result the best trial so far."""
         if named := self.result.get("best"):
             return self.trial(named["trial_id"])
         return best_of(self.trials, self.space)
 
     @property
     def compared(self) -> dict[str, Mapping[str, float]]:
-        """What the best is compared with, by name: the test metrics of baselines and references."""
+        """Test metrics of baselines and references by name."""
         baselines = {each["baseline"]: each["test_metrics"] for each in self.result.get("baselines", [])}
         return baselines | self.result.get("references", {})
 
     @property
     def state(self) -> str:
-        """In a word."""
-        words = {"FINISHED": "finished", "FAILED": "without success", "KILLED": "interrupted"}
-        return words.get(self.closed, "at work")
+        """State of the study in a word or two."""
+        words = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "interrupted"}
+        return words.get(self.closed, "running")
 
     @property
     def device(self) -> str:
-        """What trials are charged for."""
+        """Device whose seconds are the cost of a trial: "GPU" or "core"."""
         return "GPU" if self.on_gpus else "core"
 
     def trial(self, trial_id: str) -> Trial | None:
-        """By its id; None where there is none."""
+        """Return the trial with an id, or None."""
         return next((trial for trial in self.trials if trial.id == trial_id), None)
 
     def score(self, trial: Trial) -> float | None:
-        """Its best epoch's."""
+        """Return the score of a trial's best epoch, or None."""
         return trial.best_score(self.space)
 
     def reuse(self) -> dict[str, float]:
-        """What the feature store has spared so far: examples loaded and computed, seconds saved; {} without a store."""
+        """Sum what the feature store saved: examples loaded and computed, and seconds; {} without a store."""
         last = [trial.metrics[-1] for trial in self.trials if trial.metrics]
-        told = [metrics for metrics in last if "reuse/loaded" in metrics]
-        return {key: sum(metrics.get(f"reuse/{key}", 0.0) for metrics in told) for key in REUSE} if told else {}
+        with_store = [metrics for metrics in last if "reuse/loaded" in metrics]
+        return (
+            {key: sum(metrics.get(f"reuse/{key}", 0.0) for metrics in with_store) for key in REUSE}
+            if with_store
+            else {}
+        )
 
 
 def unfreezings(trial: Trial) -> list[int]:
-    """The epochs, from 1, in which stages were trained that were frozen in the epoch before."""
+    """Return the epochs, from 1, in which stages were trained that were frozen in the epoch before."""
     frozen = [metrics.get(FROZEN_STAGES, math.nan) for metrics in trial.metrics]
     return [epoch for epoch in range(2, len(frozen) + 1) if frozen[epoch - 1] < frozen[epoch - 2]]
 
 
 def read(folder: Path) -> StudyData:
-    """What a study's folder tells.
+    """Read a study from its folder.
 
     Raises:
-        InputError: There is no study, or its event log or its result is not as it was written.
+        InputError: The study is missing, or its event log or result is damaged.
     """
     events = event_log.read(folder / EVENT_LOG)
     trials = list(trials_of(events).values())
     if not events:
         raise InputError(
-            Fault("a study's event log must say what was asked for", f"{folder / EVENT_LOG}: nothing", "Wait.")
+            Fault(
+                "a study's event log must hold its request",
+                f"{folder / EVENT_LOG}: empty",
+                "Wait until the study started.",
+            )
         )
-    told = events[0].data
-    study = metadata.from_json(told["facts"])
-    space = space_in_words(told["space"], [trial.config for trial in trials])
+    first = events[0].data
+    study = metadata.from_json(first["facts"])
+    space = parse_space(first["space"], [trial.config for trial in trials])
     last = next((event for event in reversed(events) if event.kind in ("open", "close")), None)
     closed = last.data["status"] if last and last.kind == "close" else ""
     findings = folder / FINDINGS
@@ -161,14 +169,14 @@ def read(folder: Path) -> StudyData:
     return StudyData(
         folder=folder,
         facts=study,
-        request=told["request"],
+        request=first["request"],
         space=space,
-        words=told["space"],
+        words=first["space"],
         trials=trials,
         result=_result(folder / RESULT) if closed else {},
         findings=findings.read_text().splitlines() if findings.exists() else [],
         began_ms=events[0].time_ms,
-        told_ms=events[-1].time_ms,
+        last_event_ms=events[-1].time_ms,
         closed=closed,
         device_seconds=seconds,
         on_gpus=on_gpus,
@@ -176,12 +184,12 @@ def read(folder: Path) -> StudyData:
     )
 
 
-def space_in_words(words: Mapping[str, str], configs: Sequence[Mapping[str, Any]]) -> Space:
-    """The space that an event log tells in words (`plan.describe`), with values of the kind that the trials have.
+def parse_space(words: Mapping[str, str], configs: Sequence[Mapping[str, Any]]) -> Space:
+    """Return the space that an event log describes as text (`plan.describe`), with values of the trials' types.
 
     Args:
-        words: Each parameter as `space.show` writes it, and the budget.
-        configs: Of the trials, in their order; the first one is where the search started.
+        words: Text of each parameter, as `space.show` writes it, and of the budget.
+        configs: Configs of the trials in their order; the search started with the first.
     """
     params = {key: _domain(text, [c[key] for c in configs if key in c]) for key, text in words.items()
               if key not in BUDGET}  # fmt: skip
@@ -199,9 +207,9 @@ def space_in_words(words: Mapping[str, str], configs: Sequence[Mapping[str, Any]
 
 
 def _domain(text: str, tried: Sequence[Any]) -> Any:
-    """A parameter's domain, or the value that it is fixed to."""
+    """Return a parameter's domain, or the value that it is fixed to."""
     if text.startswith(CHOICE) and tried:
-        # By their words: a baseline may have a value that is none of them.
+        # matched by text: a baseline may have a value that is not among the choices
         choices = f", {text.removeprefix(CHOICE)}, "
         among = [value for value in _unique(tried) if f", {value}, " in choices] or _unique(tried)
         return Categorical(sorted(among, key=lambda value: choices.find(f", {value}, "))).uniform()
@@ -209,7 +217,7 @@ def _domain(text: str, tried: Sequence[Any]) -> Any:
         return Categorical(text.removeprefix(CHOICE).split(", ")).uniform()
     if (match := RANGE.fullmatch(text)) and (bounds := _numbers(match[1], match[2])):
         low, high = bounds
-        # The words are rounded to six digits. A baseline may lie beyond the range: that is told by more than a digit.
+        # the text is rounded to six digits; a baseline beyond the range differs by more than that
         near = [value for value in tried if _is_number(value) and (_about(low, value) or _about(high, value))]
         low, high = min([low, *near]), max([high, *near])
         if all(isinstance(value, int) for value in tried or bounds) and low == int(low) and high == int(high):
@@ -236,7 +244,7 @@ def _about(bound: float, value: Any) -> bool:
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
-    """In their order; True is not 1."""
+    """Return the values once each, in their order; True and 1 differ."""
     return list({(type(value), value): value for value in values}.values())
 
 
@@ -248,16 +256,16 @@ def _result(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text()) if file.exists() else {}
     except ValueError as error:
-        remedy = "Restore it from a copy, or delete it: the page is then made of the event log alone."
+        remedy = "Restore it from a copy or delete it; the page is then made from the event log alone."
         raise InputError(
             Fault("a study's result.json must be as it was written", f"{file}: {error}", remedy)
         ) from error
 
 
 def _device_seconds(events: Iterable[Event]) -> tuple[dict[str, float], bool]:
-    """What each trial took of GPUs, or of cores where there is no GPU; and whether they are GPUs.
+    """Return the device-seconds of each trial, and true if they are GPU-seconds (core-seconds otherwise).
 
-    A trial's share is what all get, unless it was given more after it had run out of memory.
+    All trials have the same share of a GPU, except those that got more after they ran out of memory.
     """
     cpus, gpus = 1.0, 0.0
     shares: dict[str, float] = {}
@@ -281,12 +289,12 @@ def _device_seconds(events: Iterable[Event]) -> tuple[dict[str, float], bool]:
 
 
 def _over_time(events: Sequence[Event], metric: str) -> list[tuple[float, str, float]]:
-    """The epochs in their order. Between two processes no time is counted."""
-    told, worked, since = list[tuple[float, str, float]](), 0.0, events[0].time_ms
+    """Return seconds of work, trial id and score of each epoch; time between two processes does not count."""
+    scores, worked, since = list[tuple[float, str, float]](), 0.0, events[0].time_ms
     for event in events:
         if event.kind != "open":
             worked += (event.time_ms - since) / 1000
         since = event.time_ms
         if event.kind == "report" and metric in event.data["metrics"]:
-            told.append((worked, event.data["trial_id"], event.data["metrics"][metric]))
-    return told
+            scores.append((worked, event.data["trial_id"], event.data["metrics"][metric]))
+    return scores

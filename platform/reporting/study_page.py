@@ -1,4 +1,4 @@
-"""The page that tells of one study."""
+"""HTML page of one study."""
 
 import itertools
 import time
@@ -18,23 +18,23 @@ from platform.search.confirmation import scored
 from platform.study.trials import Trial
 from platform.task import PER_CLASS
 
-DRAWN_ANEW = ("comparison", "confirmation", "learning_curves")  # pictures that the page has as charts
+DRAWN_AS_CHARTS = ("comparison", "confirmation", "learning_curves")  # pictures that the page has as charts
 MOST_PICTURES, MOST_TEXT = 24, 20_000  # pictures; characters of a report
 TIME = "%Y-%m-%d %H:%M"
 
 
-def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -> str:
-    """The page.
+def html(data: StudyData, charts: Sequence[Chart], found: Sequence[Importance]) -> str:
+    """Return the page of a study.
 
     Args:
         data: The study.
         charts: Its charts.
-        told: The importances of its parameters.
+        found: Importances of its parameters.
     """
     facts, result = data.facts, data.result
     best, judged = data.best, result.get("best")
     files = sorted((data.folder / FIGURES).glob("*.png")) if judged else []
-    pictures = [file for file in files if file.stem not in DRAWN_ANEW]
+    pictures = [file for file in files if file.stem not in DRAWN_AS_CHARTS]
     texts = sorted((data.folder / FIGURES).glob("*.txt")) if judged else []
     return html_page.render(
         "report.html.j2",
@@ -49,7 +49,7 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
         task=facts.task,
         figures=_headline(data),
         nothing=_why_nothing(data),
-        advice=advice(data, effects(data), told),
+        advice=advice(data, effects(data), found),
         best=_best(data, best) if best else None,
         has_scores=bool(data.scored),
         has_enough_trials=len(data.scored) >= LEAST_TRIALS,
@@ -71,7 +71,7 @@ def html(data: StudyData, charts: Sequence[Chart], told: Sequence[Importance]) -
 
 
 def _sections(data: StudyData, has_pictures: bool) -> list[tuple[str, str]]:
-    every = {"advice": "What the trials show", "result": "Best configuration", "confirmation": "Is it luck?",
+    every = {"advice": "What the trials show", "result": "Best configuration", "confirmation": "Confirmation",
              "freezing": "Freezing", "parameters": "Parameters", "curves": "Learning curves", "cost": "Cost",
              "pictures": "Pictures", "trials": "All trials", "data": "Data", "origin": "Origin"}  # fmt: skip
     absent = {"result", "confirmation"} if not data.best else set()
@@ -91,8 +91,8 @@ def _under(data: StudyData) -> str:
     count += f" and {counted(again, 'confirmation')}" if again else ""
     text = f"{count}{dataset}, begun {when}; {'largest' if data.space.mode == 'max' else 'smallest'} {data.metric} wins"
     if not data.closed:
-        last = time.strftime(TIME, time.localtime(data.told_ms / 1000))
-        text += f". It was at work when this page was made, or its process was killed: its event log ends at {last}"
+        last = time.strftime(TIME, time.localtime(data.last_event_ms / 1000))
+        text += f". It was running when this page was made, or its process was killed; its event log ends at {last}"
     return f"{text}."
 
 
@@ -107,14 +107,14 @@ def _alarms(data: StudyData) -> list[str]:
 
 def _why_nothing(data: StudyData) -> str:
     if any(trial.status == "failed" for trial in data.searched):
-        return "No trial of what was searched has succeeded."
+        return "No searched trial has succeeded."
     if any(trial.epochs for trial in data.searched):
-        return f"No epoch of what is searched has a score: {data.metric} is missing or no number in all of them."
-    return "No epoch of what is searched has ended: there is nothing to show yet."
+        return f"No epoch of a searched trial has a score: {data.metric} is missing or not a number in all of them."
+    return "No searched trial has finished an epoch yet, so there is nothing to show."
 
 
 def _headline(data: StudyData) -> list[dict[str, str]]:
-    """The best configuration's scores beside those of baselines and references."""
+    """Return the best config's scores beside those of baselines and references."""
     if not (best := data.best):
         return []
     validation = {"name": data.metric, "value": said(data.score(best)), "more": f"{best.name}, best epoch"}
@@ -132,9 +132,9 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
 
 
 def winner(data: StudyData) -> dict[str, Any] | None:
-    """The confirmed row of the configuration that won."""
-    told = data.result.get("confirmation")
-    return next((row for row in told["rows"] if row["name"] == told["winner"]), None) if told else None
+    """Return the confirmation's row of the config that won, or None."""
+    confirmed = data.result.get("confirmation") or {"rows": []}
+    return next((row for row in confirmed["rows"] if row["name"] == confirmed["winner"]), None)
 
 
 def _best(data: StudyData, best: Trial) -> dict[str, Any]:
@@ -164,11 +164,11 @@ def _more_scores(best: Mapping[str, Any]) -> dict[str, Any] | None:
     return html_page.table(["", "test split"], rest) if rest else None
 
 
-def _confirmation(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What was repeated with several seeds."""
-    metric, rows = told["test_metric"], told["rows"]
+def _confirmation(confirmed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of the configs that were trained over several seeds."""
+    metric, rows = confirmed["test_metric"], confirmed["rows"]
     against = list(dict.fromkeys(itertools.chain.from_iterable(row.get("against") or {} for row in rows)))
-    seeds = told["seeds"]
+    seeds = confirmed["seeds"]
     values = []
     for row in rows:
         runs = {run["seed"]: run for run in row["runs"]}
@@ -181,8 +181,12 @@ def _confirmation(told: Mapping[str, Any]) -> dict[str, Any]:
         *[f"seed {seed}" for seed in seeds],
         *[f"against {name}" for name in against],
     ]
-    best = next((place for place, row in enumerate(rows) if row["name"] == told["winner"]), -1)
-    return {"verdict": told["verdict"], "note": told["note"], "table": html_page.table(columns, values, best=best)}
+    best = next((place for place, row in enumerate(rows) if row["name"] == confirmed["winner"]), -1)
+    return {
+        "verdict": confirmed["verdict"],
+        "note": confirmed["note"],
+        "table": html_page.table(columns, values, best=best),
+    }
 
 
 def _run(run: Mapping[str, Any] | None, metric: str) -> Any:
@@ -192,35 +196,33 @@ def _run(run: Mapping[str, Any] | None, metric: str) -> Any:
     return run["status"] if score is None else score
 
 
-def _lead(told: Mapping[str, Any] | None) -> str:
-    if not told:
+def _lead(lead: Mapping[str, Any] | None) -> str:
+    if not lead:
         return "–"
-    if told.get("same"):  # not in studies of before it was told
+    if lead.get("same"):  # missing in older studies
         return "the same configuration"
-    p = "" if told.get("p") is None else f", p {told['p']:.2g}"
-    return html_page.between(told["mean"], told["low"], told["high"], "+") + p
+    p = "" if lead.get("p") is None else f", p {lead['p']:.2g}"
+    return html_page.between(lead["mean"], lead["low"], lead["high"], "+") + p
 
 
 def _cost(data: StudyData) -> list[dict[str, str]]:
     worked = data.scores_over_time[-1][0] if data.scores_over_time else 0.0
     device, reuse, spent = sum(data.device_seconds.values()), data.reuse(), data.result.get("spent")
-    told = [{"name": "time", "value": html_page.clock(worked), "more": "to its last epoch, without pauses"},
+    costs = [{"name": "time", "value": html_page.clock(worked), "more": "to its last epoch, without pauses"},
             {"name": f"{data.device}-time of all trials", "value": html_page.clock(device), "more": ""}]  # fmt: skip
     if spent and spent["total"]:
-        told.append({"name": "paid for nodes", "value": f"{spent['total']:.2f} USD", "more": ""})
+        costs.append({"name": "paid for nodes", "value": f"{spent['total']:.2f} USD", "more": ""})
     pruned = [trial for trial in data.searched if trial.status == "pruned"]
     spared = sum(data.space.max_epochs - trial.epochs for trial in pruned)
     if spared:
-        more = f"{len(pruned)} of {len(data.searched)} trials were cut"
-        told.append({"name": "epochs spared by cutting", "value": str(spared), "more": more})
+        more = f"{len(pruned)} of {len(data.searched)} trials were pruned"
+        costs.append({"name": "epochs saved by pruning", "value": str(spared), "more": more})
     if reuse:
-        more = (
-            f"{reuse['loaded']:,.0f} examples came out of frozen stages ready, {reuse['computed']:,.0f} were computed"
+        more = f"{reuse['loaded']:,.0f} outputs of frozen stages were loaded, {reuse['computed']:,.0f} computed"
+        costs.append(
+            {"name": "core-time saved by reuse", "value": html_page.clock(max(0.0, reuse["saved"])), "more": more}
         )
-        told.append(
-            {"name": "saved by reuse, of a core", "value": html_page.clock(max(0.0, reuse["saved"])), "more": more}
-        )
-    return told
+    return costs
 
 
 def _cost_lines(data: StudyData) -> list[str]:
@@ -229,12 +231,12 @@ def _cost_lines(data: StudyData) -> list[str]:
         lines += [f"Nodes: {', '.join(f'{hours:.2f} h of {kind}' for kind, hours in spent['hours'].items())}."]
     without = (data.result.get("reuse") or {}).get("without", {})
     lines += [f"{name}: {note}" for name, note in list(without.items())[:5]]
-    lines += [f"And {len(without) - 5} more trials without the store."] if len(without) > 5 else []
+    lines += [f"{len(without) - 5} more trials ran without the feature store."] if len(without) > 5 else []
     return lines
 
 
 def _text(file: Path) -> str:
-    """A report of the task's; of a long one the beginning."""
+    """Return a text report of the task, truncated if it is long."""
     text = file.read_text(encoding="utf-8", errors="replace")
     rest = f"\n… {len(text) - MOST_TEXT:,} more characters are in {file.name}"
     return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + rest
@@ -275,12 +277,12 @@ def _trials(data: StudyData) -> dict[str, Any]:
 
 
 def _troubles(data: StudyData) -> list[str]:
-    """Why trials failed, were tried again or moved."""
+    """Return the reasons why trials failed, were retried or moved."""
     found = []
     for trial in data.trials:
-        told = [("failed", [trial.error] if trial.status == "failed" else []), ("was tried again", trial.retried),
+        events = [("failed", [trial.error] if trial.status == "failed" else []), ("was retried", trial.retried),
                 ("moved to another node", trial.moved)]  # fmt: skip
-        for what, errors in told:
+        for what, errors in events:
             reasons = [last_line(error) for error in errors]
             for reason in dict.fromkeys(reasons):
                 times = f", {reasons.count(reason)} times" if reasons.count(reason) > 1 else ""
@@ -291,7 +293,7 @@ def _troubles(data: StudyData) -> list[str]:
 def _data_lines(data: StudyData) -> list[str]:
     dataset = data.facts.dataset
     if dataset is None:
-        return ["Nothing is recorded of it."]
+        return ["Nothing is recorded about the data."]
     source = "the embedded data" if dataset.source == "embedded" else f"read from {dataset.source}"
     lines = [f"{dataset.name}, {source}; fingerprint {dataset.digest[:16]}."]
     for split, counts in (dataset.profile.get("splits") or {}).items():
@@ -302,7 +304,7 @@ def _data_lines(data: StudyData) -> list[str]:
 
 def _origin(data: StudyData) -> dict[str, Any]:
     request, facts = data.request, data.facts
-    told = {
+    origin = {
         "folder": str(data.folder),
         "task": facts.task,
         "data": " ".join(request.get("data") or []) or "embedded",
@@ -310,12 +312,12 @@ def _origin(data: StudyData) -> dict[str, Any]:
         "MLflow": f"{facts.tracking_uri}, experiment {facts.experiment}",
         **facts.tags,
     }
-    return html_page.pairs(told)
+    return html_page.pairs(origin)
 
 
 def write(data: StudyData, out: Path) -> None:
-    """The page as a file, and its charts as files beside the study's pictures."""
-    told = importances(data)
-    charts = all_charts(data, told)
+    """Write the page, and its charts as files beside the study's figures."""
+    found = importances(data)
+    charts = all_charts(data, found)
     html_page.save_files(charts, data.folder / FIGURES / "report")
-    html_page.put(html(data, charts, told), out)
+    html_page.put(html(data, charts, found), out)

@@ -1,4 +1,4 @@
-"""How charts show trials: a mark for each, whose kind has a colour and a shape of its own."""
+"""Marks of trials in charts: one for each trial, with a colour and a shape for each kind."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ SHAPES = ("diamond", "circle", "triangle-down", "cross", "triangle-right", "tria
 
 
 def rows_of(data: StudyData, trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """What a chart tells of each trial."""
+    """Return the fields of each trial that charts use."""
     return [
         {
             "id": trial.id,
@@ -33,17 +33,17 @@ def rows_of(data: StudyData, trials: Iterable[Trial]) -> list[dict[str, Any]]:
 
 
 def name_of(trial: Trial) -> str:
-    """A trial's name, with the baseline's."""
+    """Return a trial's name, with that of its baseline."""
     return f"{trial.name} ({trial.baseline})" if trial.baseline else trial.name
 
 
 def kind_of(data: StudyData, trial: Trial) -> str:
-    """One of KINDS."""
+    """Return the kind of a trial, one of KINDS."""
     return "best" if trial is data.best else role_of(data, trial)
 
 
 def role_of(data: StudyData, trial: Trial) -> str:
-    """One of KINDS, of the best trial as of any other."""
+    """Return the kind of a trial, one of KINDS, without marking the best one."""
     if trial.confirms:
         return "confirmation"
     if trial.baseline:
@@ -54,7 +54,7 @@ def role_of(data: StudyData, trial: Trial) -> str:
 
 
 def points(rows: list[dict[str, Any]], data: StudyData, x: alt.X) -> alt.Chart:
-    """A mark for each trial."""
+    """Return a chart with a mark for each trial."""
     tips = [charts.tip("trial"), charts.tip("kind", "status"), charts.tip("score", data.metric), charts.tip("epochs")]
     tips += [
         charts.tip("frozen", "stages frozen"),
@@ -66,18 +66,20 @@ def points(rows: list[dict[str, Any]], data: StudyData, x: alt.X) -> alt.Chart:
 
 
 def score(data: StudyData) -> alt.Y:
-    """The axis of scores."""
+    """Return the axis of scores."""
     return alt.Y("score:Q", title=data.metric, scale=alt.Scale(zero=False, nice=True))
 
 
 def epoch() -> alt.X:
-    """The axis of epochs."""
-    axis = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : datum.label")  # of two epochs Vega makes halves
+    """Return the axis of epochs."""
+    axis = alt.Axis(
+        tickMinStep=1, labelExpr="datum.value % 1 ? '' : datum.label"
+    )  # Vega labels half epochs where there are few
     return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
 
 
 def kinds(rows: Iterable[dict[str, Any]], legend: bool = True) -> dict[str, Any]:
-    """The colours and shapes of kinds, with a legend of those that are there."""
+    """Return colours and shapes by kind, with a legend of the kinds that occur."""
     there = {row["kind"] for row in rows}
     shown = alt.Legend(values=[kind for kind in KINDS if kind in there]) if legend and len(there) > 1 else None
     return {

@@ -1,10 +1,10 @@
 "use strict";
-const told = JSON.parse(document.getElementById("told").textContent);
+const pageData = JSON.parse(document.getElementById("page-data").textContent);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-// Expressions are interpreted: the page forbids the browser to make code out of text.
+// Expressions are interpreted because the page's security policy forbids eval.
 const options = (isDark) => ({
-  config: isDark ? told.dark : told.light, renderer: "svg", actions: false, ast: true,
+  config: isDark ? pageData.dark : pageData.light, renderer: "svg", actions: false, ast: true,
   tooltip: { theme: isDark ? "dark" : "light" },
 });
 
@@ -13,20 +13,20 @@ async function draw(isDark) {
   for (const element of document.querySelectorAll(".chart")) {
     const key = element.dataset.chart;
     const before = drawn[key];
-    drawn[key] = await vegaEmbed(element, told.charts[key].spec, options(isDark));
+    drawn[key] = await vegaEmbed(element, pageData.charts[key].spec, options(isDark));
     if (before) before.finalize();
   }
   document.documentElement.dataset.drawn = isDark ? "dark" : "light";
 }
 
-// What is saved is light, of one width and with its title, however the page is looked at.
+// A saved chart has the light theme, a fixed width and its title, whatever the page looks like.
 async function save(key, type) {
-  const chart = told.charts[key], place = document.createElement("div");
-  const spec = { ...chart.spec, width: told.width, title: chart.title, background: "white" };
+  const chart = pageData.charts[key], place = document.createElement("div");
+  const spec = { ...chart.spec, width: pageData.width, title: chart.title, background: "white" };
   const { view, finalize } = await vegaEmbed(place, spec, options(false));
   const link = document.createElement("a");
   link.href = await view.toImageURL(type, 2);
-  link.download = `${told.name}-${key}.${type}`;
+  link.download = `${pageData.name}-${key}.${type}`;
   link.click();
   finalize();
 }
@@ -48,7 +48,7 @@ function sort(button) {
   body.append(...rows);
 }
 
-// Of the region below the field those rows and items are shown that hold what is sought.
+// Show the rows and items below the field that contain the text in it.
 function search(field) {
   const sought = field.value.trim().toLowerCase(), place = field.closest(".search");
   const all = place.nextElementSibling.querySelectorAll("tbody tr, .item");
