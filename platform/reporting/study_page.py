@@ -71,7 +71,7 @@ def html(data: StudyData, charts: Sequence[Chart], found: Sequence[Importance]) 
 
 
 def _sections(data: StudyData, has_pictures: bool) -> list[tuple[str, str]]:
-    every = {"advice": "What the trials show", "result": "Best configuration", "confirmation": "Confirmation",
+    every = {"advice": "What the trials show", "result": "Best configuration", "confirmation": "Several seeds",
              "freezing": "Freezing", "parameters": "Parameters", "curves": "Learning curves", "cost": "Cost",
              "pictures": "Pictures", "trials": "All trials", "data": "Data", "origin": "Origin"}  # fmt: skip
     absent = {"result", "confirmation"} if not data.best else set()
