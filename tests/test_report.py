@@ -268,7 +268,7 @@ def test_what_is_damaged_is_told(tmp_path, capsys, damage):
     file.write_bytes(file.read_bytes().replace(b"0.3", b"0.4") if damage == "event log" else b"{")
     name = "other" if damage == "gone" else "study"
     assert report.main([name, "--storage", str(tmp_path)]) == EXIT_BAD_INPUT
-    assert "must be" in capsys.readouterr().err
+    assert ("must exist" if damage == "gone" else "must be") in capsys.readouterr().err
     assert not (folder / "report.html").exists()
 
 
