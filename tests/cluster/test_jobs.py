@@ -120,17 +120,18 @@ def start(address: str, *arguments: str, task: str = "detector") -> subprocess.P
 
 
 def output_of(process: subprocess.Popen, code: int = 0) -> str:
-    out = process.communicate(timeout=200)[0]
+    out = process.communicate(timeout=300)[0]
     assert process.returncode == code, out
     return out
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_folder, tmp_path):
     study = ["--storage", str(tmp_path), "--data", str(scenes_folder), *TINY, "--trials", "40"]
     event_log = tmp_path / "one" / "journal.log"
     process = start(address, "--name", "one", *study)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not (event_log.exists() and '["report", ' in event_log.read_text()):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < until

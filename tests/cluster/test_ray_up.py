@@ -12,7 +12,7 @@ import lab
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_study_on_aws_outlives_a_spot_machine(tmp_path):
     if why_not := lab.missing():
         pytest.skip(why_not)

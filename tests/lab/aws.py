@@ -138,14 +138,14 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "platform.tune", *words], stdout=log.open("w"), stderr=subprocess.STDOUT
     )
-    until(lambda: process.poll() is not None or len(event_log(lab, bucket, "report")) >= 2, 240)
+    until(lambda: process.poll() is not None or len(event_log(lab, bucket, "report")) >= 2, 600)
     assert process.poll() is None, log.read_text()
     assert sorted(machines().values()) == ["head", "worker", "worker"]
     say("workers came, and trials run on both of them")
     refused(["platform.down", str(file)], "no job may run on a cluster that is ended")
     take_away(lab, lab.addresses[1])
     say("one of them is taken away")
-    code = process.wait(240)
+    code = process.wait(600)
     assert code == 0, log.read_text()
     say("the study has come to its end, on", sorted(machines()))
 
@@ -165,7 +165,7 @@ def study(lab: Lab, bucket: str, file: Path) -> None:
 def refused(words: list[str], why: str, code: int = 2) -> None:
     """Run a command of this project that must fail with this reason and exit code."""
     command = [sys.executable, "-m", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
     assert done.returncode == code, done.stdout
     assert why in done.stdout, done.stdout
 
@@ -180,7 +180,7 @@ def runs(database: Path) -> list[tuple[str, str]]:
 def main() -> None:
     lab, outputs, file = prepare(Path(sys.argv[1]))
     say("hosts and account are there")
-    run("ray", "up", "-y", str(file), seconds=120)
+    run("ray", "up", "-y", str(file), seconds=300)
     assert set(machines().values()) == {"head"}
     assert not reached(FIRST, DASHBOARD)
     say("the head is up, and no worker")
@@ -198,7 +198,7 @@ def main() -> None:
     say("what may cost next to nothing does next to nothing")
 
     brought = lab.folder / "brought"
-    run(sys.executable, "-m", "platform.down", str(file), "--to", str(brought), seconds=120)
+    run(sys.executable, "-m", "platform.down", str(file), "--to", str(brought), seconds=300)
     assert machines() == {}
     assert len(runs(brought / "mlflow" / "mlflow.db")) == 4  # one a trial, whatever happened to it
     assert (brought / "studies" / "s3" / outputs["Bucket"] / "studies" / STUDY / "result.json").exists()
