@@ -265,7 +265,7 @@ def test_a_folder_for_the_page_must_be_there(tmp_path):
 
 def test_a_page_that_cannot_be_written_is_reported(tmp_path, capsys):
     fetched(tmp_path, "Cola")
-    (tmp_path / ".dataset.html.partial").mkdir()
+    (tmp_path / "dataset.html").mkdir()
     assert dataset.main(["report", str(tmp_path)]) == 2
     assert "Choose another with --out" in capsys.readouterr().err
 
