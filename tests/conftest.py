@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import uuid
 from pathlib import Path
 
@@ -95,6 +96,9 @@ def known_toy_project(shared_toy_project):
         for package in (trainables, search_spaces):
             patch.setattr(package, "__path__", [*package.__path__, str(shared_toy_project / package.__name__)])
         yield shared_toy_project
+    for package in (trainables, search_spaces):  # other tests have other tasks of this name
+        sys.modules.pop(f"{package.__name__}.toy", None)
+        vars(package).pop("toy", None)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from faulty_server import huge_png
 from PIL import Image
-from test_hostile import huge_png
 
 import platform
 import trainables
@@ -67,6 +67,7 @@ def logged(tmp_path_factory):
     (folder / "model" / "weights.json").write_text(json.dumps({"times": 2}))
     uri = f"sqlite:///{folder}/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "trainables.toy", raising=False)  # of another test's project
         patch.setattr(trainables, "__path__", [str(folder / "trainables")])
         code_paths = (ROOT / "platform", folder / "trainables")
         there = logged_models.log("toy", "image", folder / "model", uri, folder, code_paths=code_paths)
@@ -170,7 +171,7 @@ def test_what_is_no_picture_is_refused_by_its_row(model, rows, message):
 
 def test_a_picture_that_would_fill_the_memory_is_refused(model, tmp_path):
     with pytest.raises(mlflow.MlflowException, match=r"row 0: .*pixels"):
-        model.predict(pd.DataFrame({"image": [huge_png(tmp_path / "huge.png").read_bytes()]}))
+        model.predict(pd.DataFrame({"image": [huge_png(20_000, 20_000)]}))
 
 
 def test_no_rows_give_no_answers(model):

@@ -160,7 +160,7 @@ WRITER = """
 import sys, time, torch
 from pathlib import Path
 from platform.training.feature_store import Store
-from test_features import LAYOUT, ROWS, rows
+from test_feature_store import LAYOUT, ROWS, rows
 
 def slow(where):
     print("at", where.start, flush=True)
@@ -173,7 +173,7 @@ Store(Path(sys.argv[1]), 10**8).open({}, ROWS, LAYOUT).fill(slow)
 
 
 def test_when_a_writer_is_killed_another_goes_on_where_it_was(store):
-    path = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1])])
+    path = os.pathsep.join(str(Path(__file__).parents[up]) for up in range(3))
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(store.root)],
         stdout=subprocess.PIPE,
