@@ -46,7 +46,7 @@ def environment() -> dict[str, str]:
 
 def run(command: str, place: Path) -> str:
     done = subprocess.run(
-        ["bash", "-c", command], cwd=place, env=environment(), capture_output=True, text=True, timeout=280
+        ["bash", "-c", command], cwd=place, env=environment(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
