@@ -163,7 +163,11 @@ def test_ctrl_c_before_the_cluster_answers_says_how_to_look(monkeypatch, tmp_pat
         silent.settimeout(120)
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         process = start(address, "--name", "one", "--storage", "/x")
-        silent.accept()
+        while True:  # a Ray process of another test may still look for one that used this port before
+            connection = silent.accept()[0]
+            connection.settimeout(120)
+            if connection.recv(4) == b"GET ":
+                break
         process.send_signal(signal.SIGINT)
         assert f"detector --cluster {address} --follow one" in output_of(process, code=130)
 

@@ -194,7 +194,7 @@ def main() -> None:
     refused(words, "storage: it is another storage than the driver's")
     say("a folder that the nodes do not share is refused")
     words = ["platform.tune", "detector", "--cluster", str(file), "--name", "cheap", "--max-cost", "0.00001"]
-    refused(words, "The money was spent before an epoch ended", code=1)
+    refused(words, "--max-cost was reached before an epoch ended", code=1)
     say("what may cost next to nothing does next to nothing")
 
     brought = lab.folder / "brought"

@@ -91,9 +91,10 @@ def test_weights_and_scores_are_the_same_with_the_store(name, settings, train, t
     # Stored even if computing is quicker, or if the outputs are used once before the next unfreezing.
     monkeypatch.setattr(example_feed, "decide", lambda *costs, **options: Decision(True, "told to"))
     monkeypatch.setattr(Freezer, "lasting", lambda self, epoch: 9)
-    if "architecture=ssdlite" in settings:
-        # Its BatchNorm over a few places blows rounding errors up: 1e-7 in the images moves its weights by 0.01. In
-        # batches of one size the frozen stages' outputs are the same to the bit.
+    if {"architecture=ssdlite", "architecture=faster_rcnn"} & set(settings):
+        # These two blow rounding errors up: SSDlite's BatchNorm over a few places turns 1e-7 in the images into 0.01 in
+        # its weights, and Faster R-CNN then proposes other regions. In batches of one size the frozen stages' outputs
+        # are the same to the bit.
         monkeypatch.setattr(frozen_prefix, "BATCH", 4)
     # With Adam's usual epsilon a gradient that is nothing but rounding error becomes a whole step.
     monkeypatch.setattr(torch.optim, "AdamW", functools.partial(torch.optim.AdamW, eps=1e-2))
