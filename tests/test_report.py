@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from ray.tune.search.sample import Categorical
-from told_study import EPOCHS, Told, searched
+from recorded_study import EPOCHS, RecordedStudy, searched
 
 from platform import report, task
 from platform.errors import EXIT_BAD_INPUT
@@ -41,24 +41,24 @@ def confirmation() -> dict:
         row("only the heads", "baseline", [0.5, None, 0.48], mean=0.49),
         row("x", "baseline", [None] * 3),
     ]
-    told = {"asked": "3x3", "metric": "val/score", "test_metric": "test/score", "seeds": [1, 2, 3], "rows": rows}
-    return told | {"winner": "trial 002", "is_champion": True, "verdict": "trial 002 is better.", "note": "Of seeds."}
+    found = {"asked": "3x3", "metric": "val/score", "test_metric": "test/score", "seeds": [1, 2, 3], "rows": rows}
+    return found | {"winner": "trial 002", "is_champion": True, "verdict": "trial 002 is better.", "note": "Of seeds."}
 
 
 def whole(folder: Path) -> Path:
     """A study with everything: a confirmed best, baselines, references, alarms, troubles, names that mean harm."""
-    told = Told(folder, 12, facts={"tags": {"commit": HOSTILE}})
+    study = RecordedStudy(folder, 12, facts={"tags": {"commit": HOSTILE}})
     for number in range(1, 9):
         config = {"freeze_depth": number % 4, "lr_head": 10 ** -(1 + number / 3), "unfreeze": "gradual"}
         scores = [0.1 * n + 0.01 * number for n in range(1, 7)]
-        told.trial(f"{number:03d}", scores, "finished", first_unfreeze=number % 4 or None, **config)
-    told.trial("009", [0.1], "failed", error=f"Traceback\nValueError: {HOSTILE}")
-    told.trial("010", [0.2] * 6, "finished", baseline=HOSTILE, weights="none")
-    told.trial("011", [math.nan, 0.1], "pruned", losses=math.inf)
+        study.trial(f"{number:03d}", scores, "finished", first_unfreeze=number % 4 or None, **config)
+    study.trial("009", [0.1], "failed", error=f"Traceback\nValueError: {HOSTILE}")
+    study.trial("010", [0.2] * 6, "finished", baseline=HOSTILE, weights="none")
+    study.trial("011", [math.nan, 0.1], "pruned", losses=math.inf)
     (folder / study_data.FINDINGS).write_text(f"{HOSTILE} is no picture\n" * 30)
     baselines = [{"baseline": HOSTILE, "trial_id": "010", "test_metrics": {"test/score": 0.2}}]
-    return told.close(
-        best=told.best("002", **{f"test/{HOSTILE}": 0.1}),
+    return study.close(
+        best=study.best("002", **{f"test/{HOSTILE}": 0.1}),
         baselines=baselines,
         alarms=[f"Look: {HOSTILE}"],
         references={f"{HOSTILE} 2": {"test/score": 0.3}},
@@ -158,43 +158,43 @@ def test_without_scripts_the_charts_are_pictures(tmp_path, chromium):
 
 
 def nothing(folder: Path) -> Path:
-    return Told(folder).folder
+    return RecordedStudy(folder).folder
 
 
 def waiting(folder: Path) -> Path:
-    told = Told(folder)
-    told.trial("001", [])
+    study = RecordedStudy(folder)
+    study.trial("001", [])
     return folder
 
 
 def one(folder: Path) -> Path:
-    told = Told(folder, 1)
-    told.trial("001", [0.1, 0.3, 0.2], "finished")
-    return told.close(best=told.best("001"))
+    study = RecordedStudy(folder, 1)
+    study.trial("001", [0.1, 0.3, 0.2], "finished")
+    return study.close(best=study.best("001"))
 
 
 def running(folder: Path) -> Path:
-    told = Told(folder)
-    told.trial("001", [0.1, 0.2], "pruned")
-    told.trial("002", [0.3])
-    told.trial_table.record("close", status="KILLED")
+    study = RecordedStudy(folder)
+    study.trial("001", [0.1, 0.2], "pruned")
+    study.trial("002", [0.3])
+    study.trial_table.record("close", status="KILLED")
     (folder / "result.json").write_text(json.dumps({"best": None, "stopped": "of before"}))
-    told.trial_table.record("open", cpus=1, gpus=0.0)
+    study.trial_table.record("open", cpus=1, gpus=0.0)
     return folder
 
 
 def unscored(folder: Path) -> Path:
-    told = Told(folder)
+    study = RecordedStudy(folder)
     for number in range(1, 10):
-        told.trial(f"{number:03d}", [math.nan] * 3, "finished")
-    return told.close("FAILED", best=None)
+        study.trial(f"{number:03d}", [math.nan] * 3, "finished")
+    return study.close("FAILED", best=None)
 
 
 def without_success(folder: Path) -> Path:
-    told = Told(folder)
+    study = RecordedStudy(folder)
     for number in range(1, 4):
-        told.trial(f"{number:03d}", [], "failed", error="ValueError: no")
-    return told.close("FAILED", best=None)
+        study.trial(f"{number:03d}", [], "failed", error="ValueError: no")
+    return study.close("FAILED", best=None)
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,9 @@ def test_a_real_study(toy_project, chromium):
 
 
 def test_a_page_is_written_though_mlflow_cannot_be_reached(tmp_path, capsys):
-    told = Told(tmp_path / "study", facts={"tracking_uri": "http://127.0.0.1:9"})
-    told.trial("001", [0.1], "finished")
-    told.close()
+    study = RecordedStudy(tmp_path / "study", facts={"tracking_uri": "http://127.0.0.1:9"})
+    study.trial("001", [0.1], "finished")
+    study.close()
     assert report.main(["study", "--storage", str(tmp_path)]) == 0
     assert "Not in MLflow at http://127.0.0.1:9" in capsys.readouterr().out
     assert (tmp_path / "study" / "report.html").exists()
@@ -262,7 +262,7 @@ def test_a_broken_picture_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("damage", ["gone", "event log", "result"])
-def test_what_is_damaged_is_told(tmp_path, capsys, damage):
+def test_what_is_damaged_is_reported(tmp_path, capsys, damage):
     folder = one(tmp_path / "study")
     file = folder / ("journal.log" if damage == "event log" else "result.json")
     file.write_bytes(file.read_bytes().replace(b"0.3", b"0.4") if damage == "event log" else b"{")
@@ -297,9 +297,10 @@ def test_studies_side_by_side(tmp_path, chromium):
     assert second.exists()
 
 
-def test_what_cannot_be_compared_is_told(tmp_path, chromium):
+def test_what_cannot_be_compared_is_reported(tmp_path, chromium):
     folders = [one(tmp_path / "first"), one(tmp_path / "a" / "first")]
-    other = Told(tmp_path / "b" / "first", facts={"task": "other", "dataset": None}, metric="val/error", mode="min")
+    facts = {"task": "other", "dataset": None}
+    other = RecordedStudy(tmp_path / "b" / "first", facts=facts, metric="val/error", mode="min")
     other.trial("001", [0.2], "finished")
     folders.append(other.close())
     studies = [study_data.read(folder) for folder in folders]
@@ -325,10 +326,10 @@ def labels(chart: charts.Chart | None) -> list[str]:
 
 
 def test_numbers_beside_an_axis_are_those_of_its_marks(tmp_path):
-    told = Told(tmp_path / "study")
+    study = RecordedStudy(tmp_path / "study")
     for number in range(1, 4):
-        told.trial(f"{number:03d}", [0.625] * 3, "finished")
-    data = study_data.read(told.close())
+        study.trial(f"{number:03d}", [0.625] * 3, "finished")
+    data = study_data.read(study.close())
     assert "0.625" in labels(study_charts.by_cost(data))
     epochs = labels(study_charts.curves(data))
     assert [epochs.count(each) for each in "123"] == [1, 1, 1], "a half of an epoch is none"
@@ -336,21 +337,21 @@ def test_numbers_beside_an_axis_are_those_of_its_marks(tmp_path):
 
 @pytest.mark.parametrize(("mode", "best"), [("max", [0.2, 0.4, 0.4]), ("min", [0.2, 0.1, 0.1])])
 def test_the_best_so_far_begins_with_the_first_score(tmp_path, mode, best):
-    told = Told(tmp_path / "study", mode=mode)
-    told.trial("001", [math.nan, 0.2, 0.1, 0.4], "finished")
-    drawn = study_charts.over_time(study_data.read(told.close()))
+    study = RecordedStudy(tmp_path / "study", mode=mode)
+    study.trial("001", [math.nan, 0.2, 0.1, 0.4], "finished")
+    drawn = study_charts.over_time(study_data.read(study.close()))
     assert drawn is not None
     assert [step["score"] for step in drawn.spec["layer"][0]["data"]["values"]] == best
 
 
 def test_a_trial_between_two_attempts_is_interrupted_only_where_nobody_is_at_work(tmp_path):
-    told = Told(tmp_path / "study")
-    told.trial("001", [0.1])
-    told.trial_table.record("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
+    study = RecordedStudy(tmp_path / "study")
+    study.trial("001", [0.1])
+    study.trial_table.record("attempt_failed", trial_id="001", error="OutOfMemoryError", gpus=None)
     data = study_data.read(tmp_path / "study")
-    assert trial_marks.kind_of(data, told.trial_table.trials["001"]) == "running"
-    data = study_data.read(told.close("KILLED"))
-    assert trial_marks.kind_of(data, told.trial_table.trials["001"]) == "interrupted"
+    assert trial_marks.kind_of(data, study.trial_table.trials["001"]) == "running"
+    data = study_data.read(study.close("KILLED"))
+    assert trial_marks.kind_of(data, study.trial_table.trials["001"]) == "interrupted"
 
 
 def test_a_planted_effect_is_found_with_its_size(tmp_path):
@@ -391,24 +392,24 @@ def test_parameters_without_an_effect_are_not_called_clear(tmp_path):
 
 def test_late_unfreezing_is_not_judged_by_pairs_in_which_it_was_still_frozen(tmp_path):
     """Trials that unfreeze late meet trials that were pruned early only while they are frozen."""
-    told = Told(tmp_path / "study")
+    study = RecordedStudy(tmp_path / "study")
     for number in range(1, 41):
         late = number % 2
         scores = [0.2 * late + 0.1 + 0.001 * number] * (2 if late else EPOCHS)
-        told.trial(f"{number:03d}", scores, "finished", first_unfreeze=6 if not late else 1, unfreeze="at_once",
+        study.trial(f"{number:03d}", scores, "finished", first_unfreeze=6 if not late else 1, unfreeze="at_once",
                    unfreeze_at=0.2 if late else 0.6)  # fmt: skip
-    effect = parameter_effects.effects(study_data.read(told.close()))["unfreeze_at"]
+    effect = parameter_effects.effects(study_data.read(study.close()))["unfreeze_at"]
     assert effect.difference == pytest.approx(0.2, abs=0.02)
     assert effect.p == 1.0
 
 
 def test_a_parameter_that_goes_along_with_another_is_called_confounded(tmp_path):
-    told = Told(tmp_path / "study")
+    study = RecordedStudy(tmp_path / "study")
     for number in range(1, 31):
         high = number > 15
         score, rate, depth = 0.1 * high + 0.001 * (number * 7 % 30), 0.05 if high else 0.001, 4 if high else 1
-        told.trial(f"{number:03d}", [score], "finished", lr_head=rate, freeze_depth=depth)
-    data = study_data.read(told.close())
+        study.trial(f"{number:03d}", [score], "finished", lr_head=rate, freeze_depth=depth)
+    data = study_data.read(study.close())
     effect = parameter_effects.effects(data)["freeze_depth"]
     assert effect.is_clear
     assert set(effect.confounded) >= {"lr_head", "order"}
@@ -420,10 +421,10 @@ def test_a_parameter_that_goes_along_with_another_is_called_confounded(tmp_path)
 
 
 def test_of_two_values_the_better_one_is_named(tmp_path):
-    told = Told(tmp_path / "study", batch_size="one of 4, 8")
+    study = RecordedStudy(tmp_path / "study", batch_size="one of 4, 8")
     for number in range(1, 25):
-        told.trial(f"{number:03d}", [0.1 * (number % 2)], "finished", batch_size=4 + 4 * (number % 2))
-    effect = parameter_effects.effects(study_data.read(told.close()))["batch_size"]
+        study.trial(f"{number:03d}", [0.1 * (number % 2)], "finished", batch_size=4 + 4 * (number % 2))
+    effect = parameter_effects.effects(study_data.read(study.close()))["batch_size"]
     assert effect.values == (8,)
 
 
@@ -442,7 +443,7 @@ def effect(**more) -> parameter_effects.Effect:
         (effect(values=(0, 2)), "freeze at most 2 of 5 stages: "),
     ],
 )
-def test_what_is_open_is_told_as_far_as_it_goes(tmp_path, given, says):
+def test_what_is_open_is_reported_as_far_as_it_goes(tmp_path, given, says):
     data = study_data.read(searched(tmp_path / "study", parameter_effects.LEAST_TRIALS))
     [sentence] = [each for each in advice.advice(data, {"freeze_depth": given}, []) if each.lead.startswith("How many")]
     assert sentence.kind == advice.OPEN
@@ -463,9 +464,9 @@ def test_what_is_open_is_told_as_far_as_it_goes(tmp_path, given, says):
     ],
 )
 def test_what_the_best_froze(tmp_path, config, first_unfreeze, says):
-    told = Told(tmp_path / "study")
-    told.trial("001", [0.1, 0.2, 0.3], "finished", first_unfreeze=first_unfreeze, **config)
-    assert says in advice.advice(study_data.read(told.close()), {}, [])[0].text
+    study = RecordedStudy(tmp_path / "study")
+    study.trial("001", [0.1, 0.2, 0.3], "finished", first_unfreeze=first_unfreeze, **config)
+    assert says in advice.advice(study_data.read(study.close()), {}, [])[0].text
 
 
 @settings(max_examples=40, deadline=None)
@@ -474,10 +475,10 @@ def test_what_the_best_froze(tmp_path, config, first_unfreeze, says):
     st.sampled_from(["max", "min"]),
 )
 def test_trials_are_compared_at_the_last_epoch_of_both(tmp_path_factory, curves, mode):
-    told = Told(tmp_path_factory.mktemp("study"), mode=mode)
+    study = RecordedStudy(tmp_path_factory.mktemp("study"), mode=mode)
     for number, scores in enumerate(curves):
-        told.trial(f"{number:03d}", scores, "pruned")
-    data = study_data.read(told.close())
+        study.trial(f"{number:03d}", scores, "pruned")
+    data = study_data.read(study.close())
     lead, _ = parameter_effects.pairwise_leads(data, data.scored)
     best = max if mode == "max" else min
     for i, mine in enumerate(curves):
@@ -489,10 +490,10 @@ def test_trials_are_compared_at_the_last_epoch_of_both(tmp_path_factory, curves,
 
 
 def test_gpu_seconds_follow_the_share_that_a_trial_got(tmp_path):
-    told = Told(tmp_path / "study")
-    told.trial_table.record("open", cpus=4, gpus=0.25)
-    told.trial_table.record("trial", trial_id="001", config={"freeze_depth": 1}, baseline="")
-    told.close()
+    study = RecordedStudy(tmp_path / "study")
+    study.trial_table.record("open", cpus=4, gpus=0.25)
+    study.trial_table.record("trial", trial_id="001", config={"freeze_depth": 1}, baseline="")
+    study.close()
     lines, clock = [], 0
     for kind, data in (
         ("trial_start", {}), ("attempt_failed", {"error": "OutOfMemoryError", "gpus": 0.5}), ("trial_start", {}),

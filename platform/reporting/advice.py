@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from ray.tune.search.sample import Integer
 
-from platform.reporting.charts import counted, number, said
 from platform.reporting.parameter_effects import FREEZING, LEAST_TRIALS, NEVER, UNFREEZE, UNFREEZE_AT, Effect
 from platform.reporting.parameter_importance import Importance
 from platform.reporting.study_data import FROZEN_STAGES, StudyData, unfreezings
 from platform.space import DEPTH
 from platform.study.trials import Trial
+from platform.study.wording import as_text, counted, number
 
 CLEAR, OPEN, CAUTION = "clear", "open", "caution"  # kinds of sentences, and their classes in page.css
 MOST = 3  # parameters besides freezing that are spoken of
@@ -125,7 +125,7 @@ def _do(data: StudyData, effect: Effect) -> str:
         return f"Freeze {few}{_stages(data, high)}" if high else "Freeze nothing"
     if key == UNFREEZE_AT:
         return f"Unfreeze at {low:.0%} to {high:.0%} of the budget"
-    return f"Choose {key} {said(low)}" if low == high else f"Choose {key} from {said(low)} to {said(high)}"
+    return f"Choose {key} {as_text(low)}" if low == high else f"Choose {key} from {as_text(low)} to {as_text(high)}"
 
 
 def _importances(found: Sequence[Importance]) -> Sentence | None:

@@ -101,23 +101,6 @@ def values(rows: Sequence[dict[str, Any]]) -> alt.Data:
     return alt.Data(values=kept)
 
 
-def number(value: float) -> str:
-    """Format a number for people."""
-    return f"{value:.3g}" if abs(value) < 0.01 or abs(value) >= 1000 else f"{value:.3f}"
-
-
-def said(value: Any) -> str:
-    """Format any value for people; None is a dash."""
-    if value is None:
-        return "–"
-    return number(value) if isinstance(value, float) and math.isfinite(value) else str(value)
-
-
-def counted(n: int, what: str) -> str:
-    """Return a count with its noun, e.g. "3 trials"."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
 def _short(value: Any) -> Any:
     """Round a number to the digits that can be seen; infinity and NaN become None, since JSON has neither."""
     if not isinstance(value, float):

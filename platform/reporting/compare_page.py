@@ -8,11 +8,12 @@ from typing import Any
 import altair as alt
 
 from platform.reporting import charts, html_page, trial_marks
-from platform.reporting.charts import Chart, said, values
+from platform.reporting.charts import Chart, values
 from platform.reporting.parameter_importance import Importance, importances
 from platform.reporting.study_data import StudyData
 from platform.reporting.study_page import TIME, winner
 from platform.search.confirmation import scored
+from platform.study.wording import as_text
 
 MOST_IMPORTANT = 10  # parameters of each study
 
@@ -232,7 +233,7 @@ def _cost(titles: Sequence[str], studies: Sequence[StudyData]) -> dict[str, Any]
                 html_page.clock(data.scores_over_time[-1][0] if data.scores_over_time else 0.0),
                 device if data.on_gpus else None,
                 None if data.on_gpus else device,
-                html_page.clock(max(0.0, reuse["saved"])) if reuse else said(None),
+                html_page.clock(max(0.0, reuse["saved"])) if reuse else as_text(None),
             ]
         )
     return html_page.table(columns, rows)

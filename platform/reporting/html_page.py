@@ -17,8 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from platform.reporting.charts import FILE_WIDTH, Chart, said, theme
+from platform.reporting.charts import FILE_WIDTH, Chart, theme
 from platform.storage import atomic
+from platform.study.wording import as_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 LARGE, WIDEST, QUALITY = 300_000, 1600, 85  # bytes of a picture that is made smaller; pixels and quality of it then
@@ -83,7 +84,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int = -1,
     """
     cells = [
         [
-            {"text": said(value), "sort": value if _is_number(value) else None,
+            {"text": as_text(value), "sort": value if _is_number(value) else None,
              "changed": bool(changed and changed(row, column))}
             for column, value in enumerate(values)
         ]
@@ -146,7 +147,7 @@ def clock(seconds: float) -> str:
 
 def pairs(items: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table of names and values."""
-    return table(["", ""], [[key, said(value)] for key, value in items.items()])
+    return table(["", ""], [[key, as_text(value)] for key, value in items.items()])
 
 
 def _is_number(value: Any) -> bool:

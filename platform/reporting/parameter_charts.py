@@ -8,12 +8,13 @@ import numpy as np
 from ray.tune.search.sample import Categorical
 
 from platform.reporting import charts, parameter_effects, trial_marks
-from platform.reporting.charts import Chart, said, values
+from platform.reporting.charts import Chart, values
 from platform.reporting.parameter_effects import UNFREEZE, UNFREEZE_AT
 from platform.reporting.parameter_importance import Importance
 from platform.reporting.study_data import StudyData
 from platform.space import DEPTH
 from platform.study.trials import Trial
+from platform.study.wording import as_text
 
 AXES = 8  # parameters side by side, at most
 LEAST_WIDTH, WORDS = 480, 90  # pixels that words between the axes need; that each of them gets
@@ -89,7 +90,7 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
             "axis": key,
             "height": heights[key][place],
             "score": data.score(trial),
-            "is": said(data.score(trial) if key == data.metric else trial.config[key]),
+            "is": as_text(data.score(trial) if key == data.metric else trial.config[key]),
             "kind": trial_marks.kind_of(data, trial),
         }
         for place, trial in enumerate(trials)
@@ -148,12 +149,12 @@ def _axis(data: StudyData, trials: Sequence[Trial], key: str) -> tuple[list[floa
         domain = data.space.searched[key]
         if isinstance(domain, Categorical):
             last = max(1, len(domain.categories) - 1)
-            return (column / last).tolist(), [(n / last, said(each)) for n, each in enumerate(domain.categories)]
+            return (column / last).tolist(), [(n / last, as_text(each)) for n, each in enumerate(domain.categories)]
         if data.words[key].endswith("(log)"):
             column = np.log(column)
     low, spread = column.min(), (column.max() - column.min()) or 1.0
     kind = int if isinstance(trials[0].config.get(key), int) else float
     return ((column - low) / spread).tolist(), [
-        (0.0, said(kind(values_shown.min()))),
-        (1.0, said(kind(values_shown.max()))),
+        (0.0, as_text(kind(values_shown.min()))),
+        (1.0, as_text(kind(values_shown.max()))),
     ]

@@ -9,13 +9,14 @@ from typing import Any
 from platform.errors import last_line
 from platform.reporting import html_page
 from platform.reporting.advice import advice
-from platform.reporting.charts import Chart, counted, said
+from platform.reporting.charts import Chart
 from platform.reporting.parameter_effects import LEAST_TRIALS, effects
 from platform.reporting.parameter_importance import Importance, importances
 from platform.reporting.study_charts import all_charts
 from platform.reporting.study_data import FIGURES, StudyData
 from platform.search.confirmation import scored
 from platform.study.trials import Trial
+from platform.study.wording import as_text, counted
 from platform.task import PER_CLASS
 
 DRAWN_AS_CHARTS = ("comparison", "confirmation", "learning_curves")  # pictures that the page has as charts
@@ -117,16 +118,16 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
     """Return the best config's scores beside those of baselines and references."""
     if not (best := data.best):
         return []
-    validation = {"name": data.metric, "value": said(data.score(best)), "more": f"{best.name}, best epoch"}
+    validation = {"name": data.metric, "value": as_text(data.score(best)), "more": f"{best.name}, best epoch"}
     judged, metric = data.result.get("best"), data.test_metric
     if not judged:
         return [{**validation, "more": f"{best.name}, the best so far; not scored on the test split yet"}]
-    test = {"name": metric, "value": said(judged["test_metrics"].get(metric)), "more": best.name}
+    test = {"name": metric, "value": as_text(judged["test_metrics"].get(metric)), "more": best.name}
     if won := winner(data):
         interval = html_page.between(won["mean"], won["low"], won["high"])
         over = f"over {scored(won)} seeds: {interval}"
         test["more"] += f", {over}" if won["trial_id"] == judged["trial_id"] else f"; {won['name']} {over}"
-    beside = [{"name": name, "value": said(metrics[metric]), "more": metric}
+    beside = [{"name": name, "value": as_text(metrics[metric]), "more": metric}
               for name, metrics in data.compared.items() if metric in metrics]  # fmt: skip
     return [test, validation, *beside]
 

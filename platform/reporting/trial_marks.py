@@ -8,6 +8,7 @@ import altair as alt
 from platform.reporting import charts
 from platform.reporting.study_data import StudyData
 from platform.study.trials import Trial
+from platform.study.wording import as_text
 
 KINDS = ("best", "finished", "pruned", "failed", "interrupted", "running", "baseline", "confirmation")
 SHAPES = ("diamond", "circle", "triangle-down", "cross", "triangle-right", "triangle-up", "square", "wedge")
@@ -23,8 +24,8 @@ def rows_of(data: StudyData, trials: Iterable[Trial]) -> list[dict[str, Any]]:
             "kind": kind_of(data, trial),
             "epochs": trial.epochs,
             "cost": data.device_seconds.get(trial.id, 0.0),
-            "frozen": charts.said(trial.config.get("freeze_depth")),
-            "unfreeze": charts.said(trial.config.get("unfreeze")),
+            "frozen": as_text(trial.config.get("freeze_depth")),
+            "unfreeze": as_text(trial.config.get("unfreeze")),
             "place": (index * 0.618034) % 1 - 0.5,  # sideways, where trials share a column
             "config": trial.config,
         }

@@ -1,54 +1,40 @@
-"""A study in the terminal: its plan before it starts, its progress while it runs, and its result at the end."""
+"""A study in the terminal: its plan before it starts, and its result at the end."""
 
 import itertools
 import shlex
 import statistics
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.filesize import decimal
-from rich.live import Live
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from platform.cluster import ray_runtime
-from platform.errors import last_line
 from platform.runner import replay
+from platform.runner.live_view import STATUS_STYLE
 from platform.runner.plan import Plan, deliver_command, resume_command, storage_option
 from platform.runner.replay import Recorded
 from platform.runner.results import BEST, FIGURES, WEIGHTS
 from platform.search import confirmation
-from platform.space import Space, former_name_notices, show
+from platform.space import former_name_notices, show
 from platform.study import event_log
-from platform.study.event_log import Event
 from platform.study.options import as_typed
 from platform.study.request import EVENT_LOG, FINDINGS, RESULT, Request
-from platform.study.trials import StudyListener, Trial, TrialTable, best_of, may_win, rank
+from platform.study.wording import as_text, clock, counted
 from platform.task import PER_CLASS
 from platform.tracking.mlflow_store import trials_page
 from platform.training.feature_store import capacity
 from platform.training.reporters import RESUMED
 
 NOTHING_STARTED = "Interrupted before anything was started."
-SHOWN_TRIALS = 12  # rows of the live table
 SHOWN_CLASSES = 20  # of more classes than these, only the best and the weakest are printed
-LINE_EVERY_S = 60.0  # between two lines about a running study without a terminal
 NARROW_COLUMNS, VARIED_COLUMN = 60, 15  # characters: name, status, epochs, seconds and score; one parameter
-STATUS_STYLE = {
-    "finished": "green",
-    "running": "cyan",
-    "waiting": "dim",
-    "pruned": "yellow",
-    "failed": "red",
-    "interrupted": "red",
-}
 SERVE = "mlflow models serve -m {} --env-manager local --host 127.0.0.1 --port 5001"
 
 
@@ -60,7 +46,7 @@ def print_plan(console: Console, plan: Plan, resume: bool = False) -> None:
         console.print(f"[yellow]Note:[/] {escape(notice)}", highlight=False)
     table = Table("parameter", "searched in, or fixed to", "starts at", box=None, pad_edge=False, header_style="bold")
     for key, value in space.params.items():
-        table.add_row(key, show(value), _number(space.start[key]) if key in space.start else "")
+        table.add_row(key, show(value), as_text(space.start[key]) if key in space.start else "")
     console.print(table)
     # The first trial is the start. A very small budget leaves room for some of the baselines only.
     baselines = list(itertools.islice(space.baseline_configs(), space.trials - 1))
@@ -70,7 +56,7 @@ def print_plan(console: Console, plan: Plan, resume: bool = False) -> None:
     among = ", the baselines among them" if baselines else ""
     lines = {
         "metric": f"{space.metric} ({space.mode})",
-        "budget": f"{_count(space.trials, 'trial')}{among}; up to {_count(space.max_epochs, 'epoch')} each",
+        "budget": f"{counted(space.trials, 'trial')}{among}; up to {counted(space.max_epochs, 'epoch')} each",
         "confirmation": _confirmation_line(plan.confirm),
         "data": plan.dataset.name,
         **plan.dataset.lines(),
@@ -89,10 +75,8 @@ def _confirmation_line(asked: str) -> str:
     if (extent := confirmation.parse(asked)) is None:
         return "none; use --confirm 3x3 to learn whether the best result is reliable"
     plain = f"{confirmation.ONLY_HEADS}, {confirmation.EVERYTHING}"
-    best = "the best configuration"
-    if extent.configurations > 1:
-        best = f"the {extent.configurations} best configurations"
-    return f"{best}, {plain}: each with {extent.seeds} new seeds, to the full budget"
+    best = "best configuration" if extent.configurations == 1 else f"{extent.configurations} best configurations"
+    return f"the {best}, {plain}: each with {extent.seeds} new seeds, to the full budget"
 
 
 def _reuse_line(request: Request) -> str:
@@ -105,144 +89,10 @@ def _reuse_line(request: Request) -> str:
     return f"run once; their output is kept in {request.store}, up to {limit}"
 
 
-class LiveView(StudyListener):
-    """Progress of a running study: a live table in a terminal, else a line for each ended trial and one a minute."""
-
-    def __init__(self, space: Space, trial_table: TrialTable, console: Console, time_budget: float | None) -> None:
-        self.space, self.trial_table, self.console, self.time_budget = space, trial_table, console, time_budget
-        self.started = self.last_line = time.monotonic()
-        asked = confirmation.parse(trial_table.confirm)
-        self.max_confirmations = asked.max_trainings if asked else 0
-        self.ended = sum(trial.is_done for trial in trial_table.trials.values())
-        self.earlier_epochs = sum(trial.epochs for trial in trial_table.trials.values())  # of an earlier process
-        self.best = best_of(trial_table.trials.values(), space)
-        self.live: Live | None = None
-
-    def open(self) -> None:
-        """Start the live table if there is a terminal."""
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
-            self.live.start()
-
-    def on_report(self, trial: Trial, event: Event) -> None:
-        """Update the best score."""
-        self._update_best(trial)
-
-    def on_attempt_failed(self, trial: Trial, event: Event) -> None:
-        """Print why an attempt failed."""
-        reason = last_line(event.data["error"])
-        outcome = "moves to another node" if event.data.get("moved") else "failed and will be tried again"
-        self._print_line(f"{trial.name}  {outcome}: {reason}")
-
-    def on_trial_end(self, trial: Trial, event: Event) -> None:
-        """Print a line about a trial that is done."""
-        if trial.is_done:
-            self._print_ended(trial)
-
-    def tick(self) -> None:
-        """Print a line about the running trials if there is no terminal and a minute has passed."""
-        if self.live or time.monotonic() - self.last_line < LINE_EVERY_S:
-            return
-        trials = self.trial_table.trials.values()
-        running = [f"{trial.name} {self._progress(trial)}" for trial in trials if trial.status == "running"]
-        elapsed = time.monotonic() - self.started
-        self._print_line(
-            f"running: {', '.join(running) or 'none'}  {_clock(elapsed)} so far, {self._time_left(elapsed)}"
-        )
-
-    def close(self) -> None:
-        """Remove the live table from the terminal."""
-        if self.live:
-            self.live.stop()
-            self.live = None
-
-    def _update_best(self, trial: Trial) -> None:
-        if may_win(trial, self.space):
-            self.best = rank([each for each in (self.best, trial) if each], self.space)[0]
-
-    def _print_ended(self, trial: Trial) -> None:
-        self.ended += 1
-        if trial.status == "failed":
-            self.best = best_of(self.trial_table.trials.values(), self.space)  # it may have been this trial
-        if not self.live:
-            score, best = trial.best_score(self.space), self._best_score()
-            self._print_line(
-                f"{trial.name}  {trial.status:9s} {trial.epochs:3d} epochs  "
-                f"{self.space.metric} {_number(score):8s} best {_number(best):8s} "
-                f"{self._counts()}"
-            )
-
-    def _print_line(self, text: str) -> None:
-        self.last_line = time.monotonic()
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    def _progress(self, trial: Trial) -> str:
-        return f"{trial.epochs}/{self.space.max_epochs}"
-
-    def _counts(self) -> str:
-        """Return the numbers of ended trials and confirmations."""
-        again = sum(trial.is_done for trial in self.trial_table.trials.values() if trial.confirms)
-        confirmed = f", {again}/{self.max_confirmations} confirmations" if self.max_confirmations else ""
-        return f"{self.ended - again}/{self.space.trials} trials{confirmed}"
-
-    def _best_score(self) -> float | None:
-        return self.best.best_score(self.space) if self.best else None
-
-    def _render(self) -> Group:
-        trials, best = list(self.trial_table.trials.values()), self._best_score()
-        elapsed = time.monotonic() - self.started
-        counts = ", ".join(
-            f"{sum(trial.status == status for trial in trials)} {status}"
-            for status in ("running", "finished", "pruned", "failed")
-        )
-        head = Table.grid(padding=(0, 2))
-        head.add_row(
-            Text(self._counts(), style="bold"),
-            ProgressBar(self.space.trials + self.max_confirmations, self.ended, width=24),
-            counts,
-        )
-        head.add_row(f"best {self.space.metric} {_number(best)}", _clock(elapsed) + " so far", self._time_left(elapsed))
-        table = Table(
-            "trial", "", "epochs", self.space.metric, *list(self.space.searched)[:4], box=None, pad_edge=False
-        )
-        for trial in trials[-SHOWN_TRIALS:]:
-            score = trial.best_score(self.space)
-            mark = " ←" if trial is self.best else ""
-            table.add_row(
-                trial.name + (f" ({trial.baseline})" if trial.baseline else ""),
-                Text(trial.status, style=STATUS_STYLE[trial.status]),
-                self._progress(trial),
-                _number(score) + mark,
-                *[_number(trial.config.get(key)) for key in list(self.space.searched)[:4]],
-            )
-        return Group(head, table)
-
-    def _time_left(self, elapsed: float) -> str:
-        """Estimate the time left from the epochs left and the time that an epoch of this process took on average."""
-        trials = list(self.trial_table.trials.values())
-        epochs = sum(trial.epochs for trial in trials)
-        if epochs <= self.earlier_epochs:
-            return "time left: after the first epoch"
-        running = [trial for trial in trials if not trial.is_done]
-        # Until a trial has ended nothing is known about pruning: assume none.
-        per_trial = (epochs - sum(t.epochs for t in running)) / self.ended if self.ended else self.space.max_epochs
-        confirmations = sum(bool(trial.confirms) for trial in trials)
-        epochs_left = sum(max(0.0, per_trial - trial.epochs) for trial in running)
-        epochs_left += (self.space.trials - (len(trials) - confirmations)) * per_trial
-        epochs_left += (self.max_confirmations - confirmations) * self.space.max_epochs
-        seconds = epochs_left * elapsed / (epochs - self.earlier_epochs)
-        if self.time_budget:
-            seconds = min(seconds, max(0.0, self.time_budget - elapsed))
-        return f"{'about' if self.ended else 'up to about'} {_clock(seconds)} left"
-
-
 def print_outcome(console: Console, request: Request, result: Mapping[str, Any]) -> None:
     """Print the result of a study, or why it has none, and the commands to use next.
 
-    Args:
-        console: Where to print.
-        request: Request of the study.
-        result: As written to result.json; with nothing but "stopped" or "interrupted" if the study ended without one.
+    `result` is as in result.json; with nothing but "stopped" or "interrupted" if the study ended without one.
     """
     resume = f"[bold]{resume_command(request)}[/]"
     if result.get("stopped"):
@@ -297,7 +147,7 @@ def print_result(
     else:
         console.print(Text("\nBest configuration", style="bold"), Text(f"({best['name']})"))
         for key, value in best["config"].items():
-            _print_line(console, f"  {key:24s}{_number(value)}")
+            _print_line(console, f"  {key:24s}{as_text(value)}")
         for line in _better_baselines(result, ranked):
             _print_line(console, line, "yellow")
         _print_scores(console, result)
@@ -346,8 +196,8 @@ def _print_trials(console: Console, result: Mapping[str, Any], ranked: Sequence[
             Text(trial["status"], style=STATUS_STYLE.get(trial["status"], "")),
             str(trial["epochs"]),
             f"{trial['seconds']:.0f}",
-            _number(trial["metrics"].get(result["metric"])),
-            *[_number(trial["config"].get(key)) for key in varied],
+            as_text(trial["metrics"].get(result["metric"])),
+            *[as_text(trial["config"].get(key)) for key in varied],
             style="bold" if is_best else "",
         )
     console.print(table)
@@ -359,7 +209,7 @@ def _print_troubles(console: Console, trial: Mapping[str, Any]) -> None:
         _print_line(console, f"{trial['name']} failed: {trial['error']}", "red")
     for key, event, style in (("retried", "was tried again", "yellow"), ("moved", "moved to another node", "")):
         for reason, count in Counter(trial[key]).items():
-            _print_line(console, f"{trial['name']} {event}, {_count(count, 'time')}: {reason}", style)
+            _print_line(console, f"{trial['name']} {event}, {counted(count, 'time')}: {reason}", style)
     if RESUMED in trial["notes"]:
         _print_line(console, f"{trial['name']}: {trial['notes'][RESUMED]}", "yellow")
 
@@ -413,12 +263,7 @@ def _next_commands(request: Request, result: Mapping[str, Any]) -> list[str]:
 
 
 def _better_baselines(result: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each baseline that did better in the search than the best trial, and could not win.
-
-    Args:
-        result: Result of the study.
-        ranked: Records of its trials, the best score first.
-    """
+    """Return a sentence for each baseline that did better in the search than the best trial, and could not win."""
     metric, best = result["metric"], result["best"]["trial_id"]
     [score] = [trial["metrics"][metric] for trial in ranked if trial["trial_id"] == best]
     # A trial that was trained again could have won, and lost there.
@@ -426,7 +271,7 @@ def _better_baselines(result: Mapping[str, Any], ranked: Sequence[Mapping[str, A
     lines = []
     for trial in itertools.takewhile(lambda trial: trial["trial_id"] != best, ranked):
         if trial["baseline"] and trial["trial_id"] not in confirmed and trial["metrics"][metric] != score:
-            better = f"{metric} {_number(trial['metrics'][metric])} against {_number(score)}"
+            better = f"{metric} {as_text(trial['metrics'][metric])} against {as_text(score)}"
             lines.append(f"{trial['baseline']} did better, {better}, but is not in the space that was searched.")
     return lines
 
@@ -435,12 +280,11 @@ def _print_confirmation(console: Console, result: Mapping[str, Any]) -> None:
     """Print how the best configurations compare with the plain baselines over several seeds."""
     if not (confirmed := result["confirmation"]):
         return
-    titles = ("", confirmed["test_metric"], "95 % interval", "seeds")
-    table = _table(*titles)
+    table = _table("", confirmed["test_metric"], "95 % interval", "seeds")
     for row in confirmed["rows"]:
         interval = "–" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
         style = "bold" if row["name"] == confirmed["winner"] else ""
-        table.add_row(row["name"], _number(row["mean"]), interval, str(confirmation.scored(row)), style=style)
+        table.add_row(row["name"], as_text(row["mean"]), interval, str(confirmation.scored(row)), style=style)
     _print_line(console, "\nTrained again over seeds, scored on the test split", "bold")
     console.print(table)
     _print_line(console, confirmed["verdict"], "green" if confirmed["is_champion"] else "yellow")
@@ -450,10 +294,8 @@ def _print_reuse(console: Console, reuse: Mapping[str, Any]) -> None:
     """Print what the feature store saved, and which trials could not use it."""
     if not reuse:
         return
-    loaded = f"the outputs of frozen stages were loaded for {reuse['loaded']:,.0f} examples"
-    computed = f"computed for {reuse['computed']:,.0f}"
-    saved = f"about {_clock(max(0.0, reuse['saved']))} of one core's time were saved"
-    text = f"{loaded} and {computed}; {saved}"
+    text = f"the outputs of frozen stages were loaded for {reuse['loaded']:,.0f} examples and computed for "
+    text += f"{reuse['computed']:,.0f}; about {clock(max(0.0, reuse['saved']))} of one core's time were saved"
     console.print(Text("\nReuse", style="bold"), text, soft_wrap=True, highlight=False)
     for name, note in reuse["without"].items():
         _print_line(console, f"  {name}: {note}", "yellow")
@@ -488,7 +330,7 @@ def _print_scores(console: Console, result: Mapping[str, Any]) -> None:
     table = _table("", *columns)
     for name, metrics in rows.items():
         style = "bold" if metrics is best else ""
-        table.add_row(name, *[_number(metrics.get(key)) for key in columns], style=style)
+        table.add_row(name, *[as_text(metrics.get(key)) for key in columns], style=style)
     _print_line(console, "\nScores on the test split, which the search never used", "bold")
     console.print(table)
     for reason in [*(f"A reference is missing: {reason}" for reason in result["left_out"]), *result["no_map"]]:
@@ -522,21 +364,3 @@ def _sort_key(trial: Mapping[str, Any], metric: str, mode: str) -> tuple[bool, f
     score = trial["metrics"].get(metric)
     missing = score is None or trial["status"] == "failed"
     return missing, 0.0 if missing else (-score if mode == "max" else score)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 0.01 or abs(value) >= 1000 else f"{value:.3f}"
-    return str(value)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -30,7 +30,7 @@ from platform.errors import InputError
 from platform.runner import cluster_setup, model_card, replay, results
 from platform.runner.checkpoint_cleanup import CheckpointCleanup
 from platform.runner.cluster_setup import ClusterSetup
-from platform.runner.console import LiveView
+from platform.runner.live_view import LiveView
 from platform.runner.plan import Plan, describe
 from platform.runner.results import BEST, Judgement
 from platform.search import confirmation, ray_tune

@@ -126,7 +126,7 @@ def test_the_same_seed_makes_the_same(made, tmp_path):
     assert truth(tmp_path / "data") == truth(made)
 
 
-def test_brands_are_told_apart_and_spellings_are_not_their_names():
+def test_brands_are_reported_apart_and_spellings_are_not_their_names():
     rng = np.random.default_rng(0)
     names = logo_labels.brands(200, rng)
     assert len({name.casefold() for name in names}) == 200

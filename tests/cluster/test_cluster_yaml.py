@@ -291,7 +291,7 @@ def test_up_on_aws(stack):
 
 
 @BOTH
-def test_the_head_alone_is_told_of_mlflow(file, home):
+def test_the_head_alone_is_reported_of_mlflow(file, home):
     from ray.autoscaler._private.util import prepare_config
 
     config = prepare_config(yaml.safe_load(file.read_text()))

@@ -48,7 +48,7 @@ def test_where_a_study_is_kept_comes_from_the_yaml_or_the_command(tmp_path):
     assert head_node.folder_of("/shared", "one") == "/shared/one"
 
 
-def test_what_a_cluster_does_not_see_is_told(tmp_path):
+def test_what_a_cluster_does_not_see_is_reported(tmp_path):
     (tmp_path / "w.pt").touch()
     faults = jobs.location_faults(
         ["data", "./x", "/abs", "s3://b/x", "torchvision:MNIST"], [f"weights={tmp_path}/w.pt"]
@@ -179,7 +179,7 @@ def test_where_the_result_goes_is_looked_at_before_anything_is_sent(monkeypatch,
     assert "--json must name a file in an existing folder" in said
 
 
-def test_what_goes_wrong_there_is_told_here(address, tmp_path):
+def test_what_goes_wrong_there_is_reported_here(address, tmp_path):
     unknown = output_of(start(address, "--follow", "nothing"), code=2)
     assert "a study of that name must be on the cluster" in unknown
     assert "no /nowhere" in output_of(start(address, "--storage", str(tmp_path), "--data", "/nowhere"), code=2)

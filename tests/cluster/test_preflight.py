@@ -58,7 +58,7 @@ def test_a_node_that_writes_elsewhere_is_found():
     assert preflight._check_token(judged(), arrived=True).faults == ()
 
 
-def test_a_node_that_does_not_answer_is_told():
+def test_a_node_that_does_not_answer_is_reported():
     assert preflight._evaluate(NODE, None, 0.0, 0).faults == ("no answer within 120 s",)
 
 
@@ -118,7 +118,7 @@ def test_nodes_that_an_autoscaler_may_bring_count(cluster, tmp_path, monkeypatch
     assert nodes.resources(gpus_per_trial=0.5).gpus == 1 + 2
 
 
-def test_room_is_waited_for_and_what_does_not_come_is_told(cluster):
+def test_room_is_waited_for_and_what_does_not_come_is_reported(cluster):
     messages: list[str] = []
     have = Resources(2, 1, 1, 1.0, 1, nodes=((1, 0), (1, 1)))
     nodes.wait(have, 20, messages.append)

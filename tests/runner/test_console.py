@@ -11,6 +11,7 @@ from platform import errors
 from platform.cluster.ray_runtime import Resources
 from platform.errors import Fault, InputError
 from platform.runner import console as view
+from platform.runner import live_view
 from platform.runner.plan import Plan
 from platform.space import Space
 from platform.study.event_log import EventLog
@@ -39,7 +40,7 @@ class Study:
     def __init__(self, folder) -> None:
         self.console = console()
         self.trial_table = TrialTable(EventLog(folder / "event log"))
-        self.live = view.LiveView(SPACE, self.trial_table, self.console, time_budget=None)
+        self.live = live_view.LiveView(SPACE, self.trial_table, self.console, time_budget=None)
         self.trial_table.listeners.append(self.live)
 
     def trial(self, number: int, epochs: int, best: float, status: str = "", baseline: str = "") -> None:
@@ -55,7 +56,7 @@ class Study:
             self.trial_table.record("trial_end", trial_id=trial_id, status=status, error="RuntimeError: x")
 
 
-def rendered(live: view.LiveView) -> str:
+def rendered(live: live_view.LiveView) -> str:
     recorded = console()
     recorded.print(live._render())
     return recorded.export_text()
@@ -104,7 +105,7 @@ def test_a_failed_attempt_is_a_line(tmp_path):
 
 def test_without_a_terminal_running_trials_are_a_line_each_minute(tmp_path, monkeypatch):
     now = 0.0  # a clock of its own: the last bits of the system's depend on the uptime
-    monkeypatch.setattr(view, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(live_view, "time", SimpleNamespace(monotonic=lambda: now))
     study = Study(tmp_path)
     study.live.open()
     study.trial(1, 2, 0.5)

@@ -156,7 +156,7 @@ def test_parent_run_tells_the_study(study):
     assert parent.data.metrics == {"test/score": 0.25}
 
 
-def test_finished_pruned_and_failed_are_told_apart(study):
+def test_finished_pruned_and_failed_are_distinguished(study):
     found = {fate: (run.info.status, run.data.tags["status"]) for fate, run in by_fate(study).items()}
     assert found == {
         "finishes": ("FINISHED", "finished"),

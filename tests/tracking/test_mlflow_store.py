@@ -16,7 +16,7 @@ def uri(tmp_path) -> str:
     return uri
 
 
-def test_what_mlflow_does_not_know_is_told(uri):
+def test_what_mlflow_does_not_know_is_reported(uri):
     with (
         pytest.raises(InputError, match=r"hold the requested run or model; found .*none"),
         mlflow_store.open_client(uri) as client,
@@ -24,7 +24,7 @@ def test_what_mlflow_does_not_know_is_told(uri):
         client.get_run("none")
 
 
-def test_a_store_that_cannot_be_opened_is_told(tmp_path):
+def test_a_store_that_cannot_be_opened_is_reported(tmp_path):
     with pytest.raises(InputError, match="no file"), mlflow_store.open_client(f"sqlite:///{tmp_path / 'none.db'}"):
         pass
     (tmp_path / "m.db.lock").mkdir()

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from recorded_study import EPOCHS, RecordedStudy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import metadata
-from told_study import EPOCHS, Told
 
 from platform.runner.run_study import GROWING
 from platform.study.event_log import read
@@ -38,7 +38,7 @@ def recorded_curves(folder: Path, metric: str = "val/score") -> dict[str, list[t
     return {run_name(t): list(enumerate(t.scores(metric), start=1)) for t in trials if t.metrics}
 
 
-def follow(recorded_study: Told) -> TensorBoardListener:
+def follow(recorded_study: RecordedStudy) -> TensorBoardListener:
     log = TensorBoardListener(recorded_study.folder, recorded_study.trial_table)
     recorded_study.trial_table.listeners.append(log)
     return log
@@ -49,7 +49,7 @@ def files(folder: Path) -> set[str]:
 
 
 def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
-    recorded_study = Told(tmp_path / "study")
+    recorded_study = RecordedStudy(tmp_path / "study")
     follow(recorded_study)
     recorded_study.trial(
         "001", [0.1 * n for n in range(1, EPOCHS + 1)], "finished", first_unfreeze=3, batch_size=16, unfreeze="gradual"
@@ -68,19 +68,19 @@ def test_each_trial_is_a_run_with_its_curves_and_its_configuration(tmp_path):
     assert curves(folder, "test/score") == {"001": [(EPOCHS, 0.75)]}
     for name, status in {"001": 1, "002 from scratch": 1, "003": None, "004": None}.items():
         run = EventAccumulator(str(folder / FOLDER / name)).Reload()
-        told_of = {
+        found = {
             tag: run.SummaryMetadata(tag).plugin_data.content for tag in (START, END) if tag in run.summary_metadata
         }
-        start = metadata.parse_session_start_info_plugin_data(told_of[START])
+        start = metadata.parse_session_start_info_plugin_data(found[START])
         assert start.hparams["lr_head"].number_value == 1e-3
         assert start.hparams["weights"].string_value == ("none" if name.startswith("002") else "starter")
-        assert (metadata.parse_session_end_info_plugin_data(told_of[END]).status if END in told_of else None) == status
+        assert (metadata.parse_session_end_info_plugin_data(found[END]).status if END in found else None) == status
 
 
 def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
     """The file has less than the event log, or more after a power failure, or half a record: it is written anew."""
     folder = tmp_path / "study"
-    recorded_study = Told(folder)
+    recorded_study = RecordedStudy(folder)
     follow(recorded_study)
     recorded_study.trial("001", [0.1, 0.2, 0.3], "finished")
     recorded_study.trial("002", [0.2, 0.3])
@@ -90,11 +90,11 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
     (folder / FOLDER / "999").mkdir()
     (folder / FOLDER / "999" / "events.out.tfevents.1.study").write_bytes(content)
     recorded_study.trial_table.event_log.close()
-    again = Told(folder)
+    again = RecordedStudy(folder)
     follow(again)
     again.trial_table.record("trial_start", trial_id="002")
-    told_of = {"trial_id": "002", "metrics": {"val/score": 0.4}, "notes": {}, "last": False}
-    again.trial_table.record("report", step=3, **told_of)
+    report = {"trial_id": "002", "metrics": {"val/score": 0.4}, "notes": {}, "last": False}
+    again.trial_table.record("report", step=3, **report)
     again.trial_table.record("trial_end", trial_id="002", status="interrupted", error="")
     again.close("KILLED")
     assert curves(folder) == recorded_curves(folder)
@@ -104,15 +104,15 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path):
     assert not any(name.startswith(FOLDER) for name in GROWING), "it is sent whole, at the end"
 
 
-def test_what_the_disk_does_not_take_is_told_once_and_ends_nothing(tmp_path):
-    recorded_study, said = Told(tmp_path / "study"), list[str]()
+def test_what_the_disk_does_not_take_is_reported_once_and_ends_nothing(tmp_path):
+    recorded_study, warnings = RecordedStudy(tmp_path / "study"), list[str]()
     (tmp_path / "study" / FOLDER).write_text("in the way")
-    log = TensorBoardListener(recorded_study.folder, recorded_study.trial_table, said.append)
+    log = TensorBoardListener(recorded_study.folder, recorded_study.trial_table, warnings.append)
     recorded_study.trial_table.listeners.append(log)
     recorded_study.trial("001", [0.1, 0.2], "finished")
     recorded_study.close()
-    assert said == [log.given_up]
-    assert said[0].startswith("Nothing more is written for TensorBoard: ")
+    assert warnings == [log.given_up]
+    assert warnings[0].startswith("Nothing more is written for TensorBoard: ")
 
 
 @pytest.mark.parametrize(

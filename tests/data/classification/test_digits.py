@@ -93,7 +93,7 @@ def test_every_missing_file_is_reported(tmp_path):
         (lambda content: content[:2] + b"\x0d" + content[3:], "starts with 00000d03"),
     ],
 )
-def test_a_broken_file_is_told_by_its_name(files, spoil, part, tmp_path):
+def test_a_broken_file_is_reported_by_its_name(files, spoil, part, tmp_path):
     files["train-images-idx3-ubyte"] = spoil(files["train-images-idx3-ubyte"])
     message = refusal(tmp_path / "broken", files, tmp_path)
     assert "train-images-idx3-ubyte" in message

@@ -129,7 +129,7 @@ def test_a_picture_twice_is_kept_once_and_one_in_two_classes_not_at_all(folders)
     assert len(dataset.examples) == 19
 
 
-def test_a_picture_in_two_given_splits_is_told_and_kept(splits):
+def test_a_picture_in_two_given_splits_is_reported_and_kept(splits):
     shutil.copy(splits / "train" / "ant" / "00.png", splits / "test" / "ant" / "leak.png")
     dataset = image_classes.read(splits, 0)
     assert dataset.found.leaks == (("test: test/ant/leak.png", "train: train/ant/00.png"),)
@@ -161,7 +161,7 @@ def test_a_folder_beside_the_split_folders_is_reported(splits, save):
     assert repairs(image_classes.read(splits, 0)) == [(Kind.BESIDE_SPLITS, "unlabelled")]
 
 
-def test_a_link_below_a_class_folder_is_told_not_followed(folders):
+def test_a_link_below_a_class_folder_is_reported_not_followed(folders):
     (folders / "ant" / "loop").symlink_to(folders, target_is_directory=True)
     assert repairs(image_classes.read(folders, 0)) == [(Kind.LINKED_FOLDER, "ant/loop")]
 

@@ -50,7 +50,7 @@ def test_a_byte_order_mark_quotes_blanks_and_other_columns_are_no_obstacle(table
     assert dataset.found.repairs == ()
 
 
-def test_bad_rows_are_left_out_and_told_with_their_line(table, save, tmp_path):
+def test_bad_rows_are_left_out_and_reported_with_their_line(table, save, tmp_path):
     save(tmp_path.parent / "outside.png", 55)
     file = table(
         *rows(0, 10),

@@ -104,7 +104,7 @@ def test_image_path_may_not_leave_the_root(root, name):
 
 
 @pytest.mark.parametrize("name", ["gone.png", "x" * 5000, "a\0.png", "\ud800.png"])
-def test_missing_image_is_told_once_for_all_its_boxes(root, name):
+def test_missing_image_is_reported_once_for_all_its_boxes(root, name):
     edit(root, "images", 0, file_name=name)
     raw = coco.read(root)
     assert kinds(raw) == [Kind.MISSING_IMAGE, Kind.NO_ANNOTATION]
@@ -112,7 +112,7 @@ def test_missing_image_is_told_once_for_all_its_boxes(root, name):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"images": {}}', "[" * 100_000, '{"annotations": "\xff"}'])
-def test_unreadable_file_is_told_and_the_others_are_read(root, text):
+def test_unreadable_file_is_reported_and_the_others_are_read(root, text):
     (root / TRAIN).write_text(text, encoding="latin-1")
     raw = coco.read(root)
     assert (kinds(raw), len(raw.images)) == ([Kind.UNREADABLE_FILE, Kind.NO_ANNOTATION], 2)

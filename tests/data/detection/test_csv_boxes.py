@@ -84,7 +84,7 @@ def test_a_table_without_its_columns_is_no_such_layout(table):
     assert repairs_of(raw) == [(Kind.UNREADABLE_FILE, "annotations.csv (no columns y2)")]
 
 
-def test_splits_by_their_usual_names_and_told_where_unknown(table):
+def test_splits_by_their_usual_names_and_reported_where_unknown(table):
     root = table(f"{CAT},Validation", "b.png,,,,,,testing", "b.png,dog,1,1,9,9,dev", head=f"{HEAD},split")
     raw = csv_boxes.read(root)
     assert boxes(raw) == [("a.png", "val", [("cat", 1, 2, 30, 20)]), ("b.png", "test", [])]
@@ -159,7 +159,7 @@ def test_further_columns_are_passed_over_and_counted(table):
         (b"\nB\xfccher.png,cat,1,2,3,4", "line 2 is not UTF-8: save it as CSV UTF-8"),
     ],
 )
-def test_a_broken_table_is_told_and_nothing_else_is_taken(table, content, why):
+def test_a_broken_table_is_reported_and_nothing_else_is_taken(table, content, why):
     root = table()
     (root / "annotations.csv").write_bytes(HEAD.encode() + content)
     raw = csv_boxes.read(root)
@@ -184,6 +184,6 @@ def test_an_image_that_no_table_can_name_is_refused(tmp_path):
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_numbers_of_no_value_are_read_and_told_later(table):
+def test_numbers_of_no_value_are_read_and_reported_later(table):
     raw = csv_boxes.read(table("a.png,cat,nan,2,inf,-inf"))
     assert [math.isfinite(number) for number in raw.images[0].boxes[0].box] == [False, True, False, False]

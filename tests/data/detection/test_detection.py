@@ -124,7 +124,7 @@ def test_boxes_drawn_on_another_size_are_reported(tmp_path, writers, many):
     assert "64 x 32, the image has 128 x 64" in repair.where
 
 
-def test_equal_images_stay_together_when_we_split_and_are_told_when_splits_are_given(tmp_path, writers, many, picture):
+def test_equal_images_stay_together_when_we_split_and_are_reported_in_given_splits(tmp_path, writers, many, picture):
     twins = many | {f"twin{number}": picture([CAT], seed=0) for number in range(4)}
     for seed in range(4):
         dataset = detection.read(writers["YOLO"](tmp_path / f"own{seed}", twins), seed)
@@ -226,7 +226,7 @@ def test_given_training_must_show_every_class(tmp_path, writers, picture):
         detection.read(writers["Pascal VOC"](tmp_path / "data", pictures), 0)
 
 
-def test_given_splits_without_boxes_are_told_together(tmp_path, writers, picture):
+def test_given_splits_without_boxes_are_reported_together(tmp_path, writers, picture):
     pictures = {"a": picture([], "train"), "b": picture([("cat", 5, 5, 5, 5)], "val"), "c": picture([], "test")}
     with pytest.raises(InputError) as caught:
         detection.read(writers["Pascal VOC"](tmp_path / "data", pictures), 0)

@@ -73,13 +73,13 @@ def test_flat_folder_and_folders_by_split(tmp_path, root, save):
         '<?xml version="1.0" encoding="none"?><a/>',
     ],
 )
-def test_unreadable_file_is_told_once(root, text):
+def test_unreadable_file_is_reported_once(root, text):
     (root / "Annotations" / "a.xml").write_text(text)
     raw = voc.read(root)
     assert (kinds(raw), len(raw.images)) == ([Kind.UNREADABLE_FILE], 2)
 
 
-def test_unreadable_objects_are_told_and_the_others_kept(root):
+def test_unreadable_objects_are_reported_and_the_others_kept(root):
     rewrite(root, "b", "<xmin>1</xmin>", "<xmin>one</xmin>")
     rewrite(root, "a", "<name>cat</name>", "<name> </name>")
     raw = voc.read(root)

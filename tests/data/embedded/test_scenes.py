@@ -143,7 +143,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_all_faults_are_reported_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
         scenes.write(tmp_path / "scenes", seed=0, counts={"train": 0}, size=32)
     assert len(caught.value.faults) == 2
@@ -213,7 +213,7 @@ def test_objects_with_a_missing_image_are_refused(objects, tmp_path):
         scenes.write_objects(damaged, seed=3, counts=OBJECT_COUNTS, size=32)
 
 
-def test_all_faults_of_objects_are_told_at_once(tmp_path):
+def test_all_faults_of_objects_are_reported_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
         scenes.write_objects(tmp_path / "objects", seed=0, counts={"exam": 3}, size=16)
     assert len(caught.value.faults) == 2

@@ -137,7 +137,7 @@ def test_parquet_faults_are_reported(tmp_path):
     assert "list" in message
 
 
-def test_all_faults_of_all_files_are_told_at_once_with_their_lines(tmp_path):
+def test_all_faults_of_all_files_are_reported_at_once_with_their_lines(tmp_path):
     good = "text,genre\n" + "".join(f"story {n},crime\n" for n in range(3))
     contents = {
         "fields.csv": good + "one, two,crime\nfine,crime\nalone\n",

@@ -30,8 +30,8 @@ WORDS = {
 }
 
 
-class Told:
-    """A study's event log, told step by step."""
+class RecordedStudy:
+    """Event log of a study, recorded step by step."""
 
     def __init__(self, folder: Path, trials: int = 10, facts: Mapping[str, Any] | None = None, **words: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,8 +71,8 @@ class Told:
         for step, score in enumerate(scores, start=1):
             frozen = float(point["freeze_depth"] if first_unfreeze is None or step <= first_unfreeze else 0)
             metrics = {"val/score": score, "train/loss": losses / step, "train/frozen_stages": frozen}
-            told = {"metrics": metrics, "notes": {}, "last": step == EPOCHS, "first_unfreeze": first_unfreeze}
-            self.trial_table.record("report", trial_id=trial_id, step=step, **told)
+            report = {"metrics": metrics, "notes": {}, "last": step == EPOCHS, "first_unfreeze": first_unfreeze}
+            self.trial_table.record("report", trial_id=trial_id, step=step, **report)
         if status:
             self.trial_table.record("trial_end", trial_id=trial_id, status=status, error=error)
 
@@ -100,8 +100,8 @@ class Told:
 
 def searched(folder: Path, trials: int, effect: float = 1.0, seed: int = 0) -> Path:
     """A study as ASHA and a random sampler make it: with effect, freezing three stages at a rate of 3e-3 is best."""
-    told, generator = Told(folder, trials), np.random.default_rng(seed)
-    scheduler = PruningScheduler(parse_space(told.words, []))
+    study, generator = RecordedStudy(folder, trials), np.random.default_rng(seed)
+    scheduler = PruningScheduler(parse_space(study.words, []))
     for number in range(1, trials + 1):
         depth, schedule = int(generator.integers(0, 6)), str(generator.choice(["never", "at_once", "gradual"]))
         unfreeze_at, rate = float(generator.uniform(0.1, 0.7)), float(10 ** generator.uniform(-4, -1))
@@ -121,5 +121,5 @@ def searched(folder: Path, trials: int, effect: float = 1.0, seed: int = 0) -> P
             "lr_head": rate,
             "batch_size": size,
         }
-        told.trial(f"{number:03d}", scores, status, first_unfreeze=first_unfreeze, **config)
-    return told.close()
+        study.trial(f"{number:03d}", scores, status, first_unfreeze=first_unfreeze, **config)
+    return study.close()
