@@ -54,12 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def open_page(options: argparse.Namespace, scratch: Path, console: Any) -> tuple[Any, str]:
-    """Start to serve the page in a thread, and return it and its address.
-
-    Args:
-        options: Options as `parser` reads them.
-        scratch: Folder for uploads, which the caller deletes.
-        console: Console for notices.
+    """Start to serve the page in a thread, and return it and its address. The caller deletes uploads in `scratch`.
 
     Raises:
         InputError: There is no such task or model, gradio is missing, or the port is taken.

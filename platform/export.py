@@ -97,11 +97,7 @@ def _run(options: argparse.Namespace, console: Any) -> int:
 
 
 def _export(graph: Any, task: str, examples: Sequence[Any], out: Path, console: Any) -> str:
-    """Write the file, and the folders beside it, if its outputs are those of the model.
-
-    Returns:
-        "", or why nothing was written.
-    """
+    """Write the file, and the folders beside it, if its outputs are those of the model; else return the reason."""
     from platform.serving import onnx_export
 
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out.resolve().parent) as temporary:
@@ -140,12 +136,7 @@ def _print_differences(console: Any, graph: Any, compared: dict[str, list[tuple[
 def _examples(kind: str, names: Sequence[str] | None) -> tuple[list[Any], int]:
     """Return the examples for the comparison and the number of inputs they were chosen from.
 
-    Args:
-        kind: Kind of input, "image" or "text".
-        names: Inputs given by the user, of which at most MOST are used; None for EMBEDDED embedded examples.
-
-    Raises:
-        InputError: An input is missing or cannot be read.
+    At most MOST of the user's inputs are used; without any, EMBEDDED embedded examples.
     """
     from platform.data import images, prediction_inputs
 

@@ -174,11 +174,7 @@ class _Pictures:
 
 
 def _check_not_overwritten(sources: Sequence[Any], to: str | None) -> None:
-    """Check that the predictions are not written over an input.
-
-    Raises:
-        InputError: `to` is one of the sources.
-    """
+    """Check that the predictions are not written over an input."""
     # os.path accepts any text from a command line; Path raises an error if it is too long to be a name.
     if to and os.path.isfile(to) and any(os.path.isfile(one) and os.path.samefile(one, to) for one in sources):  # noqa: PTH113, PTH121
         raise InputError(Fault("--to must not be an input", to, "Name another file."))

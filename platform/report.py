@@ -28,14 +28,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def write(folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a study, and its charts as PNG and SVG files in figures/report.
+    """Write the page of a study, by default report.html in its folder, and its charts as files in figures/report.
 
-    Args:
-        folder: Folder of the study.
-        out: File of the page (default report.html in the study's folder).
-
-    Returns:
-        The file of the page.
+    Return the file of the page.
 
     Raises:
         InputError: There is no study, or its event log or its result is damaged.
@@ -49,14 +44,7 @@ def write(folder: Path, out: Path | None = None) -> Path:
 
 
 def record(folder: Path, page: Path) -> str:
-    """Record a study's page in its MLflow run.
-
-    Returns:
-        "", or why MLflow did not accept it.
-
-    Raises:
-        InputError: There is no study.
-    """
+    """Record a study's page in its MLflow run; return "", or why MLflow did not accept it."""
     from platform.study import metadata
     from platform.study.event_log import first
     from platform.study.request import EVENT_LOG
@@ -99,11 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _folder(storage: str, name: str) -> Path:
-    """Return a study's folder on this machine.
-
-    Raises:
-        InputError: There is no such study, it belongs to another user, or its event log is damaged.
-    """
+    """Return a study's folder on this machine, after a check that it is a study of this user."""
     from platform.study.request import read_request, studies_in
 
     folder = studies_in(storage, name) / name
@@ -112,11 +96,7 @@ def _folder(storage: str, name: str) -> Path:
 
 
 def _copy_to_bucket(storage: str, name: str, folder: Path, page: Path) -> str:
-    """Copy the page and its charts to the study's folder in a bucket, if the studies are kept in one.
-
-    Returns:
-        "", or why the copy failed.
-    """
+    """Copy the page and its charts to a study in a bucket; return "", or why the copy failed."""
     from platform.storage import filesystem
 
     address = filesystem.resolved(storage)

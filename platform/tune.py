@@ -122,14 +122,7 @@ def _study(options: argparse.Namespace, console: "Console") -> int:
 
 
 def _checked_plan(options: argparse.Namespace, console: "Console") -> "tuple[Plan, Recorded | None]":
-    """Check all that was asked for and connect to Ray.
-
-    Returns:
-        The plan, and the recorded run that it replays, if any.
-
-    Raises:
-        InputError: With all faults.
-    """
+    """Check all that was asked for and connect to Ray; return the plan, and the recorded run that it replays."""
     from platform import task
     from platform.cluster import ray_runtime
     from platform.runner import cluster_setup, replay

@@ -22,11 +22,7 @@ class CostMeter:
     """
 
     def __init__(self, prices: Mapping[str, float], limit: float | None = None) -> None:
-        """
-        Args:
-            prices: US dollars an hour by node type; the key "default" is the price of all others.
-            limit: US dollars that the study may cost; None for no limit.
-        """
+        """`prices` are US dollars an hour by node type, "default" for all others; `limit` is in US dollars."""
         self.prices, self.limit = prices, limit
         self.hours: dict[str, float] = {}
         self.earlier_dollars = 0.0
@@ -34,15 +30,7 @@ class CostMeter:
         self._nodes: Counter[str] = Counter()
 
     def update(self, node_types: Callable[[], Iterable[str]], now: bool = False) -> bool:
-        """Count the nodes, unless they were counted less than `UPDATE_INTERVAL_S` ago.
-
-        Args:
-            node_types: Function that returns the type of each node.
-            now: Count them in any case.
-
-        Returns:
-            True if the nodes were counted.
-        """
+        """Count the nodes if `UPDATE_INTERVAL_S` have passed since the last count, or `now`; return whether it did."""
         moment = time.monotonic()
         if not now and self._nodes and moment - self._updated < UPDATE_INTERVAL_S:
             return False

@@ -18,13 +18,7 @@ MAX_TRIALS_PER_GPU = 8  # with more, trials only wait for each other
 
 
 def gpu_fraction(peak_gib: float, total_gib: float, cpus_per_gpu: int) -> float:
-    """Return the fraction of a GPU that a trial needs.
-
-    Args:
-        peak_gib: Peak memory of a trial.
-        total_gib: Memory of the GPU.
-        cpus_per_gpu: CPU cores for each GPU; a trial needs at least one.
-    """
+    """Return a trial's fraction of a GPU, from peak and total memory in GiB. A trial needs at least one core."""
     fit = int(total_gib / (peak_gib * MARGIN + CUDA_GIB))
     return 1 / max(1, min(fit, cpus_per_gpu, MAX_TRIALS_PER_GPU))
 
@@ -50,14 +44,7 @@ def measure(
 ) -> tuple[float, float]:
     """Train the largest config for a few steps on a GPU and return its peak memory and the GPU's memory, in GiB.
 
-    Args:
-        task: Task of the study.
-        space: Space of the study.
-        data: Folder of the prepared data.
-        seed: Seed of the study.
-        resources: Resources of the study.
-        site: Where the nodes of a cluster find the data; None on one machine.
-        left_out: Ids of nodes that must not be used.
+    `site` says where the nodes of a cluster find the data; `left_out` has the ids of nodes that must not be used.
 
     Raises:
         InputError: The training failed.

@@ -224,11 +224,7 @@ def _follow(cluster: Cluster, task: str, name: str, job: str, console: Console) 
 
 
 class _JobLog:
-    """Print a job's log; text that was printed is skipped when the log is read again from its beginning.
-
-    Attributes:
-        left: True after Ctrl-C.
-    """
+    """Print a job's log; text that was printed is skipped when the log is read again from its beginning."""
 
     def __init__(self) -> None:
         self.characters, self.left, self._tailing = 0, False, False
@@ -240,11 +236,7 @@ class _JobLog:
             raise KeyboardInterrupt
 
     async def tail(self, client: Any, job: str) -> None:
-        """Print the log until the job ends.
-
-        Raises:
-            KeyboardInterrupt: The user pressed Ctrl-C.
-        """
+        """Print the log until the job ends; KeyboardInterrupt after Ctrl-C."""
         self._tailing = True
         task = asyncio.create_task(self._tail(client, job))
         try:
@@ -268,11 +260,7 @@ class _JobLog:
 
 
 def _newest(client: Any, cluster: Cluster, name: str) -> str:
-    """Return the id of the last job that worked on a study.
-
-    Raises:
-        InputError: There is none.
-    """
+    """Return the id of the last job that worked on a study; an InputError if there is none."""
     jobs = [job for job in client.list_jobs() if (job.metadata or {}).get("study") == name]
     if not jobs:
         known = sorted({job.metadata["study"] for job in client.list_jobs() if "study" in (job.metadata or {})})

@@ -75,7 +75,7 @@ def wait(resources: Resources, seconds: float, show: Callable[[str], None]) -> N
     Args:
         resources: Resources of the study.
         seconds: Time limit.
-        show: Function that shows a line to the user; called now and then while waiting.
+        show: Shows a line to the user; called now and then while waiting.
 
     Raises:
         InputError: There was no room in time.

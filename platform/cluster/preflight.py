@@ -180,11 +180,8 @@ def _gpus() -> tuple[str, str, str]:
 def _evaluate(node: Node, answer_and_time: tuple[Any, float] | None, sent: float, data_bytes: int) -> Finding:
     """Return the faults of a node.
 
-    Args:
-        node: The node.
-        answer_and_time: Its `Answer`, or the exception raised in its place, and when it arrived; None without one.
-        sent: When the question was sent, in seconds since 1970.
-        data_bytes: Size of the data.
+    `answer_and_time` is its `Answer`, or the exception raised in its place, and when it arrived; None without one.
+    Times are in seconds since 1970.
     """
     if answer_and_time is None:
         return Finding(node, None, (f"no answer within {ANSWER_S:g} s",))

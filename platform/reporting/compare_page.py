@@ -19,12 +19,7 @@ MOST_IMPORTANT = 10  # parameters of each study
 
 
 def write(studies: Sequence[StudyData], out: Path) -> None:
-    """Write the page.
-
-    Args:
-        studies: Two or more studies; the first is the one that the others are compared with.
-        out: File of the page.
-    """
+    """Write the page of two or more studies, of which the others are compared with the first."""
     titles = names(studies)
     found = {title: importances(data) for title, data in zip(titles, studies, strict=True)}
     drawn = [scores_chart(titles, studies), curves_chart(titles, studies), importance_chart(found)]

@@ -26,13 +26,9 @@ LARGE, WIDEST, QUALITY = 300_000, 1600, 85  # bytes of a picture that is made sm
 
 
 def render(template: str, name: str, charts: Sequence[Chart], **context: Any) -> str:
-    """Render a page.
+    """Render a page from a template, which places the charts by their keys; `context` has its other variables.
 
-    Args:
-        template: File name of the template.
-        name: Prefix of files saved from the page.
-        charts: Charts, which the template places by their keys.
-        **context: Other variables of the template.
+    `name` is the prefix of files saved from the page.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -76,11 +72,8 @@ def save_files(charts: Sequence[Chart], folder: Path) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int = -1, changed: Any = None) -> dict[str, Any]:
     """Return a table for the template.
 
-    Args:
-        columns: Titles.
-        rows: Values; numbers are aligned and sorted as such, None is a dash.
-        best: Index of the row that is highlighted, or -1.
-        changed: Function of row and column that returns true for a marked cell.
+    Numbers are aligned and sorted as such, None is a dash. The row `best` is highlighted, and each cell of which
+    `changed(row, column)` is true is marked.
     """
     cells = [
         [

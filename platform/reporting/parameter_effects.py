@@ -82,11 +82,7 @@ def effects(data: StudyData) -> dict[str, Effect]:
 
 
 def pairwise_leads(data: StudyData, trials: Sequence[Trial]) -> tuple[np.ndarray, np.ndarray]:
-    """Compare all pairs of trials at the last epoch that both finished.
-
-    Args:
-        data: Their study.
-        trials: N trials, each with at least one epoch.
+    """Compare all pairs of N trials, each with at least one epoch, at the last epoch that both finished.
 
     Returns:
         (N, N) leads of the row's trial over the column's, antisymmetric, greater is better; (N, N) booleans that are

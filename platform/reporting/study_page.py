@@ -25,13 +25,7 @@ TIME = "%Y-%m-%d %H:%M"
 
 
 def html(data: StudyData, charts: Sequence[Chart], found: Sequence[Importance]) -> str:
-    """Return the page of a study.
-
-    Args:
-        data: The study.
-        charts: Its charts.
-        found: Importances of its parameters.
-    """
+    """Return the page of a study with its charts and the importances of its parameters."""
     facts, result = data.facts, data.result
     best, judged = data.best, result.get("best")
     files = sorted((data.folder / FIGURES).glob("*.png")) if judged else []

@@ -19,12 +19,6 @@ class CheckpointCleanup(StudyListener):
     """
 
     def __init__(self, space: Space, trial_table: TrialTable, checkpoints_of: Callable[[str], Checkpoints]) -> None:
-        """
-        Args:
-            space: Space of the study.
-            trial_table: Trials of the study.
-            checkpoints_of: Returns the checkpoints of a trial, given its id.
-        """
         self.space, self.trial_table, self.checkpoints_of = space, trial_table, checkpoints_of
         self.errors: dict[str, str] = {}
         self._leader: Trial | None = None  # the best of those that are done

@@ -47,12 +47,7 @@ class ClusterSetup:
 
 
 def with_cluster_resources(plan: Plan, console: Console, wait: bool = True) -> Plan:
-    """Return a plan with the resources of the connected cluster.
-
-    Args:
-        plan: Plan with the resources of this machine.
-        console: Shows what is waited for.
-        wait: Wait until the cluster has room for a trial.
+    """Return a plan with the resources of the connected cluster, which has room for a trial if `wait` is set.
 
     Raises:
         InputError: The request does not fit the cluster, a price is missing, or there was no room in time.
@@ -66,12 +61,7 @@ def with_cluster_resources(plan: Plan, console: Console, wait: bool = True) -> P
 
 
 def set_up(plan: Plan, data: Path, console: Console) -> ClusterSetup:
-    """Check every node of the connected cluster, and send the data where all nodes find it.
-
-    Args:
-        plan: Plan of the study.
-        data: Prepared data.
-        console: Shows the table of the nodes.
+    """Check every node of the connected cluster, and send the prepared data where all nodes find it.
 
     Raises:
         InputError: No node is fit, or the storage does not take the data.

@@ -38,15 +38,9 @@ _MARKUP = re.compile(r"([\\`*_\[\]<>#!|~&$^]|^[-+=:]|(?:(?<=^\d)|(?<=^\d\d))[.)]
 
 
 def write(folder: Path, plan: Plan, result: Mapping[str, Any]) -> Path:
-    """Write the card of a study's best model.
+    """Write the card of a study's best model into the model's folder, and return its file.
 
-    Args:
-        folder: Folder of the model.
-        plan: Plan of the study.
-        result: Content of result.json, with "best".
-
-    Returns:
-        The file of the card.
+    `result` is the content of result.json, with "best".
     """
     from huggingface_hub import ModelCard
 

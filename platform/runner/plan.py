@@ -45,11 +45,7 @@ class Plan:
 
 
 def make_plan(request: Request, resume: bool = False) -> Plan:
-    """Check everything that can be checked before a study starts.
-
-    Args:
-        request: The user's request.
-        resume: The study exists and is to be continued.
+    """Check everything that can be checked before a study starts, or is continued if `resume` is set.
 
     Raises:
         InputError: With all faults of the request, the space, the data and the machine.

@@ -86,10 +86,8 @@ def read(run_id: str, uri: str) -> Recorded:
 def request_of(recorded: Recorded, asked_for: Request) -> Request:
     """Return the request of the study that trains a recorded run again.
 
-    Args:
-        recorded: The run.
-        asked_for: The request as it was typed. It determines where the study runs and is kept, and, if --data was
-            given, where the data is.
+    `asked_for` is the request as it was typed. It determines where the study runs and is kept, and, if --data was
+    given, where the data is.
 
     Raises:
         InputError: The run is of another task, or an option was typed that the record determines.

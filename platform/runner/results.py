@@ -56,9 +56,8 @@ def _reason(error: str) -> str:
 def reuse_totals(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the feature store saved in a study, as in result.json; {} if no trial used it.
 
-    Returns:
-        Numbers of examples loaded and computed, seconds saved, and "without": for each trial that could not use the
-        store, by name, the reason.
+    It has numbers of examples loaded and computed, seconds saved, and "without": for each trial that could not use the
+    store, by name, the reason.
     """
     with_store = [record for record in records if record["reuse"]]
     if not with_store:
@@ -235,11 +234,7 @@ def judge(
 
 
 def _score(plan: Plan, trial: Trial, folder: Path, data: Path) -> tuple[Any, Evaluation]:
-    """Save the model of a trial's best epoch into a folder, and score it on the test split.
-
-    Raises:
-        InputError: The checkpoint is damaged.
-    """
+    """Save the model of a trial's best epoch into a folder, and score it on the test split."""
     import torch
 
     try:
@@ -320,15 +315,9 @@ def _champion(plan: Plan, confirmed: Mapping[str, Any], note: str) -> dict[str, 
 def _save_figures(
     folder: Path, drawings: Mapping[str, Any], texts: Mapping[str, str]
 ) -> tuple[dict[str, Path], list[Path]]:
-    """Write figures, those of matplotlib also as SVG, and texts into a folder.
+    """Write figures, those of matplotlib also as SVG, and texts into a folder, by their file names.
 
-    Args:
-        folder: Created if it does not exist.
-        drawings: Figures of matplotlib or images of PIL, by file name.
-        texts: By file name.
-
-    Returns:
-        The files of the figures by name without suffix, and those of the texts.
+    Return the files of the figures by name without suffix, and those of the texts.
     """
     folder.mkdir(exist_ok=True)
     for name, drawing in drawings.items():

@@ -119,12 +119,7 @@ class StudyRun:
     cleanup: CheckpointCleanup
 
     def __init__(self, plan: Plan, console: Console, mirror: StudyMirror | None = None) -> None:
-        """
-        Args:
-            plan: Plan of the study.
-            console: Shows the progress.
-            mirror: Copy of the study in its bucket, None if it is kept in a folder.
-        """
+        """`mirror` is the copy of the study in its bucket, None if it is kept in a folder."""
         self.plan, self.console, self.mirror = plan, console, mirror
         self.cluster: ClusterSetup | None = None
         self._started = time.monotonic()
@@ -317,11 +312,9 @@ class StudyRun:
             controller.stop_reason = controller.stop_reason or taken
 
     def _record_costs(self, kinds: Callable[[], list[str]] = nodes.node_types, now: bool = False) -> None:
-        """Write what the nodes have cost so far into the event log, if it is time to.
+        """Write what the nodes have cost so far into the event log, if it is time to or `now` is set.
 
-        Args:
-            kinds: Returns the types of the nodes that are there now.
-            now: Write it, whether it is time or not.
+        `kinds` returns the types of the nodes that are there now.
         """
         if self.cluster and self.cluster.meter.update(kinds, now):
             with contextlib.suppress(OSError):
@@ -355,11 +348,7 @@ class StudyRun:
 
 @contextlib.contextmanager
 def _study_mirror(request: Request) -> Iterator[StudyMirror | None]:
-    """Keep the copy of a study in its bucket up to date; yield None if the study is kept in a folder.
-
-    Raises:
-        InputError: Another machine works on the study, or the bucket does not answer.
-    """
+    """Keep the copy of a study in its bucket up to date; yield None if the study is kept in a folder."""
     if not request.remote:
         yield None
         return

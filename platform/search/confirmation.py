@@ -99,13 +99,7 @@ def seeds_of(extent: Extent, seed: int) -> list[int]:
 
 
 def missing(rows: Sequence[Row], seeds: Sequence[int], trials: Iterable[Trial]) -> Iterable[tuple[Row, int]]:
-    """Yield what is left to train. A config that equals a baseline's is trained once for both.
-
-    Args:
-        rows: All rows that are known so far.
-        seeds: Seeds of each row.
-        trials: Trials of the study.
-    """
+    """Yield what is left to train of all rows so far. A config that equals a baseline's is trained once for both."""
     done = {(_key(trial.config), trial.seed) for trial in trials if trial.confirms}
     for seed in seeds:  # all rows with one seed before the next seed, so that an incomplete confirmation has pairs
         for row in rows:

@@ -44,13 +44,7 @@ class SearchController:
     """
 
     def __init__(self, space: Space, seed: int, trial_table: TrialTable, gpus: float = 0.0) -> None:
-        """
-        Args:
-            space: Space of the study.
-            seed: Seed of the sampler.
-            trial_table: Trials so far.
-            gpus: Share of a GPU that a trial gets.
-        """
+        """`gpus` is the share of a GPU that a trial gets."""
         self.space, self.seed, self.trial_table, self.gpus = space, seed, trial_table, gpus
         self.stop_reason, self.budget_spent = "", False
         self.confirmations = confirmation.parse(trial_table.confirm)
@@ -139,13 +133,7 @@ class SearchController:
             self._end(trial, "pruned")
 
     def on_trial_error(self, trial: Trial, error: str, cause: Cause = Cause.OTHER) -> None:
-        """Record that an attempt failed, and decide whether the trial is retried.
-
-        Args:
-            trial: Trial whose attempt failed.
-            error: Last lines of the error's text.
-            cause: Cause of the error.
-        """
+        """Record a failed attempt with the last lines of the error's text, and decide whether the trial is retried."""
         gpus = self.gpus if trial.gpus is None else trial.gpus
         if cause == Cause.NODE and trial.moves + 1 < MAX_MOVES:  # no failure of the trial
             self._record("attempt_failed", trial_id=trial.id, error=error, gpus=trial.gpus, moved=True)

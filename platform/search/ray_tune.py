@@ -98,12 +98,7 @@ class StudyCallback(_NotPickled, Callback):
     """Callback that informs the controller how attempts begin and end."""
 
     def __init__(self, controller: SearchController, tick: Callable[[], None], left_out: dict[str, str]) -> None:
-        """
-        Args:
-            controller: Controller of the study.
-            tick: Called after each step of Ray Tune.
-            left_out: Nodes on which no trial may run, and why. Nodes that turn out to be unfit are added.
-        """
+        """`tick` is called after each step of Ray Tune; nodes that turn out to be unfit are added to `left_out`."""
         self.controller, self.tick, self.left_out = controller, tick, left_out
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:

@@ -36,13 +36,9 @@ class PruningScheduler:
         self._trials: dict[str, Any] = {}
 
     def prunes(self, trial_id: str, epoch: int, score: float, first_unfreeze: int | None = None) -> bool:
-        """Return whether a trial is to be pruned after an epoch.
+        """Return whether a trial is to be pruned after an epoch, counted from 1, with a score of the space's metric.
 
-        Args:
-            trial_id: Id of the trial.
-            epoch: Number of the finished epoch, from 1.
-            score: The space's metric in this epoch.
-            first_unfreeze: Epochs that the trial trains before its first unfreezing, None if it never unfreezes.
+        It trains `first_unfreeze` epochs before its first unfreezing; None if it never unfreezes.
         """
         if self.space.wait_for_unfreezing and first_unfreeze and epoch < first_unfreeze + SETTLING_EPOCHS:
             return False

@@ -64,12 +64,7 @@ def first_configs(events: Sequence[Event], space: Space) -> list[dict[str, Any]]
 
 
 def gather(request: "Request", space: Space, fingerprint: str) -> WarmStart:
-    """Return the warm start from the studies that --warm-start names.
-
-    Args:
-        request: Request of the new study.
-        space: Space of the new study.
-        fingerprint: Fingerprint of its data.
+    """Return the warm start of a new study from the studies that --warm-start names; `fingerprint` is that of its data.
 
     Raises:
         InputError: A named study does not exist, or no trial fits.

@@ -49,11 +49,9 @@ def note(text: str) -> str:
 
 
 def answer(prediction: Mapping[str, Any], picture: Image.Image | None) -> str:
-    """Return a prediction of any task: detections with their scores, or classes with their probabilities.
+    """Return a prediction of a task's `predict`: detections with their scores, or classes with their probabilities.
 
-    Args:
-        prediction: Prediction as returned by the task's `predict`.
-        picture: Image with the detections drawn on it; None to show none.
+    `picture` is the image with the detections drawn on it; None to show none.
     """
     parts = []
     if picture is not None:
@@ -159,13 +157,7 @@ def scatter(examples: EmbeddingMap, kind: str, position: np.ndarray | None, near
 
 
 def neighbours(examples: EmbeddingMap, nearest: Sequence[int], cosines: Sequence[float]) -> str:
-    """Return the training examples nearest to an input and the counts of their classes.
-
-    Args:
-        examples: Map of the training examples.
-        nearest: Indices of the examples, nearest first.
-        cosines: Cosine of each with the input.
-    """
+    """Return the training examples nearest to an input, with their cosines, and the counts of their classes."""
     parts = []
     for kind, classes in examples.labels.items():
         counts = Counter(_UNKNOWN if classes[index] is None else classes[index] for index in nearest)

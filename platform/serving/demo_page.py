@@ -55,14 +55,7 @@ class PageContent:
 
 
 def page(module: Task, model: Any, content: PageContent, scratch: Path) -> gr.Blocks:
-    """Return the page of a model.
-
-    Args:
-        module: Task of the model.
-        model: Model as returned by the task's `load`.
-        content: Texts and training examples of the page.
-        scratch: Folder for copies of the examples that the page offers.
-    """
+    """Return the page of a model; `scratch` is a folder for copies of the examples that it offers."""
     embedding_map = content.embedding_map
     kinds = list(embedding_map.labels) if embedding_map else []
     is_text = module.INPUT == "text"
@@ -148,11 +141,7 @@ def page(module: Task, model: Any, content: PageContent, scratch: Path) -> gr.Bl
 def serve(blocks: gr.Blocks, host: str, port: int | None, scratch: Path) -> str:
     """Serve the page in a thread, and return its address.
 
-    Args:
-        blocks: Page as returned by `page`.
-        host: Address to listen at.
-        port: Port to listen at; None for the first free one.
-        scratch: Folder whose files the page may load.
+    Without a port the first free one is used. The page may load the files of the folder `scratch`.
 
     Raises:
         InputError: The port is taken, or the address is not one of this machine.

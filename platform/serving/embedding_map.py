@@ -96,14 +96,7 @@ class EmbeddingMap:
 def write(module: Task, model: Any, dataset: Any, folder: Path) -> list[str]:
     """Embed up to MOST training examples, as many as SECONDS allow, and write the map beside a model's folder.
 
-    Args:
-        module: Task of the model.
-        model: Model as returned by the task's `load`.
-        dataset: Data set as returned by the task's `read`.
-        folder: Folder of the model.
-
-    Returns:
-        Lines that say why there is no map; a study does not fail for lack of one.
+    Return lines that say why there is no map; a study does not fail for lack of one.
     """
     if not hasattr(module, "embed"):
         return [_NO_EMBED]
@@ -150,8 +143,7 @@ def read(folder: Path) -> EmbeddingMap:
 def remake(module: Task, model: Any, folder: Path) -> list[str]:
     """Write the map of a study's model again, from the data of the study's request.
 
-    Returns:
-        Lines that say why there is no map.
+    Return lines that say why there is no map.
 
     Raises:
         InputError: The study or its data is missing, or the data has changed.

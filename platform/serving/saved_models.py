@@ -30,10 +30,7 @@ BEST = "best"
 def command_parser(command: str, description: str | None, default: str = BEST) -> argparse.ArgumentParser:
     """Return a parser with the arguments that every command with a saved model takes: the task and the model.
 
-    Args:
-        command: Name of the command, e.g. "predict".
-        description: Docstring of the command's module.
-        default: Default of --model; named in the help as one more choice if it is not "best".
+    A default of --model other than "best" is named in the help as one more choice.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m platform.{command}",
@@ -55,11 +52,7 @@ def command_parser(command: str, description: str | None, default: str = BEST) -
 
 @contextlib.contextmanager
 def model_folder(task: str, options: argparse.Namespace) -> Iterator[Path]:
-    """Yield the folder of the model that the options choose; a fetched copy is deleted afterwards.
-
-    Args:
-        task: Name of the task.
-        options: `model`, `storage` and `tracking_uri`, as `command_parser` reads them.
+    """Yield the folder of the model that options of `command_parser` choose; a fetched copy is deleted afterwards.
 
     Raises:
         InputError: There is no such model, it belongs to another task, it cannot be loaded, or MLflow does not answer.
@@ -88,16 +81,7 @@ def model_folder(task: str, options: argparse.Namespace) -> Iterator[Path]:
 
 
 def _folder_on_disk(task: str, model: str, storage: Path) -> Path:
-    """Return the folder of a model on this machine.
-
-    Args:
-        task: Name of the task.
-        model: Name of a study, a path, or "best" for the best model of the newest study.
-        storage: Folder of studies.
-
-    Raises:
-        InputError: There is no such model, or the metadata of a model that had to be read is damaged.
-    """
+    """Return the folder of a model on this machine: of a study or a path, or "best" for that of the newest study."""
     from platform.storage.checkpoints import METADATA
 
     places = () if model == BEST else (Path(model), storage / model / "best", Path(model) / "best")
@@ -116,11 +100,7 @@ def _folder_on_disk(task: str, model: str, storage: Path) -> Path:
 
 
 def _task_of(folder: Path) -> str:
-    """Return the task that a model's metadata names.
-
-    Raises:
-        InputError: The metadata is damaged.
-    """
+    """Return the task that a model's metadata names."""
     from platform.storage.checkpoints import read_metadata
 
     try:
@@ -139,16 +119,7 @@ def _exists(*paths: Path) -> bool:
 
 
 def _champion(task: str, dataset: str, uri: str) -> Any:
-    """Return the logged model behind the task's champion.
-
-    Args:
-        task: Name of the task.
-        dataset: Name of a data set; "" if there is only one champion.
-        uri: Address of the MLflow store.
-
-    Raises:
-        InputError: There is no such champion, or there are several and none was named.
-    """
+    """Return the logged model behind the task's champion on a data set; dataset is "" if there is only one champion."""
     with mlflow_store.open_client(uri) as client:
         registered = client.search_registered_models(f"tags.task = '{task}'", max_results=1000)
         names = sorted(model.name for model in registered if ALIAS in model.aliases)
@@ -179,16 +150,7 @@ def _model_of_run(run_id: str, uri: str) -> Any:
 
 
 def _local_folder(model: Any, uri: str, temporary: Path) -> Path:
-    """Return the model folder inside a logged model, which is downloaded unless it is on this machine.
-
-    Args:
-        model: Logged model of MLflow.
-        uri: Address of the MLflow store.
-        temporary: Folder for the download.
-
-    Raises:
-        InputError: The model cannot be downloaded, or it was not logged by a study.
-    """
+    """Return the model folder inside a logged model, which is downloaded unless it is on this machine."""
     import yaml
 
     from platform.data.files import inside

@@ -16,11 +16,8 @@ PARTIAL = ".partial-"  # beginning of the name of a folder that is being written
 def new_file(target: Path, scratch: Path | None = None) -> Iterator[Path]:
     """Give a temporary path, and rename it to the target when the block has succeeded.
 
-    A reader sees the file as it was before or all of the new one. The temporary file is deleted if the block fails.
-
-    Args:
-        target: File to write, in an existing folder.
-        scratch: Folder for the temporary file, on the same disk; None: the target's folder.
+    A reader sees the file as it was before or all of the new one. The temporary file is deleted if the block fails. It
+    lies in the target's folder, or in `scratch` on the same disk.
     """
     partial = (scratch or target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}"
     try:

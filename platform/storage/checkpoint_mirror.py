@@ -24,10 +24,7 @@ class CheckpointMirror:
     """
 
     def __init__(self, place: str) -> None:
-        """
-        Args:
-            place: Address for the trial, e.g. "s3://bucket/studies/NAME/trials/007".
-        """
+        """`place` is the address for the trial, e.g. "s3://bucket/studies/NAME/trials/007"."""
         self.place = place
         self._uploaded: set[str] = set()  # addresses of shared stages
 
@@ -39,12 +36,7 @@ class CheckpointMirror:
         return sorted(int(name.removeprefix(EPOCH)) for name in whole)
 
     def upload(self, folder: Path, stage_files: Iterable[Path]) -> None:
-        """Upload a checkpoint.
-
-        Args:
-            folder: Folder of the checkpoint.
-            stage_files: Files that it shares with other checkpoints, which are uploaded first.
-        """
+        """Upload a checkpoint, after the files that it shares with other checkpoints."""
         with self._storage_errors():
             for file in stage_files:
                 place = self._address(folder, file)
@@ -56,9 +48,7 @@ class CheckpointMirror:
     def download(self, folder: Path, stage_files: Callable[[Path], Iterable[Path]]) -> None:
         """Download a checkpoint and the files that it shares with others, unless they exist here.
 
-        Args:
-            folder: Folder for the checkpoint; its name says which one is meant.
-            stage_files: Returns the files that a checkpoint shares with others.
+        The name of the folder says which one is meant; `stage_files` returns what it shares.
 
         Raises:
             DamagedError: The checkpoint differs from what was written.

@@ -167,11 +167,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, remote: str = "") -> None:
-        """
-        Args:
-            folder: Folder for these checkpoints only.
-            remote: Address in a bucket to which they are uploaded for other nodes; "" if all nodes see the folder.
-        """
+        """`remote` is an address in a bucket to upload them to for other nodes; "" if all nodes see the folder."""
         self.folder, self.mirror = folder, CheckpointMirror(remote) if remote else None
         self.notes: list[str] = []
 
@@ -216,8 +212,7 @@ class Checkpoints:
     def newest(self, known: int | None = None) -> Path | None:
         """Return the newest checkpoint that is not damaged, None if there is none.
 
-        Args:
-            known: Newest epoch that the study has recorded. Later checkpoints are deleted: their epochs are repeated.
+        Checkpoints of epochs after `known`, the study's last recorded one, are deleted: these epochs are repeated.
         """
         self.download()
         for epoch in reversed(self.epochs()):

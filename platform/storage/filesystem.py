@@ -1,7 +1,8 @@
 """Files of studies and data sets in a local folder, a folder that all nodes share, or a bucket (s3://, gs://).
 
 A place is an absolute path or the address of a bucket's folder; pyarrow's file systems read and write both. Credentials
-come from where the cloud's own tools find them: environment variables, profiles, the machine's role.
+come from where the cloud's own tools find them: environment variables, profiles, the machine's role. Functions that
+access a place raise an OSError if it cannot be read or written.
 """
 
 import posixpath
@@ -67,10 +68,6 @@ def faults(place: str, option: str) -> list[Fault]:
 def local_copy(place: str, cache: Path) -> Path:
     """Return data as a local path; data of a bucket is downloaded, and again only after it has changed there.
 
-    Args:
-        place: Path, or address in a bucket, of a file or a folder.
-        cache: Folder for downloaded data.
-
     Raises:
         InputError: The bucket does not answer, or nothing is there.
     """
@@ -94,11 +91,7 @@ def local_copy(place: str, cache: Path) -> Path:
 
 
 def upload(folder: Path, place: str) -> None:
-    """Copy a folder to a place, its manifest last.
-
-    Raises:
-        OSError: A file could not be written.
-    """
+    """Copy a folder to a place, its manifest last."""
     remote, path = _open(place)
     manifest = folder / MANIFEST
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and path != manifest):
@@ -108,24 +101,12 @@ def upload(folder: Path, place: str) -> None:
 
 
 def upload_file(file: Path, place: str) -> None:
-    """Copy a file to a place; a reader sees the file as it was before or all of the new one.
-
-    Raises:
-        OSError: The file could not be written.
-    """
+    """Copy a file to a place; a reader sees the file as it was before or all of the new one."""
     _upload(file, *_open(place))
 
 
 def download(place: str, target: Path) -> None:
-    """Copy a file or a folder from a place.
-
-    Args:
-        place: Place of the file or folder.
-        target: Path of the copy.
-
-    Raises:
-        OSError: Nothing is there, or it cannot be read.
-    """
+    """Copy a file or a folder from a place to a local path."""
     from pyarrow import fs
 
     remote, path = _open(place)
@@ -141,7 +122,6 @@ def download_verified(place: str, folder: Path) -> None:
 
     Raises:
         DamagedError: A file is missing or differs from what was written.
-        OSError: Nothing is there, or it cannot be read.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -154,11 +134,7 @@ def download_verified(place: str, folder: Path) -> None:
 
 
 def read(place: str) -> bytes | None:
-    """Return a file's bytes, None if there is no such file.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """Return a file's bytes, None if there is no such file."""
     remote, path = _open(place)
     try:
         with remote.open_input_stream(path) as opened:
@@ -168,11 +144,7 @@ def read(place: str) -> bytes | None:
 
 
 def write(place: str, content: bytes) -> None:
-    """Write a file, and the folder that it lies in.
-
-    Raises:
-        OSError: The file could not be written.
-    """
+    """Write a file, and the folder that it lies in."""
     remote, path = _open(place)
     _make_parent(remote, path)
     with remote.open_output_stream(path) as opened:
@@ -180,11 +152,7 @@ def write(place: str, content: bytes) -> None:
 
 
 def names(place: str) -> list[str]:
-    """Return the names of the files and folders directly in a place, sorted; empty if there is no such place.
-
-    Raises:
-        OSError: The place cannot be read.
-    """
+    """Return the names of the files and folders directly in a place, sorted; empty if there is no such place."""
     from pyarrow import fs
 
     remote, path = _open(place)
@@ -192,11 +160,7 @@ def names(place: str) -> list[str]:
 
 
 def delete(place: str) -> None:
-    """Delete a file, or a folder with all its content, if it exists.
-
-    Raises:
-        OSError: It could not be deleted.
-    """
+    """Delete a file, or a folder with all its content, if it exists."""
     remote, path = _open(place)
     with suppress(FileNotFoundError):
         if remote.get_file_info(path).is_file:
@@ -218,14 +182,7 @@ def record_origin(data: Path, place: str) -> None:
 
 @contextmanager
 def as_input_error(rule: str) -> Iterator[None]:
-    """Turn errors of a place that the user gave into an InputError.
-
-    Args:
-        rule: Rule of the fault, e.g. "--data must exist and be readable".
-
-    Raises:
-        InputError: The block raised an OSError, or a ValueError because the address is invalid.
-    """
+    """Turn an OSError, or a ValueError about an invalid address, into an InputError with this rule."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -252,12 +209,7 @@ def _files(remote: Any, path: str) -> list[Any]:
 
 
 def _below(target: Path, path: str, file: str) -> Path:
-    """Return the local path of a downloaded file.
-
-    Args:
-        target: Local path of what is downloaded.
-        path: Path in the bucket of what is downloaded.
-        file: Path in the bucket of the file.
+    """Return the local path of a downloaded file: `path` in the bucket is downloaded to `target`.
 
     Raises:
         OSError: The file would lie outside the target. A bucket may hold names with "..".

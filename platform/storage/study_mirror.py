@@ -42,8 +42,7 @@ class StudyMirror:
     def start(self) -> bool:
         """Claim the study and start the thread.
 
-        Returns:
-            False if another machine works on the study: its mark changes while this one waits a few intervals.
+        Return False if another machine works on the study: its mark changes while this one waits a few intervals.
 
         Raises:
             InputError: The bucket does not answer.
@@ -65,8 +64,7 @@ class StudyMirror:
     def upload_all(self) -> str:
         """End the thread, and upload all files that have changed since they were uploaded last.
 
-        Returns:
-            Reason why a file could not be uploaded, "" if all were.
+        Return the reason why a file could not be uploaded, "" if all were.
         """
         self._end_thread()
         self.last_error = ""

@@ -64,13 +64,9 @@ class Delivery(StudyListener):
         self._news.set()
 
     def close(self, timeout: float = 120.0) -> int:
-        """Deliver the remaining events and end the thread.
+        """Deliver the remaining events, end the thread, and return the number of events that did not reach MLflow.
 
-        Args:
-            timeout: Seconds without a new attempt after which to stop waiting.
-
-        Returns:
-            Number of events that did not reach MLflow.
+        `timeout` is the number of seconds without a new attempt after which to stop waiting.
         """
         self._hurry.set()
         self._news.set()

@@ -277,11 +277,7 @@ def record_figures(
     metrics: Mapping[str, float],
     figures: Mapping[str, Path],
 ) -> str:
-    """Record figures that belong to no study in a run of their own.
-
-    Returns:
-        "", or why MLflow did not accept them.
-    """
+    """Record figures that belong to no study in a run of their own; return "", or why MLflow did not accept them."""
     set_environment()
     recorder = MlflowRecorder(StudyFacts(tracking_uri, experiment, name, uuid.uuid4().hex, experiment, "", "", 0))
     try:
@@ -292,11 +288,7 @@ def record_figures(
 
 
 def record_page(study: StudyFacts, file: Path) -> str:
-    """Log a page to a study's existing run; a page of the same name is replaced.
-
-    Returns:
-        "", or why MLflow did not accept it.
-    """
+    """Log a page to a study's existing run, where it replaces one of the same name; return "", or why that failed."""
     set_environment()
     if is_missing(study.tracking_uri):
         return f"Not in MLflow: there is no {sqlite_file(study.tracking_uri)}"

@@ -36,13 +36,7 @@ class NotRun:
 
 
 def signature_of(name: str, kind: str, folder: Path) -> ModelSignature:
-    """Return the signature of a task's model.
-
-    Args:
-        name: Name of the task.
-        kind: Kind of its input, "image" or "text".
-        folder: Folder of the model with its metadata.
-    """
+    """Return the signature of a task's model, from the kind of its input and the folder with its metadata."""
     answer: dict[str, Any] = task.load(name).answer(checkpoints.read_metadata(folder))
     if kind == "text":
         answer = {"text": SENTENCE, **answer}

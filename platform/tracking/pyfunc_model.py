@@ -125,11 +125,7 @@ def file_of(row: str | bytes | bytearray | memoryview) -> bytes:
 
 
 def refuse_if_any(faults: Mapping[int, str], what: str) -> None:
-    """Raise an error that lists the first faults by row number.
-
-    Raises:
-        MlflowException: There are faults.
-    """
+    """Raise an MlflowException that lists the first faults by row number, if there is one."""
     if faults:
         listed = "; ".join(f"row {number}: {fault}" for number, fault in itertools.islice(faults.items(), MAX_FAULTS))
         more = f" and {len(faults) - MAX_FAULTS:,} more rows" if len(faults) > MAX_FAULTS else ""

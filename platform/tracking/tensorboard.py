@@ -31,10 +31,7 @@ class TensorBoardListener(StudyListener):
     def __init__(self, folder: Path, trial_table: TrialTable, warn: Callable[[str], None] = print) -> None:
         """Write everything that has happened so far.
 
-        Args:
-            folder: Folder of the study.
-            trial_table: Its trials.
-            warn: Called once if nothing can be written any more, with the reason.
+        If nothing can be written any more, `warn` is called once with the reason.
         """
         self.folder, self.warn, self.given_up = folder / FOLDER, warn, ""
         self._writers: dict[str, SummaryWriter] = {}
