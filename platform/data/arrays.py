@@ -1,11 +1,14 @@
 """Folders of arrays that a data set is decoded into once and that all trials share."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,13 +21,40 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Arrays:
+    """Opened folder of arrays.
+
+    Attributes:
+        index: Content of index.json, with "classes" and the split of each example in "splits".
+    """
+
+    index: dict[str, Any]
+
+    @property
+    def classes(self) -> Any:
+        """Class names; of several heads by head."""
+        return self.index["classes"]
+
+    @cached_property
+    def split(self) -> dict[str, np.ndarray]:
+        """Indices of the examples in each split."""
+        return indices_by_split(self.index["splits"])
+
+
+def load(folder: Path, *names: str) -> dict[str, Any]:
+    """Return the index of a folder and the arrays of these names, whose content stays on disk."""
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    return {"index": json.loads((folder / "index.json").read_text()), **arrays}
+
+
 def write_once(folder: Path, fill: Callable[[Path], None], bytes_needed: int, to_need_less: str = "") -> None:
     """Make a folder, whole or not at all; an existing one is left unchanged.
 
     Several studies may do so at once: each fills its own temporary folder, and the first to finish provides the result.
 
     Args:
-        folder: The folder to make.
+        folder: Folder to make.
         fill: Writes the files into the folder that it is given, which is renamed to `folder` after that.
         bytes_needed: Bytes that `fill` writes.
         to_need_less: Advice to a user whose disk is too small, e.g. "lower --set image_size".

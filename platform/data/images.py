@@ -3,6 +3,8 @@
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,15 +54,18 @@ def load(source: Path | bytes) -> Image.Image:
     Raises:
         ImageFault: Not a picture, broken, cut short, floating point, or larger than MAX_PIXELS.
     """
+    with _opened(source) as image:
+        _refuse_huge(image)
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def load_or_fault(source: Path | bytes) -> Image.Image | ImageFault:
+    """Return `load` of a picture, or the fault that it raises."""
     try:
-        with _opened(source) as image:
-            _refuse_huge(image)
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except ImageFault:
-        raise
-    except Exception as error:  # on hostile bytes decoders raise nearly anything: OSError, SyntaxError, struct.error …
-        raise ImageFault(_reason(error)) from error
+        return load(source)
+    except ImageFault as fault:
+        return fault
 
 
 def size(source: Path | bytes) -> tuple[int, int]:
@@ -79,18 +84,11 @@ def header(source: Path | bytes) -> Header:
     Raises:
         ImageFault: As for `load`, as far as the header shows it.
     """
-    try:
-        with _opened(source) as image:
-            _refuse_huge(image)
-            width, height = image.size
-            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-            return Header(str(image.format), *((height, width) if sideways else (width, height)))
-    except ImageFault:
-        raise
-    except Image.DecompressionBombError as error:
-        raise HugeImage(_reason(error)) from error
-    except Exception as error:
-        raise ImageFault(_reason(error)) from error
+    with _opened(source) as image:
+        _refuse_huge(image)
+        width, height = image.size
+        sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+        return Header(str(image.format), *((height, width) if sideways else (width, height)))
 
 
 def orientation(source: Path | bytes) -> int:
@@ -99,30 +97,19 @@ def orientation(source: Path | bytes) -> int:
     Raises:
         ImageFault: As for `size`.
     """
-    try:
-        with _opened(source) as image:
-            written = image.getexif().get(_EXIF_ORIENTATION, 0)
-    except Exception as error:
-        raise ImageFault(_reason(error)) from error
+    with _opened(source) as image:
+        written = image.getexif().get(_EXIF_ORIENTATION, 0)
     return written if isinstance(written, int) else -1
 
 
 def letterbox(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, float]:
-    """Fit a picture into the top left of an array, keeping its aspect; zeros fill the rest.
-
-    Args:
-        image: RGB picture.
-        height: Height of the array in pixels.
-        width: Width of the array in pixels.
+    """Fit an RGB picture into the top left of an array, keeping its aspect; zeros fill the rest.
 
     Returns:
         The pixels, uint8 of shape (3, height, width), and the scale by which box coordinates have to be multiplied.
     """
     scale = min(width / image.width, height / image.height)
-    fitted = (
-        min(width, max(1, round(image.width * scale))),
-        min(height, max(1, round(image.height * scale))),
-    )
+    fitted = min(width, max(1, round(image.width * scale))), min(height, max(1, round(image.height * scale)))
     resized = image.resize(fitted, Image.Resampling.BILINEAR)  # Pillow widens the filter when shrinking: antialiased
     pixels = np.zeros((3, height, width), np.uint8)
     pixels[:, : fitted[1], : fitted[0]] = np.asarray(resized).transpose(2, 0, 1)
@@ -138,8 +125,20 @@ def content_hash(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes()).hexdigest()
 
 
-def _opened(source: Path | bytes) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it in the block becomes an ImageFault."""
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+            yield image
+    except ImageFault:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageFault("not a picture in a known format") from error
+    except Image.DecompressionBombError as error:
+        raise HugeImage(f"more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # on hostile bytes decoders raise nearly anything: OSError, SyntaxError, struct.error …
+        raise ImageFault(str(error) or type(error).__name__) from error
 
 
 def _refuse_huge(image: Image.Image) -> None:
@@ -156,11 +155,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture in a known format"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {MAX_PIXELS:,} pixels"
-    return str(error) or type(error).__name__

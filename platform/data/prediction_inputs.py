@@ -56,7 +56,7 @@ def decoded(sources: Sequence[Source]) -> Iterator[list[tuple[Source, Image | im
         sources: Files, or the bytes of files.
     """
     for group in _groups(sources):
-        yield list(zip(group, in_threads(_load, group), strict=True))
+        yield list(zip(group, in_threads(images.load_or_fault, group), strict=True))
 
 
 def texts(names: Sequence[str]) -> list[str]:
@@ -113,10 +113,3 @@ def _area(source: Path | bytes) -> int:
     except images.ImageFault:  # reported when the picture is decoded
         return 0
     return width * height
-
-
-def _load(source: Path | bytes) -> Image | images.ImageFault:
-    try:
-        return images.load(source)
-    except images.ImageFault as fault:
-        return fault

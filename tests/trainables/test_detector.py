@@ -152,7 +152,7 @@ def test_augmented_boxes_follow_their_objects(tmp_path):
     image = np.zeros((1, 3, 64, 64), np.uint8)
     image[:, :, 20:40, 24:50] = 255
     index = {"first_box": [0, 1], "classes": ["one"], "splits": ["train"], "paths": [""]}
-    arrays = DetectionArrays(image, np.array([[24, 20, 50, 40]], np.float32), np.array([1]), index)
+    arrays = DetectionArrays(index, image, np.array([[24, 20, 50, 40]], np.float32), np.array([1]))
     examples = detector.Scenes(arrays, tmp_path, torch.device("cpu"), views=20, strength=1.0, flip=True)
     indices, boxes = np.array([0]), []
     for view in range(20):

@@ -8,16 +8,15 @@ index.json    classes, splits, paths
 import json
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from torchvision.transforms import functional
 
 from platform.data import images
-from platform.data.arrays import in_threads, indices_by_split, write_once
+from platform.data.arrays import Arrays, in_threads, load, write_once
 
 if TYPE_CHECKING:
     from platform.data.classification.dataset import ImageDataset
@@ -26,27 +25,16 @@ _LONGEST = 8  # most times the shorter side that the longer side is resized
 
 
 @dataclass(frozen=True)
-class ImageArrays:
+class ImageArrays(Arrays):
     """Opened arrays of labelled images.
 
     Attributes:
         images: (N, 3, S, S) uint8, memory-mapped.
         labels: Indices of `classes`, (N,) int64.
-        index: Content of index.json.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    index: dict[str, Any]
-
-    @property
-    def classes(self) -> list[str]:
-        return self.index["classes"]
-
-    @cached_property
-    def split(self) -> dict[str, np.ndarray]:
-        """Indices of the images in each split."""
-        return indices_by_split(self.index["splits"])
 
 
 def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
@@ -70,21 +58,11 @@ def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
 
 def open_arrays(folder: Path) -> ImageArrays:
     """Open a folder that `write` wrote; the images stay on disk."""
-    return ImageArrays(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy", mmap_mode="r"),
-        index=json.loads((folder / "index.json").read_text()),
-    )
+    return ImageArrays(**load(folder, "images", "labels"))
 
 
 def write(dataset: "ImageDataset", image_size: int, crop: float, folder: Path) -> None:
     """Decode a data set into a folder with `square`; an existing folder is left unchanged.
-
-    Args:
-        dataset: The data set.
-        image_size: Height and width of the decoded images in pixels.
-        crop: Share of the shorter side that is kept, see `square`.
-        folder: Folder to make.
 
     Raises:
         InputError: The disk has not enough room.

@@ -1,21 +1,18 @@
 """Data sets of labelled images in class folders or a CSV file, checked, without duplicates, and split in three."""
 
-import hashlib
-import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from platform.data import images
-from platform.data.arrays import in_threads
 from platform.data.classification import folders as image_folders
 from platform.data.classification import table as image_table
 from platform.data.classification.labels import Kind, Labelled, Labels, folders, visible
+from platform.data.datasets import ImageFolder, absent, decode_each
 from platform.data.files import absolute, folder_faults, is_file
 from platform.data.findings import Findings, Repair, counted, lacking, leaks, named, summarise
+from platform.data.images import ImageFault
 from platform.data.splits import SPLITS, complete
 from platform.errors import Fault, InputError, raise_if_any
 
@@ -46,64 +43,22 @@ class Example:
     where: str
 
 
-@dataclass(frozen=True)
-class ImageDataset:
-    """Checked data set of labelled images.
+class ImageDataset(ImageFolder):
+    """Checked data set of labelled images, ordered by path below the root.
 
-    Attributes:
-        root: Absolute path of the folder.
-        layout: "class folders", "split folders of class folders" or "CSV file NAME".
-        classes: Sorted names of the classes that have an image.
-        examples: Ordered by path below the root.
-        splits_given: True if the data set defines its splits itself.
-        found: Omitted images, images of equal pixels in different splits, and warnings.
+    The layout is "class folders", "split folders of class folders" or "CSV file NAME".
     """
 
-    root: Path
-    layout: str
-    classes: tuple[str, ...]
-    examples: tuple[Example, ...]
-    splits_given: bool
-    found: Findings
+    def _content(self, example: Example) -> tuple:
+        return example.pixels, example.label, example.split
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels, splits and classes in the examples' order, independent of the folder."""
-        content = [(e.pixels, e.label, e.split) for e in self.examples]
-        return hashlib.sha256(json.dumps([self.classes, content]).encode()).hexdigest()
+    def _counts(self, examples: Sequence[Example]) -> dict[str, Any]:
+        counts = Counter(example.label for example in examples)
+        each = {name: counts[label] for label, name in enumerate(self.classes)}
+        return {"images": len(examples), "images_per_class": each}
 
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.root.name
-
-    def lines(self) -> dict[str, str]:
-        """Return the summary as lines for the console by title."""
-        lines = {"layout": f"{self.layout}, splits {'given' if self.splits_given else 'made here, stratified'}"}
-        for split, counts in self.summary()["splits"].items():
-            lines[split] = f"{counts['images']} images: {counted(counts['images_per_class'])}"
-        return lines | self.found.lines()
-
-    def findings(self) -> list[str]:
-        """Return one line for each omitted image and each suspicious thing."""
-        return self.found.listed()
-
-    def summary(self) -> dict[str, Any]:
-        """Return images per split and class, repairs by kind, leaks and warnings, ready for JSON."""
-        counts = Counter((e.split, e.label) for e in self.examples)
-        return {
-            "layout": self.layout,
-            "classes": list(self.classes),
-            "splits_given": self.splits_given,
-            "splits": {
-                split: {
-                    "images": sum(e.split == split for e in self.examples),
-                    "images_per_class": {name: counts[split, label] for label, name in enumerate(self.classes)},
-                }
-                for split in SPLITS
-            },
-            **self.found.summary(),
-        }
+    def _line(self, counts: Mapping[str, Any]) -> str:
+        return f"{counts['images']} images: {counted(counts['images_per_class'])}"
 
 
 def read(source: Path, seed: int) -> ImageDataset:
@@ -170,28 +125,19 @@ def _looks_like_data(folder: Path) -> bool:
 
 def _decode(found: Sequence[Labelled], repairs: list[Repair]) -> list[tuple[Labelled, str]]:
     """Return the images that decode, with the hash of their pixels."""
-    paths = list(dict.fromkeys(image.path for image in found))
-    pixels = dict(zip(paths, in_threads(_pixels, paths), strict=True))
+    pictures = decode_each([image.path for image in found])
     decoded = []
     for image in found:
-        result = pixels[image.path]
-        if isinstance(result, images.ImageFault):
-            repairs.append(Repair(Kind.BROKEN_IMAGE, f"{image.where} ({result})"))
+        picture = pictures[image.path]
+        if isinstance(picture, ImageFault):
+            repairs.append(Repair(Kind.BROKEN_IMAGE, f"{image.where} ({picture})"))
         else:
-            decoded.append((image, result))
+            decoded.append((image, picture.pixels))
     return decoded
 
 
-def _pixels(path: Path) -> str | images.ImageFault:
-    try:
-        return images.content_hash(images.load(path))
-    except images.ImageFault as fault:
-        return fault
-
-
-def _distinct(decoded: Iterable[tuple[Labelled, str]], repairs: list[Repair]) -> list[tuple[Labelled, str]]:
+def _distinct(decoded: Sequence[tuple[Labelled, str]], repairs: list[Repair]) -> list[tuple[Labelled, str]]:
     """Keep the first of equal pictures in a split, and none of those that are in two classes."""
-    decoded = list(decoded)
     labels: defaultdict[str, set[str]] = defaultdict(set)
     for image, pixels in decoded:
         labels[pixels].add(image.label)
@@ -216,20 +162,16 @@ def _faults(
         wrapped = [folder for folder in folders(labels.root) if _looks_like_data(folder)]
         remedy = f"Use --data {wrapped[0]}." if wrapped else summarise(repairs) or "Add images of other classes."
         return [Fault(rule, found, remedy)]
-    faults = [
-        Fault(f"the {split} split must have a usable image", "none", f"{remedy} {summarise(repairs)}".strip())
-        for split, remedy in (
-            ("train", "Add labelled images."),
-            ("val", "Add labelled images, or remove it: another one is then made."),
-            ("test", "Add labelled images, or remove it: another one is then made."),
-        )
-        if split in labels.given and not any(image.split == split for image, _ in kept)
-    ]
+    faults, there = [], {image.split for image, _ in kept}
+    for split in (split for split in SPLITS if split in labels.given - there):
+        other = "" if split == "train" else ", or remove it: another one is then made"
+        remedy = f"Add labelled images{other}. {summarise(repairs)}".strip()
+        faults.append(Fault(f"the {split} split must have a usable image", "none", remedy))
     if "train" in labels.given and not faults:
         trained = {image.label for image, _ in kept if image.split == "train"}
-        if absent := [name for name in classes if name not in trained]:
+        if untrained := [name for name in classes if name not in trained]:
             rule, remedy = "every class must have an image in the training split", "Move images of these classes there."
-            faults.append(Fault(rule, f"none for {named(absent)}", remedy))
+            faults.append(Fault(rule, f"none for {named(untrained)}", remedy))
     return faults
 
 
@@ -241,11 +183,10 @@ def _split_faults(examples: Sequence[Example]) -> list[Fault]:
 
 
 def _class_warnings(examples: Sequence[Example], classes: Sequence[str]) -> list[str]:
-    present = {(example.split, example.label) for example in examples}
     warnings = []
     for split in ("val", "test"):
-        absent = [name for label, name in enumerate(classes) if (split, label) not in present]
-        warnings += lacking(absent, classes, f"image in {split}")
+        own = absent(classes, (example.label for example in examples if example.split == split))
+        warnings += lacking(own, classes, f"image in {split}")
     counts = Counter(classes[example.label] for example in examples)
     largest, smallest = max(classes, key=counts.__getitem__), min(classes, key=counts.__getitem__)
     if counts[largest] >= _UNBALANCED * counts[smallest]:

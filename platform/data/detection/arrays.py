@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from platform.data import images, long_tail
-from platform.data.arrays import in_threads, indices_by_split, write_once
+from platform.data.arrays import Arrays, in_threads, load, write_once
 
 if TYPE_CHECKING:
     from platform.data.detection.dataset import DetectionDataset
@@ -27,34 +27,23 @@ DIVISOR = 32  # of the input height and width: the largest stride of a backbone
 
 
 @dataclass(frozen=True)
-class DetectionArrays:
+class DetectionArrays(Arrays):
     """Opened arrays of a detection data set.
 
     Attributes:
         images: (N, 3, H, W) uint8, memory-mapped.
         boxes: Boxes of all images, (M, 4) float32.
         labels: Labels of the boxes, (M,) int64.
-        index: Content of index.json.
     """
 
     images: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
-    index: dict[str, Any]
-
-    @property
-    def classes(self) -> list[str]:
-        return self.index["classes"]
 
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of every image in pixels."""
         return self.images.shape[2], self.images.shape[3]
-
-    @cached_property
-    def split(self) -> dict[str, np.ndarray]:
-        """Indices of the images in each split."""
-        return indices_by_split(self.index["splits"])
 
     @cached_property
     def training_labels(self) -> list[list[int]]:
@@ -83,12 +72,7 @@ class DetectionArrays:
 
 def open_arrays(folder: Path) -> DetectionArrays:
     """Open a folder that `write_arrays` wrote; the images stay on disk."""
-    return DetectionArrays(
-        images=np.load(folder / "images.npy", mmap_mode="r"),
-        boxes=np.load(folder / "boxes.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy", mmap_mode="r"),
-        index=json.loads((folder / "index.json").read_text()),
-    )
+    return DetectionArrays(**load(folder, "images", "boxes", "labels"))
 
 
 def input_size_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, int]:
@@ -104,12 +88,7 @@ def input_size_of(sizes: list[tuple[int, int]], image_size: int) -> tuple[int, i
 
 
 def write_arrays(dataset: "DetectionDataset", image_size: int, folder: Path) -> None:
-    """Decode a data set into a folder; an existing one is left unchanged.
-
-    Args:
-        dataset: The data set.
-        image_size: Longer side of the decoded images in pixels.
-        folder: Folder to make.
+    """Decode a data set into a folder, `image_size` pixels along the longer side; an existing one is left unchanged.
 
     Raises:
         InputError: The disk has not enough room.

@@ -9,13 +9,12 @@ texts.json    the texts themselves, which trials do not need
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from platform.data.arrays import indices_by_split, write_once
+from platform.data.arrays import Arrays, load, write_once
 
 if TYPE_CHECKING:
     from platform.data.text.dataset import TextDataset
@@ -24,37 +23,25 @@ MISSING = -1
 
 
 @dataclass(frozen=True)
-class TextArrays:
+class TextArrays(Arrays):
     """Opened arrays of labelled texts.
 
     Attributes:
         tokens: (N, T) int32, memory-mapped.
         lengths: Number of tokens of each text, (N,) int64.
         labels: (N, H) int64, a column for each head.
-        index: Content of index.json.
         folder: Folder of the arrays.
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray
-    index: dict[str, Any]
     folder: Path
-
-    @property
-    def classes(self) -> dict[str, list[str]]:
-        """Class names of each head."""
-        return self.index["classes"]
 
     @property
     def texts(self) -> list[str]:
         """All texts, read from disk at each access."""
         return json.loads((self.folder / "texts.json").read_text())
-
-    @cached_property
-    def split(self) -> dict[str, np.ndarray]:
-        """Indices of the texts in each split."""
-        return indices_by_split(self.index["splits"])
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return tokens (n, t) and mask (n, t) of some texts, as long as the longest of them."""
@@ -69,13 +56,7 @@ class TextArrays:
 
 def open_arrays(folder: Path) -> TextArrays:
     """Open a folder that `write` wrote; the tokens stay on disk."""
-    return TextArrays(
-        tokens=np.load(folder / "tokens.npy", mmap_mode="r"),
-        lengths=np.load(folder / "lengths.npy", mmap_mode="r"),
-        labels=np.load(folder / "labels.npy", mmap_mode="r"),
-        index=json.loads((folder / "index.json").read_text()),
-        folder=folder,
-    )
+    return TextArrays(**load(folder, "tokens", "lengths", "labels"), folder=folder)
 
 
 def write(dataset: "TextDataset", tokens: np.ndarray, mask: np.ndarray, folder: Path) -> None:

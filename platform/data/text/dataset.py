@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.data import tables
+from platform.data.datasets import Checked, absent
 from platform.data.files import absolute, is_file, is_folder, place, printable, split_of
 from platform.data.findings import Findings, Repair, counted, leaks, summarise
 from platform.data.splits import SPLITS, complete
@@ -59,15 +60,13 @@ class Example:
 
 
 @dataclass(frozen=True)
-class TextDataset:
+class TextDataset(Checked):
     """Checked data set of texts.
 
     Attributes:
         name: Name of the folder, or names of the files.
         classes: Sorted names of the classes by head, in the given order of heads.
         examples: Examples in the order of the files and rows.
-        splits_given: True if the data set defines its splits itself.
-        found: Repairs, equal texts in different splits, and notes.
     """
 
     name: str
@@ -84,30 +83,15 @@ class TextDataset:
             digest.update(json.dumps([example.text, list(example.labels.values()), example.split]).encode())
         return digest.hexdigest()
 
-    def lines(self) -> dict[str, str]:
-        """Return the summary as lines for the console by title."""
-        facts = self.summary()
-        lines = {"splits": "given" if self.splits_given else "made here, stratified"}
-        for split, counts in facts["splits"].items():
-            heads = []
-            for head, labels in counts["labels"].items():
-                lack = counts["unlabelled"][head]
-                heads.append(f"{head}: {counted(labels)}{f' ({lack} without)' if lack else ''}")
-            lines[split] = f"{counts['texts']} texts; {'; '.join(heads)}"
-        return lines | self.found.lines()
+    def _facts(self) -> dict[str, Any]:
+        return {"classes": {head: list(names) for head, names in self.classes.items()}}
 
-    def findings(self) -> list[str]:
-        """Return one line for each repair and each suspicious thing."""
-        return self.found.listed()
-
-    def summary(self) -> dict[str, Any]:
-        """Return texts and labels per split, head and class, repairs by kind, leaks and notes, ready for JSON."""
-        return {
-            "classes": {head: list(names) for head, names in self.classes.items()},
-            "splits_given": self.splits_given,
-            "splits": {split: self._counts([e for e in self.examples if e.split == split]) for split in SPLITS},
-            **self.found.summary(),
-        }
+    def _line(self, counts: Mapping[str, Any]) -> str:
+        heads = []
+        for head, labels in counts["labels"].items():
+            lack = counts["unlabelled"][head]
+            heads.append(f"{head}: {counted(labels)}{f' ({lack} without)' if lack else ''}")
+        return f"{counts['texts']} texts; {'; '.join(heads)}"
 
     def _counts(self, examples: Sequence[Example]) -> dict[str, Any]:
         counts = {head: Counter(example.labels[head] for example in examples) for head in self.classes}
@@ -280,17 +264,15 @@ def _label(value: str) -> str:
     return integer[1] if integer else unicodedata.normalize("NFC", value)
 
 
-def _placed(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
+def _placed(rows: Sequence[_Row], repairs: list[Repair]) -> list[_Row]:
     """Leave out rows without text and, if there are splits, rows in none."""
-    rows = list(rows)
     splits = any(row.split for row in rows)
     kept = []
     for row in rows:
-        kind = Kind.EMPTY if not row.text else Kind.NO_SPLIT if splits and not row.split else None
-        if kind is None:
-            kept.append(row)
+        if not row.text or (splits and not row.split):
+            repairs.append(Repair(Kind.NO_SPLIT if row.text else Kind.EMPTY, row.where))
         else:
-            repairs.append(Repair(kind, row.where))
+            kept.append(row)
     return kept
 
 
@@ -316,9 +298,8 @@ def _distinct(rows: Iterable[_Row], repairs: list[Repair]) -> list[_Row]:
     return kept
 
 
-def _labelled(rows: Iterable[_Row], heads: Sequence[str], notes: list[str], repairs: list[Repair]) -> list[_Row]:
+def _labelled(rows: Sequence[_Row], heads: Sequence[str], notes: list[str], repairs: list[Repair]) -> list[_Row]:
     """Leave out the labels of heads that cannot be trained, and rows without other labels."""
-    rows = list(rows)
     trained = {head for row in rows if row.split in (None, "train") for head in row.labels}
     notes += [f"the head {head} is left out, as it has no labels in training" for head in heads if head not in trained]
     if rows and not trained:
@@ -344,9 +325,9 @@ def _class_faults(
             faults.append(Fault(rule, found, f"Leave the head out, or add others. {summarise(repairs)}".strip()))
         for split in SPLITS:
             present = {example.labels[head] for example in examples if example.split == split} - {None}
-            absent = [name for number, name in enumerate(names) if number not in present]
-            if split == "train" and absent:
-                rule, found = f"every class of {head} must be in the training split", f"no {', '.join(absent)}"
+            missing = absent(names, present)
+            if split == "train" and missing:
+                rule, found = f"every class of {head} must be in the training split", f"no {', '.join(missing)}"
                 faults.append(Fault(rule, found, "Move some there, or remove these labels."))
             elif not present:
                 rule = f"the {split} split must have a label of the head {head}"
@@ -358,10 +339,9 @@ def _class_notes(examples: Sequence[Example], classes: Mapping[str, Sequence[str
     notes = []
     for head, names in classes.items():
         for split in ("val", "test"):
-            present = {example.labels[head] for example in examples if example.split == split}
-            absent = [name for number, name in enumerate(names) if number not in present]
-            if absent:
-                notes.append(f"{head} {', '.join(absent[:_MAX_NAMES])} has no text in {split}")
+            missing = absent(names, (example.labels[head] for example in examples if example.split == split))
+            if missing:
+                notes.append(f"{head} {', '.join(missing[:_MAX_NAMES])} has no text in {split}")
         spelt: dict[str, list[str]] = defaultdict(list)
         for name in names:
             spelt[" ".join(name.split()).casefold()].append(name)
