@@ -14,6 +14,7 @@ from pathlib import Path
 from platform.errors import InputError, print_error
 from platform.signals import run_and_exit
 
+FOLDER = "folder in COCO, Pascal VOC, YOLO or CSV layout"
 USER_AGENT = "platform-tune-dataset/0.1"
 INTERRUPTED = "The files are complete so far, and the same command continues from here."
 
@@ -25,9 +26,8 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
     direct = "Requests go directly to the servers: proxies of the environment are not used, and no cookies are kept."
-    _fetch(
-        commands.add_parser("fetch", help="a list of addresses → images, fetched.csv, manifest.jsonl", epilog=direct)
-    )
+    images = "a list of addresses → images, fetched.csv, manifest.jsonl"
+    _fetch(commands.add_parser("fetch", help=images, epilog=direct))
     _clean(commands.add_parser("clean", help="group labels, repair boxes and images → cleaned.csv, cleaning/"))
     _split(commands.add_parser("split", help="training, validation and test → split.csv"))
     _convert(commands.add_parser("convert", help="one layout → another"))
@@ -35,76 +35,56 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _option(p: argparse.ArgumentParser, name: str, kind: type, default: object, metavar: str, text: str) -> None:
+    p.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{text} (default {default})")
+
+
 def _fetch(p: argparse.ArgumentParser) -> None:
     p.add_argument("list", type=Path, metavar="LIST", help="CSV, TSV or JSON lines with url, label, box")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the images and tables")
     for what, many in (("url", "addresses"), ("label", "labels"), ("box", "boxes")):
         p.add_argument(f"--{what}-column", metavar="NAME", help=f"column of {many} (default: found by the usual names)")
-    p.add_argument(
-        "--encoding",
-        default="detect",
-        metavar="NAME",
-        help="encoding of the list, for example utf-8 (default: detected)",
-    )
-    p.add_argument("--box", choices=("xyxy", "xywh", "cxcywh"), help="meaning of a box's four numbers (default: by the "
-                   "columns' names, otherwise xyxy)")  # fmt: skip
-    p.add_argument("--concurrent", type=int, default=32, metavar="N", help="connections at a time (default 32)")
-    p.add_argument("--per-host", type=int, default=4, metavar="N", help="connections to one host at a time (default 4)")
-    p.add_argument(
-        "--timeout", type=float, default=30, metavar="S", help="seconds that one image may take (default 30)"
-    )
-    p.add_argument(
-        "--max-mb", type=float, default=20, metavar="MB", help="largest file of an image in megabytes (default 20)"
-    )
-    p.add_argument("--max-mpx", type=float, default=50, metavar="MPX", help="largest image in megapixels (default 50)")
-    p.add_argument(
-        "--tries",
-        type=int,
-        default=3,
-        metavar="N",
-        help="tries after failures that may pass, such as a busy server (default 3)",
-    )
+    encoding = "encoding of the list, for example utf-8 (default: detected)"
+    p.add_argument("--encoding", default="detect", metavar="NAME", help=encoding)
+    meaning = "meaning of a box's four numbers (default: by the columns' names, otherwise xyxy)"
+    p.add_argument("--box", choices=("xyxy", "xywh", "cxcywh"), help=meaning)
+    _option(p, "--concurrent", int, 32, "N", "connections at a time")
+    _option(p, "--per-host", int, 4, "N", "connections to one host at a time")
+    _option(p, "--timeout", float, 30, "S", "seconds that one image may take")
+    _option(p, "--max-mb", float, 20, "MB", "largest file of an image in megabytes")
+    _option(p, "--max-mpx", float, 50, "MPX", "largest image in megapixels")
+    _option(p, "--tries", int, 3, "N", "tries after failures that may pass, such as a busy server")
     p.add_argument("--again", action="store_true", help="also retry failures of an earlier run that may have passed")
-    p.add_argument("--user-agent", default=USER_AGENT, metavar="TEXT", help="name sent to the servers; some require "
-                   f"a contact address in it (default {USER_AGENT})")  # fmt: skip
-    p.add_argument("--allow", action="append", default=[], metavar="NETWORK", help="private network that may be "
-                   "reached, e.g. 10.1.0.0/16; may be repeated")  # fmt: skip
+    agent = "name sent to the servers; some require a contact address in it"
+    _option(p, "--user-agent", str, USER_AGENT, "TEXT", agent)
+    allow = "private network that may be reached, e.g. 10.1.0.0/16; may be repeated"
+    p.add_argument("--allow", action="append", default=[], metavar="NETWORK", help=allow)
 
 
 def _clean(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "dir", type=Path, metavar="DIR", help="output of fetch, or a folder in COCO, Pascal VOC, YOLO or CSV layout"
-    )
+    p.add_argument("dir", type=Path, metavar="DIR", help=f"output of fetch, or a {FOLDER}")
     p.add_argument("--aliases", type=Path, metavar="FILE", help="CSV with the columns alias and class")
-    p.add_argument(
-        "--decisions", type=Path, metavar="FILE", help="an edited cleaning/labels.csv, whose column decision is read"
-    )
-    p.add_argument("--merge-at", type=float, default=0.92, metavar="SCORE", help="lowest likeness of labels that "
-                   "are merged (default 0.92)")  # fmt: skip
-    p.add_argument("--ask-at", type=float, default=0.8, metavar="SCORE", help="lowest likeness of labels that a person "
-                   "is asked about (default 0.8)")  # fmt: skip
-    p.add_argument(
-        "--min-image", type=int, default=32, metavar="PX", help="smallest shorter side of an image (default 32)"
-    )
-    p.add_argument("--min-box", type=float, default=4, metavar="PX", help="smallest shorter side of a box (default 4)")
-    p.add_argument("--max-box", type=float, default=0.98, metavar="SHARE", help="largest share of the image that a box "
-                   "may cover (default 0.98)")  # fmt: skip
+    decisions = "an edited cleaning/labels.csv, whose column decision is read"
+    p.add_argument("--decisions", type=Path, metavar="FILE", help=decisions)
+    _option(p, "--merge-at", float, 0.92, "SCORE", "lowest likeness of labels that are merged")
+    _option(p, "--ask-at", float, 0.8, "SCORE", "lowest likeness of labels that a person is asked about")
+    _option(p, "--min-image", int, 32, "PX", "smallest shorter side of an image")
+    _option(p, "--min-box", float, 4, "PX", "smallest shorter side of a box")
+    _option(p, "--max-box", float, 0.98, "SHARE", "largest share of the image that a box may cover")
 
 
 def _split(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "dir", type=Path, metavar="DIR", help="output of clean, or a folder in COCO, Pascal VOC, YOLO or CSV layout"
-    )
-    p.add_argument("--shares", type=float, nargs=3, default=(0.7, 0.15, 0.15), metavar="SHARE", help="of training, "
-                   "validation and test (default 0.7 0.15 0.15)")  # fmt: skip
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (default 0)")
-    p.add_argument("--min-per-class", type=int, default=1, metavar="N", help="fewest images of a class (default 1)")
-    p.add_argument("--rare", choices=("other", "drop"), default="other", help="rename rarer classes to other, or drop "
-                   "their boxes (default other)")  # fmt: skip
+    p.add_argument("dir", type=Path, metavar="DIR", help=f"output of clean, or a {FOLDER}")
+    shares = "of training, validation and test (default 0.7 0.15 0.15)"
+    p.add_argument("--shares", type=float, nargs=3, default=(0.7, 0.15, 0.15), metavar="SHARE", help=shares)
+    _option(p, "--seed", int, 0, "N", "seed of the split")
+    _option(p, "--min-per-class", int, 1, "N", "fewest images of a class")
+    rare = "rename rarer classes to other, or drop their boxes (default other)"
+    p.add_argument("--rare", choices=("other", "drop"), default="other", help=rare)
 
 
 def _convert(p: argparse.ArgumentParser) -> None:
-    p.add_argument("dir", type=Path, metavar="A", help="folder in COCO, Pascal VOC, YOLO or CSV layout")
+    p.add_argument("dir", type=Path, metavar="A", help=FOLDER)
     p.add_argument("out", type=Path, metavar="B", help="a new or empty folder")
     p.add_argument("--to", choices=("coco", "voc", "yolo", "csv"), required=True, help="layout of B")
 
