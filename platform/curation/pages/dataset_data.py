@@ -21,6 +21,7 @@ from platform.data.detection.annotations import Box, Kind, RawBox, RawDataset
 from platform.data.detection.boxes import area, repair_boxes
 from platform.data.files import absolute, is_file, place
 from platform.data.findings import Repair
+from platform.data.splits import SPLITS
 from platform.errors import Fault, InputError
 
 MANIFEST, CLEANING = "manifest.jsonl", "cleaning"
@@ -94,10 +95,16 @@ class Dataset:
         """True if `clean` was run."""
         return _is_cleaned(self.root, self.table)
 
+    @cached_property
+    def splits(self) -> list[str]:
+        """Splits that have images, made here or given."""
+        there = {picture.split for picture in self.pictures}
+        return [split for split in SPLITS if split in there]
+
     @property
     def is_split(self) -> bool:
-        """True if images are in splits, made here or given."""
-        return any(picture.split for picture in self.pictures)
+        """True if images are in splits."""
+        return bool(self.splits)
 
     @cached_property
     def boxes_by_class(self) -> dict[str, list[tuple[Picture, Box]]]:

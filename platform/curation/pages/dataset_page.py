@@ -5,7 +5,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from platform.curation.cleaning.findings import Action, Finding
@@ -23,43 +23,43 @@ MAX_QUESTIONS, MAX_OF_KIND, MAX_REPAIRS, MAX_GROUPS, MAX_OF_GROUP = 96, 12, 4, 9
 LARGE_GROUP = 5  # near duplicates from which a person is asked
 MAX_MERGES, MAX_SPELLINGS, MAX_NAMES, MAX_HOSTS = 3000, 4, 200, 10  # listed of each
 WHOLE, SMALL_WHOLE = (248, 150), (160, 100)  # largest size of whole images, pixels
-COMMAND = "python -m platform.dataset"
+STATES = {csv_boxes.FETCHED: "fetched", csv_boxes.CLEANED: "cleaned", csv_boxes.SPLIT: "cleaned and split"}
+
+_Item = TypeVar("_Item")
 
 
 def html(data: Dataset) -> tuple[str, int]:
     """Return the page of a data set, and how many decisions on it need a person."""
-    thumbnails = Thumbnails()
-    eye, copies = _eye(data, thumbnails), _copies(data, thumbnails)
-    repaired = [each for each in data.findings if each.action != Action.ASK and not _other_image(data, each)]
-    repairs = _kinds(data, repaired, thumbnails, MAX_REPAIRS)
-    merged = [each for each in data.labels if is_merged(each.label, each.name, each.reason)]
-    examples = _examples(data, thumbnails)  # last: they are left out first where the page becomes too large
-    thumbnails.make()
+    pictures = _Pictures(data)
+    eye, copies = _eye(data, pictures), _copies(data, pictures)
+    repaired = [each for each in data.findings if each.action != Action.ASK and not pictures.other(each)]
+    repairs = pictures.kinds(repaired, MAX_REPAIRS)
+    examples = _examples(data, pictures.thumbnails)  # last: they are left out first where the page becomes too large
+    pictures.thumbnails.make()
     text = html_page.render(
         "dataset.html.j2",
         data.root.name,
         all_charts(data),
         title=visible(data.root.name),
-        over=f"data set · {_state(data)}",
-        under=_summary(data),
+        state=STATES.get(data.table or "", data.layout),
         alarms=_alarms(data),
         sections=_sections(data),
         made=f"Made on {time.strftime('%Y-%m-%d %H:%M')} from {data.table or f'the {data.layout} annotations'}.",
         data=data,
+        folder=shlex.quote(str(data.root)),
+        labels=shlex.quote(str(data.root / LABELS)),
         visible=visible,
         counted=counted,
-        thumbnails=thumbnails,
-        figures=_figures(data, len(merged), eye["count"]),
-        steps=_next_steps(data),
+        first_of=_first,
+        thumbnails=pictures.thumbnails,
         eye=eye,
         classes=_class_table(data),
         examples=examples,
-        sizes=_sizes(data),
-        merges=_merges(data, merged),
+        merges=_merges(data),
         repairs=repairs,
         unusable=_count_table("problem", "times", Counter(str(repair.kind) for repair in data.repairs)),
         copies=copies,
-        splits=_splits(data) if data.is_split else None,
+        splits=_splits(data),
         fetching=_fetching(data) if data.outcomes else None,
         origin=_origin(data),
     )
@@ -69,19 +69,6 @@ def html(data: Dataset) -> tuple[str, int]:
 def counted(n: int, one: str, many: str) -> str:
     """Return a number with its noun, e.g. "1 class", "1,200 classes"."""
     return f"{n:,} {one if n == 1 else many}"
-
-
-def _state(data: Dataset) -> str:
-    states = {csv_boxes.FETCHED: "fetched", csv_boxes.CLEANED: "cleaned", csv_boxes.SPLIT: "cleaned and split"}
-    return states.get(data.table or "", data.layout)
-
-
-def _summary(data: Dataset) -> str:
-    nouns = ("class", "classes") if data.is_cleaned or not data.table else ("label", "labels as they were typed")
-    empty = sum(not picture.boxes for picture in data.pictures)
-    more = f"; {counted(empty, 'image has', 'images have')} none" if empty else ""
-    images, boxes = counted(len(data.pictures), "image", "images"), counted(data.boxes, "box", "boxes")
-    return f"{images} with {boxes} of {counted(len(data.boxes_by_class), *nouns)}{more}."
 
 
 def _alarms(data: Dataset) -> list[str]:
@@ -94,71 +81,92 @@ def _alarms(data: Dataset) -> list[str]:
 
 
 def _sections(data: Dataset) -> list[tuple[str, str]]:
-    shown = {
-        ("eye", "Decisions"): data.is_cleaned,
-        ("classes", "Classes"): True,
-        ("examples", "Examples"): data.boxes_by_class,
-        ("sizes", "Sizes"): data.boxes,
-        ("labels", "Labels"): data.is_cleaned,
-        ("repairs", "Repairs"): True,
-        ("copies", "Copies"): data.is_cleaned,
-        ("splits", "Splits"): True,
-        ("fetching", "Fetching"): data.outcomes,
-        ("origin", "Origin"): True,
-    }
-    return [section for section, there in shown.items() if there]
+    """Return (key, title) of the sections that the page has."""
+    there = {"eye": data.is_cleaned, "examples": data.boxes_by_class, "sizes": data.boxes, "labels": data.is_cleaned}
+    there |= {"copies": data.is_cleaned, "fetching": data.outcomes}
+    keys = ("eye", "classes", "examples", "sizes", "labels", "repairs", "copies", "splits", "fetching", "origin")
+    return [(key, "Decisions" if key == "eye" else key.capitalize()) for key in keys if there.get(key, True)]
 
 
-def _figures(data: Dataset, merged: int, decisions: int) -> list[tuple[str, int, str]]:
-    """Return the headline: (name, number, what is added in small)."""
-    typed = f"of {len(data.labels):,} spellings" if data.labels else ""
-    classes = "classes" if data.is_cleaned or not data.table else "labels"
-    found = [("images", len(data.pictures), ""), ("boxes", data.boxes, "")]
-    found.append((classes, len(data.boxes_by_class), typed))
-    if data.outcomes:
-        listed = len({line["url"] for line in data.outcomes if line.get("url")})
-        fetched = sum(bool(line.get("image")) for line in data.outcomes)
-        found.append(("addresses fetched", fetched, f"of {listed:,} listed"))
-    if data.is_cleaned:
-        if before := data.summary.get("before"):
-            lost = counted(max(0, before["boxes"] - data.boxes), "box", "boxes")
-            found.append(("images set aside", max(0, before["images"] - len(data.pictures)), f"and {lost}"))
-        found += [("labels merged", merged, ""), ("decisions for you", decisions, "")]
-    return found
+class _Pictures:
+    """Requests of the thumbnails that show findings, labels and near duplicates."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+        self.thumbnails = Thumbnails()
+
+    def image(self, name: str) -> Path | None:
+        """Return an image that a table names; only files of the data set are shown."""
+        path = inside(self.data.root, self.data.root, name) if name else None
+        return path if path and is_file(path) else None
+
+    def other(self, finding: Finding) -> Path | None:
+        """Return the second image of a finding about a pair of images."""
+        return self.image(finding.other) if finding.image and not finding.box else None
+
+    def kinds(self, findings: Iterable[Finding], most: int) -> list[dict[str, Any]]:
+        """Return findings by action and kind, the most frequent first, each with the first ones to be shown."""
+        by_kind: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for each in findings:
+            by_kind[each.kind, each.action].append(each)
+        return [
+            {"kind": kind, "action": str(action)} | _shown(found, most, self.finding)
+            for (kind, action), found in sorted(by_kind.items(), key=lambda item: -len(item[1]))
+        ]
+
+    def finding(self, finding: Finding) -> dict[str, Any]:
+        """Return a finding, its image with the box before and after, and the image that it is a copy of."""
+        other = self.other(finding)
+        used, written = ((box,) if box else () for box in (finding.mended, finding.box))
+        size = SMALL_WHOLE if other else WHOLE
+        crops = [
+            Crop(path, used, written, whole=True, size=size) for path in (self.image(finding.image), other) if path
+        ]
+        return {"finding": finding, "crops": [*map(self.thumbnails.request, crops)]}
+
+    def question(self, labels: Sequence[Label]) -> dict[str, Any]:
+        """Return a label to be decided about, beside an example of the class that is suggested."""
+        first = labels[0]
+        written = self.data.written.get(first.label, [])[:1]
+        examples = _spread(self.data.boxes_by_class.get(first.suggestion, []), 1)
+        crops = [Crop(path, (box,)) for path, box in (*written, *((image.path, box) for image, box in examples))]
+        requested = iter([*map(self.thumbnails.request, crops)])
+        return {
+            "label": first,
+            "more": len(labels) - 1,
+            "boxes": sum(each.boxes for each in labels),
+            "crop": next(requested) if written else None,
+            "suggested": next(requested) if examples else None,
+        }
+
+    def group(self, group: Sequence[tuple[str, float | None]]) -> dict[str, Any]:
+        """Return the images of a group of near duplicates, and the largest of their distances."""
+        paths = filter(None, (self.image(name) for name, _ in group[:MAX_OF_GROUP]))
+        crops = [self.thumbnails.request(Crop(path, whole=True, size=SMALL_WHOLE)) for path in paths]
+        distances = [distance for _, distance in group if distance is not None]
+        return {"crops": crops, "count": len(group), "distance": max(distances, default=None)}
 
 
-def _next_steps(data: Dataset) -> list[tuple[str, str]]:
-    """Return (reason, command) of what can be done next."""
-    folder = shlex.quote(str(data.root))
-    steps = {
-        ("Not cleaned: labels, boxes and images are as they came.", f"{COMMAND} clean {folder}"): not data.is_cleaned,
-        ("Not split: training would make its own splits.", f"{COMMAND} split {folder}"): not data.is_split,
-        ("Ready to train on.", f"python -m platform.tune detector --data {folder}"): data.is_split,
-    }
-    return [step for step, is_due in steps.items() if is_due]
+def _shown(items: Sequence[_Item], most: int, show: Callable[[_Item], Any]) -> dict[str, Any]:
+    """Return the number of items, the first of them as they are shown, and how many are left."""
+    return {"count": len(items), "shown": [*map(show, items[:most])], "left": max(0, len(items) - most)}
 
 
-def _eye(data: Dataset, thumbnails: Thumbnails) -> dict[str, Any]:
+def _eye(data: Dataset, pictures: _Pictures) -> dict[str, Any]:
     """Return what only a person can decide: labels in doubt or without meaning, findings, large groups of copies."""
     undecided = [each for each in data.labels if not each.decision]
+    findings = [each for each in data.findings if each.action == Action.ASK]
+    table = csv_boxes.table_of(data.root, before=csv_boxes.CLEANED)
     asked = _questions(each for each in undecided if each.suggestion not in ("", DROP))
     silent = _questions(each for each in undecided if each.suggestion == DROP or not each.name)
-    findings = [each for each in data.findings if each.action == Action.ASK]
-    groups = _groups(data, lambda size: size >= LARGE_GROUP)
-    folder, table = shlex.quote(str(data.root)), csv_boxes.table_of(data.root, before=csv_boxes.CLEANED)
-    return {
-        "count": len(asked) + len(silent) + len(findings) + len(groups),
-        "asked": [_question(data, each, thumbnails) for each in asked[:MAX_QUESTIONS]],
-        "asked_left": max(0, len(asked) - MAX_QUESTIONS),
-        "silent": [_question(data, each, thumbnails) for each in silent[:MAX_OF_KIND]],
-        "silent_left": max(0, len(silent) - MAX_OF_KIND),
-        "kinds": _kinds(data, findings, thumbnails, MAX_OF_KIND),
-        "groups": [_group(data, group, thumbnails) for group in groups[:MAX_GROUPS]],
-        "groups_left": max(0, len(groups) - MAX_GROUPS),
+    eye = {
+        "asked": _shown(asked, MAX_QUESTIONS, pictures.question),
+        "silent": _shown(silent, MAX_OF_KIND, pictures.question),
+        "kinds": pictures.kinds(findings, MAX_OF_KIND),
+        "groups": _shown(_groups(data, lambda size: size >= LARGE_GROUP), MAX_GROUPS, pictures.group),
         "source": table.name if table else "the annotations",
-        "again": f"{COMMAND} clean {folder}",
-        "decide": f"{COMMAND} clean {folder} --decisions {shlex.quote(str(data.root / LABELS))}",
     }
+    return eye | {"count": len(asked) + len(silent) + len(findings) + eye["groups"]["count"]}
 
 
 def _questions(labels: Iterable[Label]) -> list[list[Label]]:
@@ -169,51 +177,13 @@ def _questions(labels: Iterable[Label]) -> list[list[Label]]:
     return sorted(questions.values(), key=lambda labels: (-sum(each.boxes for each in labels), labels[0].label))
 
 
-def _question(data: Dataset, labels: Sequence[Label], thumbnails: Thumbnails) -> dict[str, Any]:
-    """Return a label to be decided about, beside an example of the class that is suggested."""
-    first = labels[0]
-    written = next(iter(data.written.get(first.label, [])), None)
-    example = next(iter(_spread(data.boxes_by_class.get(first.suggestion, []), 1)), None)
-    return {
-        "label": first,
-        "more": len(labels) - 1,
-        "boxes": sum(each.boxes for each in labels),
-        "crop": thumbnails.request(Crop(written[0], (written[1],))) if written else None,
-        "suggested": thumbnails.request(Crop(example[0].path, (example[1],))) if example else None,
-    }
-
-
-def _kinds(data: Dataset, findings: Iterable[Finding], thumbnails: Thumbnails, most: int) -> list[dict[str, Any]]:
-    """Return findings by action and kind, the most frequent first, each with the first ones to be shown."""
-    by_kind: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-    for each in findings:
-        by_kind[each.kind, each.action].append(each)
-    order = sorted(by_kind.items(), key=lambda item: -len(item[1]))
-    return [
-        {"kind": kind, "action": str(action), "count": len(found), "shown": [
-            {"finding": each, "crops": _finding_crops(data, each, thumbnails)} for each in found[:most]]}
-        for (kind, action), found in order
-    ]  # fmt: skip
-
-
-def _finding_crops(data: Dataset, finding: Finding, thumbnails: Thumbnails) -> list[Crop]:
-    """Return the crops that show a finding: its image with the box before and after, and the image it is a copy of."""
-    other = _other_image(data, finding)
-    size = SMALL_WHOLE if other else WHOLE
-    used, written = (finding.mended,) if finding.mended else (), (finding.box,) if finding.box else ()
-    paths = [path for path in (_image(data, finding.image), other) if path]
-    return [thumbnails.request(Crop(path, used, written, whole=True, size=size)) for path in paths]
-
-
-def _copies(data: Dataset, thumbnails: Thumbnails) -> dict[str, Any]:
+def _copies(data: Dataset, pictures: _Pictures) -> dict[str, Any]:
     """Return images that are the same or nearly so, without the large groups, which a person is asked about."""
     # near duplicates, which are kept, are shown by group
-    pairs = [each for each in data.findings if each.action == Action.SET_ASIDE and _other_image(data, each)]
-    groups = _groups(data, lambda size: size < LARGE_GROUP)
+    pairs = [each for each in data.findings if each.action == Action.SET_ASIDE and pictures.other(each)]
     return {
-        "kinds": _kinds(data, pairs, thumbnails, MAX_GROUPS),
-        "groups": [_group(data, group, thumbnails) for group in groups[:MAX_GROUPS]],
-        "groups_left": max(0, len(groups) - MAX_GROUPS),
+        "kinds": pictures.kinds(pairs, MAX_GROUPS),
+        "groups": _shown(_groups(data, lambda size: size < LARGE_GROUP), MAX_GROUPS, pictures.group),
         "images": sum(map(len, data.near_duplicates.values())),
     }
 
@@ -223,25 +193,7 @@ def _groups(data: Dataset, fits: Callable[[int], bool]) -> list[list[tuple[str, 
     return sorted((group for group in data.near_duplicates.values() if fits(len(group))), key=len, reverse=True)
 
 
-def _group(data: Dataset, group: Sequence[tuple[str, float | None]], thumbnails: Thumbnails) -> dict[str, Any]:
-    paths = [path for name, _ in group[:MAX_OF_GROUP] if (path := _image(data, name))]
-    crops = [thumbnails.request(Crop(path, whole=True, size=SMALL_WHOLE)) for path in paths]
-    distances = [distance for _, distance in group if distance is not None]
-    return {"crops": crops, "count": len(group), "distance": max(distances, default=None)}
-
-
-def _other_image(data: Dataset, finding: Finding) -> Path | None:
-    """Return the second image of a finding about a pair of images."""
-    return _image(data, finding.other) if finding.image and finding.other and not finding.box else None
-
-
-def _image(data: Dataset, name: str) -> Path | None:
-    """Return an image that a table names; only files of the data set are shown."""
-    path = inside(data.root, data.root, name) if name else None
-    return path if path and is_file(path) else None
-
-
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
+def _spread(items: Sequence[_Item], most: int) -> list[_Item]:
     """Return at most so many items, evenly from the whole sequence."""
     return [items[(2 * n + 1) * len(items) // (2 * most)] for n in range(most)] if len(items) > most else list(items)
 
@@ -252,18 +204,16 @@ def _class_table(data: Dataset) -> dict[str, Any]:
     for each in sorted(data.labels, key=lambda each: -each.boxes):
         if each.name and each.label != each.name:
             spellings[each.name].append(f"{visible(each.label, 40)} ×{each.boxes}")
-    splits = [split for split in SPLITS if any(picture.split == split for picture in data.pictures)]
     rows = []
     for name, boxes in data.boxes_by_class.items():
-        row = [visible(name), len(boxes), data.images_of(name), *(data.images_of(name, split) for split in splits)]
-        if data.labels:
-            row += [len(spellings[name]) + 1, _first(spellings[name], MAX_SPELLINGS)]
-        rows.append(row)
+        images = [data.images_of(name, split) for split in (None, *data.splits)]
+        merged = [len(spellings[name]) + 1, _first(spellings[name], MAX_SPELLINGS)] if data.labels else []
+        rows.append([visible(name), len(boxes), *images, *merged])
     more = ["spellings", "merged into it"] if data.labels else []
-    return html_page.table(["class", "boxes", "images", *splits, *more], rows)
+    return html_page.table(["class", "boxes", "images", *data.splits, *more], rows)
 
 
-def _first(texts: Sequence[str], most: int) -> str:
+def _first(texts: Sequence[str], most: int = MAX_NAMES) -> str:
     rest = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + rest
 
@@ -280,59 +230,38 @@ def _examples(data: Dataset, thumbnails: Thumbnails) -> dict[str, Any]:
     return {"crops": crops, "left": len(data.boxes_by_class) - len(shown), "few": few}
 
 
-def _sizes(data: Dataset) -> str:
-    """Return boxes by COCO's three sizes, boxes per image, and the images' size if they have only one."""
-    if not data.areas:
-        return ""
-    small, large = sum(area < 32**2 for area in data.areas), sum(area > 96**2 for area in data.areas)
-    counts = {"small": small, "medium": data.boxes - small - large, "large": large}
-    shares = ", ".join(f"{count / data.boxes:.0%} {name}" for name, count in counts.items())
-    text = f"By COCO's sizes: {shares}; small is less than 32 × 32 px, large more than 96 × 96 px."
-    text += f" An image has {data.boxes / len(data.pictures):.1f} boxes on average."
-    sizes = {(picture.width, picture.height) for picture in data.pictures}
-    return text + "".join(f" All images have {width} × {height} px." for width, height in sizes if len(sizes) == 1)
-
-
-def _merges(data: Dataset, merged: list[Label]) -> dict[str, Any]:
+def _merges(data: Dataset) -> dict[str, Any]:
     """Return which spellings became which class, and why."""
     order = {name: place for place, name in enumerate(data.boxes_by_class)}
+    merged = [each for each in data.labels if is_merged(each.label, each.name, each.reason)]
     merged.sort(key=lambda each: (order.get(each.name, len(order)), each.name, -each.boxes, each.label))
     rows = [
         [visible(each.name), visible(each.label), visible(each.reason), each.score, each.boxes, visible(each.matched)]
         for each in merged[:MAX_MERGES]
     ]
-    return {
-        "count": len(merged),
-        "classes": len({each.name for each in merged}),
-        "table": html_page.table(["class", "typed as", "reason", "score", "boxes", "matched with"], rows),
-        "left": len(merged) - len(rows),
-    }
+    table = html_page.table(["class", "typed as", "reason", "score", "boxes", "matched with"], rows)
+    classes = len({each.name for each in merged})
+    return {"count": len(merged), "classes": classes, "table": table, "left": len(merged) - len(rows)}
 
 
-def _count_table(name: str, number: str, counts: Counter[str]) -> dict[str, Any]:
-    return html_page.table([name, number], [list(item) for item in counts.most_common()])
+def _count_table(name: str, number: str, counts: Counter[str], most: int | None = None) -> dict[str, Any]:
+    return html_page.table([name, number], [list(item) for item in counts.most_common(most)])
 
 
 def _splits(data: Dataset) -> dict[str, Any]:
-    """Return the size of each split, and the classes that are missing from it."""
-    there = [split for split in SPLITS if any(picture.split == split for picture in data.pictures)]
+    """Return the size of each split, the classes that are missing from it, and the classes that were too rare."""
     rows, missing = [], {}
-    for split in there:
+    for split in data.splits:
         pictures = [picture for picture in data.pictures if picture.split == split]
         lacking = [visible(name, 40) for name in data.boxes_by_class if not data.images_of(name, split)]
-        rows.append([split, len(pictures), f"{len(pictures) / len(data.pictures):.1%}",
-                     sum(len(picture.boxes) for picture in pictures), len(data.boxes_by_class) - len(lacking),
-                     len(lacking)])  # fmt: skip
+        boxes, share = sum(len(picture.boxes) for picture in pictures), f"{len(pictures) / len(data.pictures):.1%}"
+        rows.append([split, len(pictures), share, boxes, len(data.boxes_by_class) - len(lacking), len(lacking)])
         if lacking:
-            missing[split] = (len(lacking), _first(lacking, MAX_NAMES))
-    lines = [f"There is no {split} split." for split in SPLITS if split not in there]
-    rare = data.split_facts.get("rare", {}).get("boxes", {})
-    if rare:
-        names = _first([visible(name, 40) for name in sorted(rare)], MAX_NAMES)
-        classes, boxes = (counted(len(rare), "rare class", "rare classes"), counted(sum(rare.values()), "box", "boxes"))
-        lines.append(f"Without a class of its own after the split: {classes} with {boxes}: {names}.")
+            missing[split] = lacking
+    rare = {visible(name, 40): boxes for name, boxes in data.split_facts.get("rare", {}).get("boxes", {}).items()}
     columns = ["split", "images", "share", "boxes", "classes", "missing classes"]
-    return {"table": html_page.table(columns, rows), "lines": lines, "missing": missing}
+    absent = [split for split in SPLITS if split not in data.splits]
+    return {"table": html_page.table(columns, rows), "absent": absent, "missing": missing, "rare": rare}
 
 
 def _fetching(data: Dataset) -> dict[str, Any]:
@@ -340,8 +269,10 @@ def _fetching(data: Dataset) -> dict[str, Any]:
     outcomes = Counter(visible(str(line.get("outcome", ""))) for line in data.outcomes)
     failed = Counter(visible(_host(str(line.get("url") or ""))) for line in data.outcomes if not line.get("image"))
     return {
+        "listed": len({line["url"] for line in data.outcomes if line.get("url")}),
+        "fetched": sum(bool(line.get("image")) for line in data.outcomes),
         "outcomes": _count_table("outcome", "addresses", outcomes),
-        "hosts": _count_table("host", "failed addresses", Counter(dict(failed.most_common(MAX_HOSTS)))),
+        "hosts": _count_table("host", "failed addresses", failed, MAX_HOSTS),
     }
 
 
