@@ -1,7 +1,6 @@
 """Command clean: group labels and repair images and boxes → cleaned.csv, and a record of all changes in cleaning/."""
 
 import argparse
-import filecmp
 import json
 import math
 from collections import Counter, defaultdict
@@ -234,21 +233,9 @@ def _write(
     ]
     sheets.write(folder / NEAR, ("image", "group", "distance"), rows)
     atomic.write_text(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-    return _write_cleaned(request.root, cleaned)
-
-
-def _write_cleaned(root: Path, cleaned: Cleaned) -> Sequence[str]:
-    """Write cleaned.csv if it has changed, and remove what was made from the old one."""
-    fresh, file = root / FOLDER / csv_boxes.CLEANED, root / csv_boxes.CLEANED
-    try:
-        csv_boxes.write(fresh, root, cleaned.images)
-        if file.is_file() and filecmp.cmp(fresh, file, shallow=False):
-            return ()
-        removed = steps.remove_later(root, csv_boxes.CLEANED)
-        fresh.replace(file)
-        return removed
-    finally:
-        fresh.unlink(missing_ok=True)
+    fresh = folder / csv_boxes.CLEANED
+    csv_boxes.write(fresh, request.root, cleaned.images)
+    return steps.replace_table(fresh, request.root / csv_boxes.CLEANED) or ()
 
 
 def _summary(request: Request, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from platform.curation import writers
+from platform.curation import steps, writers
 from platform.curation.writers import Picture
-from platform.data import images
 from platform.data.arrays import in_threads
 from platform.data.detection import coco, csv_boxes, layouts, voc, yolo
 from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
@@ -83,14 +82,8 @@ def _pictures(root: Path, raw: RawDataset, to: str, repairs: list[Repair]) -> li
     if to == "yolo" and any(image.split for image in read):
         repairs += [Repair(Kind.NO_SPLIT, place(root, image.path)) for image in read if image.split is None]
         read = [image for image in read if image.split is not None]
-    paths = list(dict.fromkeys(image.path for image in read))
-    headers = dict(zip(paths, in_threads(_header, paths), strict=True))
-    repairs += [
-        Repair(Kind.BROKEN_IMAGE, place(root, path, f"({fault})"))
-        for path, fault in headers.items()
-        if isinstance(fault, images.ImageFault)
-    ]
-    kept = [(image, header) for image in read if isinstance(header := headers[image.path], images.Header)]
+    headers = steps.headers(root, (image.path for image in read), repairs)
+    kept = [(image, headers[image.path]) for image in read if image.path in headers]
     made = writers.unique(
         [writers.safe(image.path, header.format) for image, header in kept],
         [writers.folder(to, image.split) for image, _ in kept],
@@ -112,13 +105,6 @@ def _merged(root: Path, read: Iterable[RawImage]) -> list[RawImage]:
         boxes.setdefault(key, []).extend(image.boxes)
     joined = [replace(image, boxes=tuple(boxes[key])) for key, image in first.items()]
     return sorted(joined, key=lambda i: (i.path.name, i.path.relative_to(root).as_posix(), i.split or ""))
-
-
-def _header(path: Path) -> images.Header | images.ImageFault:
-    try:
-        return images.header(path)
-    except images.ImageFault as fault:
-        return fault
 
 
 def _boxes(read: Iterable[RawBox], repairs: list[Repair]) -> tuple[RawBox, ...]:

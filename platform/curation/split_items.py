@@ -5,9 +5,9 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from platform.curation import steps
 from platform.curation.cleaning.duplicates import groups, joined
 from platform.curation.cleaning.looks import Look, read_looks
-from platform.data import sheets
 from platform.data.detection import csv_boxes
 from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
 from platform.data.detection.boxes import repair_boxes
@@ -88,12 +88,12 @@ def _groups(root: Path, table: str | None, looks: Mapping[Path, Look]) -> dict[P
 
 def _groups_of_cleaning(root: Path, file: Path) -> dict[Path, int]:
     """Return the groups that cleaning found."""
+    rule, remedy = f"{NEAR} must be readable and unchanged", "Run python -m platform.dataset clean again."
+    rows = steps.read_table(file, ("image", "group"), rule, remedy)
     try:
-        _, rows = sheets.read(file)
         return {absolute(root / row["image"]): int(row["group"]) for row in rows}
-    except (OSError, ValueError, KeyError) as error:
-        rule, remedy = f"{NEAR} must be readable and unchanged", "Run python -m platform.dataset clean again."
-        raise InputError(Fault(rule, f"{file} ({error})", remedy)) from error
+    except ValueError as error:
+        raise InputError(Fault(rule, f"{file}: {error}", remedy)) from error
 
 
 OTHER = "other"

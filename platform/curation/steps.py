@@ -1,16 +1,22 @@
-"""State of the steps in a data set's folder: marks of unfinished ones, outdated files, progress on the console."""
+"""What the steps share: marks of unfinished ones, tables and outdated files, headers of images, progress."""
 
 import contextlib
+import filecmp
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from platform.data import images, sheets
+from platform.data.arrays import in_threads
 from platform.data.detection import csv_boxes
-from platform.errors import Fault
+from platform.data.detection.annotations import Kind
+from platform.data.files import place
+from platform.data.findings import Repair
+from platform.errors import Fault, InputError
 
 PAGE, SPLIT_FACTS = "dataset.html", "split.json"  # made from the tables, and outdated with any of them
 
@@ -40,6 +46,44 @@ def writing_faults(*folders: Path) -> list[Fault]:
     return [Fault("the data set's folder must be writable", f"{each} is read-only", "Allow it.") for each in shut]
 
 
+def read_table(file: Path, columns: Collection[str], rule: str, remedy: str) -> list[dict[str, str]]:
+    """Return the rows of a table that people may have edited.
+
+    Raises:
+        InputError: It cannot be read, or lacks one of the columns; with this rule and remedy.
+    """
+    try:
+        there, rows = sheets.read(file)
+    except (OSError, ValueError) as error:
+        raise InputError(Fault(rule, f"{file}: {error}", remedy)) from error
+    if missing := [column for column in columns if column not in there]:
+        raise InputError(Fault(rule, f"no {', '.join(missing)} in {file}", remedy))
+    return rows
+
+
+def replace_table(fresh: Path, file: Path, before: Path | None = None) -> tuple[str, ...] | None:
+    """Replace a table by a fresh one that differs, and remove the files that were made from it.
+
+    Args:
+        fresh: File on the same disk, which is gone afterwards.
+        file: The table, which need not exist.
+        before: File that the replaced table is kept in.
+
+    Returns:
+        Names of the removed files; None if the table is the same.
+    """
+    try:
+        if file.is_file() and filecmp.cmp(fresh, file, shallow=False):
+            return None
+        if before and file.is_file():
+            file.replace(before)
+        removed = remove_later(file.parent, file.name)
+        fresh.replace(file)
+        return removed
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def remove_later(root: Path, table: str) -> tuple[str, ...]:
     """Remove the files that were made from a table that has changed; return their names."""
     later = (*csv_boxes.STEPS[csv_boxes.STEPS.index(table) + 1 :], SPLIT_FACTS, PAGE)
@@ -47,6 +91,25 @@ def remove_later(root: Path, table: str) -> tuple[str, ...]:
     for name in there:
         (root / name).unlink()
     return there
+
+
+def headers(root: Path, paths: Iterable[Path], repairs: list[Repair]) -> dict[Path, images.Header]:
+    """Return the headers of the images that can be read; the others are added to `repairs`."""
+    paths = list(dict.fromkeys(paths))
+    found: dict[Path, images.Header] = {}
+    for path, header in zip(paths, in_threads(_header, paths), strict=True):
+        if isinstance(header, images.ImageFault):
+            repairs.append(Repair(Kind.BROKEN_IMAGE, place(root, path, f"({header})")))
+        else:
+            found[path] = header
+    return found
+
+
+def _header(path: Path) -> images.Header | images.ImageFault:
+    try:
+        return images.header(path)
+    except images.ImageFault as fault:
+        return fault
 
 
 def _mark(root: Path, step: str) -> Path:

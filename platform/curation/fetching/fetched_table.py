@@ -1,6 +1,5 @@
 """Results of fetch: fetched.csv, with a line for every box whose image was fetched, and the console messages."""
 
-import filecmp
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -64,16 +63,10 @@ def write(root: Path, listing: Listing, known: Mapping[str, Known], splits: Mapp
     counts = Fetched()
     by_image = _by_image(known, splits, counts)
     fresh, file = root / f".{csv_boxes.FETCHED}", root / csv_boxes.FETCHED
-    try:
-        sheets.write(fresh, COLUMNS, _lines(listing, known, by_image, counts))
-        if not (file.is_file() and filecmp.cmp(fresh, file, shallow=False)):
-            counts.before = file.is_file()
-            if counts.before:
-                file.replace(root / BEFORE)
-            fresh.replace(file)
-            counts.removed = steps.remove_later(root, csv_boxes.FETCHED)
-    finally:
-        fresh.unlink(missing_ok=True)
+    there = file.is_file()
+    sheets.write(fresh, COLUMNS, _lines(listing, known, by_image, counts))
+    removed = steps.replace_table(fresh, file, root / BEFORE)
+    counts.before, counts.removed = there and removed is not None, removed or ()
     return counts
 
 

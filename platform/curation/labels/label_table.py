@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from platform.curation.labels.grouping import DROP, Verdict
 from platform.curation.labels.normalise import LONGEST, key
+from platform.curation.steps import read_table
 from platform.data import sheets
 from platform.data.files import printable
-from platform.errors import Fault, InputError, raise_if_any
+from platform.errors import Fault, raise_if_any
 
 COLUMNS = (
     "label", "boxes", "images", "class", "reason", "score", "matched", "suggestion", "suggestion_score", "decision"
@@ -27,8 +28,6 @@ GONE = "no longer there"  # reason of a label with a decision that the data no l
 _CELL = 1000  # characters of a label that are written: a spreadsheet's cell holds 32,767
 _DASHES = ("-", "–", "—", "−")  # spreadsheets replace a minus by these  # noqa: RUF001
 _EXAMPLES = 3  # examples in a fault
-
-_Rows = list[dict[str, str]]
 
 
 class Decisions(NamedTuple):
@@ -135,15 +134,9 @@ def _class(text: str) -> str:
     return DROP if name in _DASHES else name
 
 
-def _rows(file: Path, option: str, needed: Collection[str]) -> _Rows:
+def _rows(file: Path, option: str, needed: Collection[str]) -> list[dict[str, str]]:
     rule = f"{option} needs a table with the columns {', '.join(needed)}"
-    try:
-        columns, rows = sheets.read(file)
-    except (OSError, ValueError) as error:
-        raise InputError(Fault(rule, f"{file} ({error})", "Give a CSV file that can be read.")) from error
-    if missing := [column for column in needed if column not in columns]:
-        raise InputError(Fault(rule, f"no {', '.join(missing)} in {file}", "Name the columns in the first line."))
-    return rows
+    return read_table(file, needed, rule, "Give a CSV file with the names of the columns in its first line.")
 
 
 def _class_faults(option: str, classes: Iterable[str]) -> Iterator[Fault]:

@@ -1,5 +1,6 @@
 """Content of a data set's folder: images and boxes, and the tables that fetch, clean and split left there."""
 
+import contextlib
 import json
 import math
 import re
@@ -11,15 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from platform.curation import steps
 from platform.curation.cleaning.findings import CORNERS, Action, Finding, as_box
 from platform.curation.labels import label_table
-from platform.curation.steps import SPLIT_FACTS
-from platform.data import images, sheets
-from platform.data.arrays import in_threads
 from platform.data.detection import csv_boxes, layouts
-from platform.data.detection.annotations import Box, Kind, RawBox, RawDataset
+from platform.data.detection.annotations import Box, RawBox, RawDataset
 from platform.data.detection.boxes import area, repair_boxes
-from platform.data.files import absolute, is_file, place
+from platform.data.files import absolute, is_file
 from platform.data.findings import Repair
 from platform.data.splits import SPLITS
 from platform.errors import Fault, InputError
@@ -27,6 +26,7 @@ from platform.errors import Fault, InputError
 MANIFEST, CLEANING = "manifest.jsonl", "cleaning"
 LABELS, FINDINGS, NEAR, SUMMARY = (f"{CLEANING}/{name}" for name in
                                    ("labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"))  # fmt: skip
+_AGAIN = "Run python -m platform.dataset clean again."
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # Unicode categories of invisible characters
 
 
@@ -143,10 +143,11 @@ def read(root: Path) -> Dataset:
     tables: dict[str, Any] = {} if table else {"warnings": source.warnings}
     before = source.raw
     if _is_cleaned(root, table):
-        before = _before_cleaning(root)
-        tables = _cleaning(root)
+        tables, before = _cleaning(root), RawDataset((), ())
+        with contextlib.suppress(InputError):  # what cleaning was made from may be gone
+            before = layouts.read(root, before=csv_boxes.CLEANED).raw
     if table == csv_boxes.SPLIT:
-        tables["split_facts"] = _json(root / SPLIT_FACTS)
+        tables["split_facts"] = _json(root / steps.SPLIT_FACTS)
     written: dict[str, list[tuple[Path, Box]]] = defaultdict(list)
     for image in before.images:
         for box in image.boxes:
@@ -174,36 +175,18 @@ def visible(text: str, longest: int = 80) -> str:
 def _readable(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[Repair, ...]]:
     """Return the images whose header can be read, with the boxes that a detector could be trained on."""
     repairs = list(raw.repairs)
-    paths = list(dict.fromkeys(image.path for image in raw.images))
-    sizes = dict(zip(paths, in_threads(_size, paths), strict=True))
-    repairs += [Repair(Kind.BROKEN_IMAGE, place(root, path, f"({fault})"))
-                for path, fault in sizes.items() if isinstance(fault, images.ImageFault)]  # fmt: skip
-    pictures = [
-        Picture(image.path, *size, repair_boxes(image.boxes, *size, repairs), image.split)
-        for image in raw.images
-        if not isinstance(size := sizes[image.path], images.ImageFault)
-    ]
+    headers = steps.headers(root, (image.path for image in raw.images), repairs)
+    pictures = []
+    for image in raw.images:
+        if header := headers.get(image.path):
+            boxes = repair_boxes(image.boxes, header.width, header.height, repairs)
+            pictures.append(Picture(image.path, header.width, header.height, boxes, image.split))
     return tuple(pictures), tuple(repairs)
-
-
-def _size(path: Path) -> tuple[int, int] | images.ImageFault:
-    try:
-        return images.size(path)
-    except images.ImageFault as fault:
-        return fault
 
 
 def _is_cleaned(root: Path, table: str | None) -> bool:
     """Return whether the table comes from cleaning; a split is made of cleaned.csv where that is there."""
     return table == csv_boxes.CLEANED or (table == csv_boxes.SPLIT and is_file(root / csv_boxes.CLEANED))
-
-
-def _before_cleaning(root: Path) -> RawDataset:
-    """Return what cleaning was made from; nothing, if that is gone."""
-    try:
-        return layouts.read(root, before=csv_boxes.CLEANED).raw
-    except InputError:
-        return RawDataset((), ())
 
 
 def _cleaning(root: Path) -> dict[str, Any]:
@@ -214,7 +197,7 @@ def _cleaning(root: Path) -> dict[str, Any]:
     findings = _rows(root / FINDINGS, ("kind", "action"))
     if wrong := sorted({row["action"] for row in findings} - {*Action}):
         rule = f"an action in {root / FINDINGS} must be one of {', '.join(Action)}"
-        raise InputError(Fault(rule, ", ".join(map(repr, wrong)), "Run python -m platform.dataset clean again."))
+        raise InputError(Fault(rule, ", ".join(map(repr, wrong)), _AGAIN))
     return {
         "labels": tuple(map(_label, labels)),
         "findings": tuple(map(_finding, findings)),
@@ -224,16 +207,13 @@ def _cleaning(root: Path) -> dict[str, Any]:
 
 
 def _label(row: Mapping[str, str]) -> Label:
+    """Return a line of the table; people may have removed columns that are not needed."""
+    reason, matched, suggestion, decision = (
+        row.get(key, "") for key in ("reason", "matched", "suggestion", "decision")
+    )
+    boxes, score, likeness = (_number(row.get(key, "")) for key in ("boxes", "score", "suggestion_score"))
     return Label(
-        label=row["label"],
-        boxes=int(_number(row.get("boxes", "")) or 0),
-        name=row["class"],
-        decision=row.get("decision", "").strip(),
-        reason=row.get("reason", ""),
-        matched=row.get("matched", ""),
-        suggestion=row.get("suggestion", ""),
-        score=_number(row.get("score", "")),
-        suggestion_score=_number(row.get("suggestion_score", "")),
+        row["label"], int(boxes or 0), row["class"], reason, score, matched, suggestion, likeness, decision.strip()
     )
 
 
@@ -243,22 +223,9 @@ def _finding(row: Mapping[str, str]) -> Finding:
 
 
 def _rows(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Read a table of cleaning; a missing file has no rows.
-
-    Raises:
-        InputError: It cannot be read, or lacks a column.
-    """
-    if not is_file(file):
-        return []
+    """Return the rows of a table of cleaning; a missing file has none."""
     rule = "a table of cleaning must be readable, with all of its columns"
-    remedy = "Run python -m platform.dataset clean again."
-    try:
-        there, rows = sheets.read(file)
-    except (OSError, ValueError) as error:
-        raise InputError(Fault(rule, f"{file}: {error}", remedy)) from error
-    if missing := [column for column in columns if column not in there]:
-        raise InputError(Fault(rule, f"{file} without {', '.join(missing)}", remedy))
-    return rows
+    return steps.read_table(file, [*columns], rule, _AGAIN) if is_file(file) else []
 
 
 def _outcomes(file: Path) -> tuple[dict[str, Any], ...]:

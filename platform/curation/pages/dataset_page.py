@@ -159,7 +159,7 @@ def _eye(data: Dataset, pictures: _Pictures) -> dict[str, Any]:
     table = csv_boxes.table_of(data.root, before=csv_boxes.CLEANED)
     asked = _questions(each for each in undecided if each.suggestion not in ("", DROP))
     silent = _questions(each for each in undecided if each.suggestion == DROP or not each.name)
-    eye = {
+    eye: dict[str, Any] = {
         "asked": _shown(asked, MAX_QUESTIONS, pictures.question),
         "silent": _shown(silent, MAX_OF_KIND, pictures.question),
         "kinds": pictures.kinds(findings, MAX_OF_KIND),

@@ -252,7 +252,7 @@ def test_what_cannot_be_read_is_reported(tmp_path, capsys, damage):
     (tmp_path / "cleaning" / "labels.csv").write_text("label,boxes\na,1\n")
     folder = {"gone": tmp_path / "none", "layout": tmp_path / "images", "labels": tmp_path}[damage]
     assert dataset.main(["report", str(folder)]) == 2
-    assert {"gone": "no /", "layout": "known layout", "labels": "without class"}[damage] in capsys.readouterr().err
+    assert {"gone": "no /", "layout": "known layout", "labels": "no class in"}[damage] in capsys.readouterr().err
     assert not (folder / report.PAGE).exists()
 
 
