@@ -6,6 +6,7 @@ Recognition of Handwritten Digits) and two photographs, china.jpg and flower.jpg
 occurs in two splits. The digits' writers are not recorded, so one writer may occur in two splits.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from platform.data.embedded import ink
 from platform.data.splits import SPLITS
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 from platform.storage import atomic
 
 COUNTS: Mapping[str, int] = {"train": 240, "val": 80, "test": 120}
@@ -48,106 +49,87 @@ def write(root: Path, *, seed: int, counts: Mapping[str, int] = COUNTS, size: in
     Raises:
         InputError: `root` holds something else, a split is unknown or empty, or `size` is below 64.
     """
-    _check(counts, size, least=64)
-    info = {"description": "Handwritten digits on photographs", "seed": seed, "size": size, "counts": dict(counts)}
-    return _write_whole(root, info, _write_split, _is_written)
+    return _write_whole(
+        root, "Handwritten digits on photographs", seed, counts, size, 64, _write_split, _recorded_scenes
+    )
 
 
 def write_objects(root: Path, *, seed: int, counts: Mapping[str, int] = OBJECT_COUNTS, size: int = 64) -> Path:
-    """Write images of one digit each to `root`, whole or not at all, unless the same ones already exist there.
+    """Write images of one digit each to `root`, as `write` does with scenes; they must have 32 pixels a side or more.
 
-    The same arguments give the same bytes. The layout is {split}/{class}/*.png, the classes in equal numbers, and
-    .objects.json, which records how the images were made and the `digit_index` of each in
-    `sklearn.datasets.load_digits`.
-
-    Args:
-        root: Folder to make; it may exist if it is empty.
-        seed: Seed of all random choices.
-        counts: Number of images by split.
-        size: Height and width of an image in pixels.
-
-    Returns:
-        `root`.
-
-    Raises:
-        InputError: `root` holds something else, a split is unknown or empty, or `size` is below 32.
+    The layout is {split}/{class}/*.png, the classes in equal numbers, and .objects.json, which records how the images
+    were made and the `digit_index` of each in `sklearn.datasets.load_digits`.
     """
-    _check(counts, size, least=32)
-    info = {"description": "A handwritten digit on a photograph", "seed": seed, "size": size, "counts": dict(counts)}
-    return _write_whole(root, info, _write_object_split, _are_objects_written)
+    return _write_whole(
+        root, "A handwritten digit on a photograph", seed, counts, size, 32, _write_object_split, _recorded_objects
+    )
 
 
-def _check(counts: Mapping[str, int], size: int, least: int) -> None:
+def _write_whole(
+    root: Path,
+    description: str,
+    seed: int,
+    counts: Mapping[str, int],
+    size: int,
+    least: int,
+    write_split: Callable[[Path, str, list[list[int]], dict], None],
+    recorded: Callable[[Path, dict], tuple[bool, list[Path]]],
+) -> Path:
+    """Write all splits to `root`, whole or not at all, unless they exist already."""
     faults = []
     if not counts or not set(counts) <= set(SPLITS) or min(counts.values()) < 1:
         rule = f"the counts of images must be by split ({', '.join(SPLITS)}), at least one each"
         faults.append(Fault(rule, str(dict(counts)), f"Give for example {dict(COUNTS)}."))
     if size < least:
         faults.append(Fault(f"an image must have {least} pixels a side or more", str(size), f"Use {2 * least}."))
-    if faults:
-        raise InputError(*faults)
-
-
-def _write_whole(
-    root: Path,
-    info: dict,
-    write_split: Callable[[Path, str, list[list[int]], dict], None],
-    is_written: Callable[[Path, dict], bool],
-) -> Path:
-    """Write all splits to `root`, whole or not at all, unless they exist already."""
-    if is_written(root, info):
+    raise_if_any(faults)
+    info = {"description": description, "seed": seed, "size": size, "counts": dict(counts)}
+    if _is_written(root, info, recorded):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    pools = _deal_digits(info["seed"], info["counts"])
+    pools = _deal_digits(seed, counts)
     try:
         with atomic.new_folder(root, prefix=f".{root.name}-") as partial:
-            for split in info["counts"]:
+            for split in counts:
                 write_split(partial, split, pools[split], info)
-    except OSError as error:
-        if _is_absent(root):  # the disk is full, or the folder cannot be written
+    except OSError:
+        # the disk is full, the folder cannot be written, or another process was faster, with the same bytes
+        if not _is_written(root, info, recorded):
             raise
-        if not is_written(root, info):  # else another process was faster, with the same bytes
-            raise InputError(_not_ours(root)) from error
     return root
 
 
-def _is_absent(root: Path) -> bool:
-    return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+def _is_written(root: Path, info: dict, recorded: Callable[[Path, dict], tuple[bool, list[Path]]]) -> bool:
+    """Return True if `root` holds these images and False if it is absent or empty.
 
-
-def _is_written(root: Path, info: dict) -> bool:
-    """Return True if `root` holds these scenes and False if it is absent or empty; raise InputError otherwise."""
-    if _is_absent(root):
+    Raises:
+        InputError: It holds something else.
+    """
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        documents = {split: json.loads(_annotations(root, split).read_text()) for split in info["counts"]}
-        same = all(document["info"] == info for document in documents.values())
-        images = [root / "images" / split / e["file_name"] for split in documents for e in documents[split]["images"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(_not_ours(root)) from error
-    if not same or not all(image.is_file() for image in images):
-        raise InputError(_not_ours(root))
-    return True
-
-
-def _are_objects_written(root: Path, info: dict) -> bool:
-    """Return True if `root` holds these objects and False if it is absent or empty; raise InputError otherwise."""
-    if _is_absent(root):
-        return False
-    try:
-        written = json.loads((root / OBJECTS).read_text())
-        complete = written["info"] == info and set(written["digit_index"]) == set(info["counts"])
-        images = [root / name for split in written["digit_index"].values() for name in split]
+        same, images = recorded(root, info)
+        if not same or not all(image.is_file() for image in images):
+            raise ValueError("other images, or not all of them")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(_not_ours(root)) from error
-    if not complete or not all(image.is_file() for image in images):
-        raise InputError(_not_ours(root))
+        rule = "the folder of the embedded images must be absent, empty, or hold all of these images"
+        fault = Fault(rule, f"other content in {root}", "Name another folder, or delete this one.")
+        raise InputError(fault) from error
     return True
 
 
-def _not_ours(root: Path) -> Fault:
-    rule = "the folder of the embedded images must be absent, empty, or hold all of these images"
-    return Fault(rule, f"other content in {root}", "Name another folder, or delete this one.")
+def _recorded_scenes(root: Path, info: dict) -> tuple[bool, list[Path]]:
+    """Return True if the scenes in a folder were made as `info` says, and their files."""
+    documents = {split: json.loads(_annotations(root, split).read_text()) for split in info["counts"]}
+    images = [root / "images" / split / e["file_name"] for split in documents for e in documents[split]["images"]]
+    return all(document["info"] == info for document in documents.values()), images
+
+
+def _recorded_objects(root: Path, info: dict) -> tuple[bool, list[Path]]:
+    """Return True if the objects in a folder were made as `info` says, and their files."""
+    written = json.loads((root / OBJECTS).read_text())
+    images = [root / name for split in written["digit_index"].values() for name in split]
+    return written["info"] == info and set(written["digit_index"]) == set(info["counts"]), images
 
 
 def _annotations(root: Path, split: str) -> Path:
@@ -158,9 +140,8 @@ def _deal_digits(seed: int, counts: Mapping[str, int]) -> dict[str, list[list[in
     """Distribute each class's digits over the splits, nearly in proportion to the counts: split → class → indices."""
     rng = np.random.default_rng([seed, 0])
     targets = load_digits().target
-    weights = [
-        count + 0.05 * sum(counts.values()) for count in counts.values()
-    ]  # so that a tiny split gets some digits, too
+    # so that a tiny split gets some digits, too
+    weights = [count + 0.05 * sum(counts.values()) for count in counts.values()]
     shares = np.cumsum([0, *weights]) / sum(weights)
     pools: dict[str, list[list[int]]] = {split: [] for split in counts}
     for label in range(len(CLASSES)):
@@ -219,17 +200,8 @@ def _save(image: np.ndarray, path: Path) -> None:
 
 
 def _deal_scenes(rng: Generator, numbers: np.ndarray, pool: list[list[int]]) -> list[list[int]]:
-    """Return digits for each scene: classes in equal numbers, and no digit twice before all of its class were used.
-
-    Args:
-        rng: Source of randomness.
-        numbers: Number of digits in each scene.
-        pool: Indices of the split's digits by class.
-    """
+    """Return digits for each scene: classes in equal numbers, and no digit twice before all of its class were used."""
     labels = rng.permutation(np.arange(numbers.sum()) % len(pool))
-    used = [0] * len(pool)
-    dealt = []
-    for label in labels:
-        dealt.append(pool[label][used[label] % len(pool[label])])
-        used[label] += 1
+    supply = [itertools.cycle(indices) for indices in pool]
+    dealt = [next(supply[label]) for label in labels]
     return [part.tolist() for part in np.split(np.array(dealt), np.cumsum(numbers)[:-1])]

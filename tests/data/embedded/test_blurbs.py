@@ -103,7 +103,7 @@ def test_the_sentence_says_its_genre(rows):
             continue
         text = row.text.lower()
         found = {
-            g: sum(bool(re.search(rf"\b{re.escape(w)}\b", text)) for k in blurbs._OWN[g] for w in k)
+            g: sum(bool(re.search(rf"\b{re.escape(w)}\b", text)) for k in blurbs._WORDS["own"][g].values() for w in k)
             for g in blurbs.GENRES
         }
         assert found[row.genre] == max(found.values()), row
