@@ -40,15 +40,8 @@ _CHECKED = 1024  # images queued at a time for the comparison of their bytes wit
 def run(options: argparse.Namespace, console: Console) -> int:
     """Fetch the images, continuing where an earlier run with the same folder stopped.
 
-    Args:
-        options: Of the command line.
-        console: For messages.
-
     Returns:
         The exit code: 1 if it had to stop, or no image was fetched.
-
-    Raises:
-        InputError: An option is wrong, the list cannot be read, or another process is at work in the folder.
     """
     request = read_options(options)
     listed = scan(request.listing)
@@ -86,17 +79,9 @@ def _run(request: Request, listed: Scan, console: Console) -> int:
 
 
 def _fetch_all(request: Request, urls: Sequence[str], manifest: Manifest, console: Console) -> None:
-    """Fetch addresses, with a progress bar, and write each outcome to the manifest.
-
-    Raises:
-        ExceptionGroup: Of OSError: something could not be written.
-    """
+    """Fetch addresses, with a progress bar, and write each outcome to the manifest."""
     counts: Counter[Outcome] = Counter()
-    with (
-        _asyncio_handles_ctrl_c(),
-        warnings.catch_warnings(),
-        progress(console, "asked", len(urls)) as advance,
-    ):
+    with _asyncio_handles_ctrl_c(), warnings.catch_warnings(), progress(console, "asked", len(urls)) as advance:
         warnings.filterwarnings("ignore", module="PIL")  # a faulty image is recorded as an outcome
 
         def done(record: Record) -> None:
@@ -111,29 +96,23 @@ async def _ask_all(request: Request, urls: Sequence[str], done: Callable[[Record
     queue = HostQueue(urls, request.per_host)
     # A name lookup may block its thread for seconds, so there is one thread for each connection.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(request.concurrent, "name"))
-    gate = Gate(request.allowed)
+
+    async def work() -> None:
+        while turn := queue.next():
+            host, url = turn
+            record = queue.given_up(host, url) or await _fetch(request, url, client, decoders)
+            queue.done(host, record)
+            done(record)
+            await asyncio.sleep(0)  # let other tasks run, even where nothing was awaited
+
     with ThreadPoolExecutor(_DECODERS, "decode") as decoders:
+        gate = Gate(request.allowed)
         async with (
             download.session(gate, request.concurrent, request.per_host, request.user_agent) as client,
             asyncio.TaskGroup() as workers,
         ):
             for _ in range(min(request.concurrent, len(urls))):
-                workers.create_task(_work(request, queue, client, decoders, done))
-
-
-async def _work(
-    request: Request,
-    queue: HostQueue,
-    client: aiohttp.ClientSession,
-    decoders: ThreadPoolExecutor,
-    done: Callable[[Record], None],
-) -> None:
-    while turn := queue.next():
-        host, url = turn
-        record = queue.given_up(host, url) or await _fetch(request, url, client, decoders)
-        queue.done(host, record)
-        done(record)
-        await asyncio.sleep(0)  # let other tasks run, even where nothing was awaited
+                workers.create_task(work())
 
 
 async def _fetch(request: Request, url: str, client: aiohttp.ClientSession, decoders: ThreadPoolExecutor) -> Record:
@@ -143,12 +122,9 @@ async def _fetch(request: Request, url: str, client: aiohttp.ClientSession, deco
         answer = await download.download(client, url, request.limits)
         keep = partial(image_store.keep, answer.body, request.out, request.out / _SCRATCH, request.max_pixels)
         kept = await asyncio.get_running_loop().run_in_executor(decoders, keep)
-        record = Record(url, Outcome.FETCHED, **vars(kept))
+        came, record = answer, Record(url, Outcome.FETCHED, **vars(kept))
     except Failure as failure:
-        record = Record(url, failure.outcome, failure.detail)
-        came: download.Answer | Failure = answer or failure
-    else:
-        came = answer
+        came, record = answer or failure, Record(url, failure.outcome, failure.detail)
     seconds = round(time.monotonic() - began, 3)
     return replace(record, status=came.status, final_url=came.final_url, tries=came.tries, seconds=seconds)
 
@@ -173,11 +149,7 @@ def _forget_altered(root: Path, listed: Scan, manifest: Manifest, console: Conso
 
 @contextlib.contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    """Lock the folder for this process.
-
-    Raises:
-        InputError: Another process has it, or it cannot be created.
-    """
+    """Lock the folder for this process; raise an InputError if another has it, or it cannot be created."""
     lock = FileLock(out / _LOCK)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -51,12 +51,7 @@ _HOLD_V4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))  # IPv4-m
 
 
 class ForbiddenAddress(OSError):  # noqa: N818 (an outcome, not a fault of the program)
-    """Address to which no connection may be made.
-
-    Attributes:
-        address: As the system writes it.
-        what: Kind of address, for people.
-    """
+    """Address, as the system writes it, to which no connection may be made, and what kind it is of."""
 
     def __init__(self, address: str, what: str) -> None:
         super().__init__("forbidden address")  # the same text for all, so that aiohappyeyeballs reports one
@@ -64,21 +59,13 @@ class ForbiddenAddress(OSError):  # noqa: N818 (an outcome, not a fault of the p
 
 
 class Gate:
-    """Socket factory of a `TCPConnector` that only connects to addresses that may be reached."""
+    """Socket factory of a `TCPConnector` that only connects to public addresses and to the allowed networks."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
-        """Create the factory.
-
-        Args:
-            allowed: Networks that may be reached although they are not public.
-        """
         self.allowed = tuple(allowed)
 
     def __call__(self, info: tuple) -> socket.socket:
-        """Create a socket.
-
-        Args:
-            info: As of `socket.getaddrinfo`: family, type, protocol, name, (address, port, …).
+        """Create a socket for an entry of `socket.getaddrinfo`: family, type, protocol, name, (address, port, …).
 
         Raises:
             ForbiddenAddress: The address must not be reached.
@@ -91,22 +78,15 @@ class Gate:
 
 
 def forbidden(address: str, allowed: Iterable[Network] = ()) -> str | None:
-    """Return the kind of an address that must not be reached; None if it may be reached.
-
-    Args:
-        address: IPv4 or IPv6, the latter perhaps with a zone: "fe80::1%eth0".
-        allowed: Networks that may be reached.
-    """
+    """Return the kind of an IPv4 or IPv6 address that must not be reached; None if it may be reached."""
     try:
         parsed = _inner(ip_address(address))
     except ValueError:
         return "not an address"
     if any(parsed in network for network in allowed):
         return None
-    special = next((what for network, what in _SPECIAL if parsed in network), None)
-    if special is None and parsed.version == 6 and parsed not in _PUBLIC_V6:
-        return "not allocated"
-    return special
+    otherwise = "not allocated" if parsed.version == 6 and parsed not in _PUBLIC_V6 else None
+    return next((what for network, what in _SPECIAL if parsed in network), otherwise)
 
 
 def networks(texts: Iterable[str]) -> tuple[list[Network], list[Fault]]:

@@ -49,45 +49,29 @@ AGAIN = MAY_PASS | frozenset(BOUNDED)
 
 @dataclass(frozen=True)
 class Record:
-    """Line of the manifest.
+    """Line of the manifest."""
 
-    Attributes:
-        url: As the list writes it; None for a row that cannot be read.
-        outcome: Of the address.
-        detail: For people; may be empty.
-        status: HTTP status of the last response, None if there was none.
-        image: Path of the image from the data set's folder; None unless fetched, as are the next four.
-        bytes: Size of the file.
-        width, height: In pixels, the right way up.
-        sha256: Of the file's bytes.
-        final_url: Last address after redirects, None if no request was made.
-        tries: Number of tries.
-        seconds: Duration, pauses included.
-    """
-
-    url: str | None
+    url: str | None  # as the list writes it; None for a row that cannot be read
     outcome: Outcome
-    detail: str = ""
-    status: int | None = None
-    image: str | None = None
+    detail: str = ""  # for people
+    status: int | None = None  # HTTP status of the last response
+    image: str | None = None  # path from the data set's folder; None unless fetched, as are the next four
     bytes: int | None = None
-    width: int | None = None
+    width: int | None = None  # pixels, the right way up
     height: int | None = None
-    sha256: str | None = None
-    final_url: str | None = None
+    sha256: str | None = None  # of the file's bytes
+    final_url: str | None = None  # after redirects, None if no request was made
     tries: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # pauses included
 
 
 class Failure(Exception):  # noqa: N818 (an outcome, not a fault of the program)
     """Failed download of an address.
 
     Attributes:
-        outcome: Of the address.
-        detail: For people.
+        outcome, detail, status, final_url, tries: As in `Record`.
         passing: Whether another try soon may succeed.
         pause: Seconds that the server asks to wait before it, if it does.
-        status, final_url, tries: As in `Record`.
     """
 
     def __init__(
@@ -124,13 +108,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one address.
-
-    Attributes:
-        timeout: Seconds of a try.
-        bytes: Largest body of a response.
-        tries: Number of tries after failures that may pass.
-    """
+    """Limits of one address: seconds of a try, bytes of a response's body, tries after failures that may pass."""
 
     timeout: float
     bytes: int
@@ -160,12 +138,7 @@ def session(gate: Gate, concurrent: int, per_host: int, user_agent: str) -> aioh
 
 
 async def download(client: aiohttp.ClientSession, text: str, limits: Limits) -> Answer:
-    """Download an address, with further tries after failures that may pass.
-
-    Args:
-        client: See `session`.
-        text: The address as written.
-        limits: Of the download.
+    """Download an address as it is written, with further tries after failures that may pass; see `session`.
 
     Raises:
         Failure: There is no complete response.
@@ -182,11 +155,7 @@ async def download(client: aiohttp.ClientSession, text: str, limits: Limits) -> 
 
 
 def parse(text: str, base: URL | None = None) -> URL:
-    """Parse an address and check that it may be requested.
-
-    Args:
-        text: As written.
-        base: Address that a redirect is relative to.
+    """Parse an address, perhaps relative to the base that redirects to it, and check that it may be requested.
 
     Raises:
         Failure: It is no valid http or https address.
@@ -209,11 +178,7 @@ def parse(text: str, base: URL | None = None) -> URL:
 
 
 async def _request(client: aiohttp.ClientSession, text: str, limits: Limits) -> Answer:
-    """Request an address once.
-
-    Raises:
-        Failure: There is no complete response.
-    """
+    """Request an address once; raise a Failure if there is no complete response."""
     requested: list[URL] = []
     try:
         async with asyncio.timeout(limits.timeout):
@@ -247,11 +212,7 @@ def _redirected(target: str, url: URL) -> URL:
 
 
 def _raise_for_status(response: aiohttp.ClientResponse) -> None:
-    """Raise the failure of a response without success.
-
-    Raises:
-        Failure: The status is no success.
-    """
+    """Raise a Failure for a status that is no success."""
     status = response.status
     if 200 <= status < 300:
         return

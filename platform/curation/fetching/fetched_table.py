@@ -18,7 +18,6 @@ from platform.curation.fetching.listing import Listing, Scan
 from platform.curation.fetching.manifest import Known, Manifest
 from platform.data import sheets
 from platform.data.detection import csv_boxes
-from platform.data.detection.annotations import Box
 
 BEFORE = "fetched.before.csv"
 COLUMNS = (*csv_boxes.COLUMNS, "row", "url")
@@ -27,56 +26,37 @@ _CORNERS = csv_boxes.COLUMNS[2:6]
 
 @dataclass
 class Fetched:
-    """Content of fetched.csv in numbers.
-
-    Attributes:
-        lines: Lines of the table.
-        boxes: Lines with a box.
-        relative: Boxes that were given in shares of the image.
-        inverted: Boxes whose second corner lies left of the first, or above it.
-        moved: Addresses that give an image another split than the first, which counts.
-        before: Whether a different fetched.csv existed; people may have corrected it, so it is kept as BEFORE.
-        removed: Tables of later steps that were made from that one and were removed.
-    """
+    """Content of fetched.csv in numbers."""
 
     lines: int = 0
-    boxes: int = 0
-    relative: int = 0
-    inverted: int = 0
-    moved: int = 0
-    before: bool = False
-    removed: tuple[str, ...] = ()
+    boxes: int = 0  # lines with a box
+    relative: int = 0  # boxes that were given in shares of the image
+    inverted: int = 0  # boxes whose second corner lies left of the first, or above it
+    moved: int = 0  # addresses that give an image another split than the first, which counts
+    before: bool = False  # whether another fetched.csv existed; people may have corrected it, so it is kept as BEFORE
+    removed: tuple[str, ...] = ()  # tables of later steps that were made from that one and were removed
 
 
 def write(root: Path, listing: Listing, known: Mapping[str, Known], splits: Mapping[str, str]) -> Fetched:
-    """Write the table, if it differs from the existing one.
+    """Write the table of a list into the data set's folder, if it differs from the existing one.
 
     Args:
-        root: The data set's folder.
+        root: The folder.
         listing: The list.
         known: Outcomes of its addresses.
         splits: By address, where the list gives one.
-
-    Raises:
-        OSError: It cannot be written.
     """
     counts = Fetched()
-    by_image = _by_image(known, splits, counts)
+    of_image: dict[str, str] = {}
+    for url, split in splits.items():
+        if image := known[url].image:
+            counts.moved += of_image.setdefault(image, split) != split
     fresh, file = root / f".{csv_boxes.FETCHED}", root / csv_boxes.FETCHED
     there = file.is_file()
-    sheets.write(fresh, COLUMNS, _lines(listing, known, by_image, counts))
+    sheets.write(fresh, COLUMNS, _lines(listing, known, of_image, counts))
     removed = steps.replace_table(fresh, file, root / BEFORE)
     counts.before, counts.removed = there and removed is not None, removed or ()
     return counts
-
-
-def _by_image(known: Mapping[str, Known], splits: Mapping[str, str], counts: Fetched) -> dict[str, str]:
-    """Return the split of each image; one with several addresses gets the first of their splits."""
-    by_image: dict[str, str] = {}
-    for url, split in splits.items():
-        if image := known[url].image:
-            counts.moved += by_image.setdefault(image, split) != split
-    return by_image
 
 
 def _lines(
@@ -95,16 +75,12 @@ def _lines(
 def _corners(labelled: Labelled, image: Known, counts: Fetched) -> dict[str, float]:
     if labelled.box is None:
         return {}
-    box = _in_pixels(labelled.box, image) if labelled.relative else labelled.box
+    width, height = (image.width, image.height) if labelled.relative else (1, 1)
+    x1, y1, x2, y2 = labelled.box
     counts.boxes += 1
     counts.relative += labelled.relative
-    counts.inverted += box[2] < box[0] or box[3] < box[1]
-    return dict(zip(_CORNERS, box, strict=True))
-
-
-def _in_pixels(box: Box, image: Known) -> Box:
-    x1, y1, x2, y2 = box
-    return x1 * image.width, y1 * image.height, x2 * image.width, y2 * image.height
+    counts.inverted += x2 < x1 or y2 < y1
+    return dict(zip(_CORNERS, (x1 * width, y1 * height, x2 * width, y2 * height), strict=True))
 
 
 _INVERTED = 0.05  # share of boxes from which their convention is doubted
@@ -122,9 +98,8 @@ def print_list(console: Console, listing: Listing, scan: Scan) -> None:
     if boxes:
         why = "the default; --box changes it" if columns.assumed else "as given"
         _line(console, f"Boxes are {_NUMBERS[columns.convention]} ({why})")
-    for what in ("labels", "boxes"):
+    for what, option in (("labels", "--label-column"), ("boxes", "--box-column")):
         if not found[what] and not (boxes and listing.delimiter is None):  # objects may contain their labels
-            option = {"labels": "--label-column", "boxes": "--box-column"}[what]
             _line(console, f"There is no column of {what}. Name it with {option}.", "yellow")
     for note in listing.notes:
         _line(console, note, "yellow")
@@ -132,12 +107,13 @@ def print_list(console: Console, listing: Listing, scan: Scan) -> None:
 
 def print_known(console: Console, known: int, altered: int, damaged: int, to_ask: int) -> None:
     """Print what is known from an earlier run and what is left to do."""
-    if altered:
-        _line(console, f"{altered:,} images are missing or were altered, and are fetched again.", "yellow")
-    if damaged:
-        _line(console, f"{damaged:,} lines of {manifest.NAME} cannot be read and are fetched again.", "yellow")
-    if known:
-        _line(console, f"{known:,} addresses are known from an earlier run, {to_ask:,} are asked.")
+    for count, text, style in (
+        (altered, "images are missing or were altered, and are fetched again.", "yellow"),
+        (damaged, f"lines of {manifest.NAME} cannot be read and are fetched again.", "yellow"),
+        (known, f"addresses are known from an earlier run, {to_ask:,} are asked.", ""),
+    ):
+        if count:
+            _line(console, f"{count:,} {text}", style)
 
 
 def print_result(console: Console, root: Path, scan: Scan, ended: Manifest, written: Fetched) -> None:
@@ -158,9 +134,12 @@ def print_result(console: Console, root: Path, scan: Scan, ended: Manifest, writ
     if not images:
         _line(console, "Not a single image was fetched.", "red")
     _line(console, "\nFiles", "bold")
-    _line(console, f"  {len(images):,} images".ljust(26) + f"{root / 'images'}")
-    _line(console, f"  {written.lines:,} lines".ljust(26) + f"{root / csv_boxes.FETCHED}")
-    _line(console, "  every address".ljust(26) + f"{root / manifest.NAME}")
+    for what, name in (
+        (f"{len(images):,} images", "images"),
+        (f"{written.lines:,} lines", csv_boxes.FETCHED),
+        ("every address", manifest.NAME),
+    ):
+        _line(console, f"  {what:24}{root / name}")
     if images:
         _line(console, "\nNext", "bold")
         _line(console, f"  python -m platform.dataset clean {shlex.quote(str(root))}")
@@ -177,10 +156,9 @@ def _print_boxes(console: Console, written: Fetched) -> None:
     if written.relative:
         _line(console, f"{written.relative:,} of {written.boxes:,} boxes were relative and are in pixels now.")
     if written.inverted > _INVERTED * written.boxes:
-        wrong = (
-            f"In {written.inverted:,} of {written.boxes:,} boxes the second corner lies left of the first or above it"
-        )
-        _line(console, f"{wrong}. If the numbers are x y width height, run it again with --box xywh.", "yellow")
+        boxes = f"In {written.inverted:,} of {written.boxes:,} boxes the second corner"
+        remedy = "If the numbers are x y width height, run it again with --box xywh."
+        _line(console, f"{boxes} lies left of the first or above it. {remedy}", "yellow")
     if written.moved:
         _line(console, f"{written.moved:,} addresses give an image a second split; the first one counts.", "yellow")
     if written.before:

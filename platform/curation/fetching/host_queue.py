@@ -11,9 +11,8 @@ GIVE_UP = 10  # addresses of a host in a row with a passing failure, after which
 class HostQueue:
     """Waiting addresses by host. Workers take the `next` one and report its outcome with `done`.
 
-    A host has as many slots as it may have connections. A slot is held by a worker or waits in the queue, and `done`
-    puts it back. So no worker waits for a slow host while others are free, and a worker that finds the queue empty is
-    not needed any more.
+    A host has as many slots as it may have connections; a slot is held by a worker or waits in the queue. So no worker
+    waits for a slow host while others are free, and a worker that finds the queue empty is not needed any more.
     """
 
     def __init__(self, urls: Iterable[str], per_host: int) -> None:

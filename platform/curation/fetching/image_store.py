@@ -10,16 +10,8 @@ from platform.data import images
 from platform.storage import atomic
 
 FOLDER = "images"
-SUFFIXES = {
-    "JPEG": "jpg",
-    "MPO": "jpg",  # a JPEG that contains further images
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tif",
-    "PPM": "ppm",
-}
+SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PPM": "ppm"}
+SUFFIXES |= {"MPO": "jpg"}  # a JPEG that contains further images
 _HASH = 32  # hex digits of the SHA-256 that a file is named by
 _NAME = re.compile(
     rf"{FOLDER}/([0-9a-f]{{2}})/(\1[0-9a-f]{{{_HASH - 2}}})\.({'|'.join(sorted(set(SUFFIXES.values())))})"
@@ -64,17 +56,16 @@ class Kept:
 
 
 def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> Kept:
-    """Check that bytes are an image, and store it atomically.
+    """Check that the bytes of a response are an image, and store it atomically.
 
     Args:
-        body: Of a response.
+        body: The bytes.
         root: The data set's folder.
         scratch: Folder on the same disk for partial files.
         max_pixels: Largest number of pixels.
 
     Raises:
         Failure: The bytes are no image, a broken one, or one with too many pixels.
-        OSError: It cannot be written.
     """
     header = _checked(body, max_pixels)
     digest = hashlib.sha256(body).hexdigest()

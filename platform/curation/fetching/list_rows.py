@@ -6,6 +6,7 @@ with any of the columns that a row may have, or a list of these. What cannot be 
 and the rest of the row is kept.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -63,22 +64,15 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Columns:
-    """Meaning of a list's columns; None, or empty, where there is no such column.
-
-    Attributes:
-        url, label, split, boxes: Names of columns; `boxes` holds whole boxes.
-        corners: The four columns that hold one number of a box each, in this order.
-        convention: Meaning of a box's four numbers, one of CONVENTIONS.
-        assumed: Whether the convention is only the default.
-    """
+    """Names of a list's columns by their meaning; None, or empty, where there is no such column."""
 
     url: str | None
     label: str | None
     split: str | None
-    boxes: str | None
-    corners: tuple[str, ...]
-    convention: str
-    assumed: bool
+    boxes: str | None  # holds whole boxes
+    corners: tuple[str, ...]  # the four columns that hold one number of a box each, in this order
+    convention: str  # meaning of a box's four numbers, one of CONVENTIONS
+    assumed: bool  # whether the convention is only the default
 
 
 def key(name: str) -> str:
@@ -88,14 +82,10 @@ def key(name: str) -> str:
 
 @lru_cache(maxsize=4096)  # the objects of a file of JSON lines have nearly the same keys
 def find(names: tuple[str, ...], chosen: Chosen) -> Columns:
-    """Return the meaning of columns with these names.
-
-    Args:
-        names: As `key` writes them.
-        chosen: Takes precedence over the usual names.
-    """
+    """Return the meaning of columns, whose names are as `key` writes them; the chosen ones precede the usual ones."""
     corners, named = _corner_columns(names) if chosen.box is None else ((), None)
-    boxes = None if corners else chosen.box or _first(BOXES, names) or _ending(names)
+    ending = (name for name in names if name.endswith(_BOX_ENDS))
+    boxes = None if corners else chosen.box or _first(BOXES, names) or next(ending, None)
     if boxes is not None:
         named = next((convention for convention in CONVENTIONS if boxes.endswith(convention)), None)
     return Columns(
@@ -117,10 +107,6 @@ def _corner_columns(names: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
     return (), None
 
 
-def _ending(names: Sequence[str]) -> str | None:
-    return next((name for name in names if name.endswith(_BOX_ENDS)), None)
-
-
 def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
     return next((name for name in wanted if name in names), None)
 
@@ -132,49 +118,26 @@ _SHOWN = 60  # characters of a value in a fault's message
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Label as written ("" if there is none) with its box (x1, y1, x2, y2) as written (None if there is none).
-
-    Attributes:
-        relative: Whether the box is in shares of the image's width and height, not in pixels.
-    """
+    """Label as written, "" if there is none, with its box."""
 
     label: str
-    box: Box | None = None
-    relative: bool = False
+    box: Box | None = None  # (x1, y1, x2, y2) as written
+    relative: bool = False  # whether the box is in shares of the image's width and height, not in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Row of the list.
+    """Row of the list."""
 
-    Attributes:
-        line: Number of its first line in the file, from 1.
-        url: As written; None if the row has none that can be read.
-        boxes: Empty for an image without label and box.
-        split: "train", "val", "test" or None.
-        faults: What could not be read.
-    """
-
-    line: int
-    url: str | None
-    boxes: tuple[Labelled, ...] = ()
-    split: str | None = None
-    faults: tuple[str, ...] = ()
-
-
-class Unreadable(Exception):  # noqa: N818 (it is a fault of the user's file, as in platform.errors)
-    """Part of a row that cannot be used; the message says why."""
+    line: int  # number of its first line in the file, from 1
+    url: str | None  # as written; None if the row has none that can be read
+    boxes: tuple[Labelled, ...] = ()  # empty for an image without label and box
+    split: str | None = None  # "train", "val", "test" or None
+    faults: tuple[str, ...] = ()  # what could not be read
 
 
 def read(line: int, record: Mapping[str, Any], columns: Columns, chosen: Chosen) -> Row:
-    """Read a row.
-
-    Args:
-        line: Its number.
-        record: Its values by column: texts, or JSON values.
-        columns: Meaning of its columns.
-        chosen: The same for objects within it.
-    """
+    """Read a row from its values by column, which are texts or JSON values; objects within it follow `chosen`."""
     url = _text(record.get(columns.url)) if columns.url else ""
     if not url:
         return Row(line, None, faults=("no url",))
@@ -196,11 +159,7 @@ def _boxes(record: Mapping[str, Any], columns: Columns, chosen: Chosen, faults: 
     labels = record.get(columns.label) if columns.label else None
     if isinstance(labels, list) and len(labels) < 2:
         labels = labels[0] if labels else None
-    try:
-        values = _values(record, columns)
-    except Unreadable as error:
-        faults.append(str(error))
-        values = []
+    values = _values(record, columns)
     each = labels if isinstance(labels, list) else [labels] * max(1, len(values))
     if values and len(each) != len(values):
         faults.append(f"{len(each)} labels for {len(values)} boxes")
@@ -219,14 +178,13 @@ def _labelled(label: str, value: Any, columns: Columns, chosen: Chosen, faults: 
             within, inner = {**within, "label": label}, find((*within, "label"), Chosen(convention=chosen.convention))
         yield from _boxes(within, inner, chosen, faults)
         return
-    box = None
-    try:
-        box = _numbers(value) if value is not None else None
-    except Unreadable as error:
-        faults.append(str(error))
+    box = _numbers(value) if value is not None else None
     if box is not None:
         yield Labelled(label, _as_corners(box, columns.convention), max(map(abs, box)) <= _RELATIVE)
-    elif label:
+        return
+    if value is not None:
+        faults.append(f"the box {_short(value)} is not four numbers")
+    if label:
         yield Labelled(label)
 
 
@@ -253,16 +211,14 @@ def _decoded(text: str) -> Any:
         return text
 
 
-def _numbers(value: Any) -> Box:
+def _numbers(value: Any) -> Box | None:
     items = re.split(r"[\s,;]+", value.strip(" ()[]\t\r\n")) if isinstance(value, str) else value
-    try:
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         if isinstance(items, Sequence) and not any(isinstance(item, bool) for item in items):
             x1, y1, x2, y2 = (float(item) for item in items)
             if all(map(math.isfinite, (x1, y1, x2, y2))):
                 return x1, y1, x2, y2
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise Unreadable(f"the box {_short(value)} is not four numbers")
+    return None
 
 
 def _as_corners(box: Box, convention: str) -> Box:

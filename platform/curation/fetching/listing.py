@@ -28,24 +28,15 @@ _SHAPE = "a list must be CSV, TSV or JSON lines"
 
 @dataclass(frozen=True)
 class Listing:
-    """Readable list.
-
-    Attributes:
-        file: Its path.
-        encoding, errors: As of `open`.
-        delimiter: Between the fields of a row; None for JSON lines.
-        names: Its columns, as `list_rows.key` writes them.
-        chosen: Columns that the user named.
-        notes: Messages about the encoding, for people.
-    """
+    """Readable list."""
 
     file: Path
-    encoding: str
+    encoding: str  # as of `open`
     errors: str
-    delimiter: str | None
-    names: tuple[str, ...]
-    chosen: Chosen
-    notes: tuple[str, ...] = ()
+    delimiter: str | None  # between the fields of a row; None for JSON lines
+    names: tuple[str, ...]  # its columns, as `list_rows.key` writes them
+    chosen: Chosen  # columns that the user named
+    notes: tuple[str, ...] = ()  # messages about the encoding, for people
 
     @property
     def columns(self) -> Columns:
@@ -58,11 +49,7 @@ class Listing:
         return stat.st_mtime_ns, stat.st_size
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows in order.
-
-        Raises:
-            UnicodeError: The file has another encoding.
-        """
+        """Yield the rows in order; raise a UnicodeError if the file has another encoding."""
         with self.file.open(encoding=self.encoding, errors=self.errors, newline="") as stream:
             if self.delimiter is None:
                 yield from _json_rows(stream, self.chosen)
@@ -71,12 +58,7 @@ class Listing:
 
 
 def open_list(file: Path, chosen: Chosen, encoding: str = tables.DETECT) -> Listing:
-    """Detect encoding, delimiter and columns of a list.
-
-    Args:
-        file: The list.
-        chosen: Columns that the user named.
-        encoding: A name that Python knows, or "detect".
+    """Detect delimiter, columns and, if it is "detect", encoding of a list.
 
     Raises:
         InputError: It cannot be read, or no column has addresses.
@@ -85,9 +67,10 @@ def open_list(file: Path, chosen: Chosen, encoding: str = tables.DETECT) -> List
     errors = "strict"
     try:
         if encoding == tables.DETECT:
-            encoding, guessed, damaged = tables.detect(file.read_bytes(), file.name)
-            errors = "replace" if damaged else "strict"
-            notes = (*guessed, *_damage(damaged))
+            encoding, notes, damaged = tables.detect(file.read_bytes(), file.name)
+            if damaged:
+                errors, first = "replace", damaged[0].where
+                notes += (f"{len(damaged):,} lines have bytes that are not UTF-8, the first is {first}",)
         with file.open(encoding=encoding, errors=errors, newline="") as stream:
             delimiter, names = _shape(stream, file, chosen)
     except UnicodeError as error:
@@ -102,10 +85,6 @@ def wrong_encoding(file: Path, encoding: str, error: UnicodeError) -> InputError
     """Return the error for a list whose bytes do not fit the encoding."""
     rule, remedy = f"the list must be {encoding} throughout", "Save it as UTF-8, or give another --encoding."
     return InputError(Fault(rule, f"{file}: {error}", remedy))
-
-
-def _damage(repairs: Sequence[Any]) -> list[str]:
-    return [f"{len(repairs):,} lines have bytes that are not UTF-8, the first is {repairs[0].where}"] if repairs else []
 
 
 def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tuple[str, ...]]:
@@ -168,8 +147,8 @@ def _json_records(stream: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
         except (ValueError, RecursionError) as error:
             yield number, f"not JSON: {error}"
             continue
-        is_object = isinstance(record, dict)
-        yield number, {key(name): value for name, value in record.items()} if is_object else "not an object"
+        fields = {key(name): value for name, value in record.items()} if isinstance(record, dict) else None
+        yield number, "not an object" if fields is None else fields
 
 
 def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: Chosen) -> Iterator[Row]:
@@ -177,13 +156,12 @@ def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: Chos
     for line, fields in islice(_fields(stream, delimiter, len(names)), 1, None):
         if fields is None:
             yield Row(line, None, faults=(f"a field of more than {csv.field_size_limit():,} characters",))
-            continue
-        if len(fields) > len(names):
+        elif len(fields) > len(names):
             yield Row(line, None, faults=(f"{len(fields)} fields, the first line has {len(names)}",))
-            continue
-        fields += [""] * (len(names) - len(fields))
-        record = dict(zip(reversed(names), reversed(fields), strict=True))  # of two equal names the first is used
-        yield list_rows.read(line, record, columns, chosen)
+        else:
+            fields += [""] * (len(names) - len(fields))
+            record = dict(zip(reversed(names), reversed(fields), strict=True))  # of two equal names the first is used
+            yield list_rows.read(line, record, columns, chosen)
 
 
 class _Lines(Iterator[str]):
@@ -249,21 +227,13 @@ def _next(rows: Iterator[list[str]], width: int) -> list[str] | None:
 
 @dataclass
 class Scan:
-    """Content of a list, read once.
-
-    Attributes:
-        rows: Their number.
-        urls: Addresses in the order of the list, each once.
-        splits: First split of each address that has one.
-        faults: Number of parts of rows that could not be read.
-        first_fault: The first of them, with its line.
-    """
+    """Content of a list, read once."""
 
     rows: int = 0
-    urls: dict[str, None] = field(default_factory=dict)
-    splits: dict[str, str] = field(default_factory=dict)
-    faults: int = 0
-    first_fault: str = ""
+    urls: dict[str, None] = field(default_factory=dict)  # in the order of the list, each once
+    splits: dict[str, str] = field(default_factory=dict)  # first split of each address that has one
+    faults: int = 0  # parts of rows that could not be read
+    first_fault: str = ""  # with its line
 
 
 def scan(listing: Listing) -> Scan:

@@ -20,19 +20,16 @@ NAME = "manifest.jsonl"
 UNLISTED = "unlisted.jsonl"  # lines of addresses of earlier lists, used again if the addresses return
 
 
+_DAMAGED = (ValueError, TypeError, KeyError, RecursionError)  # raised by what a line holds that we did not write
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Part of a line that is kept in memory, as there may be a million lines.
-
-    Attributes:
-        outcome: Of the address.
-        start: Offset of the line in the file.
-        image, width, height: As in `Record`.
-    """
+    """Part of a line that is kept in memory, as there may be a million lines."""
 
     outcome: Outcome
-    start: int
-    image: str | None
+    start: int  # offset of the line in the file
+    image: str | None  # as in `Record`, like the following
     width: int
     height: int
 
@@ -46,12 +43,7 @@ class Manifest:
     """
 
     def __init__(self, root: Path, listed: Collection[str]) -> None:
-        """Open the manifest and read its lines.
-
-        Args:
-            root: The folder.
-            listed: Addresses of the list; lines of earlier lists are used for these.
-        """
+        """Read the manifest's lines, and those of earlier lists for the addresses that are listed again."""
         self.known: dict[str, Known] = {}
         self.damaged = 0
         self._root = root
@@ -66,11 +58,7 @@ class Manifest:
                 self._write(line)
 
     def add(self, record: Record) -> None:
-        """Append a line; its image must have been written before.
-
-        Raises:
-            OSError: The disk is full, say; then nothing of the line is left.
-        """
+        """Append a line, all of it or nothing; its image must have been written before."""
         self._write(_line(record))
 
     def forget(self, urls: Iterable[str]) -> None:
@@ -88,9 +76,6 @@ class Manifest:
 
         Returns:
             Number of known addresses that the list does not have; their lines are moved to UNLISTED.
-
-        Raises:
-            OSError: The disk is full, say; then the file is unchanged.
         """
         left = dict(self.known)
         with (
@@ -99,7 +84,8 @@ class Manifest:
             (self._root / NAME).open("rb") as lines,
         ):
             for row in rows:
-                ordered.writelines(_line(_unreadable(row, fault)) for fault in row.faults)
+                for fault in row.faults:
+                    ordered.write(_line(Record(None, Outcome.UNREADABLE_ROW, f"line {row.line}: {fault}")))
                 if row.url is not None and (known := left.pop(row.url, None)):
                     ordered.write(_line_at(lines, known.start))
             _keep_unlisted(self._root, (_line_at(lines, known.start) for known in left.values()))
@@ -108,7 +94,6 @@ class Manifest:
         return len(left)
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def _write(self, line: bytes) -> None:
@@ -126,16 +111,12 @@ class Manifest:
             record = json.loads(line)
             if record["url"] is not None:
                 self.known[record["url"]] = _known(record, start)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except _DAMAGED:
             self.damaged += 1
 
 
 def _known(record: dict[str, Any], start: int) -> Known:
-    """Check a line and return its part to be kept.
-
-    Raises:
-        ValueError, TypeError, KeyError: The line was not written by `_line`.
-    """
+    """Check a line, and return its part to be kept; raise an error if it was not written by `_line`."""
     outcome = Outcome(record["outcome"])
     if outcome is not Outcome.FETCHED:
         return Known(outcome, start, None, 0, 0)
@@ -148,14 +129,10 @@ def _line(record: Record) -> bytes:
     return json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n"
 
 
-def _unreadable(row: Row, fault: str) -> Record:
-    return Record(None, Outcome.UNREADABLE_ROW, f"line {row.line}: {fault}")
-
-
 def _url(line: bytes) -> str | None:
     try:
         return json.loads(line)["url"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except _DAMAGED:
         return None
 
 
@@ -173,9 +150,6 @@ def _line_at(stream: BinaryIO, start: int) -> bytes:
 
 
 def _keep_unlisted(root: Path, lines: Iterator[bytes]) -> None:
-    first = next(lines, None)
-    if first is None:
-        return
-    with (root / UNLISTED).open("ab") as stream:
-        stream.write(first)
-        stream.writelines(lines)
+    if (first := next(lines, None)) is not None:
+        with (root / UNLISTED).open("ab") as stream:
+            stream.writelines([first, *lines])

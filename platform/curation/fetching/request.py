@@ -19,29 +19,17 @@ _SPARE_FILES = 100  # open files besides connections
 
 @dataclass(frozen=True)
 class Request:
-    """Checked options of `fetch`.
-
-    Attributes:
-        listing: The list.
-        out: The data set's folder.
-        limits: Of one address.
-        max_pixels: Largest number of pixels of an image.
-        concurrent: Connections at a time.
-        per_host: Connections to one host at a time.
-        allowed: Networks that may be reached although they are not public.
-        user_agent: Value of the HTTP header.
-        again: Whether to retry addresses whose failure may have passed.
-    """
+    """Checked options of `fetch`."""
 
     listing: Listing
-    out: Path
-    limits: Limits
-    max_pixels: float
-    concurrent: int
-    per_host: int
-    allowed: tuple[Network, ...]
-    user_agent: str
-    again: bool
+    out: Path  # the data set's folder
+    limits: Limits  # of one address
+    max_pixels: float  # of an image
+    concurrent: int  # connections at a time
+    per_host: int  # connections to one host at a time
+    allowed: tuple[Network, ...]  # networks that may be reached although they are not public
+    user_agent: str  # value of the HTTP header
+    again: bool  # whether to retry addresses whose failure may have passed
 
 
 def read_options(options: argparse.Namespace) -> Request:
@@ -52,15 +40,14 @@ def read_options(options: argparse.Namespace) -> Request:
     """
     allowed, faults = networks(options.allow)
     faults += [*_number_faults(options), *folder_faults("--out", options.out), *_agent_faults(options.user_agent)]
-    named = [options.url_column, options.label_column, options.box_column]
-    url, label, box = (key(name) if name else None for name in named)
-    listing = None
+    url, label, box = (
+        key(name or "") or None for name in (options.url_column, options.label_column, options.box_column)
+    )
     try:
         listing = open_list(options.list, Chosen(url, label, box, options.box), options.encoding)
     except InputError as error:
-        faults += error.faults
+        raise InputError(*faults, *error.faults) from error
     raise_if_any(faults)
-    assert listing is not None
     return Request(
         listing=listing,
         out=options.out,
@@ -75,7 +62,6 @@ def read_options(options: argparse.Namespace) -> Request:
 
 
 def _number_faults(options: argparse.Namespace) -> list[Fault]:
-    """Return the faults of numeric options, which have a smallest and a largest value each."""
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     connections = open_files - _SPARE_FILES if open_files != resource.RLIM_INFINITY else math.inf
     bounds = (
@@ -86,12 +72,12 @@ def _number_faults(options: argparse.Namespace) -> list[Fault]:
         ("--max-mpx", options.max_mpx, 0.001, images.MAX_PIXELS / _MILLION, "larger images are not read"),
         ("--tries", options.tries, 1, math.inf, ""),
     )
-    return [
-        Fault(f"{option} must be at least {least:g}" + (f" and at most {most:g}" if why else ""), f"{value:g}", remedy)
-        for option, value, least, most, why in bounds
-        if not (least <= value <= most and math.isfinite(value))
-        for remedy in [f"Choose another: {why}." if why else "Choose another."]
-    ]
+    faults = []
+    for option, value, least, most, why in bounds:
+        if not (least <= value <= most and math.isfinite(value)):
+            rule = f"{option} must be at least {least:g}" + (f" and at most {most:g}" if why else "")
+            faults.append(Fault(rule, f"{value:g}", f"Choose another: {why}." if why else "Choose another."))
+    return faults
 
 
 def _agent_faults(text: str) -> list[Fault]:
