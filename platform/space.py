@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform
 
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 
 DEPTH = "freeze_depth"
 FORMER_NAMES = {"thaw_at": "unfreeze_at"}  # of parameters, as earlier versions called them
@@ -55,9 +55,7 @@ class Space:
     wait_for_unfreezing: bool = False
 
     def __post_init__(self) -> None:
-        faults = list(self._faults())
-        if faults:
-            raise InputError(*faults)
+        raise_if_any(self._faults())
 
     @property
     def searched(self) -> dict[str, Domain]:
@@ -80,12 +78,7 @@ class Space:
         return tuple(dict.fromkeys([*own, *(changes[key] for changes in self.baselines.values() if key in changes)]))
 
     def may_win(self, config: Mapping[str, Any], baseline: str) -> bool:
-        """Check whether a trial can be the best; a baseline can only if the search could try its config.
-
-        Args:
-            config: Config of the trial.
-            baseline: Name of the trial's baseline, "" if it is none.
-        """
+        """Check whether a trial can be the best; a baseline (else "") can only if the search could try its config."""
         return not baseline or not self.misfit(config)
 
     def misfit(self, config: Mapping[str, Any]) -> str:
@@ -148,23 +141,19 @@ class Space:
             resized = replace(self, grace_epochs=grace, **budget)  # type: ignore[arg-type]
         except InputError as error:
             faults += error.faults
-        if faults:
-            raise InputError(*faults)
+        raise_if_any(faults)
         start = {
-            key: self.start.get(key, self.params[key]) for key, value in params.items() if isinstance(value, Domain)
-        }
-        start = {
-            key: value if _holds(params[key], value) else _nearest(params[key], value) for key, value in start.items()
+            key: _nearest(domain, self.start.get(key, self.params[key]))
+            for key, domain in params.items()
+            if isinstance(domain, Domain)
         }
         return replace(resized, params=params, start=start)
 
-    def _faults(self) -> "list[Fault]":
-        faults = []
-        searched = self.searched
+    def _faults(self) -> list[Fault]:
+        faults, searched = [], self.searched
         if self.mode not in ("max", "min"):
-            faults.append(
-                Fault("mode must be 'max' or 'min'", repr(self.mode), "Write max if greater is better, else min.")
-            )
+            remedy = "Write max if greater is better, else min."
+            faults.append(Fault("mode must be 'max' or 'min'", repr(self.mode), remedy))
         if not 1 <= self.grace_epochs <= self.max_epochs:
             budget = f"grace_epochs={self.grace_epochs}, max_epochs={self.max_epochs}"
             faults.append(Fault("1 <= grace_epochs <= max_epochs must hold", budget, "Raise the budget (--epochs)."))
@@ -174,18 +163,13 @@ class Space:
             if key not in self.start:
                 faults.append(Fault("start must give each searched parameter", f"no {key}", f"Add {key} to start."))
             elif not _holds(domain, self.start[key]):
-                faults.append(
-                    Fault(
-                        f"start must lie within the space; {key} is {show(domain)}", repr(self.start[key]), "Move one."
-                    )
-                )
-        for key in self.start:
-            if key not in searched:
-                faults.append(Fault("start may only give searched parameters", key, "Remove it, or give it a domain."))
+                rule = f"start must lie within the space; {key} is {show(domain)}"
+                faults.append(Fault(rule, repr(self.start[key]), "Move one."))
+        for key in (key for key in self.start if key not in searched):
+            faults.append(Fault("start may only give searched parameters", key, "Remove it, or give it a domain."))
         for name, changes in self.baselines.items():
-            for key in changes:
-                if key not in self.params:
-                    faults.append(Fault(f"baseline {name!r} may only change parameters", key, "Add it to params."))
+            for key in (key for key in changes if key not in self.params):
+                faults.append(Fault(f"baseline {name!r} may only change parameters", key, "Add it to params."))
         return faults
 
 
@@ -233,7 +217,7 @@ def _fault(rule: str, value: str, remedy: str) -> InputError:
 def _holds(domain: Any, value: Any) -> bool:
     if isinstance(domain, Categorical):
         return any(value == category and type(value) is type(category) for category in domain.categories)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         return False
     if isinstance(domain, Integer):
         return value == int(value) and domain.lower <= value < domain.upper
@@ -242,6 +226,8 @@ def _holds(domain: Any, value: Any) -> bool:
 
 def _nearest(domain: Any, value: Any) -> Any:
     """Return the value of a narrowed domain that is nearest to the original start."""
+    if _holds(domain, value):
+        return value
     if isinstance(domain, Categorical):
         numbers = [category for category in domain.categories if _is_number(category)]
         if not (_is_number(value) and numbers):
@@ -269,14 +255,11 @@ def _parse(key: str, text: str, current: Any) -> Any:
 
 def _range(key: str, text: str, low: Any, high: Any, current: Any) -> Domain:
     if not isinstance(current, Domain):
-        raise _fault(
-            f"{key} is fixed (now {current}) and accepts a choice, not a range", text, f"Write --set {key}=a,b,c."
-        )
-    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high))
-    if not numbers or not all(map(math.isfinite, (low, high))) or not low < high:
-        raise _fault(
-            f"a range for {key} must be low..high of two numbers", text, "Write e.g. --set lr_head=1e-4..1e-2."
-        )
+        rule = f"{key} is fixed (now {current}) and accepts a choice, not a range"
+        raise _fault(rule, text, f"Write --set {key}=a,b,c.")
+    if not (_is_number(low) and _is_number(high) and -math.inf < low < high < math.inf):
+        rule = f"a range for {key} must be low..high of two numbers"
+        raise _fault(rule, text, "Write e.g. --set lr_head=1e-4..1e-2.")
     if isinstance(current, Categorical):
         categories = [c for c in current.categories if isinstance(c, int | float) and low <= c <= high]
         if not categories:
@@ -310,16 +293,14 @@ def _literal(text: str) -> Any:
 def _convert(key: str, value: Any, current: Any) -> Any:
     """Convert a value to the kind of a parameter and check it."""
     if isinstance(current, Integer | Float):
-        wants_int = isinstance(current, Integer)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value) or not math.isfinite(value):
             raise _fault(f"{key} is a number, {show(current)}", repr(value), f"Write e.g. --set {key}={current.lower}.")
-        if wants_int and value != int(value):
+        if isinstance(current, Integer) and value != int(value):
             raise _fault(f"{key} is a whole number, {show(current)}", repr(value), "Round it.")
         if not _holds(current, value):
-            raise _fault(
-                f"{key} must lie in {show(current)}", repr(value), "Stay within it, or widen the space's file."
-            )
-        return int(value) if wants_int else float(value)
+            remedy = "Stay within it, or widen the space's file."
+            raise _fault(f"{key} must lie in {show(current)}", repr(value), remedy)
+        return int(value) if isinstance(current, Integer) else float(value)
     if isinstance(current, Categorical):
         for category in current.categories:
             if value == category and isinstance(value, bool) == isinstance(category, bool):
@@ -327,16 +308,11 @@ def _convert(key: str, value: Any, current: Any) -> Any:
         near = difflib.get_close_matches(str(value), [str(c) for c in current.categories], n=1)
         hint = f"Did you mean {near[0]}?" if near else "Choose one of them."
         raise _fault(f"{key} is {show(current)}", repr(value), hint)
-    if isinstance(current, bool) != isinstance(value, bool) or (
-        isinstance(current, int | float) and not isinstance(value, int | float)
-    ):
-        raise _fault(
-            f"{key} is a {type(current).__name__} (now {current})", repr(value), "Give the same kind of value."
-        )
-    if isinstance(current, str | bool):
-        return type(current)(value)
-    if not math.isfinite(value) or (isinstance(current, int) and value != int(value)):
-        raise _fault(
-            f"{key} is a {type(current).__name__} (now {current})", repr(value), "Give the same kind of value."
-        )
+    fits = isinstance(current, bool) == isinstance(value, bool)
+    if isinstance(current, int | float):
+        fits = fits and isinstance(value, int | float) and math.isfinite(value)
+        fits = fits and (isinstance(current, float) or value == int(value))
+    if not fits:
+        rule = f"{key} is a {type(current).__name__} (now {current})"
+        raise _fault(rule, repr(value), "Give the same kind of value.")
     return type(current)(value)

@@ -8,7 +8,6 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from platform.errors import Fault, InputError
@@ -204,8 +203,7 @@ def check_name(name: str) -> None:
 
 def load(name: str) -> Task:
     """Import a task's file in trainables/."""
-    module: ModuleType = importlib.import_module(f"trainables.{name}")
-    return cast(Task, module)
+    return cast(Task, importlib.import_module(f"trainables.{name}"))
 
 
 def load_exporter(name: str) -> Exporter:
@@ -214,10 +212,7 @@ def load_exporter(name: str) -> Exporter:
     Raises:
         InputError: The task has no `onnx` function.
     """
-    module = load(name)
-    if not hasattr(module, "onnx"):
-        raise InputError(Fault("a task must have an onnx function for this", name, "Choose another task."))
-    return cast(Exporter, module)
+    return cast(Exporter, _load_with(name, "onnx"))
 
 
 def load_embedder(name: str) -> Embedder:
@@ -226,10 +221,15 @@ def load_embedder(name: str) -> Embedder:
     Raises:
         InputError: The task has no `embed` function.
     """
+    return cast(Embedder, _load_with(name, "embed"))
+
+
+def _load_with(name: str, function: str) -> Task:
     module = load(name)
-    if not hasattr(module, "embed"):
-        raise InputError(Fault("a task must have an embed function for this", name, "Choose another task."))
-    return cast(Embedder, module)
+    if not hasattr(module, function):
+        rule = f"a task must have an {function} function for this"
+        raise InputError(Fault(rule, name, "Choose another task."))
+    return module
 
 
 def space(name: str) -> "Space":

@@ -63,21 +63,11 @@ def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figur
         metric: Metric that is drawn; rows without it are omitted.
     """
     rows = {name: metrics[metric] for name, metrics in scores.items() if metric in metrics}
-    figure = _figure(7, 1.2 + 0.34 * len(rows))
-    axes = figure.subplots()
-    places = range(len(rows))[::-1]
+    figure, axes, places = _rows(list(rows), 1.2, 0.34, "On the test split", metric)
     axes.axvline(next(iter(rows.values())), color=COLOURS[5], linewidth=1, linestyle=":")
     axes.scatter(list(rows.values()), places, color=[COLOURS[5], *[COLOURS[4]] * (len(rows) - 1)], zorder=2)
     for place, score in zip(places, rows.values(), strict=True):
-        axes.annotate(
-            f"{score:.3f}", (score, place), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
-        )
-    axes.set_yticks(places, list(rows))
-    axes.set(title="On the test split", xlabel=metric, ylim=(-0.6, len(rows) - 0.3))
-    axes.margins(x=0.12)
-    axes.grid(axis="x", linewidth=0.4)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(left=False)
+        _note_score(axes, score, place, above=6)
     return figure
 
 
@@ -88,9 +78,8 @@ def confirmation(table: Mapping[str, Any]) -> "Figure":
         table: Table from `platform.search.confirmation.table`.
     """
     rows, metric = table["rows"], table["test_metric"]
-    figure = _figure(7, 1.3 + 0.4 * len(rows))
-    axes = figure.subplots()
-    places = range(len(rows))[::-1]
+    title = f"On the test split: {len(table['seeds'])} seeds, mean and 95 % interval"
+    figure, axes, places = _rows([row["name"] for row in rows], 1.3, 0.4, title, metric)
     for place, row in zip(places, rows, strict=True):
         colour = COLOURS[5] if row["name"] == table["winner"] else COLOURS[4]
         scores = [run["test_metrics"][metric] for run in row["runs"] if metric in run["test_metrics"]]
@@ -99,17 +88,7 @@ def confirmation(table: Mapping[str, Any]) -> "Figure":
             axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.5)
         if row["mean"] is not None:
             axes.scatter([row["mean"]], [place], color=colour, marker="|", s=160, linewidths=2)
-            axes.annotate(
-                f"{row['mean']:.3f}", (row["mean"], place), xytext=(0, 8), textcoords="offset points", ha="center",
-                fontsize=8,
-            )  # fmt: skip
-    axes.set_yticks(places, [row["name"] for row in rows])
-    title = f"On the test split: {len(table['seeds'])} seeds, mean and 95 % interval"
-    axes.set(title=title, xlabel=metric, ylim=(-0.6, len(rows) - 0.3))
-    axes.margins(x=0.12)
-    axes.grid(axis="x", linewidth=0.4)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(left=False)
+            _note_score(axes, row["mean"], place, above=8)
     return figure
 
 
@@ -307,6 +286,25 @@ def _figure(width: float, height: float) -> "Figure":
 
     matplotlib.rcParams["text.parse_math"] = False  # a class may be named "$5 \\off $10"
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _rows(names: Sequence[str], least: float, each: float, title: str, metric: str) -> tuple["Figure", Any, range]:
+    """Return a figure with a named row for each of the names, its axes, and the rows' places from the top."""
+    figure = _figure(7, least + each * len(names))
+    axes = figure.subplots()
+    places = range(len(names))[::-1]
+    axes.set_yticks(places, names)
+    axes.set(title=title, xlabel=metric, ylim=(-0.6, len(names) - 0.3))
+    axes.margins(x=0.12)
+    axes.grid(axis="x", linewidth=0.4)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    return figure, axes, places
+
+
+def _note_score(axes: Any, score: float, place: int, above: int) -> None:
+    style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+    axes.annotate(f"{score:.3f}", (score, place), xytext=(0, above), **style)
 
 
 def _fit(size: tuple[int, int], cell: int) -> tuple[int, int]:
