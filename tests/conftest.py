@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # The files that take longest start first, so that the processes of `pytest -n 2 --dist loadfile` end together.
 LONG = (
-    "ray_up", "kills", "jobs", "cluster_study", "first_ten_minutes", "ray_tune", "tune", "export", "serve", "replay",
+    "ray_up", "kills", "jobs", "cluster_study", "first_ten_minutes", "ray_tune", "one_study", "tune", "export", "serve",
     "delivery",
 )  # fmt: skip
 

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,30 +216,6 @@ def test_a_thousand_trials(tmp_path, chromium):
     text = check(chromium, report.write(folder), 10, sizes=[("light", 390), ("dark", 1280)])
     assert "Choose lr_head" in text
     assert "are not drawn" in text
-
-
-def test_a_real_study(toy_project, chromium):
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{toy_project}/mlflow.db"}
-
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=toy_project, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    run("platform.tune", "toy", "--name", "first")
-    for _ in range(2):
-        assert run("platform.report", "first").splitlines() == [f"{toy_project}/studies/first/report.html"]
-    text = check(chromium, toy_project / "studies" / "first" / "report.html", 8, sizes=[("light", 1280), ("dark", 390)])
-    assert "frozen" in text
-    assert "core-seconds" in text
-    import mlflow
-
-    client = mlflow.MlflowClient(f"sqlite:///{toy_project}/mlflow.db")
-    experiment = client.get_experiment_by_name("toy").experiment_id
-    [parent] = client.search_runs([experiment], "tags.kind = 'study'")
-    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
 
 
 def test_a_page_is_written_though_mlflow_cannot_be_reached(tmp_path, capsys):

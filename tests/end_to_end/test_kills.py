@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from curves import curves, recorded_curves
 
 from platform.study.event_log import read
 from platform.study.request import DELIVERED
@@ -146,6 +147,13 @@ def test_a_killed_study_ends_as_one_that_was_left_alone(project, outputs):
     confirmed = {run["trial_id"]: run["steps"] for run in runs if run["kind"] == "confirmation"}
     trial_ids = [data["trial_id"] for data in data_of(killed, "trial") if data.get("confirms")]
     assert confirmed == {trial_id: list(range(1, EPOCHS + 1)) for trial_id in trial_ids}
+
+
+def test_tensorboard_shows_unbroken_curves(project, outputs):
+    folder = project / "studies" / "killed"
+    shown = curves(folder, "val/error")
+    assert shown == recorded_curves(folder, "val/error")
+    assert "002 frozen" in shown
 
 
 def test_a_command_that_is_stopped_before_it_has_begun_says_so(project):

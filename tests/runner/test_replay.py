@@ -1,9 +1,5 @@
 """Replay of a recorded run from MLflow's record alone."""
 
-import subprocess
-import sys
-
-import mlflow
 import pytest
 
 from platform.errors import InputError
@@ -13,27 +9,6 @@ from platform.study.event_log import Event
 from platform.study.request import Request
 
 TAGS = {"commit": "a", "version.torch": "2.15.0", "data_fingerprint": "f"}
-
-
-def tune(project, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "platform.tune", "toy", *arguments]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=240, check=False)
-
-
-def test_a_replay_reproduces_a_run_from_its_record(toy_project):
-    began = tune(toy_project, "--trials", "2", "--name", "first", "--confirm", "1x2", "--seed", "5")
-    assert began.returncode == 0, began.stderr
-    client = mlflow.MlflowClient(f"sqlite:///{toy_project / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("toy").experiment_id
-    runs = {run.data.tags.get("trial_id"): run for run in client.search_runs([experiment])}
-    again = runs["only-the-heads-seed-7"].info.run_id
-    replayed = tune(toy_project, "--replay", again)
-    assert replayed.returncode == 0, replayed.stderr
-    assert "in the replay: equal in each epoch, to the last bit." in replayed.stdout
-
-    refused = tune(toy_project, "--replay", runs[None].info.run_id, "--trials", "3")
-    assert refused.returncode == 2
-    assert f"needs the run of a trial; found {runs[None].info.run_id}, first. The best trial of" in refused.stderr
 
 
 def recorded(**changes) -> Recorded:

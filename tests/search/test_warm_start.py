@@ -1,9 +1,6 @@
 """Warm starts: the configs that a study takes over, and keeps whatever becomes of the earlier studies."""
 
-import json
 import shutil
-import subprocess
-import sys
 import uuid
 import warnings
 from dataclasses import asdict, replace
@@ -20,7 +17,7 @@ from platform.search.controller import SearchController
 from platform.search.warm_start import MAX_CONFIGS, first_configs, gather
 from platform.space import Space
 from platform.study import metadata, past_studies
-from platform.study.event_log import EventLog, read
+from platform.study.event_log import EventLog
 from platform.study.metadata import StudyFacts
 from platform.study.request import EVENT_LOG, Request
 from platform.study.trials import OF_A_TRIAL, TrialTable
@@ -259,32 +256,3 @@ def test_a_study_that_goes_on_proposes_what_it_would_have(begin, request_of, tmp
 
 def test_without_a_warm_start_a_search_begins_where_its_space_does(tmp_path):
     assert first_configs([], SPACE) == [SPACE.start]
-
-
-def command(project: Path, *arguments: str) -> subprocess.CompletedProcess:
-    asked = [sys.executable, "-m", "platform.tune", "toy", *arguments]
-    return subprocess.run(asked, cwd=project, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_the_command_begins_with_what_did_best(toy_project):
-    first = command(toy_project, "--name", "first", "--trials", "4")
-    assert first.returncode == 0, first.stdout + first.stderr
-    result = json.loads((toy_project / "studies" / "first" / "result.json").read_text())
-    text = command(toy_project, "--warm-start", "first", "--dry-run").stdout
-    assert "first (a study, the same data): 4 of 4 trials fit" in text
-    best = min(result["trials"], key=lambda trial: trial["metrics"]["val/error"])
-    assert f"first {best['name']}" in text
-    shutil.rmtree(toy_project / "studies" / "first")
-    second = command(toy_project, "--name", "second", "--warm-start", "toy", "--set", "lr_head=2e-2..8e-2")
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert "--warm-start toy" in second.stdout, "the command to search longer"
-    events = read(toy_project / "studies" / "second" / EVENT_LOG)
-    trials = [event.data["config"] for event in events if event.kind == "trial"]
-    fits = [trial for trial in result["trials"] if 2e-2 <= trial["config"]["lr_head"] <= 8e-2]
-    best = min(fits, key=lambda trial: trial["metrics"]["val/error"])
-    assert trials[0] == best["config"]
-    client = mlflow.MlflowClient(f"sqlite:///{toy_project / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id], "tags.study = 'second'")
-    tags = {run.data.tags["kind"]: run.data.tags.get("warm_start", "") for run in runs}
-    assert tags["study"].startswith("first (a study in experiment toy, the same data)")
-    assert tags["trial"] == ""

@@ -1,41 +1,18 @@
 """A study's curves as TensorBoard itself reads them."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from curves import curves, recorded_curves
 from recorded_study import EPOCHS, RecordedStudy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import metadata
 
 from platform.runner.run_study import GROWING
-from platform.study.event_log import read
-from platform.study.trials import Trial, trials_of
+from platform.study.trials import Trial
 from platform.tracking.tensorboard import FOLDER, TensorBoardListener, run_name
 
 START, END = metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG
-
-
-def curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
-    """Return the curve of a metric that TensorBoard shows, by run."""
-    runs = EventMultiplexer(size_guidance={"scalars": 0}).AddRunsFromDirectory(str(folder)).Reload()
-    found = {}
-    for run in runs.Runs():
-        shown = runs.GetAccumulator(run)
-        if metric in shown.Tags()["scalars"]:
-            found[Path(run).name] = [(e.step, pytest.approx(e.value, rel=1e-6)) for e in shown.Scalars(metric)]
-    return found
-
-
-def recorded_curves(folder: Path, metric: str = "val/score") -> dict[str, list[tuple[int, float]]]:
-    """Return the curve of a metric in the event log, by run."""
-    trials = trials_of(read(folder / "journal.log")).values()
-    return {run_name(t): list(enumerate(t.scores(metric), start=1)) for t in trials if t.metrics}
 
 
 def follow(recorded_study: RecordedStudy) -> TensorBoardListener:
@@ -128,30 +105,3 @@ def test_runs_are_called_so_that_people_know_them_and_stay_in_their_folder(basel
     trial = Trial("007", {}, baseline)
     trial.confirms = repeats
     assert run_name(trial) == expected
-
-
-def test_a_real_study_that_was_interrupted_shows_unbroken_curves(toy_project):
-    folder = toy_project / "studies" / "killed"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{toy_project}/mlflow.db"}
-    command = [sys.executable, "-m", "platform.tune", "toy", "--name", "killed"]
-    quiet = {
-        "cwd": toy_project,
-        "env": environment,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-    }
-    process = subprocess.Popen([*command, "--trials", "4", "--concurrent", "1", "--set", "pause=0.3"], **quiet)
-    deadline = time.monotonic() + 120
-    while sum(map(len, curves(folder, "val/error").values())) < 4:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = subprocess.run([*command, "--resume"], **quiet, check=False)
-    assert done.returncode == 0, done.stdout
-    shown = curves(folder, "val/error")
-    assert shown == recorded_curves(folder, "val/error")
-    assert "002 frozen" in shown
-    assert len(shown) == 4

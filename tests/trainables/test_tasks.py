@@ -93,12 +93,3 @@ def test_a_fifth_task_is_two_files(toy_project):
     listed = ran("platform.tune", "--list").splitlines()
     assert any(line.split()[:3] == ["toy", "val/error", "(min),"] for line in listed)
     assert {line.split()[0] for line in listed} == {*TASKS, "toy"}
-
-    output = ran("platform.tune", "toy", "--name", "first", "--json", "out.json")
-    result = json.loads((toy_project / "out.json").read_text())
-    assert len(result["trials"]) == 3
-    assert result["best"]["test_metrics"]["test/error"] == pytest.approx(result["best"]["metrics"]["val/error"])
-    assert "frozen" in output
-    assert "zero" in output
-    [answer] = ran("platform.predict", "toy", "Which number?").splitlines()
-    assert json.loads(answer)["text"] == "Which number?"
