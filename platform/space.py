@@ -15,6 +15,8 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUnifo
 from platform.errors import Fault, InputError, raise_if_any
 
 DEPTH = "freeze_depth"
+# Fields of a space, besides its parameters, that decide how a study searches.
+BUDGET = ("trials", "max_epochs", "grace_epochs", "wait_for_unfreezing", "metric", "mode")
 FORMER_NAMES = {"thaw_at": "unfreeze_at"}  # of parameters, as earlier versions called them
 
 _MAX_SHOWN = 200  # characters of a value in a message

@@ -15,7 +15,7 @@ from typing import Any
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from platform.errors import Fault, InputError
-from platform.space import Space
+from platform.space import BUDGET, Space
 from platform.study import event_log, metadata
 from platform.study.event_log import Event
 from platform.study.metadata import StudyFacts
@@ -24,7 +24,6 @@ from platform.study.trials import Trial, best_of, trials_of
 
 FIGURES, FINDINGS = "figures", "data_findings.txt"  # of a study's folder
 FROZEN_STAGES = "train/frozen_stages"
-BUDGET = ("trials", "max_epochs", "grace_epochs", "metric", "mode")  # of a space in words, besides its parameters
 RANGE = re.compile(r"(\S+?)\.\.(\S+?)( \(log\))?")
 CHOICE = "one of "
 REUSE = ("loaded", "computed", "saved")

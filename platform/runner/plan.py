@@ -17,7 +17,7 @@ from platform.cluster.ray_runtime import Resources
 from platform.errors import Fault, InputError, raise_if_any
 from platform.search import confirmation, warm_start
 from platform.search.warm_start import WarmStart
-from platform.space import Space, show
+from platform.space import BUDGET, Space, show
 from platform.storage import filesystem
 from platform.study.request import EVENT_LOG, RESULT, Request, busy_fault, lock, read_events
 from platform.task import Dataset, Task, space_of
@@ -100,7 +100,7 @@ def storage_option(request: Request) -> str:
 
 def describe(space: Space) -> dict[str, str]:
     """Return a space and its budget in words, as the event log keeps them to recognize a changed space."""
-    budget = {key: str(getattr(space, key)) for key in ("trials", "max_epochs", "grace_epochs", "metric", "mode")}
+    budget = {key: str(getattr(space, key)) for key in BUDGET}
     return {**budget, **{key: show(value) for key, value in space.params.items()}}
 
 
