@@ -42,35 +42,20 @@ _LIBRARIES = ("pillow", "numpy", "scipy", "imagehash", "rapidfuzz", "anyascii", 
 
 @dataclass(frozen=True)
 class Request:
-    """Checked options of `clean`, and the data to be cleaned.
+    """Checked options of `clean`, and the data to be cleaned."""
 
-    Attributes:
-        root: The data set's folder, absolute.
-        source: Its annotations.
-        boxes: Boxes by raw label, each with its image.
-        aliases: Class by alias.
-        decisions: Decisions of a person about labels.
-        settings: Thresholds for labels.
-        limits: Limits for boxes.
-        min_side: Pixels that the shorter side of an image must have.
-    """
-
-    root: Path
+    root: Path  # the data set's folder, absolute
     source: Source
-    boxes: Mapping[str, Sequence[tuple[Path, RawBox]]]
-    aliases: Mapping[str, str]
+    boxes: Mapping[str, Sequence[tuple[Path, RawBox]]]  # by raw label, each with its image
+    aliases: Mapping[str, str]  # class by alias
     decisions: Decisions
-    settings: Settings
-    limits: Limits
-    min_side: int
+    settings: Settings  # thresholds for labels
+    limits: Limits  # of boxes
+    min_side: int  # pixels that the shorter side of an image must have
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Clean a data set; the files that it consisted of before are not changed.
-
-    Args:
-        options: Of the command line.
-        console: For messages.
 
     Returns:
         The exit code: 1 if a table could not be written.
@@ -92,7 +77,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             cleaned = repair.repair(request.root, request.source, looks, verdicts, request.limits, request.min_side)
         cleaned.findings.extend(_without_effect(request, verdicts))
         summary = _summary(request, verdicts, cleaned)
-        _raise_if_nothing_is_left(cleaned)
+        raise_if_any(_nothing_left_faults(cleaned))
         with steps.under_way(request.root, "clean"):
             removed = _write(request, verdicts, cleaned, summary)
     except OSError as error:
@@ -104,11 +89,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _read_options(options: argparse.Namespace) -> Request:
-    """Check the options and read the data set.
-
-    Raises:
-        InputError: With all faults of the options, the tables and the folder.
-    """
+    """Check the options and read the data set; raise an InputError with all faults of both."""
     settings = Settings(options.merge_at, options.ask_at)
     faults = [*grouping.faults(settings), *_limit_faults(options)]
     aliases, source = dict[str, str](), None
@@ -156,19 +137,17 @@ def _convention_faults(source: Source, looks: Mapping[Path, Look]) -> list[Fault
     return [Fault(rule, value, "Fetch again with --box xywh, or correct the table: x2 = x1 + width, y2 = y1 + height.")]
 
 
-def _raise_if_nothing_is_left(cleaned: Cleaned) -> None:
+def _nothing_left_faults(cleaned: Cleaned) -> list[Fault]:
+    """Return a fault if no box is left, with the most frequent kinds of findings and the first of each."""
     if any(image.boxes for image in cleaned.images):
-        return
-    kinds = findings.counted(cleaned.findings)
-    first = {each.kind: each for each in reversed(cleaned.findings)}
-    found = [f"{sum(kinds[kind].values())} x {kind} ({_first(first[kind])})" for kind in [*kinds][:_KINDS]]
+        return []
+    found = []
+    for kind, actions in [*findings.counted(cleaned.findings).items()][:_KINDS]:
+        first = next(each for each in cleaned.findings if each.kind == kind)
+        parts = filter(None, (first.where or first.image, first.label, first.detail))
+        found.append(f"{sum(actions.values())} x {kind} (the first: {', '.join(parts)})")
     rule, remedy = "a box must be left to train on", "Correct the annotations, or relax the limits; see clean --help."
-    raise InputError(Fault(rule, f"none, but {'; '.join(found) or 'no findings either'}", remedy))
-
-
-def _first(finding: Finding) -> str:
-    parts = (finding.where or finding.image, finding.label, finding.detail)
-    return f"the first: {', '.join(part for part in parts if part)}"
+    return [Fault(rule, f"none, but {'; '.join(found) or 'no findings either'}", remedy)]
 
 
 def _folder_faults(root: Path) -> list[Fault]:
@@ -179,11 +158,7 @@ def _folder_faults(root: Path) -> list[Fault]:
 
 
 def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Decisions:
-    """Return the decisions; those in an existing cleaning/labels.csv must be among them, as it is overwritten.
-
-    Raises:
-        InputError: A table cannot be read, or cleaning/labels.csv has decisions that were not given.
-    """
+    """Return the decisions; those in an existing cleaning/labels.csv must be among them, as it is overwritten."""
     decisions = label_table.read_decisions(given, labels) if given else NO_DECISIONS
     table = root / FOLDER / LABELS
     if not table.is_file() or (given and given.resolve() == table.resolve()):

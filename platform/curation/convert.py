@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,15 +64,13 @@ def _out_faults(root: Path, out: Path) -> list[Fault]:
     if out.is_relative_to(root.resolve()):
         return [Fault("B must lie outside A", f"B {out}", "Give a folder beside A.")]
     there = next(path for path in (out, *out.parents) if os.path.exists(path))  # noqa: PTH110 (Path.exists may raise)
-    if not there.is_dir():
-        return [Fault("B must be a folder that is not there yet, or empty", f"the file {there}", "Give another.")]
-    if there == out and any(out.iterdir()):
-        found = f"{out} with {next(out.iterdir()).name}"
+    is_folder = there.is_dir()
+    if not is_folder or (there == out and any(out.iterdir())):
+        found = f"{out} with {next(out.iterdir()).name}" if is_folder else f"the file {there}"
         return [Fault("B must be a folder that is not there yet, or empty", found, "Give another.")]
     if not os.access(there if there != out else out.parent, os.W_OK | os.X_OK):
-        return [
-            Fault("B must lie where it can be written", f"{there} without permission", "Allow it, or give another.")
-        ]
+        found = f"{there} without permission"
+        return [Fault("B must lie where it can be written", found, "Allow it, or give another.")]
     return []
 
 
@@ -133,19 +131,15 @@ def _class_faults(to: str, pictures: Iterable[Picture]) -> list[Fault]:
 
 
 def _write(out: Path, to: str, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
+    def copy(picture: Picture) -> None:
+        shutil.copyfile(picture.image.path, partial / writers.folder(to, picture.image.split) / picture.name)
+
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic.new_folder(out, prefix=f".{out.name}.") as partial:  # also replaces an empty folder
         for folder in {writers.folder(to, picture.image.split) for picture in pictures}:
             (partial / folder).mkdir(parents=True)
-        in_threads(_copy_to(partial, to), pictures)
+        in_threads(copy, pictures)
         writers.WRITERS[to](partial, pictures, classes)
-
-
-def _copy_to(root: Path, to: str) -> Callable[[Picture], object]:
-    def copy(picture: Picture) -> None:
-        shutil.copyfile(picture.image.path, root / writers.folder(to, picture.image.split) / picture.name)
-
-    return copy
 
 
 def _losses(to: str, raw: RawDataset, pictures: Sequence[Picture]) -> list[str]:

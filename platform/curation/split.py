@@ -31,24 +31,14 @@ _SEEDS = 2**32
 
 @dataclass(frozen=True)
 class Made:
-    """Finished split.
+    """Finished split."""
 
-    Attributes:
-        root: The data set's folder, absolute.
-        source: Its annotations.
-        before: The images as they were read.
-        few: Number of pictures of each rare class.
-        set_aside: Images with rare classes only, where these are dropped.
-        splits: Images by name of the split.
-        options: Of the command line.
-    """
-
-    root: Path
+    root: Path  # the data set's folder, absolute
     source: Source
-    before: Sequence[Item]
-    few: Mapping[str, int]
-    set_aside: Sequence[Item]
-    splits: Mapping[str, Sequence[Item]]
+    before: Sequence[Item]  # as they were read
+    few: Mapping[str, int]  # number of pictures of each rare class
+    set_aside: Sequence[Item]  # images with rare classes only, where these are dropped
+    splits: Mapping[str, Sequence[Item]]  # images by name of the split
     options: argparse.Namespace
 
 
@@ -79,17 +69,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _option_faults(options: argparse.Namespace) -> list[Fault]:
+    shares = all(math.isfinite(share) and share > 0 for share in options.shares)
     rules = (
-        (
-            all(math.isfinite(share) and share > 0 for share in options.shares),
-            "--shares needs three positive numbers, of training, validation and test",
-            " ".join(map(str, options.shares)),
-            "Give for example --shares 0.7 0.15 0.15.",
-        ),
-        (0 <= options.seed < _SEEDS, f"--seed must lie in 0..{_SEEDS - 1}", options.seed, "Give another."),
-        (options.min_per_class >= 1, "--min-per-class must be 1 or more", options.min_per_class, "Give another."),
+        (shares, "--shares needs three positive numbers, of training, validation and test", options.shares),
+        (0 <= options.seed < _SEEDS, f"--seed must lie in 0..{_SEEDS - 1}", [options.seed]),
+        (options.min_per_class >= 1, "--min-per-class must be 1 or more", [options.min_per_class]),
     )
-    return [Fault(rule, str(value), remedy) for holds, rule, value, remedy in rules if not holds]
+    return [
+        Fault(rule, " ".join(map(str, values)), "Give another, or leave the option out.")
+        for holds, rule, values in rules
+        if not holds
+    ]
 
 
 def _class_faults(pictures: Mapping[str, int], least: int, repairs: Sequence[Repair]) -> list[Fault]:

@@ -9,7 +9,7 @@ from platform.curation import steps
 from platform.curation.cleaning.duplicates import groups, joined
 from platform.curation.cleaning.looks import Look, read_looks
 from platform.data.detection import csv_boxes
-from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
+from platform.data.detection.annotations import Kind, RawDataset, RawImage
 from platform.data.detection.boxes import repair_boxes
 from platform.data.files import absolute, is_file, place
 from platform.data.findings import Repair
@@ -20,17 +20,11 @@ NEAR = Path("cleaning") / "near_duplicates.csv"
 
 @dataclass(frozen=True)
 class Item:
-    """Image to be split.
+    """Image to be split."""
 
-    Attributes:
-        image: With its boxes as written.
-        classes: Of its usable boxes.
-        group: Name shared by near duplicates, which count as one picture.
-    """
-
-    image: RawImage
-    classes: frozenset[str]
-    group: str
+    image: RawImage  # with its boxes as written
+    classes: frozenset[str]  # of its usable boxes
+    group: str  # name shared by near duplicates, which count as one picture
 
 
 def items(root: Path, table: str | None, raw: RawDataset, repairs: list[Repair]) -> list[Item]:
@@ -41,10 +35,6 @@ def items(root: Path, table: str | None, raw: RawDataset, repairs: list[Repair])
         table: Name of the CSV table that was read, if any.
         raw: Annotations.
         repairs: List that faults are added to.
-
-    Raises:
-        InputError: The near duplicates of cleaning cannot be read.
-        OSError: The image features cannot be stored.
     """
     images = _joined(raw.images)
     looks = read_looks(root, sorted(images))
@@ -53,14 +43,11 @@ def items(root: Path, table: str | None, raw: RawDataset, repairs: list[Repair])
     ]
     looks = {path: each for path, each in looks.items() if not each.fault}
     group_of = _groups(root, table, looks)
-    return [
-        Item(
-            image=images[path],
-            classes=frozenset(box.name for box in repair_boxes(images[path].boxes, each.width, each.height, [])),
-            group=group_of[path],
-        )
-        for path, each in looks.items()
-    ]
+    found = []
+    for path, look in looks.items():
+        usable = repair_boxes(images[path].boxes, look.width, look.height, [])
+        found.append(Item(images[path], frozenset(box.name for box in usable), group_of[path]))
+    return found
 
 
 def _joined(read: Iterable[RawImage]) -> dict[Path, RawImage]:
@@ -110,18 +97,12 @@ def pictures(items: Iterable[Item]) -> dict[str, int]:
 
 def merge(items: Iterable[Item], rare: Collection[str]) -> list[Item]:
     """Rename the rare classes to OTHER."""
-
-    def renamed(box: RawBox) -> RawBox:
-        return replace(box, name=OTHER) if box.name in rare else box
-
-    return [
-        replace(
-            item,
-            image=replace(item.image, boxes=tuple(map(renamed, item.image.boxes))),
-            classes=frozenset(OTHER if name in rare else name for name in item.classes),
-        )
-        for item in items
-    ]
+    merged = []
+    for item in items:
+        boxes = tuple(replace(box, name=OTHER) if box.name in rare else box for box in item.image.boxes)
+        classes = frozenset(OTHER if name in rare else name for name in item.classes)
+        merged.append(replace(item, image=replace(item.image, boxes=boxes), classes=classes))
+    return merged
 
 
 def drop(items: Iterable[Item], rare: Collection[str]) -> tuple[list[Item], list[Item]]:

@@ -27,17 +27,11 @@ UNSPLIT = {"coco": "images", "yolo": "images"}  # folder of images in no split
 
 @dataclass(frozen=True)
 class Picture:
-    """Image to be written.
+    """Image to be written."""
 
-    Attributes:
-        image: As it was read, with the path of the original file.
-        name: File name.
-        size: (width, height) of the upright image in pixels.
-    """
-
-    image: RawImage
-    name: str
-    size: tuple[int, int]
+    image: RawImage  # as it was read, with the path of the original file
+    name: str  # file name
+    size: tuple[int, int]  # (width, height) of the upright image in pixels
 
     @property
     def drawn_on(self) -> tuple[int, int]:
@@ -69,16 +63,9 @@ def _coco(pictures: Iterable[Picture], ids: dict[str, int]) -> dict[str, Any]:
         images.append({"id": number, "file_name": picture.name, "width": width, "height": height})
         for box in picture.image.boxes:
             x, y, w, h = _xywh(box.box)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,  # from 1, as 0 means "no match" in pycocotools
-                    "image_id": number,
-                    "category_id": ids[box.name],
-                    "bbox": [x, y, w, h],
-                    "area": abs(w * h),
-                    "iscrowd": 0,
-                }
-            )
+            # numbered from 1, as 0 means "no match" in pycocotools
+            ids_of = {"id": len(annotations) + 1, "image_id": number, "category_id": ids[box.name]}
+            annotations.append(ids_of | {"bbox": [x, y, w, h], "area": abs(w * h), "iscrowd": 0})
     categories = [{"id": number, "name": name} for name, number in ids.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -213,9 +200,7 @@ _LONGEST = 200  # bytes of a stem; file systems allow 255 of a name
 def safe(path: Path, kind: str) -> str:
     """Return a valid file name for an image in all layouts, changed as little as possible.
 
-    Args:
-        path: Of the image.
-        kind: Format as Pillow names it, used where the name has no suffix of an image.
+    `kind` is the format as Pillow names it, for names without the suffix of an image.
     """
     stem, suffix = path.stem, path.suffix
     if suffix.lower() not in SUFFIXES:
@@ -240,21 +225,19 @@ def unique(names: Sequence[str], folders: Sequence[str], by_stem: bool) -> list[
     def key(folder: str, name: str) -> tuple[str, str]:
         return folder, unicodedata.normalize("NFC", PurePosixPath(name).stem if by_stem else name).casefold()
 
-    made: list[str | None] = []
     taken: set[tuple[str, str]] = set()
-    for name, folder in zip(names, folders, strict=True):
-        made.append(None if key(folder, name) in taken else name)
-        taken.add(key(folder, name))
-    tried: dict[tuple[str, str], int] = {}
+    firsts = set()  # they keep their names, also where an earlier name would become one of them
     for place, (name, folder) in enumerate(zip(names, folders, strict=True)):
-        if made[place] is not None:
-            continue
+        if key(folder, name) not in taken:
+            firsts.add(place)
+            taken.add(key(folder, name))
+    tried: dict[tuple[str, str], int] = {}
+    made = list(names)
+    for place, (name, folder) in enumerate(zip(names, folders, strict=True)):
         path, number = PurePosixPath(name), tried.get(key(folder, name), 1)
-        other = name
-        while key(folder, other) in taken:
+        while place not in firsts and key(folder, made[place]) in taken:
             number += 1
-            other = f"{path.stem}_{number}{path.suffix}"
+            made[place] = f"{path.stem}_{number}{path.suffix}"
         tried[key(folder, name)] = number
-        taken.add(key(folder, other))
-        made[place] = other
-    return [name for name in made if name is not None]
+        taken.add(key(folder, made[place]))
+    return made
