@@ -74,12 +74,7 @@ def joined(paths: Sequence[Path], pairs: Iterable[tuple[Path, Path]]) -> dict[Pa
 
 
 def groups(root: Path, paths: Iterable[Path]) -> dict[Path, int]:
-    """Return the number of each image's group of duplicates and near duplicates, which belong in one split.
-
-    Args:
-        root: The data set's folder, see `looks.read_looks`.
-        paths: Images below it. A broken one is a group of its own.
-    """
+    """Return the number of each image's group of duplicates and near duplicates; a broken one is a group of its own."""
     paths = list(dict.fromkeys(paths))
     looks = read_looks(root, paths)
     same = [(each[0], other) for each in exact(looks) for other in each[1:]]

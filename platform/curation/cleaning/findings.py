@@ -32,27 +32,16 @@ class Action(StrEnum):
 
 
 class Finding(NamedTuple):
-    """Line of findings.csv.
+    """Line of findings.csv."""
 
-    Attributes:
-        kind: Kind of problem.
-        action: Action taken.
-        detail: Further information.
-        image: Path of the image from the data set's folder; "" where no image is concerned.
-        label: Label of the box, as written; "" in a line about an image.
-        box: As written; None in a line about an image.
-        where: Place of the annotation.
-        other: Image that this one is a copy of, or the repaired box: "x1 y1 x2 y2".
-    """
-
-    kind: str
+    kind: str  # of the problem
     action: Action
     detail: str = ""
-    image: str = ""
-    label: str = ""
-    box: Box | None = None
-    where: str = ""
-    other: str = ""
+    image: str = ""  # path from the data set's folder; "" where no image is concerned
+    label: str = ""  # of the box, as written; "" in a line about an image, where also `box` is empty
+    box: Box | None = None  # as written
+    where: str = ""  # place of the annotation
+    other: str = ""  # image that this one is a copy of, or the repaired box: "x1 y1 x2 y2"
 
     @property
     def mended(self) -> Box | None:
@@ -131,9 +120,8 @@ def _print_next(console: Console, folder: Path, summary: Mapping[str, Any]) -> N
     here, labels = shlex.quote(str(folder)), shlex.quote(str(folder / "cleaning" / "labels.csv"))
     to_decide = summary["labels"]["to_decide"]
     if to_decide:
-        console.print(
-            f"{to_decide:,} labels need a decision. Fill the column decision of {labels}, then run", markup=False
-        )
+        what = f"{to_decide:,} labels need a decision."
+        console.print(f"{what} Fill the column decision of {labels}, then run", markup=False)
         console.print(f"  python -m platform.dataset clean {here} --decisions {labels}", markup=False)
     if asked:
         findings = shlex.quote(str(folder / "cleaning" / "findings.csv"))
@@ -154,7 +142,8 @@ def _table(findings: Mapping[str, Mapping[str, int]]) -> Table:
 
 def _merged(reasons: Mapping[str, int]) -> str:
     """Return the number of labels that were given another label's class, and the most frequent reasons."""
-    shown = [f"{count:,} {reason}" for reason, count in list(reasons.items())[:_REASONS]]
-    rest = sum(list(reasons.values())[_REASONS:])
-    text = ", ".join([*shown, *([f"{rest:,} for other reasons"] if rest else [])])
-    return f"{sum(reasons.values()):,}{': ' if text else ''}{text}"
+    counts = list(reasons.items())
+    shown = [f"{count:,} {reason}" for reason, count in counts[:_REASONS]]
+    if rest := sum(count for _, count in counts[_REASONS:]):
+        shown.append(f"{rest:,} for other reasons")
+    return ": ".join([f"{sum(reasons.values()):,}", *([", ".join(shown)] if shown else [])])

@@ -26,21 +26,13 @@ _UPRIGHT, _SIDEWAYS = 1, 5  # EXIF orientations; from 5 on width and height are 
 
 
 class Frame(NamedTuple):
-    """Image and annotation whose frame is to be found.
+    """Image and annotation whose frame is to be found."""
 
-    Attributes:
-        width: Of the upright image, in pixels; height likewise.
-        height: See `width`.
-        orientation: The EXIF tag.
-        declared: (width, height) in the annotation; None if it has none.
-        pixels: Whether the layout writes boxes in pixels.
-    """
-
-    width: int
+    width: int  # of the upright image, in pixels
     height: int
-    orientation: int
-    declared: tuple[int, int] | None
-    pixels: bool
+    orientation: int  # the EXIF tag
+    declared: tuple[int, int] | None  # (width, height) in the annotation, if it has them
+    pixels: bool  # whether the layout writes boxes in pixels
 
 
 class Reading(NamedTuple):
@@ -53,12 +45,7 @@ class Reading(NamedTuple):
 
 
 def read(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
-    """Return how the boxes of an image are to be read: at most one repair, then questions; [] for unchanged.
-
-    Args:
-        boxes: Finite ones with an area.
-        frame: Of their image.
-    """
+    """Return how boxes, finite ones with an area, are to be read: at most one repair, then questions."""
     if not boxes:
         return []
     scaled = _relative(boxes, frame) or _other_size(boxes, frame)
@@ -72,9 +59,6 @@ def sides_not_corners(boxes: Sequence[tuple[Box, int, int]]) -> int:
 
     Inverted corners alone are no proof, as dragging a box upwards draws it so. Read as sides, most of those boxes
     would leave the image.
-
-    Args:
-        boxes: Each with the width and height of its image.
     """
     finite = [(box, width, height) for box, width, height in boxes if width and all(map(math.isfinite, box))]
     inverted = sum(x2 < x1 or y2 < y1 for (x1, y1, x2, y2), _, _ in finite)

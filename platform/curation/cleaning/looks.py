@@ -26,36 +26,22 @@ _FAULT_LENGTH = 200  # characters
 
 
 class Look(NamedTuple):
-    """Features of an image.
+    """Features of an image."""
 
-    Attributes:
-        width: In pixels, upright; 0 if the file is broken, height likewise.
-        height: See `width`.
-        orientation: The EXIF tag as written, 0 if there is none; 1 … 8 are valid.
-        pixels: Hash of the decoded pixels, see `images.content_hash`.
-        hash: Perceptual hash (pHash) of the image without plain margins; uint64 of shape (4,).
-        grey: The image without margins, uint8 of shape (64, 64), blurred.
-        aspect: Width to height of the image without margins.
-        fault: Why it cannot be used; "" if it can.
-    """
-
-    width: int
+    width: int  # pixels, upright; 0 if the file is broken
     height: int
-    orientation: int
-    pixels: str
-    hash: np.ndarray
-    grey: np.ndarray
-    aspect: float
-    fault: str
+    orientation: int  # the EXIF tag as written, 0 if there is none; 1 … 8 are valid
+    pixels: str  # hash of the decoded pixels, see `images.content_hash`
+    hash: np.ndarray  # perceptual hash (pHash) of the image without plain margins; uint64 of shape (4,)
+    grey: np.ndarray  # the image without margins, uint8 of shape (64, 64), blurred
+    aspect: float  # width to height of the image without margins
+    fault: str  # why it cannot be used; "" if it can
 
 
 def read_looks(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda: None) -> dict[Path, Look]:
-    """Compute the features of images, decoding only new and changed ones.
+    """Return the features of images below a data set's folder, decoding only new and changed ones.
 
-    Args:
-        root: The data set's folder, where the result is stored, also after an interrupt.
-        paths: Images below it.
-        advance: Called once for each image.
+    The result is stored in the folder, also after an interrupt; `advance` is called once for each image.
 
     Raises:
         OSError: The features cannot be stored, for example on a full disk.

@@ -30,31 +30,18 @@ LEFT_EMPTY, LOST_SOME = "image left without its boxes", "image that lost some of
 
 @dataclass
 class Picture:
-    """Image during the repair.
-
-    Attributes:
-        path: Its file.
-        name: Path from the data set's folder.
-        where: First annotation that named it.
-        look: Its features.
-        splits: Splits given by the data; there should be at most one.
-        raw: Annotations with their boxes, each box once.
-        placed: Boxes that are usable so far.
-        written: Number of annotated boxes, with the unreadable ones.
-        lost: Number of them that are unusable although they show something.
-        dropped: Number of them that a person dropped.
-    """
+    """Image during the repair."""
 
     path: Path
-    name: str
-    where: str
+    name: str  # path from the data set's folder
+    where: str  # first annotation that named it
     look: Look
-    splits: list[str]
-    raw: list[RawImage]
-    placed: list[Placed] = field(default_factory=list)
-    written: int = 0
-    lost: int = 0
-    dropped: int = 0
+    splits: list[str] = field(default_factory=list)  # given by the data; there should be at most one
+    raw: list[RawImage] = field(default_factory=list)  # annotations with their boxes, each box once
+    placed: list[Placed] = field(default_factory=list)  # boxes that are usable so far
+    written: int = 0  # annotated boxes, with the unreadable ones
+    lost: int = 0  # of these, the ones that are unusable although they show something
+    dropped: int = 0  # and those that a person dropped
 
     @property
     def split(self) -> str | None:
@@ -63,18 +50,11 @@ class Picture:
 
 
 class Cleaned(NamedTuple):
-    """Result of the repair.
+    """Result of the repair."""
 
-    Attributes:
-        images: Ordered by path.
-        near: Pairs of near duplicates among them.
-        groups: Group number, from 1, of each image in such a pair; connected pairs are one group.
-        findings: All findings.
-    """
-
-    images: list[RawImage]
-    near: list[Near]
-    groups: dict[Path, int]
+    images: list[RawImage]  # ordered by path
+    near: list[Near]  # pairs of near duplicates among them
+    groups: dict[Path, int]  # number, from 1, of each image in such a pair; connected pairs are one group
     findings: list[Finding]
 
 
@@ -93,8 +73,7 @@ def repair(
     """
     pictures = _pictures(root, source.raw, looks)
     findings = [*_unread(root, source.raw, pictures)]
-    pictures = _nameable(root, pictures, findings)
-    pictures = _usable(pictures, least, findings)
+    pictures = [picture for picture in pictures if _is_usable(root, picture, least, findings)]
     by_label = {verdict.label: verdict for verdict in verdicts}
     for picture in pictures:
         _place(picture, by_label, limits, source.layout != yolo.LAYOUT, findings)
@@ -106,7 +85,11 @@ def repair(
     near = duplicates.near({picture.path: picture.look for picture in kept})
     groups = _groups(near)
     findings += _near_findings(near, {picture.path: picture for picture in kept}, groups)
-    return Cleaned([_image(picture) for picture in kept], near, groups, findings)
+    images = []
+    for picture in kept:
+        boxes = tuple(RawBox(each.box, each.name, each.raw.where) for each in picture.placed)
+        images.append(RawImage(picture.path, boxes, picture.split, picture.where))
+    return Cleaned(images, near, groups, findings)
 
 
 def _pictures(root: Path, raw: RawDataset, looks: Mapping[Path, Look]) -> list[Picture]:
@@ -114,7 +97,7 @@ def _pictures(root: Path, raw: RawDataset, looks: Mapping[Path, Look]) -> list[P
     found: dict[Path, Picture] = {}
     for image in sorted(raw.images, key=lambda image: image.path.relative_to(root).as_posix()):
         name = printable(image.path.relative_to(root).as_posix())
-        picture = found.setdefault(image.path, Picture(image.path, name, image.where, looks[image.path], [], []))
+        picture = found.setdefault(image.path, Picture(image.path, name, image.where, looks[image.path]))
         known = {box for other in picture.raw for box in other.boxes}  # VOC repeats boxes in each of an image's splits
         picture.raw.append(replace(image, boxes=tuple(box for box in image.boxes if box not in known)))
         picture.splits += [image.split] if image.split and image.split not in picture.splits else []
@@ -139,27 +122,18 @@ def _unread(root: Path, raw: RawDataset, pictures: Sequence[Picture]) -> Iterato
         yield of_image(LEFT_EMPTY, Action.SET_ASIDE, name)
 
 
-def _nameable(root: Path, pictures: Iterable[Picture], findings: list[Finding]) -> list[Picture]:
-    """Return the images whose name is UTF-8; a table cannot name the others."""
-    nameable = []
-    for picture in pictures:
-        if is_utf8(str(picture.path.relative_to(root))):
-            nameable.append(picture)
-        else:
-            detail = f"rename the file{_with(picture.written)}"
-            findings.append(of_image(NOT_UTF8, Action.SET_ASIDE, picture.name, printable(picture.where), detail))
-    return nameable
-
-
-def _usable(pictures: Iterable[Picture], least: int, findings: list[Finding]) -> list[Picture]:
-    usable = []
-    for picture in pictures:
-        broken = list(rules.check_image(picture.look, least))
-        for kind, action, detail in broken:
-            lost = _with(picture.written) if action == Action.SET_ASIDE else ""
-            findings.append(of_image(kind, action, picture.name, picture.where, detail + lost))
-        if all(rule.action != Action.SET_ASIDE for rule in broken):
-            usable.append(picture)
+def _is_usable(root: Path, picture: Picture, least: int, findings: list[Finding]) -> bool:
+    """Return whether a table can name an image, and a model be trained on it."""
+    lost = f", with {picture.written} boxes" if picture.written else ""
+    if not is_utf8(str(picture.path.relative_to(root))):
+        where, detail = printable(picture.where), f"rename the file{lost}"
+        findings.append(of_image(NOT_UTF8, Action.SET_ASIDE, picture.name, where, detail))
+        return False
+    usable = True
+    for kind, action, detail in rules.check_image(picture.look, least):
+        usable &= action != Action.SET_ASIDE
+        detail += "" if usable else lost
+        findings.append(of_image(kind, action, picture.name, picture.where, detail))
     return usable
 
 
@@ -180,7 +154,11 @@ def _place(
         for raw in image.boxes:
             verdict = verdicts[raw.name]
             if verdict.cls is None:
-                _drop(picture, raw, verdict, findings)
+                decided = verdict.reason == DECIDED
+                kind, detail = (DROPPED, "") if decided else (NO_CLASS, verdict.reason)
+                findings.append(of_box(kind, Action.SET_ASIDE, picture.name, raw, detail))
+                picture.dropped += decided
+                picture.lost += not decided
                 continue
             box, broken = rules.check_box(boxes.get(raw, raw.box), look.width, look.height, limits)
             if repaired and raw in boxes and box is not None:
@@ -190,14 +168,6 @@ def _place(
                 picture.lost += 1
             else:
                 picture.placed.append(Placed(box, verdict.cls, raw, picture.path))
-
-
-def _drop(picture: Picture, raw: RawBox, verdict: Verdict, findings: list[Finding]) -> None:
-    decided = verdict.reason == DECIDED
-    kind, detail = (DROPPED, "") if decided else (NO_CLASS, verdict.reason)
-    findings.append(of_box(kind, Action.SET_ASIDE, picture.name, raw, detail))
-    picture.dropped += decided
-    picture.lost += not decided
 
 
 def _one_of_each(pictures: Sequence[Picture], findings: list[Finding]) -> list[Picture]:
@@ -283,12 +253,3 @@ def nearest(near: Iterable[Near]) -> dict[Path, tuple[float, Path]]:
         best.setdefault(pair.one, (pair.distance, pair.other))
         best.setdefault(pair.other, (pair.distance, pair.one))
     return dict(sorted(best.items()))
-
-
-def _image(picture: Picture) -> RawImage:
-    boxes = tuple(RawBox(each.box, each.name, each.raw.where) for each in picture.placed)
-    return RawImage(picture.path, boxes, picture.split, picture.where)
-
-
-def _with(boxes: int) -> str:
-    return f", with {boxes} boxes" if boxes else ""

@@ -31,12 +31,7 @@ class ImageFinding(NamedTuple):
 
 
 def check_image(look: Look, min_side: int) -> Iterator[ImageFinding]:
-    """Yield the rules that an image breaks, up to the first that sets it aside.
-
-    Args:
-        look: Of the image.
-        min_side: Pixels that its shorter side must have.
-    """
+    """Yield the rules that an image breaks, up to the first that sets it aside; `min_side` is of its shorter side."""
     if look.fault:
         yield ImageFinding(Kind.BROKEN_IMAGE, Action.SET_ASIDE, look.fault)
     elif min(look.width, look.height) < min_side:
@@ -53,13 +48,7 @@ class Limits(NamedTuple):
 
 
 def check_box(box: Box, width: int, height: int, limits: Limits) -> tuple[Box | None, list[tuple[str, Action]]]:
-    """Return the usable form of a box and the rules that it breaks.
-
-    Args:
-        box: In the upright image.
-        width: Of the image in pixels.
-        height: Of the image in pixels.
-        limits: That the box must keep.
+    """Check a box in an upright image of this width and height in pixels.
 
     Returns:
         The box, clipped to the image, and its repairs; or None and the first rule that sets the box aside.
@@ -90,33 +79,20 @@ def countable(box: Box) -> bool:
 
 
 class Placed(NamedTuple):
-    """Usable box of an image.
+    """Usable box of an image."""
 
-    Attributes:
-        box: In the upright image, within it.
-        name: Its class.
-        raw: The box as it was written.
-        file: The image that it was written for: the one that is kept, or a copy of it.
-    """
-
-    box: Box
-    name: str
-    raw: RawBox
-    file: Path
+    box: Box  # in the upright image, within it
+    name: str  # its class
+    raw: RawBox  # as it was written
+    file: Path  # image that it was written for: the one that is kept, or a copy of it
 
 
 class Settled(NamedTuple):
-    """Boxes of an image after those in the same place were settled.
+    """Boxes of an image after those in the same place were settled."""
 
-    Attributes:
-        kept: In the order given.
-        again: Repeated boxes, each with the one that is kept and their intersection over union.
-        conflicts: Boxes in the place of a box of another class, each with that box.
-    """
-
-    kept: list[Placed]
-    again: list[tuple[Placed, Placed, float]]
-    conflicts: list[tuple[Placed, Placed]]
+    kept: list[Placed]  # in the order given
+    again: list[tuple[Placed, Placed, float]]  # repeated boxes, the one that is kept, their intersection over union
+    conflicts: list[tuple[Placed, Placed]]  # boxes in the place of a box of another class, each with that box
 
 
 def settle(placed: Sequence[Placed]) -> Settled:
