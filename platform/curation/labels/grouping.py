@@ -23,25 +23,15 @@ SAYS_NOTHING, EMPTY, TOO_LONG = "says nothing", "empty", f"longer than {LONGEST}
 
 
 class Verdict(NamedTuple):
-    """Class that a label was given, with the reason.
+    """Class that a label was given, with the reason."""
 
-    Attributes:
-        label: As it was typed.
-        cls: Its class; None if its boxes are left out.
-        reason: For the class.
-        score: Likeness to `matched`, 0 to 1; None where nothing was compared.
-        matched: Label or alias that it was matched with; "" if none.
-        suggestion: Class, or DROP, that a person should decide about; "" if there is no question.
-        suggestion_score: Likeness to that class; None if nothing was compared.
-    """
-
-    label: str
-    cls: str | None
-    reason: str
-    score: float | None = None
-    matched: str = ""
-    suggestion: str = ""
-    suggestion_score: float | None = None
+    label: str  # as it was typed
+    cls: str | None  # None if its boxes are left out
+    reason: str  # for the class
+    score: float | None = None  # likeness to `matched`, 0 to 1; None where nothing was compared
+    matched: str = ""  # label or alias that it was matched with
+    suggestion: str = ""  # class, or DROP, that a person should decide about
+    suggestion_score: float | None = None  # likeness to that class
 
 
 def is_merged(label: str, cls: str | None, reason: str) -> bool:
@@ -51,12 +41,7 @@ def is_merged(label: str, cls: str | None, reason: str) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """Thresholds of likeness.
-
-    Attributes:
-        merge_at: The score from which a name joins a group.
-        ask_at: The score from which a person is asked.
-    """
+    """Thresholds of likeness: from which a name joins a group, and from which a person is asked."""
 
     merge_at: float = 0.92
     ask_at: float = 0.8
@@ -108,23 +93,14 @@ _MARGIN = 0.02  # by which the likeness to one group must exceed that to every o
 
 
 class _Node(NamedTuple):
-    """Labels of one key, the most frequent first; or an alias that nobody typed.
+    """Labels of one key, the most frequent first; or an alias that nobody typed."""
 
-    Attributes:
-        labels: As they were typed.
-        text: The first of them, else the alias.
-        uses: Number of boxes of the first.
-        cls: By a decision or an alias; None if grouping has to find it.
-        reason: For `cls`.
-        alias: Alias, or decided class of the same key, that gives the class.
-    """
-
-    labels: tuple[str, ...]
-    text: str
-    uses: int
-    cls: str | None = None
-    reason: str = ""
-    alias: str = ""
+    labels: tuple[str, ...]  # as they were typed
+    text: str  # the first of them, else the alias
+    uses: int  # number of boxes of the first
+    cls: str | None = None  # by a decision or an alias; None if grouping has to find it
+    reason: str = ""  # for `cls`
+    alias: str = ""  # alias, or decided class of the same key, that gives the class
 
 
 def _nodes(counts: Mapping[str, int], aliases: Mapping[str, str], decisions: Mapping[str, str | None]) -> list[_Node]:
@@ -177,21 +153,15 @@ def _unnamed(label: str) -> Verdict:
 
 
 class _Groups:
-    """Groups of nodes, built one node after the other.
-
-    Attributes:
-        cls: Class of each placed node.
-        heads: Nodes that began a group or had a known class, with their order.
-        link: Head of the group that each other node joined, and the likeness to it.
-    """
+    """Groups of nodes, built one node after the other."""
 
     def __init__(self, nodes: Sequence[_Node], settings: Settings) -> None:
         self.nodes = sorted(nodes, key=lambda node: (-node.uses, *_plain(node.text), node.cls or ""))
         self.settings = settings
         self.like = self._likeness()
-        self.cls: dict[int, str] = {}
-        self.heads: dict[int, int] = {}
-        self.link: dict[int, tuple[int, Like]] = {}
+        self.cls: dict[int, str] = {}  # class of each placed node
+        self.heads: dict[int, int] = {}  # nodes that began a group or had a known class, with their order
+        self.link: dict[int, tuple[int, Like]] = {}  # head of the group that each other node joined, and likeness to it
         for index in sorted(range(len(nodes)), key=self._rank):
             self._place(index)
 

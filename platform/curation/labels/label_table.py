@@ -31,15 +31,10 @@ _EXAMPLES = 3  # examples in a fault
 
 
 class Decisions(NamedTuple):
-    """Decisions of a person.
+    """Decisions of a person."""
 
-    Attributes:
-        of: Class by raw label; None leaves its boxes out.
-        gone: The same for labels that no longer exist, as the table writes them.
-    """
-
-    of: dict[str, str | None]
-    gone: dict[str, str | None]
+    of: dict[str, str | None]  # class by raw label; None leaves its boxes out
+    gone: dict[str, str | None]  # the same for labels that no longer exist, as the table writes them
 
     def by_cell(self) -> dict[str, str | None]:
         """Return all decisions by label as the table writes it."""
@@ -56,11 +51,11 @@ def write(
     images: Mapping[str, int],
     decisions: Decisions = NO_DECISIONS,
 ) -> None:
-    """Write the table atomically, with a line for each label.
+    """Write the table atomically, with a line for each verdict of `grouping.group`.
 
     Args:
         file: In an existing folder.
-        verdicts: Of `grouping.group`.
+        verdicts: Of all labels.
         boxes: Number of boxes of each raw label.
         images: Number of images of each raw label.
         decisions: Given decisions, which are kept in their column for further editing.

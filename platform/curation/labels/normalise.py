@@ -83,11 +83,7 @@ def _ends(
 ) -> Callable[[str], str]:
     """Return a rule that removes words from the ends of a text, but never all of its letters.
 
-    Args:
-        last: Words to remove from the end.
-        first: Words to remove from the beginning.
-        glued: Words to remove from the end without a blank before them.
-        links: Words between one of `first` and the rest that are removed with it, as in "logo of".
+    `glued` words have no blank before them; `links` stand between one of `first` and the rest, as in "logo of".
     """
     ends = [
         re.compile(rf"(?<=\S){_GAP}(?:{_any_of(last)}){_END}$"),
@@ -214,29 +210,17 @@ _DOUBLED = re.compile(r"(.)\1+")
 
 
 class Name(NamedTuple):
-    """Key of a label with the forms that are compared.
+    """Key of a label with the forms that are compared."""
 
-    Attributes:
-        words: Of the key, in order.
-        core: Words without those that many names contain (`common` in words.toml).
-        letters: The key without blanks.
-        bare: The letters without the text in brackets.
-        latin: The letters in Latin script.
-        spelled: `latin` with one spelling of each sound: "coca cola" and "Koka-Cola" are "kokakola".
-        sounds: `spelled` without differences that other alphabets do not make: "コカ・コーラ" is "kokakora".
-        numbers: In order, without digits between letters.
-        scripts: Of the letters; Chinese and Japanese are one.
-    """
-
-    words: tuple[str, ...]
-    core: tuple[str, ...]
-    letters: str
-    bare: str
-    latin: str
-    spelled: str
-    sounds: str
-    numbers: tuple[str, ...]
-    scripts: frozenset[str]
+    words: tuple[str, ...]  # of the key, in order
+    core: tuple[str, ...]  # words without those that many names contain (`common` in words.toml)
+    letters: str  # the key without blanks
+    bare: str  # the letters without the text in brackets
+    latin: str  # the letters in Latin script
+    spelled: str  # `latin` with one spelling of each sound: "coca cola" and "Koka-Cola" are "kokakola"
+    sounds: str  # `spelled` without differences that other alphabets do not make: "コカ・コーラ" is "kokakora"
+    numbers: tuple[str, ...]  # in order, without digits between letters
+    scripts: frozenset[str]  # of the letters; Chinese and Japanese are one
 
     @property
     def chinese(self) -> bool:

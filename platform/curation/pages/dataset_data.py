@@ -58,37 +58,21 @@ class Label:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data set's folder.
+    """Data set's folder; what cleaning found is empty where nothing was cleaned."""
 
-    Attributes:
-        root: Absolute.
-        layout: "CSV", "COCO", "Pascal VOC" or "YOLO".
-        table: Of the last step; None for a folder that no step has written to.
-        pictures: In the layout's order.
-        repairs: What reading it repaired or left out.
-        written: (image, box as written) before cleaning, by raw label as cleaning/labels.csv shows it.
-        outcomes: The manifest's lines.
-        labels: What became of raw labels; empty where nothing was cleaned, as the following.
-        findings: What else cleaning found.
-        near_duplicates: Groups of images that are nearly the same, each with its distance to the nearest other.
-        summary: cleaning/summary.json.
-        split_facts: split.json.
-        warnings: Annotations that were ignored.
-    """
-
-    root: Path
-    layout: str
-    table: str | None
-    pictures: tuple[Picture, ...]
-    repairs: tuple[Repair, ...]
-    written: Mapping[str, list[tuple[Path, Box]]]
-    outcomes: tuple[dict[str, Any], ...] = ()
-    labels: tuple[Label, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    near_duplicates: Mapping[str, list[tuple[str, float | None]]] = field(default_factory=dict)
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    split_facts: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    root: Path  # absolute
+    layout: str  # "CSV", "COCO", "Pascal VOC" or "YOLO"
+    table: str | None  # of the last step; None for a folder that no step has written to
+    pictures: tuple[Picture, ...]  # in the layout's order
+    repairs: tuple[Repair, ...]  # what reading it repaired or left out
+    written: Mapping[str, list[tuple[Path, Box]]]  # by raw label, as labels.csv shows it: boxes before cleaning
+    outcomes: tuple[dict[str, Any], ...] = ()  # the manifest's lines
+    labels: tuple[Label, ...] = ()  # what became of raw labels
+    findings: tuple[Finding, ...] = ()  # what else cleaning found
+    near_duplicates: Mapping[str, list[tuple[str, float | None]]] = field(default_factory=dict)  # groups of images
+    summary: Mapping[str, Any] = field(default_factory=dict)  # cleaning/summary.json
+    split_facts: Mapping[str, Any] = field(default_factory=dict)  # split.json
+    warnings: tuple[str, ...] = ()  # annotations that were ignored
 
     @property
     def is_cleaned(self) -> bool:

@@ -21,21 +21,13 @@ AS_USED, AS_WRITTEN, OUTSIDE = "#56B4E9", "#E8590C", "#8A949E"  # colours of box
 
 @dataclass(frozen=True)
 class Crop:
-    """Part of an image to be shown.
-
-    Attributes:
-        path: The image.
-        used: Boxes as they are used.
-        written: Boxes as they were written, where that differs.
-        whole: Whether all of the image is shown; otherwise the first box and a margin.
-        size: Largest width and height of the thumbnail in pixels.
-    """
+    """Part of an image to be shown."""
 
     path: Path
-    used: tuple[Box, ...] = ()
-    written: tuple[Box, ...] = ()
-    whole: bool = False
-    size: tuple[int, int] = (176, 96)
+    used: tuple[Box, ...] = ()  # boxes as they are used
+    written: tuple[Box, ...] = ()  # boxes as they were written, where that differs
+    whole: bool = False  # whether all of the image is shown; otherwise the first box and a margin
+    size: tuple[int, int] = (176, 96)  # largest width and height of the thumbnail in pixels
 
 
 @dataclass(frozen=True)
