@@ -13,6 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMIT, CLUSTER = "PLATFORM_COMMIT", "PLATFORM_CLUSTER"
 
 
+def find_folder(name: str) -> Path | None:
+    """Return the folder of a name, relative to the working directory or to the project's root; None if there is none.
+
+    A trial runs in another working directory than the command did.
+    """
+    given = os.path.expanduser(name)  # noqa: PTH111 (no error on any name)
+    places = [Path(given), ROOT / given] if name else []
+    return next((place for place in places if os.path.isdir(place)), None)  # noqa: PTH112 (likewise)
+
+
 @functools.cache
 def code_digest() -> str:
     """Return a digest of the code that builds and trains models, which changes whenever a file of it does."""

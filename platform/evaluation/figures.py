@@ -106,10 +106,8 @@ def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: 
     for axes, (method, places) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
         for index, name in enumerate(names):
             is_class = np.array([one == name for one in classes])
-            marker = MARKERS[index // len(COLOURS) % len(MARKERS)]
-            axes.scatter(
-                *places[is_class].T, s=14, color=COLOURS[index % len(COLOURS)], marker=marker, label=name, alpha=0.8
-            )
+            marker, colour = MARKERS[index // len(COLOURS) % len(MARKERS)], COLOURS[index % len(COLOURS)]
+            axes.scatter(*places[is_class].T, s=14, color=colour, marker=marker, label=name, alpha=0.8)
         axes.set(title=method, xticks=[], yticks=[])
         axes.spines[["top", "right", "left", "bottom"]].set_color("lightgrey")
     if len(names) <= LEGEND:
@@ -150,11 +148,9 @@ def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
     figure = _figure(5.4, 4.4)
     axes = figure.subplots()
     for index, (name, precision) in enumerate(curves.items()):
-        style: dict[str, Any] = {
-            "color": COLOURS[index % len(COLOURS)],
-            "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
-        }
-        axes.plot(np.linspace(0, 1, len(precision)), precision, label=name, linewidth=1.5, **style)
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+        recall = np.linspace(0, 1, len(precision))
+        axes.plot(recall, precision, label=name, linewidth=1.5, color=colour, linestyle=dash)
     _finish_recall(axes, title)
     axes.legend(fontsize=8, frameon=False, ncols=1 + len(curves) // 11)
     return figure
@@ -235,14 +231,12 @@ def draw_boxes(
 def captioned(image: Image.Image, text: str, least: int = 256) -> Image.Image:
     """Return an image over a line of text; an image smaller than `least` pixels is enlarged."""
     scale = max(1.0, least / max(image.size))
-    image = image.convert("RGB").resize(
-        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
-    )
+    size = round(image.width * scale), round(image.height * scale)
+    image = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     font = ImageFont.load_default(max(18, image.width // 12))
     left, top, right, bottom = ImageDraw.Draw(image).textbbox((0, 0), text, font=font)
-    page = Image.new(
-        "RGB", (max(image.width, round(right - left) + 16), image.height + round(bottom - top) + 16), "white"
-    )
+    width, height = max(image.width, round(right - left) + 16), image.height + round(bottom - top) + 16
+    page = Image.new("RGB", (width, height), "white")
     page.paste(image, ((page.width - image.width) // 2, 0))
     ImageDraw.Draw(page).text((8 - left, image.height + 8 - top), text, fill="black", font=font)
     return page

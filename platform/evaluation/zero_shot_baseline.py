@@ -71,9 +71,8 @@ def _whole_model(source: open_clip_models.Source) -> Any:
     custom = source.model.get("custom_text", False)
     if config["text_cfg"].get("hf_model_name"):
         custom, config["text_cfg"] = True, {**config["text_cfg"], "hf_model_pretrained": False}
-        open_clip_models.fetch(
-            config["text_cfg"]["hf_model_name"], ["config.json"]
-        )  # fails at once if it cannot be fetched
+        # fails at once if it cannot be fetched
+        open_clip_models.fetch(config["text_cfg"]["hf_model_name"], ["config.json"])
     kind = CLIP if not custom else CoCa if "multimodal_cfg" in config else CustomTextCLIP
     if source.file is not None:
         # Refuses pickled code: if torch.load fails, open_clip's reader tries again without weights_only.
@@ -83,11 +82,9 @@ def _whole_model(source: open_clip_models.Source) -> Any:
         if source.file is not None:
             load_checkpoint(model, str(source.file))
     except Exception as error:  # a wrong configuration, a damaged file, weights of another model
-        rule, remedy = (
-            "both towers of the model must be built and loaded",
-            "Use weights that were saved from this model.",
-        )
-        raise InputError(Fault(rule, f"{source.name}, {source.file}: {first_line(error)}", remedy)) from error
+        rule, found = "both towers of the model must be built and loaded", f"{source.name}, {source.file}"
+        remedy = "Use weights that were saved from this model."
+        raise InputError(Fault(rule, f"{found}: {first_line(error)}", remedy)) from error
     return model
 
 

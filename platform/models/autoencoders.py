@@ -126,9 +126,7 @@ def load_encoder(encoder: Encoder, path: Path) -> None:
         raise _refused(path)
     if written != wanted:
         found = ", ".join(f"{key}={value}" for key, value in written.items())
-        remedy = (
-            f"Fix what the space asks for: --set width={written['width']} --set bottleneck={written['bottleneck']}."
-        )
+        remedy = f"Fix the space: --set width={written['width']} --set bottleneck={written['bottleneck']}."
         asked = ", ".join(f"{key}={value}" for key, value in wanted.items())
         raise InputError(Fault(f"the weights must fit an encoder of {asked}", f"{path} of {found}", remedy))
     try:

@@ -32,10 +32,8 @@ from platform.errors import Fault, InputError
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large")
 USUAL_CROP = 224 / 256  # of an image's shorter side
-IMAGENET_MEAN, IMAGENET_STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # with which torchvision's weights were trained
+# with which torchvision's weights were trained
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STARTERS = project.ROOT / "starters"
 
 _MOBILENET_BOUNDARIES = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
@@ -108,9 +106,8 @@ def _split_into_stages(name: str, model: nn.Module) -> "OrderedDict[str, nn.Modu
 
 def _measure_channels(stages: "OrderedDict[str, nn.Module]") -> dict[str, int]:
     """Return the number of channels of each stage's output, found by running the stages."""
-    channels = {}
+    channels, x = {}, torch.zeros(1, 3, 64, 64)
     with torch.no_grad():
-        x = torch.zeros(1, 3, 64, 64)
         for name, stage in stages.items():
             x = stage.eval()(x)
             stage.train()
@@ -123,30 +120,21 @@ def _read_state(name: str, weights: str) -> dict[str, Tensor]:
         path = STARTERS / f"{name}.safetensors"
         if not path.exists():
             shipped = ", ".join(sorted(file.stem for file in STARTERS.glob("*.safetensors"))) or "none"
-            raise InputError(
-                Fault("a starter is shipped for some backbones only", name, f"Shipped: {shipped}. Or name a file.")
-            )
+            rule = "a starter is shipped for some backbones only"
+            raise InputError(Fault(rule, name, f"Shipped: {shipped}. Or name a file."))
         return {key: value.float() for key, value in load_file(path).items()}
     if file := local_file(weights):
         return read_file(file)
     available = torchvision.models.get_model_weights(name)
     if weights not in available.__members__:
-        names = ", ".join(available.__members__)
-        raise InputError(
-            Fault(
-                "weights must be a file, 'starter', 'none' or a torchvision name", repr(weights), f"{name} has {names}."
-            )
-        )
+        rule = "weights must be a file, 'starter', 'none' or a torchvision name"
+        raise InputError(Fault(rule, repr(weights), f"{name} has {', '.join(available.__members__)}."))
     try:
         return available[weights].get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, or a file whose hash is wrong
-        raise InputError(
-            Fault(
-                f"torchvision must be able to fetch {name} {weights} or find it in its cache",
-                str(error),
-                "Connect to the network once, or give a local file: --set weights=FILE.",
-            )
-        ) from error
+        rule = f"torchvision must be able to fetch {name} {weights} or find it in its cache"
+        remedy = "Connect to the network once, or give a local file: --set weights=FILE."
+        raise InputError(Fault(rule, str(error), remedy)) from error
 
 
 def local_file(text: str) -> Path | None:
@@ -202,7 +190,6 @@ def _load_state(model: nn.Module, name: str, weights: str, state: dict[str, Tens
             for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
             if keys
         )
-        raise InputError(
-            Fault(f"the weights must fit torchvision's {name}", f"{weights}: {found}", "Name the matching backbone.")
-        )
+        rule = f"the weights must fit torchvision's {name}"
+        raise InputError(Fault(rule, f"{weights}: {found}", "Name the matching backbone."))
     model.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)

@@ -60,12 +60,9 @@ class Trunk(nn.Module):
         self.body, self.levels = body, tuple(levels)
 
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
-        """Run the stages start … stop - 1; the last stage is the neck.
+        """Run the stages start … stop - 1, of which the neck is the last of all.
 
-        Args:
-            state: {"images": (N, 3, H, W), normalised} if start is 0, else the output of the stages before.
-            start: Index of the first stage.
-            stop: Index after the last stage.
+        The state is {"images": (N, 3, H, W), normalised} if start is 0, else the output of the stages before.
         """
         if start > len(STAGES):  # the neck was run
             return dict(state)
@@ -140,17 +137,13 @@ class Detector(nn.Module):
 
     def prefix_facts(self, split_index: int) -> dict[str, Any]:
         neck = type(self.trunk).__name__ if split_index > len(STAGES) else ""
-        kept = [
-            name
-            for name in STAGES[:split_index]
-            if name in (*self.trunk.levels, STAGES[min(split_index, len(STAGES)) - 1])
-        ]
+        needed = (*self.trunk.levels, STAGES[min(split_index, len(STAGES)) - 1])
+        kept = [name for name in STAGES[:split_index] if name in needed]
         return {"kept": kept, "neck": neck, "input_size": self.input_size, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
     def forward(self, state: State, targets: list[dict[str, Tensor]] | None = None, split_index: int = 0) -> Any:
-        return self.net(
-            _Images(self._normalised(state) if split_index == 0 else state, split_index, self.input_size), targets
-        )
+        given = self._normalised(state) if split_index == 0 else state
+        return self.net(_Images(given, split_index, self.input_size), targets)
 
     @staticmethod
     def _normalised(state: State) -> State:
@@ -196,7 +189,7 @@ def build(
 
     Args:
         architecture: One of ARCHITECTURES.
-        body: The backbone.
+        body: Backbone.
         classes: Number of classes without the background.
         input_size: Height and width of every image in pixels.
         channels: Width of the pyramid and the heads.
@@ -218,8 +211,7 @@ def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, 
     if architecture == "retinanet":
         sizes = tuple(tuple(3 * stride * 2 ** (i / 3) for i in range(3)) for stride in strides)
         anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
-        norm = partial(nn.GroupNorm, 32)
-        retina_head = RetinaNetHead(channels, 9, classes + 1, norm_layer=norm)
+        retina_head = RetinaNetHead(channels, 9, classes + 1, norm_layer=partial(nn.GroupNorm, 32))
         return RetinaNet(pyramid, classes + 1, anchor_generator=anchors, head=retina_head, **scores)
     anchors = AnchorGenerator(tuple((3 * stride, 5 * stride) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides))
     return FasterRCNN(

@@ -31,6 +31,7 @@ from platform.models.stages import Stage
 USUAL_SIZE = 224  # pixels a side, for encoders that take any size
 
 _METADATA = "encoder"  # key of the configuration in a saved file's metadata
+_REMEDY = "Name an encoder.safetensors that a study wrote."
 
 
 class Encoder(nn.Sequential):
@@ -53,22 +54,15 @@ class Encoder(nn.Sequential):
         self, stages: clip_towers.Stages, *, channels: int, image_size: int, fixed_size: bool, config: dict[str, Any]
     ) -> None:
         (first, stage), *others = stages.items()
-        normalise = v2.Normalize(
-            config["mean"], config["std"]
-        )  # it has constants, not buffers, which would need a stage
+        normalise = v2.Normalize(config["mean"], config["std"])  # of constants, not buffers, which would need a stage
         super().__init__(OrderedDict([(first, nn.Sequential(normalise, stage)), *others]))
         self.mean, self.std, self.crop = tuple(config["mean"]), tuple(config["std"]), float(config.get("crop", 1.0))
         self.channels, self.image_size, self.fixed_size, self.config = channels, image_size, fixed_size, config
 
     def stages(self, prefix: str = "") -> list[Stage]:
-        """Return the stages from input to output.
-
-        Args:
-            prefix: Path of this encoder in the model, e.g. "encoder".
-        """
-        return [
-            Stage(name, (f"{prefix}.{name}" if prefix else name,), backbone=True) for name, _ in self.named_children()
-        ]
+        """Return the stages from input to output, of an encoder at the path `prefix` in the model."""
+        at = f"{prefix}." if prefix else ""
+        return [Stage(name, (f"{at}{name}",), backbone=True) for name, _ in self.named_children()]
 
     def pooled(self, images: Tensor) -> dict[str, Tensor]:
         """Return the output of each stage averaged over places or tokens, (N, width), by the stage's name."""
@@ -133,9 +127,7 @@ def load_file(path: Path) -> Encoder:
     """
     config = read_config(path)
     if config is None:
-        raise InputError(
-            Fault("the file must be a saved encoder", str(path), "Name an encoder.safetensors that a study wrote.")
-        )
+        raise InputError(Fault("the file must be a saved encoder", str(path), _REMEDY))
     state = load_tensors(path)
     with torch.device("meta"):  # drawing random weights takes longer than all the rest
         encoder = build(config)
@@ -143,7 +135,7 @@ def load_file(path: Path) -> Encoder:
     wrong = [name for name in {**shapes, **state} if name not in state or state[name].shape != shapes.get(name)]
     if wrong:  # checked before memory is allocated: the configuration may be wrong
         rule, found = "a saved encoder's weights must be those of its configuration", f"{path}: another {wrong[0]}"
-        raise InputError(Fault(rule, found, "Name an encoder.safetensors that a study wrote."))
+        raise InputError(Fault(rule, found, _REMEDY))
     if state.keys() >= {name for name, _ in (*encoder.named_parameters(), *encoder.named_buffers())}:
         # Copied, as the file's tensors are not aligned as convolutions need it.
         encoder.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
@@ -175,11 +167,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
             raise ValueError(f"crop {crop}, mean {means}, std {deviations}")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         found = f"{path}: {type(error).__name__}: {error}"
-        rule, remedy = (
-            "a saved encoder must hold a valid configuration",
-            "Name an encoder.safetensors that a study wrote.",
-        )
-        raise InputError(Fault(rule, found, remedy)) from error
+        raise InputError(Fault("a saved encoder must hold a valid configuration", found, _REMEDY)) from error
     return config
 
 
@@ -187,12 +175,7 @@ def _of_torchvision(name: str, weights: str, crop: float) -> Encoder:
     body = backbones.load(name, weights)
     stages = OrderedDict(body.named_children())
     stages["layer4"] = nn.Sequential(stages["layer4"], nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    config = {
-        "torchvision": name,
-        "mean": list(backbones.IMAGENET_MEAN),
-        "std": list(backbones.IMAGENET_STD),
-        "crop": crop,
-    }
+    config = {"torchvision": name, "mean": [*backbones.IMAGENET_MEAN], "std": [*backbones.IMAGENET_STD], "crop": crop}
     channels = body.channels["layer4"]
     return Encoder(stages, channels=channels, image_size=USUAL_SIZE, fixed_size=False, config=config)
 
@@ -202,9 +185,8 @@ def _of_open_clip(config: dict[str, Any], file: Path | None = None) -> Encoder:
         tower = open_clip_models.image_tower(config)
         stages, size = clip_towers.split_into_stages(tower), _side(tower)
     except Exception as error:  # a configuration may hold anything
-        found = first_line(error)
         rule = f"the image tower must be one of {clip_towers.KINDS}, for square images"
-        raise InputError(Fault(rule, found, "Choose another model, such as ViT-B-32 or RN50.")) from error
+        raise InputError(Fault(rule, first_line(error), "Choose another model, such as ViT-B-32 or RN50.")) from error
     if file is not None:
         open_clip_models.load_image_tower(tower, file)
     fixed_size = clip_towers.has_fixed_size(tower)
@@ -219,11 +201,7 @@ def _side(tower: Any) -> int:
 
 
 def _check_same(name: str, wanted: dict[str, Any], file: Path, saved: dict[str, Any]) -> None:
-    """Check that a saved encoder is of the architecture that was named.
-
-    Raises:
-        InputError: It is of another architecture.
-    """
+    """Check that a saved encoder is of the architecture that was named."""
     # Normalisation and activation belong to the weights: open_clip's tags differ in them.
     differing = [key for key in ("torchvision", "embed_dim", "vision_cfg") if wanted.get(key) != saved.get(key)]
     if differing:

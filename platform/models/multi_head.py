@@ -50,16 +50,12 @@ class MultiHead(nn.Module):
         self.max_split_index = len(encoder.stages())
         self.classes = {head: list(names) for head, names in classes.items()}
         self.layers = {head: layers[head] for head in classes}
-        shape: dict[str, Any] = {"width": width, "dropout": dropout, "norm": "layer"}
-        self.heads = nn.ModuleDict(
-            {
-                head: heads.mlp(encoder.hidden, len(names), layers=layers[head], **shape)
-                for head, names in classes.items()
-            }
-        )
-        learned = weighting == "uncertainty"
+        self.heads = nn.ModuleDict()
+        for head, names in classes.items():
+            shape: dict[str, Any] = {"layers": layers[head], "width": width, "dropout": dropout, "norm": "layer"}
+            self.heads[head] = heads.mlp(encoder.hidden, len(names), **shape)
         zeros = {head: nn.Parameter(torch.zeros(())) for head in classes}
-        self.log_variances = nn.ParameterDict(zeros) if learned else None
+        self.log_variances = nn.ParameterDict(zeros) if weighting == "uncertainty" else None
 
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
         hidden = self.encoder.run(state["hidden" if start else "tokens"], state["mask"], start, stop)
@@ -72,10 +68,9 @@ class MultiHead(nn.Module):
         return {"encoder": config, "pooling": self.pooling if split_index == self.max_split_index else ""}
 
     def forward(self, state: State, split_index: int = 0) -> dict[str, Tensor]:
-        features = (
-            state if split_index == self.max_split_index else self.run(state, split_index, self.max_split_index)
-        )["pooled"]
-        return {head: module(features) for head, module in self.heads.items()}
+        if split_index < self.max_split_index:
+            state = self.run(state, split_index, self.max_split_index)
+        return {head: module(state["pooled"]) for head, module in self.heads.items()}
 
     def stages(self) -> list[Stage]:
         """Return the stages from input to output: those of the encoder, then the heads, which lie side by side."""

@@ -14,10 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from platform.data.files import is_folder
 from platform.errors import Fault, InputError, first_line
 from platform.models import backbones
-from platform.project import ROOT
+from platform.project import ROOT, find_folder
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 
@@ -50,9 +49,7 @@ def find(name: str, weights: str) -> Source:
     Raises:
         InputError: The model or its weights are unknown or cannot be fetched.
     """
-    if name.startswith((HUB, FOLDER)):
-        return _find_own(name, weights)
-    return _find_known(name, weights)
+    return (_find_own if name.startswith((HUB, FOLDER)) else _find_known)(name, weights)
 
 
 def image_config(source: Source) -> dict[str, Any]:
@@ -86,13 +83,9 @@ def load_image_tower(tower: nn.Module, file: Path) -> None:
         state = convert_state_dict(model, state)  # type: ignore[arg-type]
         visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
     except Exception as error:  # every reader has its own errors; all of them mean an unusable file
-        raise InputError(
-            Fault(
-                "a weights file must be a checkpoint of an open_clip model, without pickled code",
-                f"{file}: {first_line(error)}",
-                "Save it with safetensors.torch.save_file(model.state_dict(), path).",
-            )
-        ) from error
+        rule = "a weights file must be a checkpoint of an open_clip model, without pickled code"
+        remedy = "Save it with safetensors.torch.save_file(model.state_dict(), path)."
+        raise InputError(Fault(rule, f"{file}: {first_line(error)}", remedy)) from error
     wanted = tower.state_dict()
     differing = [key for key in wanted if key not in visual or visual[key].shape != wanted[key].shape]
     differing += [key for key in visual if key not in wanted]
@@ -155,12 +148,13 @@ def _find_known(name: str, weights: str) -> Source:
 def _source(name: str, model: dict[str, Any], preprocess: dict[str, Any], file: Path | None) -> Source:
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    mean, std = preprocess.get("mean") or OPENAI_DATASET_MEAN, preprocess.get("std") or OPENAI_DATASET_STD
+    mean = _colours(preprocess.get("mean") or OPENAI_DATASET_MEAN)
+    std = _colours(preprocess.get("std") or OPENAI_DATASET_STD)
     text = model["text_cfg"]
     if text.get("hf_tokenizer_name"):  # transformers gets these options unchanged
         options = {**(text.get("tokenizer_kwargs") or {}), "trust_remote_code": False}
         model = {**model, "text_cfg": {**text, "tokenizer_kwargs": options}}
-    return Source(name, model, _colours(mean), _colours(std), file)
+    return Source(name, model, mean, std, file)
 
 
 def _colours(values: Sequence[float]) -> tuple[float, ...]:
@@ -174,13 +168,10 @@ def folder_of(name: str) -> Path:
     Raises:
         InputError: There is no such folder.
     """
-    given = Path(os.path.expanduser(name.removeprefix(FOLDER)))  # noqa: PTH111 (no error on any name)
-    places = list(dict.fromkeys([Path.cwd() / given, ROOT / given]))  # an absolute path stays as it is
-    found = [place for place in places if is_folder(place)]
-    if not found:
-        looked = " and ".join(str(place) for place in places)
-        raise InputError(Fault("the model's folder must exist", f"no {looked}", "Check the path."))
-    return found[0].resolve()
+    given = name.removeprefix(FOLDER)
+    if folder := find_folder(given):
+        return folder.resolve()
+    raise InputError(Fault("the model's folder must exist", f"no {given} here or in {ROOT}", "Check the path."))
 
 
 def _checkpoint(folder: Path) -> Path:

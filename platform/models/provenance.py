@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from platform.data.files import is_folder
 from platform.models import backbones
-from platform.project import ROOT
+from platform.models.backbones import STARTERS
+from platform.models.open_clip_models import FOLDER, HUB
+from platform.project import find_folder
 from platform.storage import hashing
 
-HUB, FOLDER, STARTER, NONE = "hf-hub:", "local-dir:", "starter", "none"
-STARTERS = ROOT / "starters"
+STARTER, NONE = "starter", "none"
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING")
 
 
@@ -49,7 +49,8 @@ def origin_of(config: Mapping[str, Any]) -> Origin:
         return _of_torchvision(backbone, weights)
     if backbone.startswith(HUB):
         return _of_the_hub(backbone.removeprefix(HUB))
-    if folder := _folder(backbone.removeprefix(FOLDER)):
+    if folder := find_folder(backbone.removeprefix(FOLDER)):
+        folder = folder.resolve()
         return _shipped(f", {folder.name}") if folder.parent == STARTERS else _of_a_folder(folder)
     return _of_the_hub(backbone) if weights == "DEFAULT" else _of_open_clip(backbone, weights)
 
@@ -114,9 +115,3 @@ def _licence_in(card: Path) -> str:
     except Exception:  # a README may hold anything; a licence that cannot be read is unknown
         return ""
     return found if isinstance(found, str) else ""
-
-
-def _folder(name: str) -> Path | None:
-    """Return the folder that a backbone names, relative to the working directory or to the project's root."""
-    places = [Path(name).expanduser(), ROOT / name] if name else []
-    return next((place.resolve() for place in places if is_folder(place)), None)

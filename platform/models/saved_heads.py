@@ -55,9 +55,8 @@ def _check(description: Mapping[str, Any]) -> None:
     classes, layers = description["classes"], description["layers"]
     words = all(isinstance(name, str) for names in classes.values() for name in list(names))
     sizes = [*(layers[head] for head in classes), *(description[key] for key in ("width", "hidden", "stages"))]
-    if not (
-        words and all(type(size) is int and size >= 0 for size in sizes) and isinstance(description["pooling"], str)
-    ):
+    counts = all(type(size) is int and size >= 0 for size in sizes)
+    if not (words and counts and isinstance(description["pooling"], str)):
         raise ValueError("other kinds of values than a study writes")
 
 
@@ -71,13 +70,7 @@ def load(model: MultiHead, file: Path) -> None:
 
 
 def faults(space: "Space", classes: Mapping[str, Sequence[str]], file: Path) -> list[Fault]:
-    """Return the reasons why the heads in a file do not fit a space.
-
-    Args:
-        space: Space without baselines.
-        classes: Class names of the data, by head.
-        file: File of heads.
-    """
+    """Return the reasons why the heads in a file do not fit a space without baselines, and the data's classes."""
     from platform.space import show  # a logged model comes without the spaces, and without Ray
 
     try:

@@ -12,7 +12,6 @@ Weights must be safetensors, and code that comes with them is not run.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,29 +80,25 @@ class TextEncoder(nn.Module):
         """
         hidden = self._embed(x) if start == 0 < stop else x
         layers = self.layers[max(0, start - 1) : max(0, stop - 1)]
-        wide = self._widen(hidden, mask) if len(layers) else None
+        if not layers:
+            return hidden
+        wide: Any = create_bidirectional_mask(  # no FlexAttention here
+            config=self.body.config, inputs_embeds=hidden, attention_mask=mask
+        )
         for layer in layers:
-            hidden = self._run(layer, hidden, wide)
+            output = layer(hidden, wide)
+            hidden = output[0] if isinstance(output, tuple) else output
         return hidden
 
     def stages(self, prefix: str = "") -> list[Stage]:
-        """Return the stages from input to output.
-
-        Args:
-            prefix: Path of this encoder in the model, e.g. "encoder".
-        """
+        """Return the stages from input to output, of an encoder at the path `prefix` in the model."""
         at = f"{prefix}.body" if prefix else "body"
         embeddings = Stage("embeddings", (f"{at}.embeddings", f"{at}.embeddings_project"), backbone=True)
         layers = [Stage(f"layer{n}", (f"{at}.{self._path}.{n}",), backbone=True) for n in range(len(self.layers))]
         return [embeddings, *layers]
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the hidden states of the last layer, (N, T, hidden).
-
-        Args:
-            ids: Token ids (N, T), padded at the end.
-            mask: (N, T), 1 for a token and 0 for padding.
-        """
+        """Return the hidden states of the last layer, (N, T, hidden)."""
         return self.run(ids, mask, 0, 1 + len(self.layers))
 
     def forward(self, ids: Tensor, mask: Tensor, pooling: str = "mean") -> Tensor:
@@ -118,15 +113,6 @@ class TextEncoder(nn.Module):
         hidden = self.body.get_submodule("embeddings")(input_ids=ids)
         project = getattr(self.body, "embeddings_project", None)  # ELECTRA
         return hidden if project is None else project(hidden)
-
-    def _widen(self, hidden: Tensor, mask: Tensor) -> Tensor | None:
-        return create_bidirectional_mask(  # type: ignore[return-value]  # no FlexAttention here
-            config=self.body.config, inputs_embeds=hidden, attention_mask=mask
-        )
-
-    def _run(self, layer: nn.Module, hidden: Tensor, wide: Tensor | None) -> Tensor:
-        output = layer(hidden, wide)
-        return output[0] if isinstance(output, tuple) else output
 
 
 def load(name: str, weights: bool = True, layer: int = -1) -> tuple[TextEncoder, PreTrainedTokenizerBase]:
@@ -199,7 +185,7 @@ def stage_count(name: str, layer: int = -1) -> int:
 def tokenizer_state(name: str) -> list[list[Any]]:
     """Return the state of the tokenizer's files, which changes when they are written; empty for a model of the hub."""
     folder = _folder(name)
-    states = [] if folder is None else file_state(Path(folder))
+    states = [] if folder is None else file_state(folder)
     return [state for state in states if not state[0].endswith((".safetensors", ".bin"))]
 
 
@@ -243,11 +229,7 @@ def is_truncated(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_t
 
 
 def _read_config(name: str) -> PretrainedConfig:
-    """Read the configuration of a model and check that its layers can be frozen one by one.
-
-    Raises:
-        InputError: There is no configuration, or the model is of another kind.
-    """
+    """Read the configuration of a model and check that its layers can be frozen one by one."""
     config = _fetch(AutoConfig.from_pretrained, name, "a configuration (config.json)")
     _refuse_kernel(name, config)
     rule, remedy = "the text encoder must be a stack of layers with weights of their own", f"Use one of {_KINDS}."
@@ -264,11 +246,7 @@ def _read_config(name: str) -> PretrainedConfig:
 
 
 def _refuse_kernel(name: str, config: PretrainedConfig) -> None:
-    """Refuse a configuration with a kernel for the attention, whose code transformers would fetch and run.
-
-    Raises:
-        InputError: The configuration names a kernel.
-    """
+    """Refuse a configuration with a kernel for the attention, whose code transformers would fetch and run."""
     asked = str(getattr(config, "_attn_implementation", None))
     if "/" in asked:
         rule, remedy = "the text encoder must not bring its own code", "Remove attn_implementation from config.json."
@@ -296,10 +274,8 @@ def _read_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
     body, report = _fetch(AutoModel.from_pretrained, name, "weights (model.safetensors)", **options)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        rule, found = (
-            "the weights must fill the whole encoder",
-            f"{len(missing)} missing in {name} (first: {missing[0]})",
-        )
+        rule = "the weights must fill the whole encoder"
+        found = f"{len(missing)} missing in {name} (first: {missing[0]})"
         raise InputError(Fault(rule, found, "Use the weights that belong to this config.json."))
     return body
 
@@ -327,7 +303,7 @@ def _staged(body: PreTrainedModel, name: str, layer: int) -> TextEncoder:
 def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> Any:
     """Read a part of a model by one of transformers' from_pretrained, from the local cache if it is there."""
     folder = _folder(name)
-    local, place = folder is not None, folder or name
+    place = str(folder or name)
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # it would report every weight that is dropped
     logging.disable_progress_bar()
@@ -335,15 +311,14 @@ def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> An
         try:
             return read(place, local_files_only=True, trust_remote_code=False, **options)
         except Exception:
-            if local or is_offline_mode():
+            if folder or is_offline_mode():
                 raise
             HfApi().model_info(name, timeout=10)  # fails at once, not after many attempts
             return read(place, trust_remote_code=False, **options)
     except Exception as error:  # OSError, ValueError, errors of parsers and of the hub, …
         found = f"none for {name} ({first_line(error)})"
-        remedy = "Check the folder's files." if local else (
-            "Name a folder, starter, or a model of the hub. A model that is not in the local cache needs the network."
-        )  # fmt: skip
+        remedy = "Name a folder, starter, or a model of the hub. What is not in the local cache needs the network."
+        remedy = "Check the folder's files." if folder else remedy
         raise InputError(Fault(f"{what} must be found for the text encoder", found, remedy)) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -351,15 +326,8 @@ def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> An
             logging.enable_progress_bar()
 
 
-def _folder(name: str) -> str | None:
-    """Return the folder of a name, relative to the working directory or to the project's root, or None.
-
-    A trial runs in another working directory than the command did.
-    """
-    root = STARTER.parent.parent
-    here = os.path.expanduser(name)  # noqa: PTH111 (no error on any name)
-    places = [str(STARTER)] if name == "starter" else [here, os.path.join(root, here)]  # noqa: PTH118
-    return next((place for place in places if name and os.path.isdir(place)), None)  # noqa: PTH112
+def _folder(name: str) -> Path | None:
+    return STARTER if name == "starter" else project.find_folder(name)
 
 
 def _read_tokenizer(place: str, **options: Any) -> PreTrainedTokenizerBase:
