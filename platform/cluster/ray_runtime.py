@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, first_line
 from platform.project import ROOT
 
 # glibc returns large blocks to the system, which clears each page again when the next batch needs them. That took
@@ -142,7 +142,7 @@ def connect(resources: Resources) -> None:
     Workers need our packages. A cluster gets them with this call, unless this process is a job that came with them.
 
     Raises:
-        InputError: The cluster does not answer.
+        InputError: The cluster does not answer, or Ray does not start on this machine.
         KeyboardInterrupt: The process received SIGTERM.
     """
     import ray
@@ -183,6 +183,11 @@ def connect(resources: Resources) -> None:
         if stopped.code != signal.SIGTERM:
             raise
         raise KeyboardInterrupt from stopped  # Ray turns SIGTERM into SystemExit
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises a bare Exception when its processes do not start in time
+            raise
+        rule, remedy = "Ray must start within 30 seconds", "Try again when fewer programs run on this machine."
+        raise InputError(Fault(rule, first_line(error), remedy)) from error
 
 
 def _has_other_machines() -> bool:
