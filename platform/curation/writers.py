@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.etree import ElementTree
 
 import yaml
 
@@ -82,45 +82,12 @@ def _side(low: float, high: float) -> float:
     return next((each for each in near if low + each == high), side)
 
 
-_VOC = """<annotation>
-	<folder>JPEGImages</folder>
-	<filename>{name}</filename>
-	<source>
-		<database>Unknown</database>
-	</source>
-	<size>
-		<width>{width}</width>
-		<height>{height}</height>
-		<depth>3</depth>
-	</size>
-	<segmented>0</segmented>
-{objects}</annotation>
-"""
-
-_OBJECT = """	<object>
-		<name>{name}</name>
-		<pose>Unspecified</pose>
-		<truncated>0</truncated>
-		<difficult>0</difficult>
-		<bndbox>
-			<xmin>{}</xmin>
-			<ymin>{}</ymin>
-			<xmax>{}</xmax>
-			<ymax>{}</ymax>
-		</bndbox>
-	</object>
-"""
-
-
 def voc(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None:
     """Write Annotations/*.xml as labelImg does, and the splits in ImageSets/Main/{train,val,test}.txt."""
     annotations, lists = root / "Annotations", root / "ImageSets" / "Main"
     annotations.mkdir()
     for picture in pictures:
-        width, height = picture.drawn_on
-        objects = (_OBJECT.format(*map(_number, box.box), name=_xml(box.name)) for box in picture.image.boxes)
-        text = _VOC.format(name=_xml(picture.name), width=width, height=height, objects="".join(objects))
-        (annotations / f"{PurePosixPath(picture.name).stem}.xml").write_text(text, encoding="utf-8")
+        (annotations / f"{PurePosixPath(picture.name).stem}.xml").write_text(_voc(picture), encoding="utf-8")
     for split, members in _by_split(pictures).items():
         if split:
             lists.mkdir(parents=True, exist_ok=True)
@@ -128,8 +95,27 @@ def voc(root: Path, pictures: Sequence[Picture], classes: Sequence[str]) -> None
             (lists / f"{split}.txt").write_text(lines, encoding="utf-8")
 
 
-def _xml(text: str) -> str:
-    return escape(text, {"\r": "&#13;"})  # otherwise the parser reads a line feed
+def _voc(picture: Picture) -> str:
+    width, height = picture.drawn_on
+    size = {"width": width, "height": height, "depth": 3}
+    of_image = {"folder": "JPEGImages", "filename": picture.name, "source": {"database": "Unknown"}, "size": size}
+    annotation = _element("annotation", of_image | {"segmented": 0})
+    for box in picture.image.boxes:
+        corners = dict(zip(("xmin", "ymin", "xmax", "ymax"), map(_number, box.box), strict=True))
+        flags = {"pose": "Unspecified", "truncated": 0, "difficult": 0}
+        annotation.append(_element("object", {"name": box.name} | flags | {"bndbox": corners}))
+    ElementTree.indent(annotation, "\t")
+    # a reader takes a bare carriage return for a line feed
+    return ElementTree.tostring(annotation, encoding="unicode").replace("\r", "&#13;") + "\n"
+
+
+def _element(name: str, content: object) -> ElementTree.Element:
+    element = ElementTree.Element(name)
+    if isinstance(content, dict):
+        element.extend(_element(key, value) for key, value in content.items())
+    else:
+        element.text = str(content)
+    return element
 
 
 def _listed(name: str) -> str:

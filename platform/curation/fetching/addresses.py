@@ -17,35 +17,24 @@ from platform.errors import Fault
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_SPECIAL = tuple(
-    (ip_network(network), what)
-    for network, what in (
-        ("0.0.0.0/8", "this host"),
-        ("10.0.0.0/8", "a private network"),
-        ("100.64.0.0/10", "a provider's own network"),
-        ("127.0.0.0/8", "this machine"),
-        ("169.254.0.0/16", "link-local, where clouds keep their keys"),
-        ("172.16.0.0/12", "a private network"),
-        ("192.0.0.0/24", "reserved for protocols"),
-        ("192.0.2.0/24", "reserved for documentation"),
-        ("192.88.99.0/24", "a relay to IPv6"),
-        ("192.168.0.0/16", "a private network"),
-        ("198.18.0.0/15", "reserved for benchmarks"),
-        ("198.51.100.0/24", "reserved for documentation"),
-        ("203.0.113.0/24", "reserved for documentation"),
-        ("224.0.0.0/4", "multicast"),
-        ("240.0.0.0/4", "reserved"),
-        ("168.63.129.16/32", "the host of a virtual machine in Azure"),  # in public space, and yet not public
-        ("2001::/23", "reserved for protocols, Teredo among them"),
-        ("2001:db8::/32", "reserved for documentation"),
-        ("2002::/16", "6to4, which hides another address"),
-        ("3fff::/20", "reserved for documentation"),
-        ("::1/128", "this machine"),
-        ("fc00::/7", "a private network"),
-        ("fe80::/10", "link-local"),
-        ("ff00::/8", "multicast"),
-    )
-)
+_SPECIAL = {
+    "this host": "0.0.0.0/8",
+    "this machine": "127.0.0.0/8 ::1/128",
+    "a private network": "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7",
+    "a provider's own network": "100.64.0.0/10",
+    "link-local, where clouds keep their keys": "169.254.0.0/16",
+    "link-local": "fe80::/10",
+    "the host of a virtual machine in Azure": "168.63.129.16/32",  # in public space, and yet not public
+    "multicast": "224.0.0.0/4 ff00::/8",
+    "a relay to IPv6": "192.88.99.0/24",
+    "6to4, which hides another address": "2002::/16",
+    "reserved": "240.0.0.0/4",
+    "reserved for benchmarks": "198.18.0.0/15",
+    "reserved for documentation": "192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/20",
+    "reserved for protocols": "192.0.0.0/24",
+    "reserved for protocols, Teredo among them": "2001::/23",
+}
+_NOT_PUBLIC = {ip_network(network): what for what, all_of in _SPECIAL.items() for network in all_of.split()}
 _PUBLIC_V6 = IPv6Network("2000::/3")  # all that has been allocated
 _HOLD_V4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))  # IPv4-mapped, NAT64: the last four bytes
 
@@ -86,7 +75,7 @@ def forbidden(address: str, allowed: Iterable[Network] = ()) -> str | None:
     if any(parsed in network for network in allowed):
         return None
     otherwise = "not allocated" if parsed.version == 6 and parsed not in _PUBLIC_V6 else None
-    return next((what for network, what in _SPECIAL if parsed in network), otherwise)
+    return next((what for network, what in _NOT_PUBLIC.items() if parsed in network), otherwise)
 
 
 def networks(texts: Iterable[str]) -> tuple[list[Network], list[Fault]]:

@@ -5,7 +5,7 @@ import email.utils
 import re
 import socket
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
 
@@ -65,28 +65,17 @@ class Record:
     seconds: float = 0.0  # pauses included
 
 
+@dataclass(eq=False)
 class Failure(Exception):  # noqa: N818 (an outcome, not a fault of the program)
-    """Failed download of an address.
+    """Failed download of an address; what `Record` has, too, is as there."""
 
-    Attributes:
-        outcome, detail, status, final_url, tries: As in `Record`.
-        passing: Whether another try soon may succeed.
-        pause: Seconds that the server asks to wait before it, if it does.
-    """
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        detail: str = "",
-        *,
-        passing: bool = False,
-        pause: float | None = None,
-        status: int | None = None,
-    ) -> None:
-        super().__init__(outcome, detail)
-        self.outcome, self.detail, self.passing, self.pause, self.status = outcome, detail, passing, pause, status
-        self.final_url: str | None = None
-        self.tries = 0
+    outcome: Outcome
+    detail: str = ""
+    passing: bool = field(default=False, kw_only=True)  # whether another try soon may succeed
+    pause: float | None = field(default=None, kw_only=True)  # seconds that the server asks to wait before it
+    status: int | None = field(default=None, kw_only=True)
+    final_url: str | None = field(default=None, init=False)
+    tries: int = field(default=0, init=False)
 
 
 MAX_REDIRECTS = 5

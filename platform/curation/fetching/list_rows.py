@@ -35,19 +35,11 @@ BOXES = (
     *("boxes", "bboxes", "annotations", "objects", "box", "bbox", "bounding_box", "bounding_boxes", "bndbox"),
     "rectangle",
 )
-CORNERS = (
-    (("x1", "y1", "x2", "y2"), XYXY),
-    (("xmin", "ymin", "xmax", "ymax"), XYXY),
-    (("x_min", "y_min", "x_max", "y_max"), XYXY),
-    (("left", "top", "right", "bottom"), XYXY),
-    (("cx", "cy", "w", "h"), CXCYWH),
-    (("cx", "cy", "width", "height"), CXCYWH),
-    (("x_center", "y_center", "w", "h"), CXCYWH),
-    (("x_center", "y_center", "width", "height"), CXCYWH),
-    (("x", "y", "w", "h"), XYWH),
-    (("x", "y", "width", "height"), XYWH),
-    (("left", "top", "width", "height"), XYWH),
-)
+CORNERS = {
+    XYXY: ("x1 y1 x2 y2", "xmin ymin xmax ymax", "x_min y_min x_max y_max", "left top right bottom"),
+    CXCYWH: ("cx cy w h", "cx cy width height", "x_center y_center w h", "x_center y_center width height"),
+    XYWH: ("x y w h", "x y width height", "left top width height"),
+}
 _BOX_ENDS = ("_box", "_bbox", *CONVENTIONS)
 _BOX_STARTS = re.compile("^(b?box|bounding_box|bndbox)_")
 
@@ -101,9 +93,10 @@ def find(names: tuple[str, ...], chosen: Chosen) -> Columns:
 
 def _corner_columns(names: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
     plain = {_BOX_STARTS.sub("", name): name for name in names}
-    for wanted, convention in CORNERS:
-        if all(name in plain for name in wanted):
-            return tuple(plain[name] for name in wanted), convention
+    for convention, usual in CORNERS.items():
+        for wanted in map(str.split, usual):
+            if all(name in plain for name in wanted):
+                return tuple(plain[name] for name in wanted), convention
     return (), None
 
 
@@ -195,20 +188,13 @@ def _values(record: Mapping[str, Any], columns: Columns) -> list[Any]:
         return [] if all(_is_missing(value) for value in given) else [given]
     value = record.get(columns.boxes) if columns.boxes else None
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        value = _decoded(value)
+        with contextlib.suppress(ValueError, RecursionError):  # NumPy and others also write brackets
+            value = json.loads(value)
     if _is_missing(value) or value == []:
         return []
     if isinstance(value, list) and all(isinstance(item, (list, dict)) for item in value):
         return value
     return [value]
-
-
-def _decoded(text: str) -> Any:
-    """Return the decoded JSON; else the text itself, because NumPy and others also write brackets."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _numbers(value: Any) -> Box | None:

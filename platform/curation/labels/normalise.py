@@ -42,17 +42,7 @@ class Rule(NamedTuple):
     apply: Callable[[str], str]
 
 
-class _Characters(dict[str, str]):
-    """Cache of a function of characters."""
-
-    def __init__(self, of: Callable[[str], str]) -> None:
-        self.of = of
-
-    def __missing__(self, char: str) -> str:
-        self[char] = self.of(char)
-        return self[char]
-
-
+@cache
 def _visible(char: str) -> str:
     kind = unicodedata.category(char)
     if kind in ("Cc", "Cs", "Zl", "Zp", "Zs"):
@@ -61,6 +51,7 @@ def _visible(char: str) -> str:
     return "" if hidden or char in _STYLES else char
 
 
+@cache
 def _kept(char: str) -> str:
     if char in _JOINERS or char in WORDS["quotes"]:
         return ""
@@ -68,9 +59,6 @@ def _kept(char: str) -> str:
     if kind == "Nd":
         return str(unicodedata.decimal(char))
     return char if kind[0] in "LMN" or kind == "So" or char in "&+#" else " "
-
-
-_VISIBLE, _KEPT = _Characters(_visible), _Characters(_kept)
 
 
 def _any_of(words: Sequence[str]) -> str:
@@ -128,10 +116,6 @@ def _accents(text: str) -> str:
     return _LATIN.sub(lambda letter: anyascii(letter[0]).lower(), unicodedata.normalize("NFC", text))
 
 
-def _punctuation(text: str) -> str:
-    return "".join(_KEPT[char] for char in text)
-
-
 _LAST = [*WORDS["filler"], *WORDS["filler_last"]]
 _JOINING = frozenset(WORDS["joining"])
 
@@ -148,7 +132,7 @@ def _articles(text: str) -> str:
 
 TIDY = (
     Rule("broken text", _mojibake),
-    Rule("unseen characters", lambda text: "".join(_VISIBLE[char] for char in text)),
+    Rule("unseen characters", lambda text: "".join(map(_visible, text))),
     Rule("trademark signs", lambda text: _SIGNS.sub(" ", text)),
 )
 RULES = (
@@ -159,7 +143,7 @@ RULES = (
     Rule("accents", _accents),
     Rule("filler words", _ends(_LAST, WORDS["filler"], WORDS["filler_endings"], WORDS["filler_links"])),
     Rule("legal forms", _ends(WORDS["legal"], WORDS["legal_first"], WORDS["legal_endings"])),
-    Rule("punctuation", _punctuation),
+    Rule("punctuation", lambda text: "".join(map(_kept, text))),
     Rule("words for and", _joining),
     Rule("articles", _articles),
 )
