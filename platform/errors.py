@@ -1,6 +1,7 @@
 """Faults of the user's input: the rule that was broken, the value found and the remedy; and exit codes of commands."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,15 @@ def raise_if_any(faults: Iterable[Fault]) -> None:
     """
     if found := tuple(faults):
         raise InputError(*found)
+
+
+@contextmanager
+def collecting(faults: list[Fault]) -> Iterator[None]:
+    """Add the faults of an error in the block to the list, so that all are reported at once."""
+    try:
+        yield
+    except InputError as error:
+        faults += error.faults
 
 
 def last_line(error: object, otherwise: str = "no reason was given") -> str:

@@ -29,7 +29,7 @@ from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.annotations import RawBox
 from platform.data.detection.layouts import Source
 from platform.data.files import absolute
-from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
+from platform.errors import EXIT_INCOMPLETE, Fault, InputError, collecting, raise_if_any
 from platform.storage import atomic
 
 FOLDER = "cleaning"
@@ -67,8 +67,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     request = _read_options(options)
     try:
         (request.root / FOLDER).mkdir(exist_ok=True)
-        verdicts = grouping.group({label: len(of) for label, of in request.boxes.items()}, request.aliases,
-                                  request.decisions.of, request.settings)  # fmt: skip
+        counts = {label: len(of) for label, of in request.boxes.items()}
+        verdicts = grouping.group(counts, request.aliases, request.decisions.of, request.settings)
         paths = sorted({image.path for image in request.source.raw.images})
         with progress(console, "examined", len(paths)) as advance:
             looks = read_looks(request.root, paths, lambda: advance(""))
@@ -92,27 +92,24 @@ def _read_options(options: argparse.Namespace) -> Request:
     """Check the options and read the data set; raise an InputError with all faults of both."""
     settings = Settings(options.merge_at, options.ask_at)
     faults = [*grouping.faults(settings), *_limit_faults(options)]
-    aliases, source = dict[str, str](), None
-    try:
+    aliases, decisions, source = dict[str, str](), NO_DECISIONS, None
+    with collecting(faults):
         aliases = label_table.read_aliases(options.aliases) if options.aliases else {}
-    except InputError as error:
-        faults += error.faults
-    try:
+    with collecting(faults):
         source = layouts.read(options.dir, before=csv_boxes.CLEANED)
-    except InputError as error:
-        faults += error.faults
     if source is None:
         raise InputError(*faults)
-    root = absolute(options.dir)
-    boxes = _by_label(source)
-    decisions = NO_DECISIONS
-    try:
+    root, boxes = absolute(options.dir), _by_label(source)
+    with collecting(faults):
         decisions = _decisions(options.decisions, root, boxes)
-    except InputError as error:
-        faults += error.faults
-    raise_if_any([*faults, *_folder_faults(root), *steps.faults(root, "fetch")])
-    return Request(root, source, boxes, aliases, decisions, settings, Limits(options.min_box, options.max_box),
-                 options.min_image)  # fmt: skip
+    folder = root / FOLDER
+    if folder.exists() and not folder.is_dir():
+        faults.append(Fault("clean writes to a folder of this name", f"{folder} is a file", "Move it away."))
+    else:
+        faults += steps.writing_faults(root, *([folder] if folder.exists() else []))
+    raise_if_any([*faults, *steps.faults(root, "fetch")])
+    limits = Limits(options.min_box, options.max_box)
+    return Request(root, source, boxes, aliases, decisions, settings, limits, options.min_image)
 
 
 def _limit_faults(options: argparse.Namespace) -> list[Fault]:
@@ -150,13 +147,6 @@ def _nothing_left_faults(cleaned: Cleaned) -> list[Fault]:
     return [Fault(rule, f"none, but {'; '.join(found) or 'no findings either'}", remedy)]
 
 
-def _folder_faults(root: Path) -> list[Fault]:
-    folder = root / FOLDER
-    if folder.exists() and not folder.is_dir():
-        return [Fault("clean writes to a folder of this name", f"{folder} is a file", "Move it away.")]
-    return steps.writing_faults(root, *([folder] if folder.exists() else []))
-
-
 def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Decisions:
     """Return the decisions; those in an existing cleaning/labels.csv must be among them, as it is overwritten."""
     decisions = label_table.read_decisions(given, labels) if given else NO_DECISIONS
@@ -167,9 +157,8 @@ def _decisions(given: Path | None, root: Path, labels: Mapping[str, Any]) -> Dec
     try:
         there = label_table.read_decisions(table, labels)
     except InputError as error:
-        raise InputError(
-            *(Fault(rule, str(fault), "Correct it, or move it away.") for fault in error.faults)
-        ) from error
+        faults = [Fault(rule, str(fault), "Correct it, or move it away.") for fault in error.faults]
+        raise InputError(*faults) from error
     applied = decisions.by_cell().items()
     if lost := sorted(label for label, cls in there.by_cell().items() if (label, cls) not in applied):
         raise InputError(Fault(rule, f"{len(lost)} about {', '.join(lost[:3])}", f"{remedy} Or move it away."))

@@ -41,8 +41,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not pictures:
         rule = "there must be an image to convert"
         raise InputError(Fault(rule, f"none in {root}", summarise(repairs) or "Add annotated images."))
-    classes = _classes(source.raw, pictures)
-    raise_if_any(_class_faults(to, pictures))
+    used = {box.name for picture in pictures for box in picture.image.boxes}
+    classes = list(dict.fromkeys([*source.raw.declared, *sorted(used)]))
+    strange = [repr(name) for name in sorted(used) if _NOT_XML.search(name)]
+    if strange and to == "voc":
+        rule = "class names must consist of characters that XML allows"
+        raise InputError(Fault(rule, named(strange), "Rename them, or choose another layout."))
     try:
         _write(out, to, pictures, classes)
     except OSError as error:
@@ -113,21 +117,6 @@ def _boxes(read: Iterable[RawBox], repairs: list[Repair]) -> tuple[RawBox, ...]:
         else:
             repairs.append(Repair(Kind.NOT_FINITE, box.where))
     return tuple(kept)
-
-
-def _classes(raw: RawDataset, pictures: Iterable[Picture]) -> list[str]:
-    """Return the declared classes, followed by the others."""
-    used = {box.name for picture in pictures for box in picture.image.boxes}
-    return list(dict.fromkeys([*raw.declared, *sorted(used)]))
-
-
-def _class_faults(to: str, pictures: Iterable[Picture]) -> list[Fault]:
-    if to != "voc":
-        return []
-    strange = {box.name for picture in pictures for box in picture.image.boxes if _NOT_XML.search(box.name)}
-    rule = "class names must consist of characters that XML allows"
-    found = named([repr(name) for name in sorted(strange)])
-    return [Fault(rule, found, "Rename them, or choose another layout.")] if strange else []
 
 
 def _write(out: Path, to: str, pictures: Sequence[Picture], classes: Sequence[str]) -> None:

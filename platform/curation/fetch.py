@@ -117,14 +117,14 @@ async def _ask_all(request: Request, urls: Sequence[str], done: Callable[[Record
 
 async def _fetch(request: Request, url: str, client: aiohttp.ClientSession, decoders: ThreadPoolExecutor) -> Record:
     began = time.monotonic()
-    answer = None
+    came: download.Answer | Failure | None = None
     try:
-        answer = await download.download(client, url, request.limits)
-        keep = partial(image_store.keep, answer.body, request.out, request.out / _SCRATCH, request.max_pixels)
+        came = await download.download(client, url, request.limits)
+        keep = partial(image_store.keep, came.body, request.out, request.out / _SCRATCH, request.max_pixels)
         kept = await asyncio.get_running_loop().run_in_executor(decoders, keep)
-        came, record = answer, Record(url, Outcome.FETCHED, **vars(kept))
+        record = Record(url, Outcome.FETCHED, **vars(kept))
     except Failure as failure:
-        came, record = answer or failure, Record(url, failure.outcome, failure.detail)
+        came, record = came or failure, Record(url, failure.outcome, failure.detail)
     seconds = round(time.monotonic() - began, 3)
     return replace(record, status=came.status, final_url=came.final_url, tries=came.tries, seconds=seconds)
 

@@ -43,6 +43,10 @@ class Picture:
     lost: int = 0  # of these, the ones that are unusable although they show something
     dropped: int = 0  # and those that a person dropped
 
+    def finding(self, kind: str, action: Action, detail: str = "", other: str = "") -> Finding:
+        """Return a finding about the whole image."""
+        return of_image(kind, action, self.name, self.where, detail, other)
+
     @property
     def split(self) -> str | None:
         """Split that counts: test before validation before training, so that no test image is trained on."""
@@ -83,7 +87,9 @@ def repair(
     kept = [picture for picture in pictures if _is_kept(picture, findings)]
     findings += _split_findings(kept)
     near = duplicates.near({picture.path: picture.look for picture in kept})
-    groups = _groups(near)
+    pairs = [(pair.one, pair.other) for pair in near]
+    joined = duplicates.joined(sorted({path for pair in pairs for path in pair}), pairs)
+    groups = {path: number + 1 for path, number in joined.items()}
     findings += _near_findings(near, {picture.path: picture for picture in kept}, groups)
     images = []
     for picture in kept:
@@ -133,7 +139,7 @@ def _is_usable(root: Path, picture: Picture, least: int, findings: list[Finding]
     for kind, action, detail in rules.check_image(picture.look, least):
         usable &= action != Action.SET_ASIDE
         detail += "" if usable else lost
-        findings.append(of_image(kind, action, picture.name, picture.where, detail))
+        findings.append(picture.finding(kind, action, detail))
     return usable
 
 
@@ -183,7 +189,7 @@ def _one_of_each(pictures: Sequence[Picture], findings: list[Finding]) -> list[P
             detail = f"{copy.written} boxes united with those of the other"
             if copy.split != best.split:
                 detail += f"; it was in {copy.split or 'no split'}, the other is in {best.split}"
-            findings.append(of_image(EXACT, Action.SET_ASIDE, copy.name, copy.where, detail, best.name))
+            findings.append(copy.finding(EXACT, Action.SET_ASIDE, detail, best.name))
             best.placed += copy.placed
             best.written, best.lost = best.written + copy.written, best.lost + copy.lost
             best.dropped += copy.dropped
@@ -208,11 +214,11 @@ def _settle(picture: Picture, findings: list[Finding]) -> None:
 def _is_kept(picture: Picture, findings: list[Finding]) -> bool:
     """Return whether an image is kept; one that lost all of its boxes would be trained on as background."""
     if picture.written and not picture.placed:
-        findings.append(of_image(LEFT_EMPTY, Action.SET_ASIDE, picture.name, picture.where, f"{picture.written} boxes"))
+        findings.append(picture.finding(LEFT_EMPTY, Action.SET_ASIDE, f"{picture.written} boxes"))
         return False
     if picture.lost:
         detail = f"{picture.lost} of {picture.written} lost: what they showed counts as background"
-        findings.append(of_image(LOST_SOME, Action.ASK, picture.name, picture.where, detail))
+        findings.append(picture.finding(LOST_SOME, Action.ASK, detail))
     return True
 
 
@@ -221,16 +227,10 @@ def _split_findings(pictures: Sequence[Picture]) -> Iterator[Finding]:
     for picture in pictures:
         if len(picture.splits) > 1:
             detail = f"{' and '.join(sorted(picture.splits))}; kept in {picture.split}"
-            yield of_image(SEVERAL_SPLITS, Action.REPAIRED, picture.name, picture.where, detail)
+            yield picture.finding(SEVERAL_SPLITS, Action.REPAIRED, detail)
         if given and not picture.splits:
             detail = "left out of training as it is; platform.dataset split gives every image a split"
-            yield of_image(Kind.NO_SPLIT, Action.ASK, picture.name, picture.where, detail)
-
-
-def _groups(near: Sequence[Near]) -> dict[Path, int]:
-    paths = sorted({path for pair in near for path in (pair.one, pair.other)})
-    joined = duplicates.joined(paths, ((pair.one, pair.other) for pair in near))
-    return {path: number + 1 for path, number in joined.items()}
+            yield picture.finding(Kind.NO_SPLIT, Action.ASK, detail)
 
 
 def _near_findings(
@@ -238,12 +238,12 @@ def _near_findings(
 ) -> Iterator[Finding]:
     for path, (distance, closest) in nearest(near).items():
         detail = f"group {groups[path]}, distance {distance:.3f}"
-        yield of_image(NEAR, Action.KEPT, pictures[path].name, pictures[path].where, detail, pictures[closest].name)
+        yield pictures[path].finding(NEAR, Action.KEPT, detail, pictures[closest].name)
     for pair in near:
         one, other = pictures[pair.one], pictures[pair.other]
         if one.split and other.split and one.split != other.split:
             detail = f"{one.split} and {other.split}, distance {pair.distance:.3f}"
-            yield of_image(NEAR_APART, Action.ASK, one.name, one.where, detail, other.name)
+            yield one.finding(NEAR_APART, Action.ASK, detail, other.name)
 
 
 def nearest(near: Iterable[Near]) -> dict[Path, tuple[float, Path]]:

@@ -88,13 +88,16 @@ def wrong_encoding(file: Path, encoding: str, error: UnicodeError) -> InputError
 
 
 def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tuple[str, ...]]:
-    """Return the delimiter and the names of the columns."""
+    """Return the delimiter and the names of the columns; for JSON, of the first object that has an address."""
     first = stream.readline(_LONGEST)
     while first.isspace():
         first = stream.readline(_LONGEST)
     stream.seek(0)
     if first.lstrip("\ufeff \t").startswith("{"):
-        return None, _json_names(stream, chosen)
+        records = (record for _, record in islice(_json_records(stream), _TRIED))
+        objects = [tuple(record) for record in records if isinstance(record, dict)]
+        with_address = (names for names in objects if find(names, chosen).url in names)
+        return None, next(with_address, objects[0] if objects else ())
     if first.lstrip("\ufeff \t").startswith("["):
         remedy = f"Write an object a line: jq -c '.[]' {file.name} > {file.stem}.jsonl"
         raise InputError(Fault(_SHAPE, f"a JSON array in {file}", remedy))
@@ -107,12 +110,6 @@ def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tupl
 def _header(line: str, delimiter: str) -> tuple[str, ...]:
     fields = next(csv.reader([line.lstrip("\ufeff")], delimiter=delimiter), [])
     return tuple(map(key, fields))
-
-
-def _json_names(stream: TextIO, chosen: Chosen) -> tuple[str, ...]:
-    """Return the keys of the first object that has an address, or else of the first object."""
-    objects = [tuple(record) for _, record in islice(_json_records(stream), _TRIED) if isinstance(record, dict)]
-    return next((names for names in objects if find(names, chosen).url in names), objects[0] if objects else ())
 
 
 def _column_faults(file: Path, names: Sequence[str], chosen: Chosen) -> list[Fault]:

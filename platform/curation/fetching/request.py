@@ -40,9 +40,8 @@ def read_options(options: argparse.Namespace) -> Request:
     """
     allowed, faults = networks(options.allow)
     faults += [*_number_faults(options), *folder_faults("--out", options.out), *_agent_faults(options.user_agent)]
-    url, label, box = (
-        key(name or "") or None for name in (options.url_column, options.label_column, options.box_column)
-    )
+    named = [options.url_column, options.label_column, options.box_column]
+    url, label, box = (key(name or "") or None for name in named)
     try:
         listing = open_list(options.list, Chosen(url, label, box, options.box), options.encoding)
     except InputError as error:
