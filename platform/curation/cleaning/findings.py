@@ -60,13 +60,21 @@ def of_box(kind: str, action: Action, image: str, raw: RawBox, detail: str = "",
     return Finding(kind, action, detail, image, raw.name, raw.box, raw.where, other)
 
 
-def as_box(texts: Sequence[str]) -> Box | None:
-    """Return four texts as a box, or None if they are not four finite numbers."""
+def number(text: str) -> float | None:
+    """Return a text as a finite number, or None if it is none."""
     try:
-        x1, y1, x2, y2 = map(float, texts)
+        value = float(text)
     except ValueError:
         return None
-    return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
+    return value if math.isfinite(value) else None
+
+
+def as_box(texts: Sequence[str]) -> Box | None:
+    """Return four texts as a box, or None if they are not four finite numbers."""
+    match [number(text) for text in texts]:
+        case [float(x1), float(y1), float(x2), float(y2)]:
+            return x1, y1, x2, y2
+    return None
 
 
 def counted(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:

@@ -37,15 +37,12 @@ def _classes(data: Dataset) -> Chart | None:
         ]
         order = [split for split in (*SPLITS, "no split") if any(row["split"] == split for row in rows)]
         colour = alt.Color("split:N", scale=alt.Scale(domain=order)) if data.is_split else alt.Undefined
-        drawn = (
-            alt.Chart(values(rows))
-            .mark_bar()
-            .encode(
-                y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False)),
-                x=alt.X("boxes:Q", title="boxes"),
-                color=colour,
-                tooltip=[charts.tip(field) for field in ("class", "split", "boxes")],
-            )
+        marks = alt.Chart(values(rows)).mark_bar()
+        drawn = marks.encode(
+            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelLimit=170, ticks=False, domain=False)),
+            x=alt.X("boxes:Q", title="boxes"),
+            color=colour,
+            tooltip=[charts.tip(field) for field in ("class", "split", "boxes")],
         )
         return charts.chart("classes", title, "The most frequent class first.", drawn, BAR_HEIGHT * len(names) + 10)
     counts = [len(boxes) for _, boxes in names]
@@ -55,14 +52,11 @@ def _classes(data: Dataset) -> Chart | None:
     rows = [{"rank": rank, "class": names[rank - 1][0], "boxes": counts[rank - 1]} for rank in ranks]
     note = f"Classes by rank, on logarithmic axes. The first {half} have half of the boxes."
     note += f" {len(names) - len(rows)} of the rarer ones are not drawn." if len(rows) < len(names) else ""
-    drawn = (
-        alt.Chart(values(rows))
-        .mark_point(size=26, opacity=0.9)
-        .encode(
-            x=alt.X("rank:Q", title="rank of the class", scale=_LOG),
-            y=alt.Y("boxes:Q", title="boxes", scale=_LOG),
-            tooltip=[charts.tip(field) for field in ("class", "boxes", "rank")],
-        )
+    marks = alt.Chart(values(rows)).mark_point(size=26, opacity=0.9)
+    drawn = marks.encode(
+        x=alt.X("rank:Q", title="rank of the class", scale=_LOG),
+        y=alt.Y("boxes:Q", title="boxes", scale=_LOG),
+        tooltip=[charts.tip(field) for field in ("class", "boxes", "rank")],
     )
     return charts.chart("classes", title, note, drawn)
 
@@ -77,15 +71,12 @@ def _box_sizes(data: Dataset) -> Chart | None:
     ticks = [2.0**power for power in range(math.floor(min(counts) / 2), math.ceil((max(counts) + 1) / 2) + 1)]
     low, high = np.quantile(sides, (0.25, 0.75))
     note = f"Side of a square of the same area. Half of the boxes have between {low:.0f} and {high:.0f} px."
-    drawn = (
-        alt.Chart(values(rows))
-        .mark_bar(binSpacing=1)
-        .encode(
-            x=alt.X("from:Q", title="side, px", scale=_LOG, bin="binned", axis=alt.Axis(values=ticks, format="~g")),
-            x2="to:Q",
-            y=alt.Y("boxes:Q", title="boxes"),
-            tooltip=[alt.Tooltip("from:Q", format=".3~g"), alt.Tooltip("to:Q", format=".3~g"), charts.tip("boxes")],
-        )
+    marks = alt.Chart(values(rows)).mark_bar(binSpacing=1)
+    drawn = marks.encode(
+        x=alt.X("from:Q", title="side, px", scale=_LOG, bin="binned", axis=alt.Axis(values=ticks, format="~g")),
+        x2="to:Q",
+        y=alt.Y("boxes:Q", title="boxes"),
+        tooltip=[alt.Tooltip("from:Q", format=".3~g"), alt.Tooltip("to:Q", format=".3~g"), charts.tip("boxes")],
     )
     return charts.chart("box_sizes", "Size of boxes", note, drawn)
 
@@ -103,14 +94,11 @@ def _image_sizes(data: Dataset) -> Chart | None:
             rounded[max(1, round(width / step)) * step, max(1, round(height / step)) * step] += count
         sizes, note = rounded, f"{note} Sizes are rounded to {step} px."
     rows = [{"width": width, "height": height, "images": count} for (width, height), count in sizes.items()]
-    drawn = (
-        alt.Chart(values(rows))
-        .mark_circle(opacity=0.75)
-        .encode(
-            x=alt.X("width:Q", title="width, px", scale=alt.Scale(zero=False, padding=20)),
-            y=alt.Y("height:Q", title="height, px", scale=alt.Scale(zero=False, padding=20)),
-            size=alt.Size("images:Q", legend=None, scale=alt.Scale(range=[20, 500])),
-            tooltip=[charts.tip(field) for field in ("width", "height", "images")],
-        )
+    marks = alt.Chart(values(rows)).mark_circle(opacity=0.75)
+    drawn = marks.encode(
+        x=alt.X("width:Q", title="width, px", scale=alt.Scale(zero=False, padding=20)),
+        y=alt.Y("height:Q", title="height, px", scale=alt.Scale(zero=False, padding=20)),
+        size=alt.Size("images:Q", legend=None, scale=alt.Scale(range=[20, 500])),
+        tooltip=[charts.tip(field) for field in ("width", "height", "images")],
     )
     return charts.chart("image_sizes", "Size of images", note, drawn)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import re
 import unicodedata
 from collections import defaultdict
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.curation import steps
-from platform.curation.cleaning.findings import CORNERS, Action, Finding, as_box
+from platform.curation.cleaning.findings import CORNERS, Action, Finding, as_box, number
 from platform.curation.labels import label_table
 from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.annotations import Box, RawBox, RawDataset
@@ -63,6 +62,7 @@ class Dataset:
     root: Path  # absolute
     layout: str  # "CSV", "COCO", "Pascal VOC" or "YOLO"
     table: str | None  # of the last step; None for a folder that no step has written to
+    is_cleaned: bool
     pictures: tuple[Picture, ...]  # in the layout's order
     repairs: tuple[Repair, ...]  # what reading it repaired or left out
     written: Mapping[str, list[tuple[Path, Box]]]  # by raw label, as labels.csv shows it: boxes before cleaning
@@ -73,11 +73,6 @@ class Dataset:
     summary: Mapping[str, Any] = field(default_factory=dict)  # cleaning/summary.json
     split_facts: Mapping[str, Any] = field(default_factory=dict)  # split.json
     warnings: tuple[str, ...] = ()  # annotations that were ignored
-
-    @property
-    def is_cleaned(self) -> bool:
-        """True if `clean` was run."""
-        return _is_cleaned(self.root, self.table)
 
     @cached_property
     def splits(self) -> list[str]:
@@ -126,7 +121,9 @@ def read(root: Path) -> Dataset:
     pictures, repairs = _readable(root, source.raw)
     tables: dict[str, Any] = {} if table else {"warnings": source.warnings}
     before = source.raw
-    if _is_cleaned(root, table):
+    # a split is made of cleaned.csv where that is there
+    is_cleaned = table == csv_boxes.CLEANED or (table == csv_boxes.SPLIT and is_file(root / csv_boxes.CLEANED))
+    if is_cleaned:
         tables, before = _cleaning(root), RawDataset((), ())
         with contextlib.suppress(InputError):  # what cleaning was made from may be gone
             before = layouts.read(root, before=csv_boxes.CLEANED).raw
@@ -136,7 +133,8 @@ def read(root: Path) -> Dataset:
     for image in before.images:
         for box in image.boxes:
             written[label_table.cell(box.name)].append((image.path, box.box))
-    return Dataset(root, source.layout, table, pictures, repairs, written, _outcomes(root / MANIFEST), **tables)
+    outcomes = _outcomes(root / MANIFEST)
+    return Dataset(root, source.layout, table, is_cleaned, pictures, repairs, written, outcomes, **tables)
 
 
 def visible(text: str, longest: int = 80) -> str:
@@ -168,16 +166,11 @@ def _readable(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[R
     return tuple(pictures), tuple(repairs)
 
 
-def _is_cleaned(root: Path, table: str | None) -> bool:
-    """Return whether the table comes from cleaning; a split is made of cleaned.csv where that is there."""
-    return table == csv_boxes.CLEANED or (table == csv_boxes.SPLIT and is_file(root / csv_boxes.CLEANED))
-
-
 def _cleaning(root: Path) -> dict[str, Any]:
     labels = [row for row in _rows(root / LABELS, ("label", "class")) if row.get("reason") != label_table.GONE]
     groups: dict[str, list[tuple[str, float | None]]] = defaultdict(list)
     for row in _rows(root / NEAR, ("image", "group")):
-        groups[row["group"]].append((row["image"], _number(row.get("distance", ""))))
+        groups[row["group"]].append((row["image"], number(row.get("distance", ""))))
     findings = _rows(root / FINDINGS, ("kind", "action"))
     if wrong := sorted({row["action"] for row in findings} - {*Action}):
         rule = f"an action in {root / FINDINGS} must be one of {', '.join(Action)}"
@@ -195,7 +188,7 @@ def _label(row: Mapping[str, str]) -> Label:
     reason, matched, suggestion, decision = (
         row.get(key, "") for key in ("reason", "matched", "suggestion", "decision")
     )
-    boxes, score, likeness = (_number(row.get(key, "")) for key in ("boxes", "score", "suggestion_score"))
+    boxes, score, likeness = (number(row.get(key, "")) for key in ("boxes", "score", "suggestion_score"))
     return Label(
         row["label"], int(boxes or 0), row["class"], reason, score, matched, suggestion, likeness, decision.strip()
     )
@@ -230,11 +223,3 @@ def _decoded(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

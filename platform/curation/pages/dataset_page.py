@@ -127,17 +127,12 @@ class _Pictures:
     def question(self, labels: Sequence[Label]) -> dict[str, Any]:
         """Return a label to be decided about, beside an example of the class that is suggested."""
         first = labels[0]
-        written = self.data.written.get(first.label, [])[:1]
-        examples = _spread(self.data.boxes_by_class.get(first.suggestion, []), 1)
-        crops = [Crop(path, (box,)) for path, box in (*written, *((image.path, box) for image, box in examples))]
-        requested = iter([*map(self.thumbnails.request, crops)])
-        return {
-            "label": first,
-            "more": len(labels) - 1,
-            "boxes": sum(each.boxes for each in labels),
-            "crop": next(requested) if written else None,
-            "suggested": next(requested) if examples else None,
-        }
+        written = [Crop(path, (box,)) for path, box in self.data.written.get(first.label, [])[:1]]
+        of_class = _spread(self.data.boxes_by_class.get(first.suggestion, []), 1)
+        suggested = [Crop(picture.path, (box,)) for picture, box in of_class]
+        crop, example = (next(map(self.thumbnails.request, shown), None) for shown in (written, suggested))
+        boxes = sum(each.boxes for each in labels)
+        return {"label": first, "more": len(labels) - 1, "boxes": boxes, "crop": crop, "suggested": example}
 
     def group(self, group: Sequence[tuple[str, float | None]]) -> dict[str, Any]:
         """Return the images of a group of near duplicates, and the largest of their distances."""
