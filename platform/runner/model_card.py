@@ -10,10 +10,12 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from platform import project
 from platform.cluster.node_setup import LIBRARIES
@@ -22,6 +24,7 @@ from platform.runner.plan import Plan
 from platform.space import show
 from platform.storage.checkpoints import MODEL
 from platform.study.request import FINDINGS
+from platform.study.wording import markdown_table
 from platform.task import PER_CLASS
 from platform.training.freezing import Freezing
 
@@ -29,12 +32,17 @@ FILE = "MODEL_CARD.md"
 LISTED = 10  # classes, findings or reasons in a list
 COLUMNS = 6  # scores in a table
 FEW = 20  # a class with fewer training examples is named among the limits
-COMMANDS = ("predict", "demo")
 
 _HUB_TASKS = {"map": "object-detection"}  # a hub's name for a task, by the study's metric; others follow from the input
 _MAX_CHARACTERS = 300  # of a text from outside
 # Characters that Markdown takes for markup: anywhere, at the beginning of a line, and in addresses that become links.
 _MARKUP = re.compile(r"([\\`*_\[\]<>#!|~&$^]|^[-+=:]|(?:(?<=^\d)|(?<=^\d\d))[.)](?= )|:(?=//)|(?<=www)\.)")
+
+
+class Markdown(str):
+    """Text that is Markdown already. All other texts are escaped when the card is written."""
+
+    __slots__ = ()
 
 
 def write(folder: Path, plan: Plan, result: Mapping[str, Any]) -> Path:
@@ -44,19 +52,55 @@ def write(folder: Path, plan: Plan, result: Mapping[str, Any]) -> Path:
     """
     from huggingface_hub import ModelCard
 
-    origin = origin_of(result["best"]["config"])
-    parts = [
-        _heading(folder, plan, result, origin),
-        _scores(plan, result),
-        _uncertainty(result),
-        _data(plan),
-        _training(folder, plan, result),
-        _search_section(plan, result),
-        _limits(plan, result),
-        _use(plan),
-        _made_by(plan),
-    ]
-    text = "\n".join(["---", _metadata(plan, result, origin).to_yaml(), "---", "", "\n\n".join(parts), ""])
+    best, trials, summary = result["best"], result["trials"], plan.dataset.summary()
+    origin, confirmed = origin_of(best["config"]), result.get("confirmation")
+    ranked = _ranked(best["test_metrics"], _class_counts(summary))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markdown) else escaped(value),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["placeless"] = placeless
+    environment.globals |= {"facts": facts, "table": table, "listed": _listed, "number": _number, "duration": _duration}
+    text = environment.get_template("model_card.md.j2").render(
+        metadata=Markdown(_metadata(plan, result, origin).to_yaml()),
+        request=plan.request,
+        space=plan.space,
+        result=result,
+        best=best,
+        origin=origin,
+        most=LISTED,
+        heading=_heading(folder, plan, best, origin),
+        scores=_scores(result),
+        lost=[f"{t['baseline']} ({t['status']})" for t in trials if t["baseline"] and t["status"] != "finished"],
+        ranked=[[name, score, _number(value), count] for value, count, name, score in ranked],
+        zeros=sum(value == 0 for value, *_ in ranked),
+        confirmed=confirmed,
+        repeated=[_repeated(row) for row in confirmed["rows"]] if confirmed and confirmed["winner"] else [],
+        data=_data(plan),
+        findings=plan.dataset.findings(),
+        findings_file=Markdown(FINDINGS),
+        freezing=_freezing(folder, plan, best) if best["config"].get("freeze_depth") else None,
+        trial=next((trial for trial in trials if trial["trial_id"] == best["trial_id"]), None),
+        config=[(k, f"{v:.4g}" if isinstance(v, float) else placeless(v)) for k, v in sorted(best["config"].items())],
+        trials=trials,
+        outcomes=[f"{count} {status}" for status, count in Counter(t["status"] for t in trials).most_common()],
+        reasons=list(dict.fromkeys(placeless(trial["error"]) for trial in trials if trial["error"])),
+        searched=[(key, placeless(show(domain))) for key, domain in plan.space.searched.items()],
+        few=_few(summary),
+        few_examples=FEW,
+        task=Markdown(plan.request.task),
+        example=Markdown({"image": "PICTURE…", "text": '"A sentence."'}.get(plan.task.INPUT, "INPUT…")),
+        made_with=[
+            ("written", f"{datetime.now(UTC):%Y-%m-%d}"),
+            ("study", f"{plan.request.name}, {plan.request.id}"),
+            ("code", project.commit()),
+            ("Python", sys.version.split()[0]),
+            *((library, importlib.metadata.version(library)) for library in LIBRARIES),
+        ],
+    )
     file = folder / FILE
     ModelCard(text, ignore_metadata_errors=True).save(file)
     return file
@@ -94,46 +138,27 @@ def _metadata(plan: Plan, result: Mapping[str, Any], origin: Origin) -> Any:
     )
 
 
-def _heading(folder: Path, plan: Plan, result: Mapping[str, Any], origin: Origin) -> str:
-    best, request = result["best"], plan.request
+def _heading(folder: Path, plan: Plan, best: Mapping[str, Any], origin: Origin) -> list[tuple[str, object]]:
     about = (plan.task.__doc__ or "").strip().partition("\n")[0]
-    rows = [("task", f"{request.task}: {about}"), ("fine-tuned from", origin.source), ("licence", origin.licence)]
-    rows += [(key, placeless(best["config"][key])) for key in ("architecture", "backbone") if key in best["config"]]
-    megabytes = (folder / MODEL).stat().st_size / 1e6
-    rows += [("best of the study", f"{request.name}, {best['name']}"), ("file", f"{MODEL}, {megabytes:.1f} MB")]
-    warning = "" if origin.licence_id != "unknown" else (
-        "\n\nThe licence of the weights that this model was fine-tuned from is not known here. It binds this model as "
-        "well: look it up before you pass the model on."
-    )  # fmt: skip
-    return f"# {escaped(request.name)}\n\n{facts(rows)}{warning}"
+    config, megabytes = best["config"], (folder / MODEL).stat().st_size / 1e6
+    return [
+        ("task", f"{plan.request.task}: {about}"),
+        ("fine-tuned from", origin.source),
+        ("licence", origin.licence),
+        *((key, placeless(config[key])) for key in ("architecture", "backbone") if key in config),
+        ("best of the study", f"{plan.request.name}, {best['name']}"),
+        ("file", f"{MODEL}, {megabytes:.1f} MB"),
+    ]
 
 
-def _scores(plan: Plan, result: Mapping[str, Any]) -> str:
+def _scores(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return titles and rows of the table of test scores."""
     best = result["best"]["test_metrics"]
     keys = list(_overall(best))[:COLUMNS]
     compared = {"this model": best, **{b["baseline"]: b["test_metrics"] for b in result["baselines"]}}
     compared |= result["references"]
     rows = [[name, *(_number(scores.get(key)) for key in keys)] for name, scores in compared.items()]
-    parts = [
-        "## Scores on the test split",
-        "The search never used this split. The configuration was chosen on the validation split, with "
-        f"{escaped(plan.space.metric)} {_number(result['best']['metrics'].get(plan.space.metric))}.",
-        table(["", *(escaped(key.removeprefix("test/")) for key in keys)], rows),
-    ]
-    if lost := [t for t in result["trials"] if t["baseline"] and t["status"] != "finished"]:
-        names = ", ".join(f"{escaped(trial['baseline'])} ({escaped(trial['status'])})" for trial in lost)
-        parts.append(f"Baselines without scores: {names}.")
-    if result["left_out"]:
-        why = "; ".join(escaped(placeless(reason)) for reason in result["left_out"])
-        parts.append(f"References that could not be computed: {why}")
-    if ranked := _ranked(best, _class_counts(plan.dataset.summary())):
-        zeros = sum(value == 0 for value, *_ in ranked)
-        rows = [[name, score, _number(value), count] for value, count, name, score in ranked[:LISTED]]
-        title = "By class, weakest first:"
-        if len(ranked) > LISTED:
-            title = f"The weakest {LISTED} of {len(ranked)} classes; {zeros} scored 0:"
-        parts += [title, table(["class", "score", "value", "in the training split"], rows)]
-    return "\n\n".join(parts)
+    return ["", *(key.removeprefix("test/") for key in keys)], rows
 
 
 def _ranked(
@@ -154,28 +179,12 @@ def _ranked(
     return sorted(found, key=lambda row: (row[0], -row[1] if isinstance(row[1], int) else 0, row[3], row[2]))
 
 
-def _uncertainty(result: Mapping[str, Any]) -> str:
-    title, confirmed = "## Uncertainty", result.get("confirmation")
-    if not confirmed or not confirmed["winner"]:
-        one_run = (
-            "One run with one seed: there is no interval. Another seed gives another score, and the best of several "
-            "configurations looks better on the validation split than it is."
-        )
-        return "\n\n".join([title, *([escaped(confirmed["verdict"])] if confirmed else []), one_run])
-    rows = []
-    for row in confirmed["rows"]:
-        interval = "none" if row.get("low") is None else f"{_number(row['low'])} to {_number(row['high'])}"
-        done = sum(run["status"] == "finished" for run in row["runs"])
-        against = [_against(name, other) for name, other in (row.get("against") or {}).items()]
-        rows.append(
-            [row["name"], f"{done} of {len(row['runs'])}", _number(row.get("mean")), interval, "; ".join(against)]
-        )
-    titles = ["", "seeds finished", f"mean {escaped(confirmed['test_metric'])}", "95 % interval", "difference to"]
-    seeds = ", ".join(map(str, confirmed["seeds"]))
-    winner = f"{escaped(confirmed['winner'])}: {'a champion' if confirmed['is_champion'] else 'no champion'}"
-    repeated = f"Trained again with the seeds {escaped(seeds)}. This model is the winner, {winner}."
-    parts = [title, escaped(confirmed["verdict"]), repeated, table(titles, rows), escaped(confirmed["note"])]
-    return "\n\n".join(parts)
+def _repeated(row: Mapping[str, Any]) -> list[str]:
+    """Return a row of the table of trainings with several seeds."""
+    interval = "none" if row.get("low") is None else f"{_number(row['low'])} to {_number(row['high'])}"
+    done = sum(run["status"] == "finished" for run in row["runs"])
+    against = "; ".join(_against(name, other) for name, other in (row.get("against") or {}).items())
+    return [row["name"], f"{done} of {len(row['runs'])}", _number(row.get("mean")), interval, against]
 
 
 def _against(name: str, other: Mapping[str, Any]) -> str:
@@ -184,126 +193,44 @@ def _against(name: str, other: Mapping[str, Any]) -> str:
     return f"{name}: {_number(other.get('mean'))}{interval}{chance}"
 
 
-def _data(plan: Plan) -> str:
+def _data(plan: Plan) -> list[tuple[str, object]]:
     request, dataset = plan.request, plan.dataset
-    source = " ".join(map(placeless, request.data)) or "embedded in the project"
-    rows = [("data", dataset.name), ("read from", source), ("fingerprint", dataset.fingerprint)]
-    # A line names the first dozen of many classes.
-    rows += [(title, text) for title, text in dataset.lines().items() if not title.startswith("!")]
-    rows += [("splits", f"those that were not given were made with the seed {request.seed}, the same for every trial")]
-    found = dataset.findings()
-    parts = ["## Data", facts(rows)]
-    if found:
-        listed = "\n".join(f"- {escaped(line)}" for line in found[:LISTED])
-        more = f"\n\nAll {len(found)} are in the study's {FINDINGS}." if len(found) > LISTED else ""
-        parts.append(f"Repairs, omissions and warnings:\n\n{listed}{more}")
-    return "\n\n".join(parts)
+    return [
+        ("data", dataset.name),
+        ("read from", " ".join(map(placeless, request.data)) or "embedded in the project"),
+        ("fingerprint", dataset.fingerprint),
+        # A line names the first dozen of many classes.
+        *((title, text) for title, text in dataset.lines().items() if not title.startswith("!")),
+        ("splits", f"those that were not given were made with the seed {request.seed}, the same for every trial"),
+    ]
 
 
-def _training(folder: Path, plan: Plan, result: Mapping[str, Any]) -> str:
-    best = result["best"]
-    trial: Mapping[str, Any] = next((t for t in result["trials"] if t["trial_id"] == best["trial_id"]), {})
-    rows = [(k, f"{v:.4g}" if isinstance(v, float) else placeless(v)) for k, v in sorted(best["config"].items())]
-    parts = ["## Training", *_freezing(folder, plan, best)]
-    if trial:
-        parts.append(f"Trained for {trial['epochs']} of at most {plan.space.max_epochs} epochs, in "
-                     f"{_duration(trial['seconds'])}; the best epoch's weights are kept.")  # fmt: skip
-    return "\n\n".join([*parts, table(["parameter", "value"], rows)])
-
-
-def _freezing(folder: Path, plan: Plan, best: Mapping[str, Any]) -> Iterator[str]:
-    config, epochs = best["config"], plan.space.max_epochs
-    depth = config.get("freeze_depth")
-    if depth is None:
-        return
-    names = _stages(folder, plan)
-    if not depth:
-        yield "Freezing: no stage of the backbone was frozen."
-        return
-    freezing = Freezing(depth, config.get("unfreeze", "never"), config.get("unfreeze_at", 0.5))
-    first = freezing.first_unfreeze(epochs)
+def _freezing(folder: Path, plan: Plan, best: Mapping[str, Any]) -> dict[str, str]:
+    """Return which stages were frozen and until when, as parts of sentences."""
+    config, epochs, task = best["config"], plan.space.max_epochs, cast(Any, plan.task)
+    names = list(task.stage_names(task.load(folder))) if hasattr(task, "stage_names") else []
+    frozen_names = names[: config["freeze_depth"]]
+    stages = f"{config['freeze_depth']} stages of the backbone"
+    if names:
+        stages = f"{len(frozen_names)} of {len(names)} stages of the backbone ({_listed(frozen_names)})"
+    freezing = Freezing(config["freeze_depth"], config.get("unfreeze", "never"), config.get("unfreeze_at", 0.5))
     how = {"at_once": "all at once", "gradual": "one an epoch from the top down",
            "on_plateau": "one each time the score stood still"}.get(freezing.unfreeze, "")  # fmt: skip
-    until = "to the end" if first is None else f"for at least {first} of {epochs} epochs, then unfrozen {how}"
-    stages = f"first {depth} stages of the backbone"
-    if names:
-        frozen_names = names[:depth]
-        listed = ", ".join(map(escaped, frozen_names))
-        stages = f"first {len(frozen_names)} of {len(names)} stages of the backbone ({listed})"
-    yield f"Freezing: the {stages} were frozen, {until}."
-    frozen = best["metrics"].get("train/frozen_stages")
-    kept = f"In the epoch that was kept, {frozen:.0f} stages were frozen. " if frozen is not None else ""
-    yield (
-        f"{kept}Frozen tensors were hashed at the start and compared after each epoch that ran them, at each unfreeze "
-        "and at the end; the trial would have failed if one had changed."
-    )
+    first, frozen = freezing.first_unfreeze(epochs), best["metrics"].get("train/frozen_stages")
+    return {
+        "stages": Markdown(stages),
+        "until": "to the end" if first is None else f"for at least {first} of {epochs} epochs, then unfrozen {how}",
+        "kept": Markdown("" if frozen is None else f"In the epoch that was kept, {frozen:.0f} stages were frozen. "),
+    }
 
 
-def _stages(folder: Path, plan: Plan) -> Sequence[str]:
-    """Return the names of the backbone's stages, [] if the task does not give them."""
-    module: Any = plan.task
-    return list(module.stage_names(module.load(folder))) if hasattr(module, "stage_names") else []
-
-
-def _search_section(plan: Plan, result: Mapping[str, Any]) -> str:
-    trials, space = result["trials"], plan.space
-    counts = Counter(trial["status"] for trial in trials)
-    outcomes = ", ".join(f"{count} {escaped(status)}" for status, count in counts.most_common())
-    epochs, seconds = (sum(trial[key] for trial in trials) for key in ("epochs", "seconds"))
-    rows = [(key, placeless(show(domain))) for key, domain in space.searched.items()]
-    reasons = list(dict.fromkeys(placeless(trial["error"]) for trial in trials if trial["error"]))
-    parts = [
-        "## Search",
-        f"{len(trials)} trials ({outcomes}), {epochs} epochs, {_duration(seconds)} of training in all. Proposed by "
-        f"Optuna and pruned by ASHA from {space.grace_epochs} epochs on, for {escaped(space.metric)} ({space.mode}), "
-        f"with seed {plan.request.seed}.",
-    ]
-    if result.get("out_of_time") or result.get("out_of_money"):
-        parts.append("The search ended before all trials were run because its budget was used up.")
-    if reasons:
-        parts.append("Reasons of failed trials: " + "; ".join(map(escaped, reasons[:LISTED])))
-    return "\n\n".join([*parts, table(["searched", "in"], rows)])
-
-
-def _limits(plan: Plan, result: Mapping[str, Any]) -> str:
-    lines = [
-        "All scores are from data of the same source as the training data. The model was not tested on other data.",
-    ]
-    for kind, counts in _class_counts(plan.dataset.summary()).items():
-        few = sorted((count, name) for name, count in counts.items() if count < FEW)
-        if few:
-            named = ", ".join(f"{escaped(name)} ({count})" for count, name in few[:LISTED])
-            more = f" and {len(few) - LISTED} more" if len(few) > LISTED else ""
-            lines.append(
-                f"Few training examples, fewer than {FEW} in the training split, {escaped(kind)}: {named}{more}."
-            )
-    findings = plan.dataset.findings()
-    if findings:
-        lines.append(f"{len(findings)} findings about the data are listed above; omitted examples were not trained on.")
-    confirmed = result.get("confirmation")
-    is_confirmed = confirmed is not None and confirmed["winner"]
-    known = "The intervals cover the seeds of training" if is_confirmed else "There is no interval"
-    lines.append(f"{known}. The scores with another sample of the data or with other splits are not known.")
-    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def _use(plan: Plan) -> str:
-    request = plan.request
-    arguments = {"predict": {"image": " PICTURE…", "text": ' "A sentence."'}.get(plan.task.INPUT, " INPUT…")}
-    lines = [f"python -m platform.{name} {request.task}{arguments.get(name, '')} --model FOLDER" for name in COMMANDS]
-    text = "Run this in the project's root, in an environment with its requirements. FOLDER is the folder of this card."
-    return f"## Use\n\n{text}\n\n" + "\n".join(f"    {line}" for line in lines)
-
-
-def _made_by(plan: Plan) -> str:
-    rows = [
-        ("written", f"{datetime.now(UTC):%Y-%m-%d}"),
-        ("study", f"{plan.request.name}, {plan.request.id}"),
-        ("code", project.commit()),
-        ("Python", sys.version.split()[0]),
-        *((library, importlib.metadata.version(library)) for library in LIBRARIES),
-    ]
-    return f"## Made with\n\n{facts(rows)}"
+def _few(summary: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the classes with few training examples, by kind of label, the rarest first."""
+    rare = {
+        kind: sorted((count, name) for name, count in counts.items() if count < FEW)
+        for kind, counts in _class_counts(summary).items()
+    }
+    return {kind: [f"{name} ({count})" for count, name in found] for kind, found in rare.items() if found}
 
 
 def _class_counts(summary: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -352,12 +279,15 @@ def escaped(value: object) -> str:
     return _MARKUP.sub(r"\\\1", plain(value))
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table whose cells are escaped; the titles are not."""
-    lines = [titles, ["---"] * len(titles), *([escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
+    """Return a Markdown table with escaped titles and cells."""
+    return Markdown(markdown_table([escaped(title) for title in titles], [[escaped(c) for c in row] for row in rows]))
 
 
-def facts(rows: Sequence[tuple[str, object]]) -> str:
+def facts(rows: Sequence[tuple[str, object]]) -> Markdown:
     """Return a Markdown list of values by title."""
-    return "\n".join(f"- **{escaped(title)}**: {escaped(value)}" for title, value in rows)
+    return Markdown("\n".join(f"- **{escaped(title)}**: {escaped(value)}" for title, value in rows))
+
+
+def _listed(values: Iterable[object], separator: str = ", ") -> Markdown:
+    return Markdown(separator.join(map(escaped, values)))
