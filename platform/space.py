@@ -69,6 +69,11 @@ class Space:
         """Parameters with a plain value."""
         return {key: value for key, value in self.params.items() if not isinstance(value, Domain)}
 
+    @property
+    def test_metric(self) -> str:
+        """Name of the metric on the test split."""
+        return self.metric.replace("val/", "test/", 1)
+
     def as_maximised(self, score: float) -> float:
         """Return a score, negated if the mode is "min", so that greater is better."""
         return score if self.mode == "max" else -score

@@ -11,7 +11,7 @@ from platform.reporting import charts, html_page, trial_marks
 from platform.reporting.charts import Chart, values
 from platform.reporting.parameter_importance import Importance, importances
 from platform.reporting.study_data import StudyData
-from platform.reporting.study_page import TIME, winner
+from platform.reporting.study_page import TIME
 from platform.search.confirmation import scored
 from platform.study.wording import as_text
 
@@ -108,7 +108,7 @@ def scores_chart(titles: Sequence[str], studies: Sequence[StudyData]) -> Chart |
 
 def _tested(title: str, data: StudyData, metric: str) -> list[dict[str, Any]]:
     """Return the test scores of a study's best config, its confirmed one, its baselines and references."""
-    judged, won = data.result.get("best"), winner(data)
+    judged, won = data.result.get("best"), data.confirmed_winner
     found = [("best", "best", judged["test_metrics"].get(metric), None, None)] if judged else []
     if won:
         found.append((f"{won['name']}, confirmed", "best", won["mean"], won["low"], won["high"]))

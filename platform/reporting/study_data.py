@@ -15,18 +15,17 @@ from typing import Any
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from platform.errors import Fault, InputError
+from platform.search.confirmation import winner_of
 from platform.space import BUDGET, Space
 from platform.study import event_log, metadata
 from platform.study.event_log import Event
 from platform.study.metadata import StudyFacts
-from platform.study.request import EVENT_LOG, RESULT
-from platform.study.trials import Trial, best_of, trials_of
+from platform.study.request import EVENT_LOG, FINDINGS, RESULT
+from platform.study.trials import REUSE_KEYS, Trial, best_of, trials_of
 
-FIGURES, FINDINGS = "figures", "data_findings.txt"  # of a study's folder
 FROZEN_STAGES = "train/frozen_stages"
 RANGE = re.compile(r"(\S+?)\.\.(\S+?)( \(log\))?")
 CHOICE = "one of "
-REUSE = ("loaded", "computed", "saved")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class StudyData:
     @property
     def test_metric(self) -> str:
         """Name of the metric on the test split."""
-        return self.metric.replace("val/", "test/", 1)
+        return self.space.test_metric
 
     @cached_property
     def searched(self) -> list[Trial]:
@@ -107,6 +106,11 @@ class StudyData:
         return baselines | self.result.get("references", {})
 
     @property
+    def confirmed_winner(self) -> dict[str, Any]:
+        """Row of the confirmation about the config that won, {} if there is none."""
+        return winner_of(self.result["confirmation"]) if self.result.get("confirmation") else {}
+
+    @property
     def state(self) -> str:
         """State of the study in a word or two."""
         words = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "interrupted"}
@@ -127,13 +131,8 @@ class StudyData:
 
     def reuse(self) -> dict[str, float]:
         """Sum what the feature store saved: examples loaded and computed, and seconds; {} without a store."""
-        last = [trial.metrics[-1] for trial in self.trials if trial.metrics]
-        with_store = [metrics for metrics in last if "reuse/loaded" in metrics]
-        return (
-            {key: sum(metrics.get(f"reuse/{key}", 0.0) for metrics in with_store) for key in REUSE}
-            if with_store
-            else {}
-        )
+        with_store = [trial.reuse for trial in self.trials if trial.reuse]
+        return {key: sum(each.get(key, 0.0) for each in with_store) for key in REUSE_KEYS} if with_store else {}
 
 
 def unfreezings(trial: Trial) -> list[int]:
@@ -151,13 +150,8 @@ def read(folder: Path) -> StudyData:
     events = event_log.read(folder / EVENT_LOG)
     trials = list(trials_of(events).values())
     if not events:
-        raise InputError(
-            Fault(
-                "a study's event log must hold its request",
-                f"{folder / EVENT_LOG}: empty",
-                "Wait until the study started.",
-            )
-        )
+        rule, remedy = "a study's event log must hold its request", "Wait until the study started."
+        raise InputError(Fault(rule, f"{folder / EVENT_LOG}: empty", remedy))
     first = events[0].data
     study = metadata.from_json(first["facts"])
     space = parse_space(first["space"], [trial.config for trial in trials])
@@ -256,9 +250,8 @@ def _result(file: Path) -> dict[str, Any]:
         return json.loads(file.read_text()) if file.exists() else {}
     except ValueError as error:
         remedy = "Restore it from a copy or delete it; the page is then made from the event log alone."
-        raise InputError(
-            Fault("a study's result.json must be as it was written", f"{file}: {error}", remedy)
-        ) from error
+        rule = "a study's result.json must be as it was written"
+        raise InputError(Fault(rule, f"{file}: {error}", remedy)) from error
 
 
 def _device_seconds(events: Iterable[Event]) -> tuple[dict[str, float], bool]:

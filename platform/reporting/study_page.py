@@ -13,8 +13,9 @@ from platform.reporting.charts import Chart
 from platform.reporting.parameter_effects import LEAST_TRIALS, effects
 from platform.reporting.parameter_importance import Importance, importances
 from platform.reporting.study_charts import all_charts
-from platform.reporting.study_data import FIGURES, StudyData
+from platform.reporting.study_data import StudyData
 from platform.search.confirmation import scored
+from platform.study.request import FIGURES
 from platform.study.trials import Trial
 from platform.study.wording import as_text, counted
 from platform.task import PER_CLASS
@@ -117,19 +118,13 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
     if not judged:
         return [{**validation, "more": f"{best.name}, the best so far; not scored on the test split yet"}]
     test = {"name": metric, "value": as_text(judged["test_metrics"].get(metric)), "more": best.name}
-    if won := winner(data):
+    if won := data.confirmed_winner:
         interval = html_page.between(won["mean"], won["low"], won["high"])
         over = f"over {scored(won)} seeds: {interval}"
         test["more"] += f", {over}" if won["trial_id"] == judged["trial_id"] else f"; {won['name']} {over}"
     beside = [{"name": name, "value": as_text(metrics[metric]), "more": metric}
               for name, metrics in data.compared.items() if metric in metrics]  # fmt: skip
     return [test, validation, *beside]
-
-
-def winner(data: StudyData) -> dict[str, Any] | None:
-    """Return the confirmation's row of the config that won, or None."""
-    confirmed = data.result.get("confirmation") or {"rows": []}
-    return next((row for row in confirmed["rows"] if row["name"] == confirmed["winner"]), None)
 
 
 def _best(data: StudyData, best: Trial) -> dict[str, Any]:
@@ -170,18 +165,10 @@ def _confirmation(confirmed: Mapping[str, Any]) -> dict[str, Any]:
         single = [_run(runs.get(seed), metric) for seed in seeds]
         beside = [_lead((row.get("against") or {}).get(name)) for name in against]
         values.append([row["name"], html_page.between(row["mean"], row["low"], row["high"]), *single, *beside])
-    columns = [
-        "",
-        f"{metric}, mean and 95 %",
-        *[f"seed {seed}" for seed in seeds],
-        *[f"against {name}" for name in against],
-    ]
+    columns = ["", f"{metric}, mean and 95 %", *[f"seed {s}" for s in seeds], *[f"against {name}" for name in against]]
     best = next((place for place, row in enumerate(rows) if row["name"] == confirmed["winner"]), -1)
-    return {
-        "verdict": confirmed["verdict"],
-        "note": confirmed["note"],
-        "table": html_page.table(columns, values, best=best),
-    }
+    table = html_page.table(columns, values, best=best)
+    return {"verdict": confirmed["verdict"], "note": confirmed["note"], "table": table}
 
 
 def _run(run: Mapping[str, Any] | None, metric: str) -> Any:
@@ -214,9 +201,8 @@ def _cost(data: StudyData) -> list[dict[str, str]]:
         costs.append({"name": "epochs saved by pruning", "value": str(spared), "more": more})
     if reuse:
         more = f"{reuse['loaded']:,.0f} outputs of frozen stages were loaded, {reuse['computed']:,.0f} computed"
-        costs.append(
-            {"name": "core-time saved by reuse", "value": html_page.clock(max(0.0, reuse["saved"])), "more": more}
-        )
+        saved = html_page.clock(max(0.0, reuse["saved"]))
+        costs.append({"name": "core-time saved by reuse", "value": saved, "more": more})
     return costs
 
 
@@ -257,18 +243,9 @@ def _trials(data: StudyData) -> dict[str, Any]:
                 *[trial.config.get(key) for key in varied],
             ]
         )
-    columns = [
-        "trial",
-        "status",
-        data.metric,
-        data.test_metric,
-        "epochs",
-        "best epoch",
-        f"{data.device}-seconds",
-        *varied,
-    ]
+    columns = ["trial", "status", data.metric, data.test_metric, "epochs", "best epoch", f"{data.device}-seconds"]
     best = next((place for place, trial in enumerate(data.trials) if trial is data.best), -1)
-    return html_page.table(columns, rows, best=best) if rows else {"columns": [], "rows": []}
+    return html_page.table([*columns, *varied], rows, best=best) if rows else {"columns": [], "rows": []}
 
 
 def _troubles(data: StudyData) -> list[str]:

@@ -20,12 +20,11 @@ from platform.runner import replay
 from platform.runner.live_view import STATUS_STYLE
 from platform.runner.plan import Plan, deliver_command, resume_command, storage_option
 from platform.runner.replay import Recorded
-from platform.runner.results import BEST, FIGURES, WEIGHTS
 from platform.search import confirmation
 from platform.space import former_name_notices, show
 from platform.study import event_log
 from platform.study.options import as_typed
-from platform.study.request import EVENT_LOG, FINDINGS, RESULT, Request
+from platform.study.request import BEST, EVENT_LOG, FIGURES, FINDINGS, RESULT, WEIGHTS, Request
 from platform.study.wording import as_text, clock, counted
 from platform.task import PER_CLASS
 from platform.tracking.mlflow_store import trials_page

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from platform.errors import Fault, InputError
+from platform.errors import Fault, InputError, raise_if_any
 from platform.runner.plan import Plan
 from platform.space import current_names
 from platform.study.event_log import Event
@@ -95,14 +95,12 @@ def request_of(recorded: Recorded, asked_for: Request) -> Request:
     given = {"--set": asked_for.settings, "--trials": asked_for.trials, "--epochs": asked_for.epochs,
              "--seed": asked_for.seed, "--confirm": asked_for.confirm,
              "--warm-start": asked_for.warm_start}  # fmt: skip
-    faults = [
-        Fault("--replay takes this from the record", key, "Leave it out.") for key, value in given.items() if value
-    ]
+    rule = "--replay takes this from the record"
+    faults = [Fault(rule, key, "Leave it out.") for key, value in given.items() if value]
     if recorded.task != asked_for.task:
         remedy = f"python -m platform.tune {recorded.task} --replay {recorded.run_id}"
         faults.append(Fault("--replay needs a run of the task", f"{recorded.run_id} of {recorded.task}", remedy))
-    if faults:
-        raise InputError(*faults)
+    raise_if_any(faults)
     return replace(
         asked_for,
         settings=tuple(f"{key}={value}" for key, value in current_names(recorded.config).items()),
@@ -146,9 +144,7 @@ def verdict(recorded: Recorded, events: Sequence[Event], tolerance: float) -> tu
     before, now = recorded.scores[last], scores[last]
     outcome = f"within {tolerance:g}" if is_within else "not the same"
     outcome = "equal in each epoch, to the last bit" if is_equal else outcome
-    lines = [
-        f"{recorded.metric} after epoch {last}: {before:.4f} in the record, {now:.4f} in the replay: {outcome}.",
-    ]
+    lines = [f"{recorded.metric} after epoch {last}: {before:.4f} in the record, {now:.4f} in the replay: {outcome}."]
     if not is_equal:
         lines.append(f"The largest difference in an epoch is {max(differences.values()):.2g}.")
     tags = events[0].data["facts"]["tags"]

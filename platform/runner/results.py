@@ -16,41 +16,34 @@ from platform.space import Space
 from platform.storage import checkpoints
 from platform.storage.checkpoints import Checkpoints
 from platform.storage.manifest import DamagedError
-from platform.study.request import Request
-from platform.study.trials import Trial, TrialTable, may_win, rank
+from platform.study.request import BEST, FIGURES, WEIGHTS, Request
+from platform.study.trials import REUSE_KEYS, Trial, TrialTable, may_win, rank
+from platform.study.wording import markdown_table
 from platform.task import PER_CLASS, Evaluation
 from platform.training.config_audit import TRAINED, UNUSED
 from platform.training.example_feed import WITHOUT
 
-BEST, FIGURES, WEIGHTS = "best", "figures", "weights"  # folders of a study
-REUSE_KEYS = ("loaded", "computed", "saved")  # of platform.training.example_feed.ReuseSavings
 TABLE_COLUMNS = 6  # MLflow shows a table of so many columns without scrolling
 
 
 def trial_record(trial: Trial, space: Space) -> dict[str, Any]:
     """Return the record of a trial in result.json."""
-    best, last = trial.best_epoch(space), (trial.metrics or [{}])[-1]
     return {
         "trial_id": trial.id,
         "name": trial.name,
         "baseline": trial.baseline,
         "status": trial.status if trial.is_done else "interrupted",
-        "error": _reason(trial.error) if trial.status == "failed" else "",
+        "error": last_line(trial.error) if trial.status == "failed" else "",
         "config": trial.config,
-        "metrics": trial.metrics[best - 1] if best else last,  # the weights of the best epoch are kept
+        "metrics": trial.best_metrics(space) or (trial.metrics or [{}])[-1],  # the weights of the best epoch are kept
         "epochs": trial.epochs,
         "attempts": trial.attempts,
-        "retried": [_reason(error) for error in trial.retried],
-        "moved": [_reason(error) for error in trial.moved],
+        "retried": [last_line(error) for error in trial.retried],
+        "moved": [last_line(error) for error in trial.moved],
         "notes": trial.notes,
-        "reuse": {key: last[f"reuse/{key}"] for key in REUSE_KEYS if f"reuse/{key}" in last},
+        "reuse": trial.reuse,
         "seconds": round(trial.seconds, 2),
     }
-
-
-def _reason(error: str) -> str:
-    """Return the last line of a traceback."""
-    return last_line(error)
 
 
 def reuse_totals(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -99,10 +92,9 @@ def pareto_front(trials: Iterable[Trial], space: Space) -> list[str]:
     """
     scores = dict[str, list[float]]()
     for trial in trials:
-        if may_win(trial, space) and (epoch := trial.best_epoch(space)):
-            metrics = trial.metrics[epoch - 1]
-            if all(key in metrics for key in space.objectives):
-                scores[trial.id] = [metrics[key] for key in space.objectives]
+        metrics = trial.best_metrics(space) if may_win(trial, space) else {}
+        if all(key in metrics for key in space.objectives):
+            scores[trial.id] = [metrics[key] for key in space.objectives]
 
     def dominates(a: list[float], b: list[float]) -> bool:
         return a != b and all(of_a >= of_b for of_a, of_b in zip(a, b, strict=True))
@@ -199,7 +191,7 @@ def judge(
     # save figures, reports, parts of the model, and the map of the training examples
     drawings: dict[str, Any] = {
         "learning_curves.png": figures.learning_curves(winner.metrics, space.metric),
-        "comparison.png": figures.comparison(compared, space.metric.replace("val/", "test/", 1)),
+        "comparison.png": figures.comparison(compared, space.test_metric),
         **({"confirmation.png": figures.confirmation(confirmed)} if confirmed and confirmed["winner"] else {}),
         **evaluation.figures,
     }
@@ -212,7 +204,7 @@ def judge(
     return Judgement(
         best={
             **{key: best[key] for key in ("trial_id", "name", "config")},
-            "metrics": winner.metrics[(winner.best_epoch(space) or 0) - 1],
+            "metrics": winner.best_metrics(space),
             "test_metrics": dict(evaluation.metrics),
             "model": str(folder),
             "weights_of": winner.id,
@@ -277,7 +269,7 @@ def _confirmed_best(
     plan: Plan, records: Sequence[dict[str, Any]], trial_table: TrialTable, confirmed: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Trial]:
     """Return the record of the confirmed winner, and of its trainings with a checkpoint the one with the best score."""
-    row = next(row for row in confirmed["rows"] if row["name"] == confirmed["winner"])
+    row = confirmation.winner_of(confirmed)
     best = next(record for record in records if record["trial_id"] == row["trial_id"])
     runs = [trial_table.trials[run["trial_id"]] for run in row["runs"] if run["test_metrics"]]
     with_weights = [run for run in runs if _has_checkpoint(plan, run)] or [trial_table.trials[best["trial_id"]]]
@@ -296,7 +288,7 @@ def _has_checkpoint(plan: Plan, trial: Trial) -> bool:
 
 def _champion(plan: Plan, confirmed: Mapping[str, Any], note: str) -> dict[str, Any]:
     """Return the name, the tags and the description of a confirmed model for MLflow's model registry."""
-    row = next(row for row in confirmed["rows"] if row["name"] == confirmed["winner"])
+    row = confirmation.winner_of(confirmed)
     tags = {
         "task": plan.request.task,
         "study": plan.request.name,
@@ -334,6 +326,5 @@ def _save_figures(
 def _score_table(compared: Mapping[str, Mapping[str, float]]) -> str:
     """Return the first test scores of each model as a Markdown table."""
     keys = [key for key in compared["best"] if PER_CLASS not in key][:TABLE_COLUMNS]
-    titles = [key.removeprefix("test/") for key in keys]
     rows = [[name, *(f"{m[key]:.3f}" if key in m else "" for key in keys)] for name, m in compared.items()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [["", *titles], ["---"] * (len(keys) + 1), *rows])
+    return markdown_table(["", *(key.removeprefix("test/") for key in keys)], rows)

@@ -32,7 +32,7 @@ from platform.runner.checkpoint_cleanup import CheckpointCleanup
 from platform.runner.cluster_setup import ClusterSetup
 from platform.runner.live_view import LiveView
 from platform.runner.plan import Plan, describe
-from platform.runner.results import BEST, Judgement
+from platform.runner.results import Judgement
 from platform.search import confirmation, ray_tune
 from platform.search.controller import SearchController
 from platform.search.ray_tune import RAY_FOLDER, task_metrics
@@ -44,6 +44,7 @@ from platform.study import metadata
 from platform.study.event_log import Event, EventLog
 from platform.study.metadata import DatasetFacts, StudyFacts
 from platform.study.request import (
+    BEST,
     DELIVERED,
     EVENT_LOG,
     FINDINGS,

@@ -18,6 +18,7 @@ from typing import Any
 from platform.errors import Fault
 from platform.space import DEPTH, Space
 from platform.study.trials import Trial, may_win, rank
+from platform.study.wording import markdown_table
 
 NONE = "none"
 ONLY_HEADS, EVERYTHING = "only the heads", "everything trained"
@@ -130,7 +131,7 @@ def table(
         asked, metric, test_metric, seeds, rows with their runs, mean, low and high, and their lead "against" each
         baseline; winner (the name of a row, "" for none), is_champion, verdict and note.
     """
-    metric = space.metric.replace("val/", "test/", 1)
+    metric = space.test_metric
     records = [_row(row, runs[row.name], tested, metric, space) for row in rows]
     plain = [row for row in records if row["kind"] == "baseline"]
     for row in records:
@@ -161,6 +162,11 @@ def runs_of(rows: Sequence[Row], trials: Iterable[Trial]) -> dict[str, list[Tria
     return {row.name: [trial for trial in again if _key(trial.config) == _key(row.config)] for row in rows}
 
 
+def winner_of(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of the configuration that won, {} if there is none."""
+    return next((row for row in table["rows"] if row["name"] == table["winner"]), {})
+
+
 def scored(row: Mapping[str, Any]) -> int:
     """Return how many of a row's trainings have test scores. The row's mean is that of these trainings."""
     return sum(bool(run["test_metrics"]) for run in row["runs"])
@@ -168,16 +174,13 @@ def scored(row: Mapping[str, Any]) -> int:
 
 def markdown(table: Mapping[str, Any]) -> str:
     """Return the outcome as a Markdown table."""
-    titles = ["", table["test_metric"], "95 % interval", "seeds"]
-    rows = [[row["name"], *_cells(row), str(scored(row))] for row in table["rows"]]
-    lines = "\n".join(f"| {' | '.join(row)} |" for row in [titles, ["---"] * len(titles), *rows])
+    rows = []
+    for row in table["rows"]:
+        mean = "" if row["mean"] is None else f"{row['mean']:.3f}"
+        interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        rows.append([row["name"], mean, interval, str(scored(row))])
+    lines = markdown_table(["", table["test_metric"], "95 % interval", "seeds"], rows)
     return f"{table['verdict']}\n\n{lines}\n\n{table['note']}"
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    """Return a row's mean and interval as text."""
-    mean = "" if row["mean"] is None else f"{row['mean']:.3f}"
-    return [mean, "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"]
 
 
 def _row(row: Row, runs: Sequence[Trial], tested: Mapping[str, Mapping[str, float]], metric: str, space: Space) -> dict:
@@ -186,7 +189,7 @@ def _row(row: Row, runs: Sequence[Trial], tested: Mapping[str, Mapping[str, floa
             "trial_id": run.id,
             "seed": run.seed,
             "status": run.status,
-            "metrics": run.metrics[best - 1] if (best := run.best_epoch(space)) else {},
+            "metrics": run.best_metrics(space),
             "test_metrics": dict(tested.get(run.id, {})),
         }
         for run in runs

@@ -17,8 +17,8 @@ def seal(folder: Path, **facts: Any) -> str:
     """Write the manifest of a folder, with a hash of each file and further facts, and return the manifest's hash."""
     files = {
         path.relative_to(folder).as_posix(): hashing.file_digest(path)
-        for path in _files(folder)
-        if path.name != MANIFEST
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
     }
     text = json.dumps({"files": files, **facts}, indent=2)
     atomic.write_text(folder / MANIFEST, text)
@@ -39,7 +39,3 @@ def verify(folder: Path) -> dict[str, Any]:
     if changed:
         raise DamagedError(f"{', '.join(changed)}: differs from what was written")
     return manifest
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -18,6 +18,7 @@ from platform.study import event_log
 # Files and folders of a study's folder.
 EVENT_LOG, RESULT, TRIALS, FROZEN, LOCK = "journal.log", "result.json", "trials", "frozen", ".lock"
 FINDINGS, DELIVERED = "data_findings.txt", "delivered.json"
+BEST, FIGURES, WEIGHTS = "best", "figures", "weights"
 
 
 @dataclass(frozen=True)

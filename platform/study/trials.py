@@ -23,6 +23,7 @@ from platform.space import Space
 from platform.study.event_log import Event, EventLog
 
 DONE = ("finished", "pruned", "failed")  # statuses of trials that are over
+REUSE_KEYS = ("loaded", "computed", "saved")  # of platform.training.example_feed.ReuseSavings
 
 
 @dataclass
@@ -92,6 +93,12 @@ class Trial:
         """True if the trial is finished, pruned or failed."""
         return self.status in DONE
 
+    @property
+    def reuse(self) -> dict[str, float]:
+        """What the feature store saved so far: examples loaded and computed, and seconds; {} without a store."""
+        last = self.metrics[-1] if self.metrics else {}
+        return {key: last[f"reuse/{key}"] for key in REUSE_KEYS if f"reuse/{key}" in last}
+
     def scores(self, metric: str) -> list[float]:
         """Return a metric of each epoch, NaN for an epoch that lacks it."""
         return [metrics.get(metric, math.nan) for metrics in self.metrics]
@@ -101,10 +108,14 @@ class Trial:
         known = [(n, s) for n, s in enumerate(self.scores(space.metric), start=1) if not math.isnan(s)]
         return max(known, key=lambda each: (space.as_maximised(each[1]), each[0]), default=(None, 0.0))[0]
 
+    def best_metrics(self, space: Space) -> dict[str, float]:
+        """Return the metrics of the best epoch, {} if there is no score."""
+        epoch = self.best_epoch(space)
+        return {} if epoch is None else self.metrics[epoch - 1]
+
     def best_score(self, space: Space) -> float | None:
         """Return the score of the best epoch, None if there is no score."""
-        epoch = self.best_epoch(space)
-        return None if epoch is None else self.metrics[epoch - 1][space.metric]
+        return self.best_metrics(space).get(space.metric)
 
 
 _HANDLERS = {

@@ -81,7 +81,7 @@ class Delivery(StudyListener):
     @property
     def undelivered(self) -> int:
         """Number of events that have not reached MLflow, including those that it refused."""
-        return _count(grouped(self.events[self._position :])) - self._done + len(self.refused)
+        return sum(map(len, grouped(self.events[self._position :]))) - self._done + len(self.refused)
 
     def _run(self) -> None:
         """Run the thread; no exception may leave it."""
@@ -134,10 +134,6 @@ class Delivery(StudyListener):
         arrived = min([self._position, *map(self.events.index, self.refused)])
         with suppress(OSError):  # for example, a full disk; the next process then delivers more events again
             atomic.write_json(self.file, {"events": arrived, "to": self.study.tracking_uri})
-
-
-def _count(groups: Sequence[Sequence[Event]]) -> int:
-    return sum(map(len, groups))
 
 
 def grouped(events: Sequence[Event]) -> list[list[Event]]:

@@ -25,6 +25,7 @@ METRICS_PER_BATCH = 1000  # MLflow's limit
 PARAM_CHARACTERS, TAG_CHARACTERS, DIGEST_CHARACTERS = 6000, 5000, 36  # MLflow's limits
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # its pages open on training runs, not on chats
 OF_THE_STUDY = ("open", "spent", "best", "close")  # events
+Report = tuple[Mapping[str, float], int, int]  # metrics, time in ms, step
 RUN_STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
@@ -75,7 +76,7 @@ class MlflowRecorder:
         self._open_store()
         run = self._create({"kind": "pictures"}, name, now)
         self._complete(run, params)
-        self._log_metrics(run.info.run_id, metrics, now, step=0)
+        self._log(run.info.run_id, [(metrics, now, 0)])
         self._log_figures(run.info.run_id, figures)
         self.client.set_terminated(run.info.run_id, "FINISHED")
 
@@ -155,16 +156,8 @@ class MlflowRecorder:
         histories = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
         return {metric.step for history in histories for metric in history}
 
-    def _log_metrics(self, run_id: str, metrics: Mapping[str, float], time_ms: int, step: int) -> None:
-        self._log(run_id, [(metrics, time_ms, step)])
-
-    def _log(
-        self,
-        run_id: str,
-        reports: Sequence[tuple[Mapping[str, float], int, int]],
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Log reports (metrics, time in ms, step) and tags in as few calls as MLflow allows."""
+    def _log(self, run_id: str, reports: Sequence[Report], tags: Mapping[str, str] | None = None) -> None:
+        """Log reports and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, RunTag
 
         values = [
@@ -175,17 +168,17 @@ class MlflowRecorder:
             some_tags = run_tags if first == 0 else []
             self.client.log_batch(run_id, metrics=values[first : first + METRICS_PER_BATCH], tags=some_tags)
 
-    def _log_figures(self, run_id: str, figures: Mapping[str, Any]) -> None:
+    def _log_figures(self, run_id: str, figures: Mapping[str, Path]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            for name, figure in figures.items():
-                _save_figure(figure, Path(folder) / name)
+            for name, file in figures.items():
+                shutil.copy(file, Path(folder) / f"{name}{file.suffix}")
             if figures:
                 self.client.log_artifacts(run_id, folder, "figures")
 
     def _trial(self, trial_id: str, events: Sequence[Event]) -> None:
         """Record events of a trial, except for those that are recorded already."""
         run_id = self._run_of(trial_id)
-        reports: list[tuple[Mapping[str, float], int, int]] = []
+        reports: list[Report] = []
         tags, end = dict[str, str](), None
         for event in events:
             end = None
@@ -234,7 +227,7 @@ class MlflowRecorder:
         for target in (run_id, self.parent_id):
             known = self.client.get_run(target).data.metrics
             new = {key: value for key, value in metrics.items() if known.get(key) != value}
-            self._log_metrics(target, new, time_ms, step=0)
+            self._log(target, [(new, time_ms, 0)])
         self.client.set_tag(self.parent_id, "best_trial_id", trial_id)
         self.client.set_tag(self.parent_id, "best_run_id", run_id)
         if note:
@@ -336,11 +329,3 @@ def _dataset_input(dataset: DatasetFacts) -> Any:
         profile=json.dumps(dict(dataset.profile)),
     )
     return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-
-
-def _save_figure(figure: Any, target: Path) -> None:
-    """Write a matplotlib figure as PNG, or copy an image file, under the name that MLflow shows."""
-    if isinstance(figure, str | Path):
-        shutil.copy(figure, target.with_name(target.name + Path(figure).suffix))
-    else:
-        figure.savefig(target.with_name(target.name + ".png"), bbox_inches="tight")

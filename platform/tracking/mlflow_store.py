@@ -79,19 +79,16 @@ def open_client(uri: str) -> Iterator[Any]:
     """
     raise_if_any(address_faults(uri))
     if is_missing(uri):
-        raise InputError(
-            Fault("--tracking-uri must be an MLflow store", f"no file {uri}", "Give the address of an existing one.")
-        )
+        remedy = "Give the address of an existing one."
+        raise InputError(Fault("--tracking-uri must be an MLflow store", f"no file {uri}", remedy))
     set_environment()
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     def as_input_error(error: Exception) -> InputError:
-        rule, first = (
-            "MLflow must answer and hold the requested run or model",
-            (str(error).splitlines() or [repr(error)])[0],
-        )
+        rule = "MLflow must answer and hold the requested run or model"
+        first = (str(error).splitlines() or [repr(error)])[0]
         return InputError(Fault(rule, f"{uri}: {first}", "Check the name and --tracking-uri."))
 
     mlflow.set_tracking_uri(uri)

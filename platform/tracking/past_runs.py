@@ -40,20 +40,23 @@ def _studies(client: Any, experiment_id: str, experiment: str, task: str, space:
             history = client.get_metric_history(run.info.run_id, space.metric)
             scores = {metric.step: metric.value for metric in history}
             metrics = [{space.metric: scores[step]} for step in sorted(scores)]
-            status = tags.get("status", "")
-            trial = Trial(
-                tags.get("trial_id", ""), parsed(space, current_names(run.data.params)), status=status, metrics=metrics
-            )
-            trials[tags["study_id"]].append(trial)
+            config, status = parsed(space, current_names(run.data.params)), tags.get("status", "")
+            trials[tags["study_id"]].append(Trial(tags.get("trial_id", ""), config, status=status, metrics=metrics))
     studies = []
     for study_id in dict.fromkeys([*parents, *trials]):
         run = parents.get(study_id)  # a user may have deleted it but not its trials
         params, tags = (run.data.params, run.data.tags) if run else ({}, {})
-        facts = {key: params.get(key, "unknown") for key in ("metric", "mode")}
-        origin, name = f"a study in experiment {experiment}", tags.get("study", study_id)
-        tried = sorted(trials[study_id], key=lambda trial: trial.id)
         studies.append(
-            PastStudy(name, study_id, origin, task, fingerprint=tags.get("data_fingerprint", ""), trials=tried, **facts)
+            PastStudy(
+                name=tags.get("study", study_id),
+                id=study_id,
+                found=f"a study in experiment {experiment}",
+                task=task,
+                metric=params.get("metric", "unknown"),
+                mode=params.get("mode", "unknown"),
+                fingerprint=tags.get("data_fingerprint", ""),
+                trials=sorted(trials[study_id], key=lambda trial: trial.id),
+            )
         )
     return studies
 
