@@ -77,9 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
         artifacts = database.parent / "artifacts"
         ui = f"mlflow server --backend-store-uri sqlite:///{database} --artifacts-destination {artifacts}"
         console.print(f"MLflow's records: [bold]{ui}[/]", soft_wrap=True, highlight=False)
-    return (
-        0 if options.keep else subprocess.run(head_node.ray_command("down", "-y", there.place), check=False).returncode
-    )
+    if options.keep:
+        return 0
+    return subprocess.run(head_node.ray_command("down", "-y", there.place), check=False).returncode
 
 
 def _unfinished(folder: Path, yaml: str) -> list[Fault]:

@@ -277,8 +277,8 @@ def test_what_cannot_be_compared_is_reported(tmp_path, chromium):
     other.trial("001", [0.2], "finished")
     folders.append(other.close())
     studies = [study_data.read(folder) for folder in folders]
-    assert compare_page.faults(["a", "b"], studies[:2]) == []
-    assert len(compare_page.faults(["a", "b", "c"], studies)) == 3
+    assert compare_page.faults(dict(zip("ab", studies, strict=False))) == []
+    assert len(compare_page.faults(dict(zip("abc", studies, strict=True)))) == 3
     compare_page.write(studies, tmp_path / "page.html")
     text = check(chromium, tmp_path / "page.html", 0, sizes=[("light", 1280)])
     assert "Their scores cannot be compared: these studies search for different metrics (first (1): val/score" in text

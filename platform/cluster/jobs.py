@@ -57,21 +57,17 @@ def command(options: argparse.Namespace, console: Console) -> int:
         if options.stop:
             return stop(there, options.task, name, console)
         place = "" if options.follow and not options.json else head_node.storage_of(there, options.storage)
-        code = (
-            follow(there, options.task, name, console)
-            if options.follow
-            else _send(there, name, place, options, console)
-        )
+        if options.follow:
+            code = follow(there, options.task, name, console)
+        else:
+            code = _send(there, name, place, options, console)
         if options.json and code in (0, EXIT_INCOMPLETE):
             head_node.download(there, f"{head_node.folder_of(place, name)}/{RESULT}", Path(options.json))
         return code or 0
     except KeyboardInterrupt:
         look = _command_line(there, options.task, "--follow", name)
-        console.print(
-            f"Interrupted. To see whether the study runs on the cluster: [bold]{look}[/]",
-            highlight=False,
-            soft_wrap=True,
-        )
+        text = f"Interrupted. To see whether the study runs on the cluster: [bold]{look}[/]"
+        console.print(text, highlight=False, soft_wrap=True)
         return EXIT_INTERRUPTED
 
 
@@ -156,10 +152,9 @@ def stop(cluster: Cluster, task: str, name: str, console: Console) -> int:
         client.stop_job(job)
         while str(client.get_job_status(job)) in RUNNING:
             time.sleep(0.5)
-        storage = ["--storage", client.get_job_info(job).metadata["storage"]]
-        resume = _command_line(
-            cluster, task, "--resume", "--name", name, *([] if storage[1] == cluster.storage else storage)
-        )
+        place = client.get_job_info(job).metadata["storage"]
+        storage = [] if place == cluster.storage else ["--storage", place]
+        resume = _command_line(cluster, task, "--resume", "--name", name, *storage)
         console.print(f"Stopped. To continue: [bold]{resume}[/]", highlight=False, soft_wrap=True)
     return 0
 
@@ -182,9 +177,8 @@ def reminders(cluster: Cluster, task: str, name: str) -> list[str]:
         f"  stop it:           {_command_line(cluster, task, '--stop', name)}",
     ]
     if cluster.is_file:
-        tunnel = shlex.join(
-            ["ray", "dashboard", short(cluster.place), "--port", str(MLFLOW), "--remote-port", str(MLFLOW)]
-        )
+        port = str(MLFLOW)
+        tunnel = shlex.join(["ray", "dashboard", short(cluster.place), "--port", port, "--remote-port", port])
         lines.append(f"  see it in MLflow:  {tunnel}      then open http://localhost:{MLFLOW}")
     return lines
 

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,8 @@ def check(nodes: Sequence[Node], place: str, files: Sequence[str], data_bytes: i
                 except Exception as error:  # any kind: of the node's environment, disk or network
                     answers[node_id] = (error.__cause__ or error), time.time()
 
-        findings = [_evaluate(node, answers.get(node.id), sent[node.id], data_bytes) for node in nodes]
-        arrived = set(filesystem.names(tokens))
-        return [_check_token(finding, finding.node.id in arrived) for finding in findings]
+        seen = set(filesystem.names(tokens))
+        return [_evaluate(node, answers.get(node.id), sent[node.id], data_bytes, node.id in seen) for node in nodes]
     finally:
         filesystem.delete(tokens)
 
@@ -120,6 +119,8 @@ def table(findings: Sequence[Finding]) -> Table:
                  pad_edge=False, header_style="bold")  # fmt: skip
     for finding in findings:
         answer, node = finding.answer, finding.node
+        # The part after the colon is shown in full with the study's faults.
+        verdict = Text("; ".join(fault.partition(":")[0] for fault in finding.faults), style="red")
         same = answer is not None and not node_setup.differences(answer.environment, node_setup.environment())
         rows.add_row(
             answer.host if answer else node.address,
@@ -129,10 +130,7 @@ def table(findings: Sequence[Finding]) -> Table:
             "" if answer is None else "as here" if same else "different",
             f"{finding.skew:+.0f} s" if answer else "",
             f"{answer.free / 2**30:.0f} GiB" if answer else "",
-            # The part after the colon is shown in full with the study's faults.
-            Text("; ".join(fault.partition(":")[0] for fault in finding.faults), style="red")
-            if finding.faults
-            else Text("ok", style="green"),
+            verdict if finding.faults else Text("ok", style="green"),
         )
     return rows
 
@@ -177,11 +175,13 @@ def _gpus() -> tuple[str, str, str]:
     return gpu, probe.stdout.strip(), "" if probe.returncode == 0 else error
 
 
-def _evaluate(node: Node, answer_and_time: tuple[Any, float] | None, sent: float, data_bytes: int) -> Finding:
+def _evaluate(
+    node: Node, answer_and_time: tuple[Any, float] | None, sent: float, data_bytes: int, is_token_seen: bool
+) -> Finding:
     """Return the faults of a node.
 
     `answer_and_time` is its `Answer`, or the exception raised in its place, and when it arrived; None without one.
-    Times are in seconds since 1970.
+    Times are in seconds since 1970. Without its token, the node writes to another place than the driver reads.
     """
     if answer_and_time is None:
         return Finding(node, None, (f"no answer within {ANSWER_S:g} s",))
@@ -194,18 +194,11 @@ def _evaluate(node: Node, answer_and_time: tuple[Any, float] | None, sent: float
     faults = node_setup.differences(answer.environment, node_setup.environment())
     if answer.gpu_error:
         faults.append(f"torch cannot use its {node.gpus} GPUs: {answer.gpu_error}")
-    if answer.storage_error:
-        faults.append(f"storage: {answer.storage_error}")
+    if answer.storage_error or not is_token_seen:
+        faults.append(f"storage: {answer.storage_error or 'the driver does not see what the node writes'}")
     if abs(skew) > SKEW_S:
         faults.append(f"its clock is off by {skew:+.0f} s")
     if answer.free < ROOM + data_bytes:
         faults.append(f"{answer.free >> 20} MiB free, {(ROOM + data_bytes) >> 20} MiB needed")
     faults += [f"lacks {file}" for file in answer.missing]
     return Finding(node, answer, tuple(faults), skew)
-
-
-def _check_token(finding: Finding, arrived: bool) -> Finding:
-    """Add a fault if the node's token did not arrive: the node then writes to another place than the driver."""
-    if arrived or finding.answer is None or finding.answer.storage_error:
-        return finding
-    return replace(finding, faults=(*finding.faults, "storage: the driver does not see what the node writes"))

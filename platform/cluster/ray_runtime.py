@@ -120,9 +120,8 @@ def fill_in_resources(
         shares = [cpus // max(1, int(gpus / gpus_per_trial)) for cpus, gpus in sizes if gpus and gpus_per_trial > 0]
         cpus_per_trial = max(1, min(shares, default=1))
     cpus, gpus = sum(cpus for cpus, _ in sizes), sum(gpus for _, gpus in sizes)
-    resources = Resources(
-        cpus, gpus, cpus_per_trial, gpus_per_trial, concurrent or 1, tuple(sizes) if is_cluster else ()
-    )
+    nodes = tuple(sizes) if is_cluster else ()
+    resources = Resources(cpus, gpus, cpus_per_trial, gpus_per_trial, concurrent or 1, nodes)
     return replace(resources, concurrent=resources.max_concurrent() if concurrent is None else concurrent)
 
 
@@ -159,12 +158,8 @@ def connect(resources: Resources) -> None:
     else:
         os.environ |= variables
         # Without "local" Ray would join any cluster that was once started on this machine.
-        settings |= {
-            "address": "local",
-            "num_cpus": resources.cpus,
-            "num_gpus": resources.gpus,
-            "include_dashboard": False,
-        }
+        settings |= {"address": "local", "num_cpus": resources.cpus, "num_gpus": resources.gpus}
+        settings["include_dashboard"] = False
         keep_token_secret()
     try:
         ray.init(**settings)
@@ -210,9 +205,7 @@ def keep_token_secret() -> None:
     try:
         if not file.exists():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=file.parent
-            ) as temporary:  # it is created readable by its owner only
+            with tempfile.NamedTemporaryFile("w", dir=file.parent) as temporary:  # readable by its owner only
                 temporary.write(secrets.token_hex(32))
                 temporary.flush()
                 with contextlib.suppress(FileExistsError):  # another process was faster

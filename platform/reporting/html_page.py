@@ -91,12 +91,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], best: int = -1,
     }
 
 
-def between(mean: float | None, low: float | None, high: float | None, sign: str = "") -> str:
-    """Format a mean with its interval."""
-    if mean is None:
+def mean_and_interval(row: Mapping[str, Any], sign: str = "") -> str:
+    """Format the mean of a confirmation's row or lead with its interval."""
+    if row["mean"] is None:
         return "–"
-    text = f"{mean:{sign}.3f}"
-    return text if low is None or high is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
+    text = f"{row['mean']:{sign}.3f}"
+    return text if row["low"] is None else f"{text} ({row['low']:{sign}.3f} to {row['high']:{sign}.3f})"
 
 
 def picture(file: Path) -> dict[str, Any]:

@@ -63,14 +63,9 @@ def importance(found: Sequence[Importance]) -> Chart | None:
     if not found:
         return None
     rows = [{"parameter": each.key, "share": each.share} for each in found]
-    bars = alt.Chart(values(rows)).mark_bar(size=12, cornerRadiusEnd=2)
-    drawn = bars.encode(
-        y=alt.Y("parameter:N", sort=None, title=None, axis=alt.Axis(labelLimit=170)),
-        x=alt.X("share:Q", title="share of the variance between trials", axis=alt.Axis(format="%")),
-        tooltip=[charts.tip("parameter"), charts.tip("share")],
-    )
+    bars = trial_marks.shares(rows, [charts.tip("parameter"), charts.tip("share")], size=12)
     note = f"Random forest over {found[0].trials} trials. Chance alone reaches the dotted line."
-    drawn = alt.layer(drawn, charts.rule(found[0].chance))
+    drawn = alt.layer(bars, charts.rule(found[0].chance))
     return charts.chart("importance", "Parameter importances", note, drawn, 20 * len(rows) + 10)
 
 
@@ -96,32 +91,22 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
         for place, trial in enumerate(trials)
         for key in heights
     ]
-    hover = alt.selection_point(fields=["trial"], on="pointerover", empty=False)
     axis = alt.Axis(labelAngle=-35, labelLimit=110, domain=False, ticks=False, grid=True)
     x = alt.X("axis:N", sort=list(heights), title=None, axis=axis, scale=alt.Scale(padding=0.3))
     y = alt.Y("height:Q", axis=None, scale=alt.Scale(domain=[0, 1]))
     tips = [charts.tip("trial"), charts.tip("score", data.metric), charts.tip("axis", "parameter"), charts.tip("is")]
     ramp = alt.Scale(range="ramp", reverse=data.space.mode == "min")
     faint = max(0.15, min(0.8, 20 / len(trials)))
-    lines = alt.Chart(values(rows)).mark_line()
-    every = lines.encode(
-        x=x,
-        y=y,
-        detail="trial:N",
-        tooltip=tips,
-        color=alt.Color("score:Q", scale=ramp, legend=None),
-        strokeWidth=alt.when(hover).then(alt.value(3.5)).otherwise(alt.value(1.5)),
-        strokeOpacity=alt.when(hover).then(alt.value(1)).otherwise(alt.value(faint)),
-    ).add_params(hover)
-    winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
-    colours = trial_marks.kinds(rows, legend=False)["color"]
+    color = alt.Color("score:Q", scale=ramp, legend=None)
+    orange = trial_marks.kinds(rows, legend=False)["color"]
+    every, best = trial_marks.lines(rows, 1.5, faint, orange, x=x, y=y, tooltip=tips, color=color)
     room = alt.expr(f"width < {LEAST_WIDTH} ? 0 : 1")
     labels = alt.Chart(values(words)).mark_text(
         fontSize=10, align="left", dx=4, limit=WORDS, tooltip=None, opacity=room
     )
-    drawn = alt.layer(
-        every, winner.encode(x=x, y=y, color=colours, tooltip=tips), labels.encode(x=x, y=y, text="text:N")
-    ).resolve_scale(color="independent")
+    drawn = alt.layer(every.mark_line(), best, labels.encode(x=x, y=y, text="text:N")).resolve_scale(
+        color="independent"
+    )
     note = "Each line is a trial, stronger for a better score; the best is orange. Log scales follow the space."
     return charts.chart("parallel", "Parameters side by side", note, drawn, charts.HEIGHT + 60)
 

@@ -44,14 +44,7 @@ def comparison(data: StudyData) -> Chart | None:
         return None
     rows = [{"what": f"best: {best['name']}", "score": best["test_metrics"][metric], "kind": "best"}]
     rows += [{"what": k, "score": v[metric], "kind": "baseline"} for k, v in data.compared.items() if metric in v]
-    base = alt.Chart(values(rows)).encode(
-        y=alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=190, grid=True)),
-        x=alt.X("score:Q", title=metric, scale=alt.Scale(zero=False, padding=24)),
-        tooltip=[charts.tip("what"), charts.tip("score", metric)],
-    )
-    marks = base.mark_point(size=110).encode(**trial_marks.kinds(rows, legend=False))
-    labels = base.mark_text(dy=-13).encode(text=alt.Text("score:Q", format=".3f"))
-    drawn = alt.layer(charts.rule(rows[0]["score"]), marks, labels)
+    drawn = alt.layer(charts.rule(rows[0]["score"]), *trial_marks.named_scores(rows, metric, [], label_limit=190))
     note = "The dotted line is the best configuration's score."
     return charts.chart("comparison", "On the test split", note, drawn, ROW * len(rows) + 10)
 
@@ -71,25 +64,16 @@ def confirmation(data: StudyData) -> Chart | None:
     if not runs:
         return None
     y = alt.Y("what:N", sort=[row["what"] for row in rows], title=None, axis=alt.Axis(labelLimit=190, grid=True))
-    scale, colours = alt.Scale(zero=False, padding=16), trial_marks.kinds(rows, legend=False)
-    tips = [charts.tip(field) for field in ("what", "mean", "low", "high")]
-    known = [row for row in rows if row["mean"] is not None]
-    sure = [row for row in rows if row["low"] is not None and row["high"] is not None]
-    bars = alt.Chart(values(sure)).mark_rule(strokeWidth=3)
-    bars = bars.encode(
-        y=y, x=alt.X("low:Q", title=metric, scale=scale), x2="high:Q", color=colours["color"], tooltip=tips
-    )
-    means = (
-        alt.Chart(values(known))
-        .mark_point(size=130)
-        .encode(y=y, x=alt.X("mean:Q", scale=scale), tooltip=tips, **colours)
-    )
+    scale, tips = alt.Scale(zero=False, padding=16), [charts.tip(field) for field in ("what", "mean", "low", "high")]
+    bars = trial_marks.intervals(rows, y=y, x=alt.X("low:Q", title=metric, scale=scale), tooltip=tips)
+    known = alt.Chart(values([row for row in rows if row["mean"] is not None])).mark_point(size=130)
+    colours = trial_marks.kinds(rows, legend=False)
+    means = known.encode(y=y, x=alt.X("mean:Q", scale=scale), tooltip=tips, **colours)
     ticks = alt.Chart(values(runs)).mark_tick(size=16, thickness=1.5)
-    single = ticks.encode(
-        y=y, x=alt.X("score:Q"), tooltip=[charts.tip("what"), charts.tip("seed"), charts.tip("score", metric)]
-    )
+    run_tips = [charts.tip("what"), charts.tip("seed"), charts.tip("score", metric)]
+    single = ticks.encode(y=y, x=alt.X("score:Q"), tooltip=run_tips)
     note = "Thin ticks are single seeds, the bar is the 95 % interval of their mean."
-    drawn = alt.layer(*[bars] * bool(sure), single, *[means] * bool(known))
+    drawn = alt.layer(*bars, single, *[means] * any(row["mean"] is not None for row in rows))
     return charts.chart("confirmation", "Repeated with several seeds", note, drawn, ROW * len(rows) + 10)
 
 
@@ -138,22 +122,14 @@ def curves(data: StudyData) -> Chart | None:
         rows, unfrozen = rows + points, unfrozen + first_unfreeze
     if not rows:
         return None
-    hover = alt.selection_point(fields=["trial"], on="pointerover", empty=False)
     tips = [charts.tip("trial"), charts.tip("kind", "status"), charts.tip("epoch"), charts.tip("score", data.metric)]
     axes = {"x": trial_marks.epoch(), "y": trial_marks.score(data), "color": trial_marks.kinds(rows)["color"]}
-    kept = alt.FieldOneOfPredicate("kind", ["best", "baseline"])
+    axes["tooltip"] = tips
     faint = max(0.25, min(0.7, 20 / len(shown)))
-    lines = alt.Chart(values(rows)).mark_line(point=alt.OverlayMarkDef(size=14) if len(shown) <= BEST_CURVES else False)
-    every = lines.encode(
-        **axes,
-        detail="trial:N",
-        tooltip=tips,
-        strokeWidth=alt.when(hover).then(alt.value(3.5)).otherwise(alt.value(1.4)),
-        strokeOpacity=alt.when(hover).then(alt.value(1)).when(kept).then(alt.value(1)).otherwise(alt.value(faint)),
-    ).add_params(hover)
-    winner = alt.Chart(values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
-    marks = alt.Chart(values(unfrozen)).mark_point(shape="triangle-up", size=90).encode(**axes, tooltip=tips)
-    drawn = alt.layer(every, winner.encode(**axes, tooltip=tips), *[marks] * bool(unfrozen))
+    every, best = trial_marks.lines(rows, 1.4, faint, axes["color"], **axes)
+    every = every.mark_line(point=alt.OverlayMarkDef(size=14) if len(shown) <= BEST_CURVES else False)
+    marks = alt.Chart(values(unfrozen)).mark_point(shape="triangle-up", size=90).encode(**axes)
+    drawn = alt.layer(every, best, *[marks] * bool(unfrozen))
     note = "A triangle is an epoch at which stages were unfrozen." if unfrozen else "Each line is a trial."
     if left_out := len(order) + len(data.baselines) - len(shown):
         note += (

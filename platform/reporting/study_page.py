@@ -119,8 +119,7 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
         return [{**validation, "more": f"{best.name}, the best so far; not scored on the test split yet"}]
     test = {"name": metric, "value": as_text(judged["test_metrics"].get(metric)), "more": best.name}
     if won := data.confirmed_winner:
-        interval = html_page.between(won["mean"], won["low"], won["high"])
-        over = f"over {scored(won)} seeds: {interval}"
+        over = f"over {scored(won)} seeds: {html_page.mean_and_interval(won)}"
         test["more"] += f", {over}" if won["trial_id"] == judged["trial_id"] else f"; {won['name']} {over}"
     beside = [{"name": name, "value": as_text(metrics[metric]), "more": metric}
               for name, metrics in data.compared.items() if metric in metrics]  # fmt: skip
@@ -129,8 +128,7 @@ def _headline(data: StudyData) -> list[dict[str, str]]:
 
 def _best(data: StudyData, best: Trial) -> dict[str, Any]:
     start = data.searched[0].config if data.searched else {}
-    rows = [[key, value, start.get(key), data.words.get(key)]
-            for key, value in best.config.items()]  # fmt: skip
+    rows = [[key, value, start.get(key), data.words.get(key)] for key, value in best.config.items()]
     config = html_page.table(
         ["parameter", "best", "start", "searched in, or fixed to"],
         rows,
@@ -164,7 +162,7 @@ def _confirmation(confirmed: Mapping[str, Any]) -> dict[str, Any]:
         runs = {run["seed"]: run for run in row["runs"]}
         single = [_run(runs.get(seed), metric) for seed in seeds]
         beside = [_lead((row.get("against") or {}).get(name)) for name in against]
-        values.append([row["name"], html_page.between(row["mean"], row["low"], row["high"]), *single, *beside])
+        values.append([row["name"], html_page.mean_and_interval(row), *single, *beside])
     columns = ["", f"{metric}, mean and 95 %", *[f"seed {s}" for s in seeds], *[f"against {name}" for name in against]]
     best = next((place for place, row in enumerate(rows) if row["name"] == confirmed["winner"]), -1)
     table = html_page.table(columns, values, best=best)
@@ -184,7 +182,7 @@ def _lead(lead: Mapping[str, Any] | None) -> str:
     if lead.get("same"):  # missing in older studies
         return "the same configuration"
     p = "" if lead.get("p") is None else f", p {lead['p']:.2g}"
-    return html_page.between(lead["mean"], lead["low"], lead["high"], "+") + p
+    return html_page.mean_and_interval(lead, "+") + p
 
 
 def _cost(data: StudyData) -> list[dict[str, str]]:

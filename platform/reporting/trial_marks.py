@@ -1,6 +1,6 @@
 """Marks of trials in charts: one for each trial, with a colour and a shape for each kind."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
@@ -57,13 +57,58 @@ def role_of(data: StudyData, trial: Trial) -> str:
 def points(rows: list[dict[str, Any]], data: StudyData, x: alt.X) -> alt.Chart:
     """Return a chart with a mark for each trial."""
     tips = [charts.tip("trial"), charts.tip("kind", "status"), charts.tip("score", data.metric), charts.tip("epochs")]
-    tips += [
-        charts.tip("frozen", "stages frozen"),
-        charts.tip("unfreeze"),
-        charts.tip("cost", f"{data.device}-seconds"),
-    ]
+    tips += [charts.tip("frozen", "stages frozen"), charts.tip("unfreeze")]
+    tips += [charts.tip("cost", f"{data.device}-seconds")]
     drawn = alt.Chart(charts.values(rows)).mark_point(opacity=0.85)
     return drawn.encode(x=x, y=score(data), tooltip=tips, **kinds(rows))
+
+
+def named_scores(rows: list[dict[str, Any]], metric: str, tips: Sequence[alt.Tooltip], label_limit: int) -> list[Any]:
+    """Return a mark and a label for each score, below each other by "what" they are of."""
+    base = alt.Chart(charts.values(rows)).encode(
+        y=what(label_limit),
+        x=alt.X("score:Q", title=metric, scale=alt.Scale(zero=False, padding=24)),
+        tooltip=[charts.tip("what"), charts.tip("score", metric), *tips],
+    )
+    marks = base.mark_point(size=110).encode(**kinds(rows, legend=False))
+    return [marks, base.mark_text(dy=-13).encode(text=alt.Text("score:Q", format=".3f"))]
+
+
+def intervals(rows: list[dict[str, Any]], **encoding: Any) -> list[Any]:
+    """Return a bar for each row with an interval, in a list that is empty where there is none."""
+    sure = [row for row in rows if row["low"] is not None and row["high"] is not None]
+    bars = alt.Chart(charts.values(sure)).mark_rule(strokeWidth=3)
+    usual = {"y": what(), "x": "low:Q", "x2": "high:Q", "color": kinds(rows, legend=False)["color"]}
+    return [bars.encode(**{**usual, **encoding})] if sure else []
+
+
+def what(label_limit: int = 260) -> alt.Y:
+    """Return the axis of names, in the order of the rows."""
+    return alt.Y("what:N", sort=None, title=None, axis=alt.Axis(labelLimit=label_limit, grid=True))
+
+
+def shares(rows: list[dict[str, Any]], tips: Sequence[alt.Tooltip], order: Any = None, **mark: Any) -> alt.Chart:
+    """Return a bar for each parameter's share of the variance, in an order of parameters or in that of the rows."""
+    bars = alt.Chart(charts.values(rows)).mark_bar(cornerRadiusEnd=2, **mark)
+    return bars.encode(
+        y=alt.Y("parameter:N", sort=order, title=None, axis=alt.Axis(labelLimit=170)),
+        x=alt.X("share:Q", title="share of the variance between trials", axis=alt.Axis(format="%")),
+        tooltip=tips,
+    )
+
+
+def lines(rows: list[dict[str, Any]], thin: float, faint: float, best: alt.Color, **encoding: Any) -> list[alt.Chart]:
+    """Return a thin line for each trial, thick under the pointer, and a thick one of the colour `best` for the best."""
+    hover = alt.selection_point(fields=["trial"], on="pointerover", empty=False)
+    kept, full = alt.FieldOneOfPredicate("kind", ["best", "baseline"]), alt.value(1)
+    every = alt.Chart(charts.values(rows)).encode(
+        **encoding,
+        detail="trial:N",
+        strokeWidth=alt.when(hover).then(alt.value(3.5)).otherwise(alt.value(thin)),
+        strokeOpacity=alt.when(hover).then(full).when(kept).then(full).otherwise(alt.value(faint)),
+    )
+    thick = alt.Chart(charts.values([row for row in rows if row["kind"] == "best"])).mark_line(strokeWidth=3)
+    return [every.add_params(hover), thick.encode(**{**encoding, "color": best})]
 
 
 def score(data: StudyData) -> alt.Y:
@@ -73,9 +118,8 @@ def score(data: StudyData) -> alt.Y:
 
 def epoch() -> alt.X:
     """Return the axis of epochs."""
-    axis = alt.Axis(
-        tickMinStep=1, labelExpr="datum.value % 1 ? '' : datum.label"
-    )  # Vega labels half epochs where there are few
+    # Vega labels half epochs where there are few.
+    axis = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : datum.label")
     return alt.X("epoch:Q", title="epoch", axis=axis, scale=alt.Scale(zero=False, nice=False))
 
 

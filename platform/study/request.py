@@ -112,9 +112,9 @@ def read_request(folder: Path) -> Request:
         remedy = "Restore the file from a copy, or start a new study: continuing would falsify the results."
         raise InputError(Fault("a study's event log must be complete", found, remedy))
     kept = events[0].data["request"]
-    latest = [{"confirm": event.data["asked"]} for event in events if event.kind == "confirm"][-1:]
+    confirm = [kept.get("confirm", ""), *(event.data["asked"] for event in events if event.kind == "confirm")][-1]
     lists = {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
-    return Request(**{**kept, **lists, **(latest[0] if latest else {})})
+    return Request(**{**kept, **lists, "confirm": confirm})
 
 
 def studies_in(given: str, name: str | None = None) -> Path:
@@ -140,10 +140,8 @@ def lock(request: Request) -> FileLock:
 
 def busy_fault(request: Request) -> Fault:
     """Return the fault that another process works on a study."""
-    remedy = "Wait for it, or stop it; for another study choose another --name."
-    return Fault(
-        "only one process at a time can work on a study", f"another process that works on {request.name}", remedy
-    )
+    rule, found = "only one process at a time can work on a study", f"another process that works on {request.name}"
+    return Fault(rule, found, "Wait for it, or stop it; for another study choose another --name.")
 
 
 def read_events(folder: Path) -> list[event_log.Event]:

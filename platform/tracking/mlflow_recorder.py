@@ -68,18 +68,6 @@ class MlflowRecorder:
         else:
             self.client.set_terminated(self.parent_id, first.data["status"], first.time_ms)
 
-    def log_figures_run(
-        self, name: str, params: Mapping[str, Any], metrics: Mapping[str, float], figures: Mapping[str, Path]
-    ) -> None:
-        """Record a run with figures, their parameters and metrics only. Raises if MLflow did not accept it."""
-        now = int(time.time() * 1000)
-        self._open_store()
-        run = self._create({"kind": "pictures"}, name, now)
-        self._complete(run, params)
-        self._log(run.info.run_id, [(metrics, now, 0)])
-        self._log_figures(run.info.run_id, figures)
-        self.client.set_terminated(run.info.run_id, "FINISHED")
-
     def _open_store(self) -> None:
         # Delivery reports an unreachable server once; urllib3 would at each call.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -125,7 +113,8 @@ class MlflowRecorder:
                 tags = key | {"mlflow.parentRunId": self.parent_id, "status": "running"}
                 run = self._create(tags | _kind_of(trial), _run_name(trial), event.time_ms)
             self._complete(run, trial.config)
-            self.steps[run.info.run_id] = self._steps_of(run)
+            histories = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
+            self.steps[run.info.run_id] = {metric.step for history in histories for metric in history}
             self.tags[run.info.run_id] = dict(run.data.tags)
             self.runs[trial_id] = run.info.run_id
         return self.runs[trial_id]
@@ -151,10 +140,6 @@ class MlflowRecorder:
             self.client.log_batch(run.info.run_id, params=new)
         if self.study.dataset is not None and not (run.inputs and run.inputs.dataset_inputs):
             self.client.log_inputs(run.info.run_id, [_dataset_input(self.study.dataset)])
-
-    def _steps_of(self, run: Any) -> set[int]:
-        histories = (self.client.get_metric_history(run.info.run_id, key) for key in run.data.metrics)
-        return {metric.step for history in histories for metric in history}
 
     def _log(self, run_id: str, reports: Sequence[Report], tags: Mapping[str, str] | None = None) -> None:
         """Log reports and tags in as few calls as MLflow allows."""
@@ -273,8 +258,14 @@ def record_figures(
     """Record figures that belong to no study in a run of their own; return "", or why MLflow did not accept them."""
     set_environment()
     recorder = MlflowRecorder(StudyFacts(tracking_uri, experiment, name, uuid.uuid4().hex, experiment, "", "", 0))
+    now = int(time.time() * 1000)
     try:
-        recorder.log_figures_run(name, params, metrics, figures)
+        recorder._open_store()
+        run = recorder._create({"kind": "pictures"}, name, now)
+        recorder._complete(run, params)
+        recorder._log(run.info.run_id, [(metrics, now, 0)])
+        recorder._log_figures(run.info.run_id, figures)
+        recorder.client.set_terminated(run.info.run_id, "FINISHED")
     except Exception as error:  # MLflow raises exceptions of all kinds; the figures are on the disk already
         return f"Not recorded in MLflow at {tracking_uri}: {type(error).__name__}: {error}"
     return ""

@@ -20,8 +20,8 @@ DATA = 10 << 20
 GOOD = Answer("host", node_setup.environment(), "Tesla T4, driver 570.1", "13.0", free=ROOM + DATA, time=1000.0)
 
 
-def judged(**changes):
-    return preflight._evaluate(NODE, (replace(GOOD, **changes), 1001.0), 999.0, DATA)
+def judged(is_token_seen=True, **changes):
+    return preflight._evaluate(NODE, (replace(GOOD, **changes), 1001.0), 999.0, DATA, is_token_seen)
 
 
 def test_a_good_node_will_do():
@@ -53,13 +53,13 @@ def test_a_slow_answer_is_no_wrong_clock(changes):
 
 
 def test_a_node_that_writes_elsewhere_is_found():
-    [fault] = preflight._check_token(judged(), arrived=False).faults
+    [fault] = judged(is_token_seen=False).faults
     assert fault == "storage: the driver does not see what the node writes"
-    assert preflight._check_token(judged(), arrived=True).faults == ()
+    assert judged().faults == ()
 
 
 def test_a_node_that_does_not_answer_is_reported():
-    assert preflight._evaluate(NODE, None, 0.0, 0).faults == ("no answer within 120 s",)
+    assert preflight._evaluate(NODE, None, 0.0, 0, False).faults == ("no answer within 120 s",)
 
 
 @pytest.fixture(scope="module")
