@@ -59,14 +59,12 @@ def _run(options: argparse.Namespace) -> int:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        out_faults = file_faults("--to", options.to) if options.to else []
-        raise_if_any([*out_faults, *folder_faults("--out", options.out)])
+        raise_if_any([*(file_faults("--to", options.to) if options.to else []), *folder_faults("--out", options.out)])
         task.check_name(options.task)
         module = task.load(options.task)
         is_text = module.INPUT == "text"
-        inputs: list = (
-            prediction_inputs.texts(options.inputs) if is_text else prediction_inputs.pictures(options.inputs)
-        )
+        read: Any = prediction_inputs.texts if is_text else prediction_inputs.pictures
+        inputs = read(options.inputs)
         _check_not_overwritten(options.inputs if is_text else inputs, options.to)
         with saved_models.model_folder(options.task, options) as folder:
             console.print(f"Model: {folder}", markup=False)
@@ -94,17 +92,11 @@ def _run(options: argparse.Namespace) -> int:
 
 @dataclass
 class _Progress:
-    """Counts of the inputs that were predicted so far, and the inputs that were left out.
-
-    Attributes:
-        predicted: Number of predictions written.
-        notes: Number of predictions by their note; "" for those without one.
-        left_out: Files that could not be read, each with the reason.
-    """
+    """Counts of the inputs that were predicted so far, and the inputs that were left out."""
 
     predicted: int = 0
-    notes: Counter[str] = field(default_factory=Counter)
-    left_out: list[tuple[Path, str]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)  # predictions by their note; "" for those without one
+    left_out: list[tuple[Path, str]] = field(default_factory=list)  # files that could not be read, with reasons
 
 
 def _predict_all(

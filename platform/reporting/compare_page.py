@@ -68,9 +68,8 @@ def faults(studies: Mapping[str, StudyData]) -> list[str]:
             found.append(f"Their scores cannot be compared: these studies {what} ({each}).")
     seeds = {str(data.request.get("seed", 0)) for data in studies.values()}
     if len(seeds) > 1 and not found:
-        found.append(
-            "Their seeds differ, and so may their random splits of the data; small differences may come from that."
-        )
+        text = "Their seeds differ, and so may their random splits of the data; small differences may come from that."
+        found.append(text)
     return found
 
 

@@ -50,10 +50,8 @@ def by_unfreeze_at(data: StudyData) -> Chart | None:
     rows = [row | {"unfreeze": row["config"][UNFREEZE_AT]} for row in trial_marks.rows_of(data, unfreezing)]
     if not rows:
         return None
-    scale = alt.Scale(zero=False, padding=8)
-    x = alt.X(
-        "unfreeze:Q", title="start of unfreezing, as a share of the budget", axis=alt.Axis(format="%"), scale=scale
-    )
+    axis, scale = alt.Axis(format="%"), alt.Scale(zero=False, padding=8)
+    x = alt.X("unfreeze:Q", title="start of unfreezing, as a share of the budget", axis=axis, scale=scale)
     note = "Only trials that unfreeze. A trial that was pruned before that point never trained unfrozen."
     return charts.chart("by_unfreeze_at", "Score against start of unfreezing", note, trial_marks.points(rows, data, x))
 
@@ -100,13 +98,10 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
     color = alt.Color("score:Q", scale=ramp, legend=None)
     orange = trial_marks.kinds(rows, legend=False)["color"]
     every, best = trial_marks.lines(rows, 1.5, faint, orange, x=x, y=y, tooltip=tips, color=color)
-    room = alt.expr(f"width < {LEAST_WIDTH} ? 0 : 1")
-    labels = alt.Chart(values(words)).mark_text(
-        fontSize=10, align="left", dx=4, limit=WORDS, tooltip=None, opacity=room
-    )
-    drawn = alt.layer(every.mark_line(), best, labels.encode(x=x, y=y, text="text:N")).resolve_scale(
-        color="independent"
-    )
+    style = {"fontSize": 10, "align": "left", "dx": 4, "limit": WORDS, "tooltip": None}
+    labels = alt.Chart(values(words)).mark_text(opacity=alt.expr(f"width < {LEAST_WIDTH} ? 0 : 1"), **style)
+    drawn = alt.layer(every.mark_line(), best, labels.encode(x=x, y=y, text="text:N"))
+    drawn = drawn.resolve_scale(color="independent")
     note = "Each line is a trial, stronger for a better score; the best is orange. Log scales follow the space."
     return charts.chart("parallel", "Parameters side by side", note, drawn, charts.HEIGHT + 60)
 
@@ -116,9 +111,7 @@ def _strip(rows: list[dict[str, Any]], data: StudyData, key: str, title: str, or
     x = alt.X(f"{key}:O", title=title, sort=order, axis=alt.Axis(labelAngle=0), scale=alt.Scale(paddingInner=0.2))
     aside = alt.XOffset("place:Q", scale=alt.Scale(domain=[-0.7, 0.7]))
     columns = {value: [row["score"] for row in rows if row[key] == value] for value in order}
-    middles = [
-        {key: value, "score": float(np.median(scores)), "trials": len(scores)} for value, scores in columns.items()
-    ]
+    middles = [{key: each, "score": float(np.median(own)), "trials": len(own)} for each, own in columns.items()]
     ticks = alt.Chart(values(middles)).mark_tick(thickness=2, size=34)
     tips = [charts.tip(key, title), charts.tip("score", "median"), charts.tip("trials")]
     marks = trial_marks.points(rows, data, x).encode(xOffset=aside)
@@ -139,7 +132,5 @@ def _axis(data: StudyData, trials: Sequence[Trial], key: str) -> tuple[list[floa
             column = np.log(column)
     low, spread = column.min(), (column.max() - column.min()) or 1.0
     kind = int if isinstance(trials[0].config.get(key), int) else float
-    return ((column - low) / spread).tolist(), [
-        (0.0, as_text(kind(values_shown.min()))),
-        (1.0, as_text(kind(values_shown.max()))),
-    ]
+    ends = [(0.0, as_text(kind(values_shown.min()))), (1.0, as_text(kind(values_shown.max())))]
+    return ((column - low) / spread).tolist(), ends

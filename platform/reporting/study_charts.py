@@ -132,9 +132,8 @@ def curves(data: StudyData) -> Chart | None:
     drawn = alt.layer(every, best, *[marks] * bool(unfrozen))
     note = "A triangle is an epoch at which stages were unfrozen." if unfrozen else "Each line is a trial."
     if left_out := len(order) + len(data.baselines) - len(shown):
-        note += (
-            f" The best {BEST_CURVES} trials and an even selection of the others are shown; {left_out} are not drawn."
-        )
+        note += f" The best {BEST_CURVES} trials and an even selection of the others are shown; "
+        note += f"{left_out} are not drawn."
     return charts.chart("curves", "Score of each epoch", note, drawn, charts.HEIGHT + 80)
 
 
@@ -197,6 +196,5 @@ def statuses(data: StudyData) -> Chart | None:
         color=trial_marks.kinds(rows)["color"],
         tooltip=[charts.tip("of"), charts.tip("kind", "status"), charts.tip("cost", "how many")],
     )
-    return charts.chart(
-        "statuses", "Trials by status", "The upper bar counts trials, the lower one their cost.", drawn, 90
-    )
+    note = "The upper bar counts trials, the lower one their cost."
+    return charts.chart("statuses", "Trials by status", note, drawn, 90)

@@ -81,9 +81,8 @@ def _under(data: StudyData) -> str:
     dataset = f" on {data.facts.dataset.name}" if data.facts.dataset else ""
     again = sum(bool(trial.confirms) for trial in data.trials)
     first = len(data.trials) - again
-    count = (
-        counted(first, "trial") if data.closed == "FINISHED" else f"{first} of {counted(data.space.trials, 'trial')}"
-    )
+    proposed = data.space.trials
+    count = counted(first, "trial") if data.closed == "FINISHED" else f"{first} of {counted(proposed, 'trial')}"
     count += f" and {counted(again, 'confirmation')}" if again else ""
     text = f"{count}{dataset}, begun {when}; {'largest' if data.space.mode == 'max' else 'smallest'} {data.metric} wins"
     if not data.closed:
@@ -229,18 +228,10 @@ def _trials(data: StudyData) -> dict[str, Any]:
     rows = []
     for trial in data.trials:
         what = trial.baseline or (f"repeats {trial.confirms}, seed {trial.seed}" if trial.confirms else "")
-        rows.append(
-            [
-                trial.name + (f" ({what})" if what else ""),
-                trial.status,
-                data.score(trial),
-                tested.get(trial.id, {}).get(data.test_metric),
-                trial.epochs,
-                trial.best_epoch(data.space),
-                round(data.device_seconds.get(trial.id, 0.0)),
-                *[trial.config.get(key) for key in varied],
-            ]
-        )
+        score = tested.get(trial.id, {}).get(data.test_metric)
+        seconds = round(data.device_seconds.get(trial.id, 0.0))
+        row = [trial.name + (f" ({what})" if what else ""), trial.status, data.score(trial), score, trial.epochs]
+        rows.append([*row, trial.best_epoch(data.space), seconds, *[trial.config.get(key) for key in varied]])
     columns = ["trial", "status", data.metric, data.test_metric, "epochs", "best epoch", f"{data.device}-seconds"]
     best = next((place for place, trial in enumerate(data.trials) if trial is data.best), -1)
     return html_page.table([*columns, *varied], rows, best=best) if rows else {"columns": [], "rows": []}

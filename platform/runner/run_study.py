@@ -395,6 +395,7 @@ def _lost_events(trial_table: TrialTable, request: Request) -> list[str]:
 def _study_facts(plan: Plan) -> StudyFacts:
     """Return what is recorded of a study in MLflow."""
     request, space, dataset = plan.request, plan.space, plan.dataset
+    source = " ".join(request.data) or "embedded"
     return StudyFacts(
         tracking_uri=request.tracking_uri,
         experiment=request.experiment,
@@ -424,7 +425,5 @@ def _study_facts(plan: Plan) -> StudyFacts:
         },
         warm_start="; ".join(plan.warm_start.studies),
         files=[path] if (path := request.folder / FINDINGS).exists() else [],
-        dataset=DatasetFacts(
-            dataset.name, dataset.fingerprint, " ".join(request.data) or "embedded", dataset.summary()
-        ),
+        dataset=DatasetFacts(dataset.name, dataset.fingerprint, source, dataset.summary()),
     )

@@ -164,8 +164,7 @@ def neighbours(examples: EmbeddingMap, nearest: Sequence[int], cosines: Sequence
         rows = [(str(name), count / len(nearest)) for name, count in counts.most_common()]
         heading = f"{kind} of the {len(nearest)} nearest training examples"
         parts.append(f"<h3>{escaped(heading)}</h3>{bars(rows, TOP, len(nearest))}")
-    farther = examples.share_farther_apart(cosines[0])
-    if farther is not None:
+    if (farther := examples.share_farther_apart(cosines[0])) is not None:
         parts.append(f'<p class="note">{escaped(_distance_text(cosines[0], farther))}</p>')
     pairs = list(zip(nearest, cosines, strict=True))
     if examples.is_text:
@@ -189,9 +188,8 @@ def data_uri(picture: Image.Image, most: int) -> str:
     """Return an image as a data URI, reduced so that no side is longer than `most` pixels."""
     small = picture.convert("RGB")
     small.thumbnail((most, most))
-    file = io.BytesIO()
-    small.save(file, "JPEG" if min(small.size) > 32 else "PNG", quality=88)
-    kind = "jpeg" if min(small.size) > 32 else "png"
+    file, kind = io.BytesIO(), "jpeg" if min(small.size) > 32 else "png"
+    small.save(file, kind, quality=88)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

@@ -145,9 +145,7 @@ class MlflowRecorder:
         """Log reports and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, RunTag
 
-        values = [
-            Metric(key, value, time_ms, step) for metrics, time_ms, step in reports for key, value in metrics.items()
-        ]
+        values = [Metric(key, value, at, step) for metrics, at, step in reports for key, value in metrics.items()]
         run_tags = [RunTag(key, value[:TAG_CHARACTERS]) for key, value in (tags or {}).items()]
         for first in range(0, max(len(values), bool(run_tags)), METRICS_PER_BATCH):
             some_tags = run_tags if first == 0 else []

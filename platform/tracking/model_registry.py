@@ -36,10 +36,8 @@ def log(client: Any, study: StudyFacts, experiment_id: str, run_id: str, model_d
     from platform.tracking.model_signature import NotRun, example_of, signature_of
 
     signature = signature_of(study.task, study.input, model_dir)
-    params = client.get_run(run_id).data.params
-    entry = client.create_logged_model(
-        experiment_id, name="model", source_run_id=run_id, params=params, tags={"task": study.task}
-    )
+    params, tags = client.get_run(run_id).data.params, {"task": study.task}
+    entry = client.create_logged_model(experiment_id, name="model", source_run_id=run_id, params=params, tags=tags)
     Model.log(
         artifact_path=None,
         name="model",
