@@ -98,7 +98,7 @@ def parallel(data: StudyData, importances: Sequence[Importance]) -> Chart | None
     color = alt.Color("score:Q", scale=ramp, legend=None)
     orange = trial_marks.kinds(rows, legend=False)["color"]
     every, best = trial_marks.lines(rows, 1.5, faint, orange, x=x, y=y, tooltip=tips, color=color)
-    style = {"fontSize": 10, "align": "left", "dx": 4, "limit": WORDS, "tooltip": None}
+    style: dict[str, Any] = {"fontSize": 10, "align": "left", "dx": 4, "limit": WORDS, "tooltip": None}
     labels = alt.Chart(values(words)).mark_text(opacity=alt.expr(f"width < {LEAST_WIDTH} ? 0 : 1"), **style)
     drawn = alt.layer(every.mark_line(), best, labels.encode(x=x, y=y, text="text:N"))
     drawn = drawn.resolve_scale(color="independent")
