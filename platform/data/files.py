@@ -10,13 +10,9 @@ from platform.data import images
 from platform.errors import Fault
 
 _SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    name: names[0]
+    for names in (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
+    for name in names
 }
 _UNPACKED_LEAST, _UNPACKED_RATIO = 2**26, 100  # limits of a packed file's content: bytes, and multiples of its size
 
@@ -80,12 +76,12 @@ def unpacked_limit(file: Path) -> int:
 
 def image_files(folder: Path) -> list[Path]:
     """Return the images in a folder, sorted, known by their suffix."""
-    return sorted(_images(folder.iterdir())) if folder.is_dir() else []
+    return _images(folder.iterdir()) if folder.is_dir() else []
 
 
 def image_files_below(folder: Path) -> list[Path]:
     """Return the images in a folder and all its subfolders, sorted, known by their suffix."""
-    return sorted(_images(folder.rglob("*")))
+    return _images(folder.rglob("*"))
 
 
 def place(root: Path, file: Path, entry: object = "") -> str:
@@ -114,5 +110,5 @@ def printable(value: object) -> str:
     return str(value).encode("utf-8", "replace").decode().strip()
 
 
-def _images(paths: Iterator[Path]) -> Iterator[Path]:
-    return (path for path in paths if path.suffix.lower() in images.SUFFIXES and path.is_file())
+def _images(paths: Iterator[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in images.SUFFIXES and path.is_file())

@@ -114,22 +114,16 @@ def named(names: Sequence[str]) -> str:
 
 
 def lacking(names: Sequence[str], classes: Collection[str], missing: str) -> list[str]:
-    """Return a warning in a list, such as "1 of 2 classes has no image in val: ants"; an empty list without names.
-
-    Args:
-        names: Classes that lack something.
-        classes: All classes.
-        missing: Name of what they lack, such as "image in val".
-    """
+    """Return a warning in a list, such as "1 of 2 classes has no image in val: ants"; an empty list without names."""
     have = "has" if len(names) == 1 else "have"
     return [f"{len(names)} of {len(classes)} classes {have} no {missing}: {named(names)}"] if names else []
 
 
 def summarise(repairs: Iterable[Repair]) -> str:
     """Return a sentence that counts the repairs of each kind and names the first, for a fault's remedy; "" if none."""
-    places: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = defaultdict(list)
     for repair in repairs:
-        places.setdefault(str(repair.kind), []).append(repair.where)
+        places[str(repair.kind)].append(repair.where)
     kinds = sorted(places.items(), key=lambda item: -len(item[1]))
     counted = [f"{len(where)} x {kind} (first: {where[0]})" for kind, where in kinds]
     return f"Repaired or left out: {'; '.join(counted)}." if counted else ""

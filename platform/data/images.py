@@ -43,13 +43,10 @@ class Header(NamedTuple):
 
 
 def load(source: Path | bytes) -> Image.Image:
-    """Decode a whole picture: the first frame, turned as its EXIF tag says, in RGB.
+    """Decode a whole picture, a file or its bytes: the first frame, turned as its EXIF tag says, in RGB.
 
     Transparent pixels are laid over white, as a viewer shows them; the colour stored under them is arbitrary. 16-bit
     grey keeps its upper eight bits, whatever range the picture uses, so that brightness means the same in each file.
-
-    Args:
-        source: A file, or the bytes of one.
 
     Raises:
         ImageFault: Not a picture, broken, cut short, floating point, or larger than MAX_PIXELS.

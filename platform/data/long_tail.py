@@ -31,11 +31,7 @@ def group_of(images: int) -> str:
 
 
 def advice(images: Sequence[int]) -> str:
-    """Return advice about a long tail, or "" if there is none.
-
-    Args:
-        images: Number of training images of each class.
-    """
+    """Return advice about a long tail in the numbers of training images of each class, or "" if there is none."""
     median, most = statistics.median(images), max(images)
     if most <= TAIL * median:
         return ""
@@ -66,14 +62,6 @@ def draw(indices: np.ndarray, factors: np.ndarray, generator: np.random.Generato
     An index is drawn n × factor / (sum of factors) times on average and never differs from that by one or more:
     systematic resampling (Carpenter et al. 1999) goes through the indices in random order with equal steps and one
     random start.
-
-    Args:
-        indices: Indices of the examples, (n,).
-        factors: Positive factors, (n,).
-        generator: Source of randomness.
-
-    Returns:
-        (n,) indices.
     """
     order = generator.permutation(len(indices))
     ends = np.cumsum(factors[order])

@@ -1,5 +1,6 @@
 """Inputs of a prediction from the command line: pictures in files and folders, sentences in files."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,8 +53,7 @@ def check_readable(files: Sequence[Path]) -> None:
 def decoded(sources: Sequence[Source]) -> Iterator[list[tuple[Source, Image | images.ImageFault]]]:
     """Yield each source with its picture or its fault, in order and in small groups, as large pictures fill the memory.
 
-    Args:
-        sources: Files, or the bytes of files.
+    Sources are files, or the bytes of files.
     """
     for group in _groups(sources):
         yield list(zip(group, in_threads(images.load_or_fault, group), strict=True))
@@ -109,7 +109,6 @@ def _groups(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 def _area(source: Path | bytes) -> int:
     try:
-        width, height = images.size(source)
+        return math.prod(images.size(source))
     except images.ImageFault:  # reported when the picture is decoded
         return 0
-    return width * height

@@ -89,23 +89,39 @@ def read(file: Path, name: str, wanted: Collection[str], encoding: str = DETECT)
         line = text.count("\n", 0, text.index("\0")) + 1
         remedy = "Save it as UTF-8; give its encoding if it is UTF-16 without a mark."
         raise InputError(Fault("a text file must not have zero bytes", f"one in {name} line {line}", remedy))
-    header, numbers, rows = _parse(text, name, DELIMITERS[file.suffix.lower()], next(iter(wanted)))
+    header, rows = _parse(text, name, DELIMITERS[file.suffix.lower()], next(iter(wanted)))
     columns: dict[str, list[str | None]] = {}
     others = {}
     for place, column in enumerate(header):
         if column in wanted:
-            columns[column] = [row[place].strip() or None for row in rows]
+            columns[column] = [row[place].strip() or None for _, row in rows]
         else:
-            others[column] = min(MANY, len({row[place] for row in rows}))
-    return Table([f"line {number}" for number in numbers], columns, others, notes, repairs)
+            others[column] = min(MANY, len({row[place] for _, row in rows}))
+    return Table([f"line {number}" for number, _ in rows], columns, others, notes, repairs)
+
+
+def rows(text: str, name: str, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """Return the fields of each row of a text that is not blank, with the number of the row's first line.
+
+    Raises:
+        InputError: A row of the file of this name cannot be parsed.
+    """
+    found, line = [], 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                found.append((line, fields))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        remedy = 'Put fields with separators, quotes or line breaks in double quotes, and double quotes in them: "".'
+        at = f"the row that begins in {name} line {line}: {error}"
+        raise InputError(Fault("every row must parse; its quotes must be closed", at, remedy)) from error
+    return found
 
 
 def detect(data: bytes, name: str) -> tuple[str, tuple[str, ...], tuple[Repair, ...]]:
-    """Detect the encoding of a text.
-
-    Args:
-        data: Bytes of the text.
-        name: Name of the file in messages.
+    """Detect the encoding of a text in a file of this name.
 
     Returns:
         The encoding, notes about a guess, and the damaged lines, whose bad bytes are to be read as \ufffd.
@@ -150,50 +166,38 @@ def _decode(data: bytes, name: str, encoding: str, errors: str) -> str:
         raise InputError(Fault(rule, repr(encoding), "Try utf-8, cp1252, utf-16 …")) from error
 
 
-def _parse(text: str, name: str, delimiters: str, needed: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """Return the column names, and the first line's number and the fields of each row that is not blank."""
+def _parse(text: str, name: str, delimiters: str, needed: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the column names, and the other rows as `rows` does."""
     headers = {delimiter: _header(text, delimiter) for delimiter in delimiters}
     delimiter = next((d for d, header in headers.items() if needed in header), delimiters[0])
-    header, numbers, rows, line = headers[delimiter], [], [], 1
+    header = headers[delimiter]
     raise_if_any(_header_faults(header, name, needed))
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        for fields in reader:
-            if any(field.strip() for field in fields):
-                numbers.append(line)
-                rows.append(fields)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        remedy = 'Put fields with separators, quotes or line breaks in double quotes, and double quotes in them: "".'
-        found = f"the row that begins in {name} line {line}: {error}"
-        raise InputError(Fault("every row must parse; its quotes must be closed", found, remedy)) from error
-    odd = [number for number, fields in zip(numbers, rows, strict=True) if len(fields) != len(header)]
+    content = rows(text, name, delimiter)[1:]
+    odd = [str(number) for number, fields in content if len(fields) != len(header)]
     if odd:
         more = f" and {len(odd) - _MAX_LINES} more" if len(odd) > _MAX_LINES else ""
         rule = f"every row of {name} must have {len(header)} fields, as its first line"
-        found = f"another number in line {', '.join(map(str, odd[:_MAX_LINES]))}{more}"
+        found = f"another number in line {', '.join(odd[:_MAX_LINES])}{more}"
         raise InputError(Fault(rule, found, "Put fields that contain the separator in double quotes."))
-    return header, numbers[1:], rows[1:]
+    return header, content
 
 
 def _header(text: str, delimiter: str) -> list[str]:
     try:
-        return _names(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), []))
+        return column_names(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), []))
     except csv.Error:
         return []
 
 
-def _names(columns: Sequence[str]) -> list[str]:
+def column_names(columns: Sequence[str]) -> list[str]:
+    """Return the names as they are looked up: in lower case, without blanks around them."""
     return [column.strip().lower() for column in columns]
 
 
 def _header_faults(header: Sequence[str], name: str, needed: str) -> list[Fault]:
     if needed not in header:
-        rule, found = (
-            f"a data file must have a column named {needed}",
-            f"{', '.join(header[:10]) or 'nothing'} in {name}",
-        )
-        return [Fault(rule, found, "Write the columns' names in the first line.")]
+        rule, found = f"a data file must have a column named {needed}", ", ".join(header[:10]) or "nothing"
+        return [Fault(rule, f"{found} in {name}", "Write the columns' names in the first line.")]
     twice = sorted(column for column, times in Counter(header).items() if times > 1)
     rule, found = "the columns of a data file must have different names", f"{', '.join(twice[:10])} twice in {name}"
     return [Fault(rule, found, "Rename one.")] if twice else []
@@ -205,7 +209,7 @@ def _read_parquet(file: Path, name: str, wanted: Sequence[str]) -> Table:
 
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
-            raise_if_any(_header_faults(_names(opened.schema_arrow.names), name, wanted[0]))
+            raise_if_any(_header_faults(column_names(opened.schema_arrow.names), name, wanted[0]))
             return _take_columns(_unpack(opened, name, unpacked_limit(file)), name, wanted)
     # pyarrow checks the content late: names and texts that are not UTF-8, impossible dates
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
@@ -233,10 +237,9 @@ def _unpack(opened: "pyarrow.parquet.ParquetFile", name: str, most: int) -> "pya
 def _take_columns(table: "pyarrow.Table", name: str, wanted: Sequence[str]) -> Table:
     from pyarrow import types
 
-    faults = []
+    faults, others = [], {}
     columns: dict[str, list[str | None]] = {}
-    others = {}
-    for column, values in zip(_names(table.column_names), table.columns, strict=True):
+    for column, values in zip(column_names(table.column_names), table.columns, strict=True):
         kind = values.type
         string = types.is_string(kind) or types.is_large_string(kind)
         if column not in wanted:

@@ -78,14 +78,12 @@ def choose(model: nn.Module, step: Step, candidates: Sequence[str] = OPTIONS) ->
         except Exception as error:  # what cannot be compiled, a kernel that is missing: reasons to go without
             results.append(f"{option}: no ({first_line(error)})")
             continue
-        same = math.isclose(other, loss, rel_tol=TOLERANCE)
-        gain = f"{seconds / faster:.2f} times as fast"
-        gain += "" if same else f", but the loss is {other:.4g} and not {loss:.4g}"
-        if same and seconds / faster >= GAIN:
+        same, gain = math.isclose(other, loss, rel_tol=TOLERANCE), seconds / faster
+        changed = "" if same else f", but the loss is {other:.4g} and not {loss:.4g}"
+        better = same and gain >= GAIN
+        if better:
             chosen, seconds = tried, faster
-            results.append(f"{option}: yes ({gain})")
-        else:
-            results.append(f"{option}: no ({gain})")
+        results.append(f"{option}: {'yes' if better else 'no'} ({gain:.2f} times as fast{changed})")
     return Speed(chosen.options, "; ".join(results))
 
 

@@ -58,13 +58,7 @@ class ConfigAudit:
         freezer: Freezer,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        """
-        Args:
-            config: Config of the trial.
-            origin: Further values to record: seed, data, code.
-            optimization: The `Optimization` that the task made from the config.
-            freezer: Freezer of the model.
-            optimizer: Optimizer of the model.
+        """Record the used values; `origin` has further ones: seed, data and code.
 
         Raises:
             ConfigMismatchError: The task passes on other values than the config says.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass
 
@@ -164,7 +165,7 @@ class ExampleFeed:
         return f"kept at split index {prefix.split_index}: {decision.reason}{altered}"
 
     def _fill(self, prefix: Prefix, entry: Entry, costs: Costs, store: Store) -> None:
-        with _PrefixSource(prefix, store) as source:
+        with contextlib.closing(_PrefixSource(prefix, store)) as source:
             rows = entry.fill(source.compute)
         self.savings.computed += rows
         self.savings.loaded -= rows  # they are loaded once more, and had to be computed once
@@ -179,8 +180,8 @@ class _PrefixSource:
     """Computes an entry's rows from the deepest complete entry of fewer stages, or from the inputs if there is none."""
 
     def __init__(self, prefix: Prefix, store: Store) -> None:
-        self.prefix = prefix
-        self.start, self.entry = 0, None  # type: int, Entry | None
+        self.prefix, self.start = prefix, 0
+        self.entry: Entry | None = None
         for split_index in range(prefix.split_index - 1, 0, -1):
             if entry := store.find(prefix.facts(split_index)):
                 self.start, self.entry = split_index, entry
@@ -196,9 +197,6 @@ class _PrefixSource:
             parts.append(self.prefix.compute(indices, given, self.start))
         return stack(parts)
 
-    def __enter__(self) -> _PrefixSource:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self.entry:
             self.entry.close()

@@ -21,11 +21,9 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,27 +55,10 @@ class StoreError(Exception):
     """The store cannot create or read an entry; the trial continues without it."""
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """Layout of a tensor on the disk."""
-
-    shape: tuple[int, ...]  # of a row
-    dtype: np.dtype
-
-    @property
-    def row_bytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
-
 class Store:
-    """Feature store in a folder of the node."""
+    """Feature store in a folder of the node, with a capacity in bytes for all entries together."""
 
     def __init__(self, root: Path, capacity: int) -> None:
-        """
-        Args:
-            root: Its folder.
-            capacity: Most bytes of all entries together.
-        """
         self.root, self.capacity = root, capacity
 
     def open(self, facts: Mapping[str, Any], rows: int, layout: Layout, row_seconds: float = 1.0) -> "Entry":
@@ -102,7 +83,7 @@ class Store:
                     self._make(folder, facts, rows, layout, _block_rows(rows, layout, row_seconds))
                 return Entry(folder)
         except OSError as error:
-            raise StoreError(f"{error.strerror or error}: {self.root}") from error
+            raise _refused(error, self.root) from error
 
     def find(self, facts: Mapping[str, Any]) -> "Entry | None":
         """Return the entry of these facts if it is complete, else None; close it after use."""
@@ -136,7 +117,7 @@ class Store:
                     atomic.write_json(file, measured)
                     return measured
         except OSError as error:
-            raise StoreError(f"{error.strerror or error}: {self.root}") from error
+            raise _refused(error, self.root) from error
 
     def _make_room(self, needed: int) -> None:
         entries = sorted(self.root.glob(f"*/{USED}"), key=lambda used: used.stat().st_mtime)
@@ -148,9 +129,8 @@ class Store:
             if needed <= self.capacity and _remove_unused(used):
                 taken -= sizes[used]
         if taken + needed > self.capacity:
-            raise StoreError(
-                f"the store of {_gib(self.capacity)} has {_gib(max(0, self.capacity - taken))} free, not {_gib(needed)}"
-            )
+            free = _gib(max(0, self.capacity - taken))
+            raise StoreError(f"the store of {_gib(self.capacity)} has {free} free, not {_gib(needed)}")
         if self._free() < needed:
             raise StoreError(f"the disk has no room for {_gib(needed)}: {self.root}")
 
@@ -161,19 +141,14 @@ class Store:
         probes = [path for path in self.root.glob(f"{PROBE}*") if time.time() - path.stat().st_mtime > STALE]
         for left in (*self.root.glob(f"{PARTIAL}*"), *probes):  # from killed processes, since this one holds the lock
             shutil.rmtree(left, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.root))
-        try:
+        with atomic.new_folder(folder, PARTIAL) as partial:
             for name, tensor in _on_disk(layout).items():
-                _reserve(partial / f"{name}.bin", rows * tensor.row_bytes)
+                _reserve(partial / f"{name}.bin", rows * tensor.itemsize)
             (partial / CLAIMS).mkdir()
             for name in (USED, DONE):
                 (partial / name).touch()
             (partial / FACTS).write_text(json.dumps(facts, indent=2))
             (partial / LAYOUT).write_text(json.dumps(_describe(rows, layout) | {"block_rows": block_rows}))
-            partial.rename(folder)
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
 
 
 class Entry:
@@ -188,21 +163,21 @@ class Entry:
         self.folder = folder
         written = json.loads((folder / LAYOUT).read_text())
         self.rows: int = written["rows"]
-        self.tensors = {name: _Tensor(tuple(shape), np.dtype(dtype)) for name, shape, dtype in written["tensors"]}
+        self.tensors = {name: np.dtype((dtype, tuple(shape))) for name, shape, dtype in written["tensors"]}
         self.block_rows: int = written["block_rows"]
         self.altered: set[int] = set()
         self._used = (folder / USED).open("a")
         fcntl.flock(self._used, fcntl.LOCK_SH)
         os.utime(folder / USED)
         self._maps = {
-            name: np.memmap(folder / f"{name}.bin", tensor.dtype, "r", shape=(self.rows, *tensor.shape))
+            name: np.memmap(folder / f"{name}.bin", tensor.base, "r", shape=(self.rows, *tensor.shape))
             for name, tensor in self.tensors.items()
         }
         self._sound: dict[int, str] = {}  # block → hash with which its bytes agreed
 
     @property
     def bytes(self) -> int:
-        return self.rows * sum(tensor.row_bytes for tensor in self.tensors.values())
+        return self.rows * sum(tensor.itemsize for tensor in self.tensors.values())
 
     def missing(self) -> list[int]:
         """Return the blocks that are missing or altered."""
@@ -239,16 +214,11 @@ class Entry:
                     except Timeout:
                         continue
         except OSError as error:
-            raise StoreError(f"{error.strerror or error}: {self.folder}") from error
+            raise _refused(error, self.folder) from error
         return rows
 
     def read(self, rows: np.ndarray, longest: int | None = None) -> dict[str, Tensor]:
-        """Return rows, (n, …) by name, copied into memory.
-
-        Args:
-            rows: Indices of the rows.
-            longest: Length to return along a row's first axis, if lengths vary.
-        """
+        """Return rows, (n, …) by name, copied into memory; of varying lengths along their first axis, `longest`."""
         read = {}
         for name, array in self._maps.items():
             taken = array[rows] if longest is None or array.ndim < 3 else array[rows, :longest]
@@ -268,14 +238,14 @@ class Entry:
         where = self._slice(block)
         for name, tensor in compute(where).items():
             rows = tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor
-            array = np.ascontiguousarray(rows.cpu().numpy(), self.tensors[name].dtype)
+            array = np.ascontiguousarray(rows.cpu().numpy(), self.tensors[name].base)
             if array.shape[1:] != self.tensors[name].shape:  # padded to the longest of these rows, not of all
                 whole = np.zeros((len(array), *self.tensors[name].shape), array.dtype)
                 whole[:, : array.shape[1]] = array
                 array = whole
             # Written, not memory-mapped: a full disk is an error here, but would kill the process there.
             with (self.folder / f"{name}.bin").open("r+b") as file:
-                file.seek(where.start * self.tensors[name].row_bytes)
+                file.seek(where.start * self.tensors[name].itemsize)
                 file.write(array.data)
         line = json.dumps({"block": block, "digest": self._digest(block)})
         with (self.folder / DONE).open("a") as file:
@@ -302,10 +272,8 @@ class Entry:
 def capacity(root: Path, gigabytes: float | None) -> int:
     """Return the capacity of a store in bytes.
 
-    Args:
-        root: Its folder.
-        gigabytes: The capacity that the user set; None: half of the memory, so that the page cache can hold it, and at
-            most a quarter of the free space on the disk.
+    Where the user set none, it is half of the memory, so that the page cache can hold it, and at most a quarter of the
+    free space on the disk.
     """
     if gigabytes is not None:
         return int(gigabytes * 1e9)
@@ -314,12 +282,7 @@ def capacity(root: Path, gigabytes: float | None) -> int:
 
 
 def layout_of(state: Mapping[str, Tensor], longest: int | None = None) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return the layout of rows like these.
-
-    Args:
-        state: Tensors (n, …) by name.
-        longest: Greatest length of rows of varying length; it then applies to all tensors with three axes.
-    """
+    """Return the layout of rows like these; `longest` is the length of rows of varying length, which have two axes."""
     layout = {}
     for name, tensor in state.items():
         shape = tuple(tensor.shape[1:])
@@ -329,16 +292,16 @@ def layout_of(state: Mapping[str, Tensor], longest: int | None = None) -> dict[s
     return layout
 
 
-def _on_disk(layout: Layout) -> dict[str, _Tensor]:
-    """Return the layout on the disk, where feature maps (C, H, W) have their channels last."""
+def _on_disk(layout: Layout) -> dict[str, np.dtype]:
+    """Return shape and type of a row of each tensor on the disk, where feature maps (C, H, W) have channels last."""
     return {
-        name: _Tensor((*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape), np.dtype(dtype))
+        name: np.dtype((dtype, (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)))
         for name, (shape, dtype) in layout.items()
     }
 
 
 def _describe(rows: int, layout: Layout) -> dict[str, Any]:
-    tensors = [[name, list(tensor.shape), tensor.dtype.name] for name, tensor in sorted(_on_disk(layout).items())]
+    tensors = [[name, list(tensor.shape), tensor.base.name] for name, tensor in sorted(_on_disk(layout).items())]
     return {"rows": rows, "tensors": tensors}
 
 
@@ -349,7 +312,7 @@ def _block_rows(rows: int, layout: Layout, row_seconds: float) -> int:
 
 
 def _size(rows: int, layout: Layout) -> int:
-    return rows * sum(tensor.row_bytes for tensor in _on_disk(layout).values())
+    return rows * sum(tensor.itemsize for tensor in _on_disk(layout).values())
 
 
 def _is_sound(folder: Path, rows: int, layout: Layout) -> bool:
@@ -359,7 +322,7 @@ def _is_sound(folder: Path, rows: int, layout: Layout) -> bool:
         sizes = {name: (folder / f"{name}.bin").stat().st_size for name in layout}
     except (OSError, ValueError):
         return False
-    right = all(sizes[name] == rows * tensor.row_bytes for name, tensor in _on_disk(layout).items())
+    right = all(sizes[name] == rows * tensor.itemsize for name, tensor in _on_disk(layout).items())
     others = all((folder / name).exists() for name in (USED, DONE, CLAIMS))
     known = isinstance(written, dict) and _describe(rows, layout).items() <= written.items()
     return right and others and known and written.get("block_rows", 0) > 0
@@ -375,25 +338,18 @@ def _reserve(file: Path, size: int) -> None:
 
 
 def _remove_unused(used: Path) -> bool:
-    with _exclusive(used) as is_unused:
-        if is_unused:
-            shutil.rmtree(used.parent, ignore_errors=True)
-        return is_unused
+    """Remove an entry unless a trial uses it, and return True if it is gone; no trial can begin to use it meanwhile."""
+    with suppress(FileNotFoundError), used.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(used.parent, ignore_errors=True)
+    return True
 
 
-@contextmanager
-def _exclusive(used: Path) -> Iterator[bool]:
-    """Yield True if no trial uses an entry; none can begin to while the context lasts."""
-    try:
-        with used.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-    except FileNotFoundError:
-        yield True
+def _refused(error: OSError, place: Path) -> StoreError:
+    return StoreError(f"{error.strerror or error}: {place}")
 
 
 def _gib(size: int) -> str:

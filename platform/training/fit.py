@@ -160,25 +160,16 @@ def fit(
             }
 
             # report and save a checkpoint
-            shared = (
-                checkpoints.SharedStages(Path(context.shared_stages), freezer.frozen_stages())
-                if context.shared_stages
-                else None
-            )
+            shared = None
+            if context.shared_stages:
+                shared = checkpoints.SharedStages(Path(context.shared_stages), freezer.frozen_stages())
             proof = {FROZEN: frozen_note(freezer), TRAINED: freezer.digest_of_all()}
             notes = {"reuse": feed.note(), **speed.notes(), **audit.notes(), **proof}
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
+            saved = {"model": model, "metadata": metadata, "optimizer": optimizer, "assets": assets, "shared": shared}
             reporter.report(
                 Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, freezer.first_unfreeze, notes),
-                partial(
-                    checkpoints.save,
-                    model=model,
-                    metadata=metadata,
-                    optimizer=optimizer,
-                    resume=resume,
-                    assets=assets,
-                    shared=shared,
-                ),
+                partial(checkpoints.save, resume=resume, **saved),
             )
             if last:
                 return
@@ -193,13 +184,7 @@ def _where(place: str, metadata: dict[str, Any]) -> Iterator[None]:
         raise NonFiniteLossError(f"{error} {place}, with {json.dumps(metadata.get('config', {}))}") from None
 
 
-def _speed(
-    model: nn.Module,
-    freezer: Freezer,
-    examples: Examples,
-    loss: Loss,
-    batches: Batches,
-) -> Speed:
+def _speed(model: nn.Module, freezer: Freezer, examples: Examples, loss: Loss, batches: Batches) -> Speed:
     """Return the options that make this model faster on this GPU; on a CPU, the fixed ones."""
     if not torch.cuda.is_available() or not freezer.learns():
         return Speed()

@@ -61,9 +61,8 @@ class Freezing:
         if self.unfreeze == "gradual":
             return max(0, self.depth - (epoch - unfreeze_epoch) - 1)
         since = scores[max(0, last_unfreeze) :]
-        stands_still = len(since) > PLATEAU_PATIENCE and max(since[-PLATEAU_PATIENCE:]) <= max(
-            since[:-PLATEAU_PATIENCE]
-        )
+        earlier, latest = since[:-PLATEAU_PATIENCE], since[-PLATEAU_PATIENCE:]
+        stands_still = bool(earlier) and max(latest) <= max(earlier)
         return max(0, frozen - 1) if stands_still else frozen
 
     def first_unfreeze(self, epochs: int) -> int | None:
@@ -74,18 +73,11 @@ class Freezing:
         return first if first < epochs else None
 
     def lasting(self, epoch: int, epochs: int, frozen: int) -> int:
-        """Return for how many epochs, this one included, the frozen stages stay so; on_plateau may end it later.
-
-        Args:
-            epoch: The epoch about to start, from 0.
-            epochs: The budget of the trial.
-            frozen: Stages frozen in it.
-        """
-        later = range(epoch + 1, epochs)
-        first_unfreeze = next(
-            (other for other in later if self.frozen_at(other, epochs, frozen, -1, ()) < frozen), epochs
-        )
-        return first_unfreeze - epoch
+        """Return for how many epochs, this one included, the frozen stages stay so; on_plateau may end it later."""
+        for later in range(epoch + 1, epochs):
+            if self.frozen_at(later, epochs, frozen, -1, ()) < frozen:
+                return later - epoch
+        return epochs - epoch
 
 
 class FrozenChangedError(RuntimeError):

@@ -58,37 +58,26 @@ class Prefix:
             rule = "only stages in eval mode can be kept: BatchNorm and dropout change what they compute"
             raise NotFrozenError(f"{rule}; {trained[0]} is in training mode")
         self.model: Any = model  # a Splittable
-        self.freezer, self.examples, self.split_index, self.view, self.speed = (
-            freezer,
-            examples,
-            split_index,
-            view,
-            speed,
-        )
+        self.freezer, self.examples, self.speed = freezer, examples, speed
+        self.split_index, self.view = split_index, view
         indices = examples.indices(split)
         lengths = examples.lengths(indices)
         self.indices = indices if lengths is None else indices[np.argsort(lengths, kind="stable")]
         self.longest = longest(examples, indices)
 
     def facts(self, split_index: int | None = None) -> dict[str, Any]:
-        """Return the facts that determine the outputs, as JSON.
-
-        Args:
-            split_index: Number of stages; None: those of this prefix.
-        """
-        rows = {"rows": hashing.digest(np.ascontiguousarray(self.indices).data)}
+        """Return the facts that determine the outputs of these or of fewer stages, as JSON."""
         return {
             **self._model_facts(self.split_index if split_index is None else split_index),
-            **rows,
+            "rows": hashing.digest(np.ascontiguousarray(self.indices).data),
             "data": self.examples.facts(self.view),
         }
 
     def cost_facts(self) -> dict[str, Any]:
         """Return the facts that determine an example's costs; they are the same for every view."""
-        view = None if self.view is None else 0
         return {
             **self._model_facts(self.split_index),
-            "data": self.examples.facts(view),
+            "data": self.examples.facts(None if self.view is None else 0),
             "longest": self.longest,
             "threads": torch.get_num_threads(),
         }

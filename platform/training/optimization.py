@@ -48,16 +48,9 @@ def set_rates(
     steps_per_epoch: int,
     epochs: int,
 ) -> None:
-    """Set the learning rate of each group: base rate × schedule × a ramp over the epoch in which its stage was
-    unfrozen.
+    """Set the rate of each group: base rate × schedule × a ramp over the epoch in which its stage was unfrozen.
 
-    Args:
-        optimizer: Optimizer with the groups of `parameter_groups`.
-        freezer: Freezer of the model, which knows when each stage was unfrozen.
-        optimization: Schedule and warm-up.
-        step: Number of the step in the whole training, from 0.
-        steps_per_epoch: Steps in an epoch.
-        epochs: Epochs of a full training.
+    The optimizer has the groups of `parameter_groups`; steps count from 0 through the whole training of `epochs`.
     """
     scheduled = schedules.factor(optimization.schedule, (step + 1) / (steps_per_epoch * epochs), optimization.warmup)
     depth_before = freezer.freezing.depth

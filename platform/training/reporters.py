@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ray import tune
 
-from platform.storage import checkpoints
+from platform.storage import atomic, checkpoints
 from platform.storage.checkpoints import Checkpoints
 
 BEST, HISTORY = "best", "history.json"
@@ -54,7 +54,7 @@ class ToRay:
     def __init__(self, folder: Path, known: int, remote: str = "") -> None:
         """
         Args:
-            folder: The trial's folder.
+            folder: Folder of the trial.
             known: Epochs of the trial that the study has recorded.
             remote: Address to which checkpoints are sent for other nodes; "" where all nodes see the folder.
         """
@@ -92,9 +92,7 @@ class ToFolder:
         written = self.checkpoints.add(epoch.number, epoch.best, save)
         if epoch.best:
             checkpoints.export(written, self.folder / BEST)
-        history = [*self.history()[: epoch.number - 1], epoch.metrics]
-        (self.folder / f".{HISTORY}").write_text(json.dumps(history))
-        (self.folder / f".{HISTORY}").replace(self.folder / HISTORY)
+        atomic.write_json(self.folder / HISTORY, [*self.history()[: epoch.number - 1], epoch.metrics])
 
     def history(self) -> list[dict[str, float]]:
         """Return the metrics of each epoch so far."""

@@ -38,12 +38,9 @@ class ImageArrays(Arrays):
 
 
 def square(image: Image.Image, size: int, crop: float = 1.0) -> np.ndarray:
-    """Preprocess a picture as CLIP does: resize it, bicubic and antialiased, and crop its centre.
+    """Preprocess an RGB picture as CLIP does: resize it, bicubic and antialiased, and crop its centre.
 
-    Args:
-        image: RGB picture, as returned by `images.load`.
-        size: Height and width in pixels.
-        crop: Share of the shorter side that is kept: 1 for CLIP, see `backbones.crop` for torchvision.
+    `crop` is the share of the shorter side that is kept: 1 for CLIP, see `backbones.crop` for torchvision.
 
     Returns:
         (3, size, size) uint8, RGB.

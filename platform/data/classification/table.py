@@ -1,12 +1,12 @@
 """Reader of CSV files that list images, one a row: path, label and, if there are splits, split."""
 
 import csv
-import io
 from pathlib import Path
 
 from platform.data.classification.labels import Kind, Labelled, Labels, is_hidden, label_of, ordered
 from platform.data.files import image_files, inside, is_file, place, printable, split_of
 from platform.data.findings import Repair
+from platform.data.tables import column_names, rows
 from platform.errors import Fault, InputError
 
 SUFFIX = ".csv"
@@ -25,14 +25,14 @@ def read(file: Path) -> Labels:
     Raises:
         InputError: The file cannot be parsed, or lacks a column.
     """
-    root, rows = file.parent, _rows(file)
-    columns = _columns(rows[0][1]) if rows else []
+    root, (header, *lines) = file.parent, _rows(file) or [(1, [])]
+    columns = column_names(header[1])
     if not set(columns) >= _NEEDED:
         rule = "a CSV file of images must have the columns path and label, separated by commas"
         raise InputError(Fault(rule, f"{', '.join(columns) or 'nothing'} in {file}", "Write them in the first line."))
     repairs: list[Repair] = []
     entries = []
-    for line, cells in rows[1:]:
+    for line, cells in lines:
         where = place(root, file, f"line {line}")
         if len(cells) == len(columns):
             entries.append((where, {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}))
@@ -55,7 +55,7 @@ def has_columns(file: Path) -> bool:
     """Return True if this is a CSV file with the columns path and label; False if it cannot be read."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            return set(_columns(next(csv.reader(stream), []))) >= _NEEDED
+            return set(column_names(next(csv.reader(stream), []))) >= _NEEDED
     except (OSError, ValueError, csv.Error):
         return False
 
@@ -87,23 +87,11 @@ def _unlisted(root: Path, entries: list[tuple[str, dict[str, str]]]) -> list[Pat
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:
     """Return the rows that are not blank, each with the number of its first line."""
-    rows, line = [], 1
     try:
-        reader = csv.reader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
-        for cells in reader:
-            rows.append((line, cells))
-            line = reader.line_num + 1
+        return rows(file.read_bytes().decode("utf-8-sig"), str(file))
     except OSError as error:
         raise InputError(Fault("the CSV file must be readable", str(error), "Allow reading it.")) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         fault = Fault("the CSV file must be UTF-8", f"other bytes in {file} line {line}", "Save it as UTF-8.")
         raise InputError(fault) from error
-    except csv.Error as error:
-        remedy = 'Put cells with commas, quotes or line breaks in double quotes, and double the quotes in them: "".'
-        raise InputError(Fault("the CSV file must parse", f"{file} line {line}: {error}", remedy)) from error
-    return [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
-
-
-def _columns(cells: list[str]) -> list[str]:
-    return [cell.strip().lower() for cell in cells]

@@ -41,9 +41,7 @@ def recognise(root: Path) -> bool:
 def table_of(root: Path, before: str | None = None) -> Path | None:
     """Return the table to read: the one of the last step that was made, else annotations.csv, or None.
 
-    Args:
-        root: The folder.
-        before: One of STEPS, to ignore the tables from that step on.
+    The tables from the step `before` on, one of STEPS, are ignored.
     """
     steps = STEPS[: STEPS.index(before)] if before else STEPS
     files = [root / name for name in (*reversed(steps), OWN)]
@@ -94,11 +92,8 @@ def read_table(root: Path, file: Path) -> RawDataset:
 def write(file: Path, root: Path, images: Iterable[RawImage], more: Mapping[str, Any] | None = None) -> None:
     """Write a table, whole or not at all; `read_table` reads the same back, numbers exactly.
 
-    Args:
-        file: File to write.
-        root: Folder to which the images' paths are relative.
-        images: Images with their boxes; an image without boxes has a line of its own.
-        more: Further columns by name, each a mapping from an image's path to a value.
+    Paths are relative to `root`, and an image without boxes has a line of its own. `more` has further columns by name,
+    each a mapping from an image's path to a value.
 
     Raises:
         InputError: The name of an image is not UTF-8.
@@ -132,9 +127,8 @@ def _find(root: Path, text: str) -> Path | Kind:
 
 
 def _split(text: str) -> str | None:
-    if not text.strip():
-        return None
-    if (split := split_of(text)) is None:
+    split = split_of(text)
+    if split is None and text.strip():
         raise ValueError(f"no split is named {text}")
     return split
 

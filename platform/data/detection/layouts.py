@@ -31,9 +31,7 @@ class Source:
 def read(root: Path, before: str | None = None) -> Source:
     """Read a folder in the first layout that it is known to have.
 
-    Args:
-        root: The folder.
-        before: One of csv_boxes.STEPS, to ignore the tables of `platform.dataset` from that step on.
+    The tables of `platform.dataset` from the step `before` on, one of csv_boxes.STEPS, are ignored.
 
     Raises:
         InputError: The folder does not exist, or has no known layout.

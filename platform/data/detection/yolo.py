@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,12 +35,8 @@ _DEEPEST = 64  # most nested folders of a file below the root
 _NOT_LABELS = frozenset({"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"})
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Images of a split: every image below a folder, or the files of a list."""
-
-    files: tuple[Path, ...]
-    split: str | None
+# images of a split, which is None where there are no splits
+_Source = tuple[Iterable[Path], str | None]
 
 
 class _Plain(yaml.BaseLoader):
@@ -75,12 +70,13 @@ def read(root: Path) -> RawDataset:
     names = _names(root, settings, repairs)
     images: list[RawImage] = []
     used: set[Path] = set()
-    for source in _sources(root, settings, repairs):
-        for path in source.files:
+    sources = _given_sources(root, settings, repairs) or _listed_sources(root, repairs) or _usual_sources(root)
+    for files, split in sources:
+        for path in files:
             label = _label_file(root, path)
             used.add(label)
             boxes = tuple(_boxes(root, path, label, names, repairs)) if label.is_file() else ()
-            images.append(RawImage(path, boxes, source.split, place(root, label)))
+            images.append(RawImage(path, boxes, split, place(root, label)))
     repairs += [Repair(Kind.MISSING_IMAGE, place(root, label)) for label in _label_files(root) if label not in used]
     return RawDataset(tuple(images), tuple(repairs), tuple(dict.fromkeys(name for _, name in sorted(names.items()))))
 
@@ -166,7 +162,7 @@ def _names(root: Path, settings: dict[str, Any], repairs: list[Repair]) -> dict[
 def _given_sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) -> list[_Source]:
     given = [(split_of(key), value) for key, value in settings.items() if key.lower() in {*SPLITS, "valid"} and value]
     base = settings["path"] if isinstance(settings.get("path"), str) else ""
-    sources = []
+    sources: list[_Source] = []
     for split, value in given:
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str):
@@ -176,20 +172,16 @@ def _given_sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) 
             if target is None:
                 repairs.append(Repair(Kind.MISSING_FOLDER, printable(f"data.yaml {split}: {text}")))
             elif is_folder(target):
-                sources.append(_Source(tuple(image_files_below(target)), split))
+                sources.append((image_files_below(target), split))
             else:
-                sources.append(_Source(tuple(_listed_files(root, target, repairs)), split))
+                sources.append((_listed_files(root, target, repairs), split))
     return sources
-
-
-def _sources(root: Path, settings: dict[str, Any], repairs: list[Repair]) -> list[_Source]:
-    return _given_sources(root, settings, repairs) or _listed_sources(root, repairs) or _usual_sources(root)
 
 
 def _listed_sources(root: Path, repairs: list[Repair]) -> list[_Source]:
     """Return the images named in darknet's lists, one path a line."""
     files = [root / f"{name}.txt" for name in ("train", "val", "valid", "test")]
-    return [_Source(tuple(_listed_files(root, file, repairs)), split_of(file.stem)) for file in files if file.is_file()]
+    return [(_listed_files(root, file, repairs), split_of(file.stem)) for file in files if file.is_file()]
 
 
 def _usual_sources(root: Path) -> list[_Source]:
@@ -197,25 +189,28 @@ def _usual_sources(root: Path) -> list[_Source]:
     by_split: list[tuple[Path, str | None]] = [*split_folders(images)]
     by_split += [(folder / "images", split) for folder, split in split_folders(root) if (folder / "images").is_dir()]
     by_split = by_split or [(images if images.is_dir() else root, None)]
-    return [_Source(tuple(image_files_below(folder)), split) for folder, split in by_split]
+    return [(image_files_below(folder), split) for folder, split in by_split]
 
 
-def _listed_files(root: Path, file: Path, repairs: list[Repair]) -> Iterable[Path]:
+def _listed_files(root: Path, file: Path, repairs: list[Repair]) -> list[Path]:
+    files = []
     for number, line in enumerate(_lines(root, file, repairs), start=1):
         path = _find(root, line.strip()) if line.strip() else None
         if path is not None and path.suffix.lower() in SUFFIXES and is_file(path):
-            yield path
+            files.append(path)
         elif line.strip():
             repairs.append(Repair(Kind.MISSING_IMAGE, place(root, file, f"line {number}")))
+    return files
 
 
 def _find(root: Path, text: str) -> Path | None:
     """Return the longest tail of a path that exists inside the root, or None."""
     parts = PurePosixPath(text.replace("\\", "/")).parts[-_DEEPEST:]
-    tails = (inside(root, root, "/".join(parts[start:])) for start in range(len(parts)))
-    return next(
-        (path for path in tails if path is not None and path != root and (is_file(path) or is_folder(path))), None
-    )
+    for start in range(len(parts)):
+        path = inside(root, root, "/".join(parts[start:]))
+        if path is not None and path != root and (is_file(path) or is_folder(path)):
+            return path
+    return None
 
 
 def _lines(root: Path, file: Path, repairs: list[Repair]) -> list[str]:

@@ -27,15 +27,10 @@ def draw(
     size: int,
     ink_size: tuple[float, float],
 ) -> tuple[np.ndarray, list[Box]]:
-    """Draw digits on a crop of one of the photographs.
+    """Draw digits, each (8, 8) in 0..16, on a crop of one of the photographs, each (H, W, 3) uint8.
 
-    Args:
-        rng: Source of randomness.
-        digits: Digits, each (8, 8) in 0..16.
-        photographs: Photographs, each (H, W, 3) uint8.
-        split: Split that selects a band of the photograph; bands do not overlap.
-        size: Height and width of the scene in pixels.
-        ink_size: Least and greatest length of a digit's longer side, relative to `size`.
+    The split selects a band of the photograph; bands do not overlap. The longer side of a digit has a random length
+    between the two of `ink_size`, which are relative to `size`, the pixels a side of the scene.
 
     Returns:
         The scene and the digits' boxes, as returned by `compose`.
@@ -48,12 +43,9 @@ def draw(
 
 
 def compose(rng: Generator, ground: np.ndarray, inks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Box]] | None:
-    """Draw inks at random places of a background, each in one random colour that contrasts with it.
+    """Draw inks at random places of a background (H, W, 3) uint8, each in one random colour that contrasts with it.
 
-    Args:
-        rng: Source of randomness.
-        ground: Background, (H, W, 3) uint8.
-        inks: Opacities, each (h, w) in [0, 1], cropped to their visible part.
+    An ink is an array of opacities (h, w) in [0, 1], cropped to its visible part.
 
     Returns:
         The scene, (H, W, 3) uint8, and each ink's box (x, y, width, height) in pixels, tight around the pixels of

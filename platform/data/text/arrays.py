@@ -60,13 +60,7 @@ def open_arrays(folder: Path) -> TextArrays:
 
 
 def write(dataset: "TextDataset", tokens: np.ndarray, mask: np.ndarray, folder: Path) -> None:
-    """Write a tokenized data set; an existing folder is left unchanged.
-
-    Args:
-        dataset: N texts with their labels.
-        tokens: (N, T), padded at the end.
-        mask: (N, T), 1 for a token and 0 for padding.
-        folder: Folder to make.
+    """Write a data set as tokens and mask, both (N, T), padded at the end; an existing folder is left unchanged.
 
     Raises:
         InputError: The disk has not enough room.

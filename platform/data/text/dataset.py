@@ -140,16 +140,18 @@ def read(sources: Sequence[Path], heads: Sequence[str], encoding: str, seed: int
     repairs: list[Repair] = []
     rows = _placed(_rows(_files(sources), heads, encoding, notes, repairs), repairs)
     rows = _labelled(_distinct(rows, repairs), heads, notes, repairs)
-    raise_if_any(_few(rows, repairs))
+    if len(rows) < FEWEST:
+        rule = f"there must be at least {FEWEST} different texts with a label"
+        raise InputError(Fault(rule, str(len(rows)), summarise(repairs) or "Add some."))
     names = [{f"{head}={label}" for head, label in row.labels.items()} for row in rows]
     splits, made = complete([row.split for row in rows], names, [row.key for row in rows], seed)
     classes = {head: tuple(sorted({row.labels[head] for row in rows if head in row.labels})) for head in heads}
     classes = {head: names for head, names in classes.items() if names}
-    numbers = {head: {name: number for number, name in enumerate(names)} for head, names in classes.items()}
+    numbers: dict[str, dict[str | None, int]] = {
+        head: {name: number for number, name in enumerate(names)} for head, names in classes.items()
+    }
     examples = tuple(
-        Example(
-            row.text, {h: n[row.labels[h]] if h in row.labels else None for h, n in numbers.items()}, split, row.where
-        )
+        Example(row.text, {head: n.get(row.labels.get(head)) for head, n in numbers.items()}, split, row.where)
         for row, split in zip(rows, splits, strict=True)
     )
     raise_if_any(_class_faults(examples, classes, repairs))
@@ -209,9 +211,8 @@ def _rows(
     raise_if_any([*faults, *_column_faults(read, heads)])
     by_name = _splits_by_name(read)
     if by_name:
-        notes.append(
-            "the splits are those in the files' names: " + ", ".join(f"{n} {split}" for n, split in by_name.items())
-        )
+        named = ", ".join(f"{name} {split}" for name, split in by_name.items())
+        notes.append(f"the splits are those in the files' names: {named}")
     rows: list[_Row] = []
     for name, table in read.items():
         notes += [*table.notes, *(_ignored(name, *other) for other in table.others.items())]
@@ -308,11 +309,6 @@ def _labelled(rows: Sequence[_Row], heads: Sequence[str], notes: list[str], repa
     rows = [replace(row, labels={h: label for h, label in row.labels.items() if h in trained}) for row in rows]
     repairs += [Repair(Kind.NO_LABEL, row.where) for row in rows if not row.labels]
     return [row for row in rows if row.labels]
-
-
-def _few(rows: Sequence[_Row], repairs: Sequence[Repair]) -> list[Fault]:
-    rule = f"there must be at least {FEWEST} different texts with a label"
-    return [] if len(rows) >= FEWEST else [Fault(rule, str(len(rows)), summarise(repairs) or "Add some.")]
 
 
 def _class_faults(
