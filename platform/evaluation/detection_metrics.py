@@ -56,7 +56,6 @@ def scores(
 
     Args:
         precision: (10, 101, classes) as `evaluate` returns it. Classes with NaN are ignored.
-        classes: Names of the classes.
         images: Number of training images with each class.
         split: Prefix of the metrics' names.
         each: True to return the average precision of each class too.
@@ -76,11 +75,7 @@ def scores(
 def table(precision: np.ndarray, classes: Sequence[str], images: Sequence[int], boxes: Sequence[int]) -> str:
     """Return a CSV table with a line for each class, the weakest first; classes with NaN come last, without scores.
 
-    Args:
-        precision: (10, 101, classes) as `evaluate` returns it.
-        classes: Names of the classes.
-        images: Number of training images with each class.
-        boxes: Number of boxes of each class in the evaluated split.
+    The precision is that of `evaluate`. Each class has a number of training images and of boxes in the evaluated split.
     """
     means = [(float(precision[:, :, k].mean()), float(precision[0, :, k].mean())) for k in range(len(classes))]
     rows = [

@@ -17,13 +17,9 @@ LINE, MOST_TEXT = 100, 400  # characters
 def surest(shares: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> list[tuple[int, str]]:
     """Select the most confident mistakes, then the most confident right answers.
 
-    Args:
-        shares: (N, C) probabilities.
-        targets: (N,) indices of the true classes.
-        classes: Names of the classes.
-
     Returns:
-        At most MOST rows of `shares`, each with a caption of answer, probability and, of a mistake, true class.
+        At most MOST rows of the probabilities `shares` (N, C), each with a caption of answer, probability and, of a
+        mistake, true class.
     """
     answers, sure = shares.argmax(1), shares.max(1)
     chosen = np.lexsort((-sure, answers == targets))[:MOST]
@@ -47,11 +43,7 @@ def boxes(found: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> tuple[li
     """Find the boxes of an image that were missed and the detections that are wrong.
 
     A detection finds one box of its class that it overlaps by FOUND_IOU at least. Detections are matched to boxes so
-    that as many as possible are found.
-
-    Args:
-        found: "boxes" (D, 4) as x1, y1, x2, y2 and "labels" (D,).
-        target: "boxes" (K, 4) and "labels" (K,).
+    that as many as possible are found. Both have "boxes" (n, 4) as x1, y1, x2, y2 and "labels" (n,).
 
     Returns:
         Indices into the target, indices into the detections.

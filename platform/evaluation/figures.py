@@ -18,12 +18,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> "Figure":
-    """Draw the losses with their parts and the scores by epoch; each unfreezing is marked.
-
-    Args:
-        history: Reported metrics of each epoch.
-        metric: Metric of the study.
-    """
+    """Draw the losses with their parts and the scores by epoch, of a history of metrics; each unfreezing is marked."""
     prefix = metric.split("/")[0] + "/"
     name = metric.removeprefix(prefix)
     keys = [key for key in history[0] if key.startswith(prefix) and "/loss" not in key and "_class/" not in key]
@@ -56,11 +51,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> "Fig
 def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figure":
     """Draw the test score of the best config and of what it is compared with: one row and dot each.
 
-    The score of the best config is also a vertical line through all rows.
-
-    Args:
-        scores: Test metrics by name; the first are those of the best config.
-        metric: Metric that is drawn; rows without it are omitted.
+    The score of the best config, whose metrics come first, is also a vertical line through all rows. Rows without the
+    metric are omitted.
     """
     rows = {name: metrics[metric] for name, metrics in scores.items() if metric in metrics}
     figure, axes, places = _rows(list(rows), 1.2, 0.34, "On the test split", metric)
@@ -72,11 +64,7 @@ def comparison(scores: Mapping[str, Mapping[str, float]], metric: str) -> "Figur
 
 
 def confirmation(table: Mapping[str, Any]) -> "Figure":
-    """Draw the confirmation: a row for each config with a dot for each seed and the mean with its interval.
-
-    Args:
-        table: Table from `platform.search.confirmation.table`.
-    """
+    """Draw `platform.search.confirmation.table`: a row for each config, a dot for each seed, the mean, its interval."""
     rows, metric = table["rows"], table["test_metric"]
     title = f"On the test split: {len(table['seeds'])} seeds, mean and 95 % interval"
     figure, axes, places = _rows([row["name"] for row in rows], 1.3, 0.4, title, metric)
@@ -93,12 +81,9 @@ def confirmation(table: Mapping[str, Any]) -> "Figure":
 
 
 def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> "Figure":
-    """Draw embeddings in two dimensions, coloured by class.
+    """Draw embeddings, (N, 2) by the title of their projection, coloured by the classes of the N points.
 
-    Args:
-        points: Coordinates (N, 2) by the title of the projection.
-        classes: Class names of the N points. More than LEGEND classes get no legend.
-        title: Title of the figure.
+    More than LEGEND classes get no legend.
     """
     figure = _figure(5 * len(points) + 1, 5)
     figure.suptitle(title)
@@ -116,13 +101,7 @@ def embeddings(points: Mapping[str, np.ndarray], classes: Sequence[str], title: 
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> "Figure":
-    """Draw a confusion matrix, shaded by the share of the true class.
-
-    Args:
-        counts: (C, C), rows are true classes.
-        classes: Names of the C classes.
-        title: Title of the figure.
-    """
+    """Draw a confusion matrix (C, C), whose rows are true classes, shaded by the share of the true class."""
     side = 2.2 + 0.42 * min(len(classes), 30)
     figure = _figure(side + 0.6, side)
     axes = figure.subplots()
@@ -139,12 +118,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], title: str) -> 
 
 
 def precision_recall(curves: Mapping[str, np.ndarray], title: str) -> "Figure":
-    """Draw precision against recall, a curve for each class.
-
-    Args:
-        curves: Precision of each class at evenly spaced recalls from 0 to 1.
-        title: Title of the figure.
-    """
+    """Draw precision, given at evenly spaced recalls from 0 to 1, against recall, a curve for each class."""
     figure = _figure(5.4, 4.4)
     axes = figure.subplots()
     for index, (name, precision) in enumerate(curves.items()):
@@ -164,7 +138,6 @@ def many_precision_recall(
     Args:
         curves: Precision of each class at evenly spaced recalls from 0 to 1.
         groups: Classes by the name of their group; empty groups are omitted.
-        title: Title of the figure.
         single: Number of the best and of the weakest classes with a curve of their own.
     """
     figure = _figure(7.2, 4.4)
@@ -255,13 +228,9 @@ def labelled_strips(strips: Sequence[Image.Image], names: Sequence[str], height:
 
 
 def sheet(images: Sequence[Image.Image], columns: int, cell: int = 320, gap: int = 8) -> Image.Image:
-    """Lay out images on white in square cells; each image is enlarged or shrunk to fit.
+    """Lay out images, at least one, on white in square cells; each image is enlarged or shrunk to fit.
 
-    Args:
-        images: At least one image.
-        columns: Number of images in a row.
-        cell: Side of a cell in pixels.
-        gap: Space between cells in pixels.
+    Cell and gap are the side of a cell and the space between cells in pixels.
     """
     rows = -(-len(images) // columns)
     fitted = [image.resize(_fit(image.size, cell), Image.Resampling.BICUBIC) for image in images]

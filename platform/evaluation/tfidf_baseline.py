@@ -11,16 +11,7 @@ NAME = "TF-IDF + logistic regression"
 
 
 def classify(train_texts: Sequence[str], labels: np.ndarray, test_texts: Sequence[str]) -> np.ndarray:
-    """Fit a classifier of words and pairs of words to labelled texts and apply it to others.
-
-    Args:
-        train_texts: Texts to fit.
-        labels: (len(train_texts),) class indices.
-        test_texts: Texts to classify.
-
-    Returns:
-        (len(test_texts),) predicted class indices.
-    """
+    """Fit a classifier of words and pairs of words to texts with class indices, and return those of other texts."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     model = make_pipeline(words, LogisticRegression(C=10.0, max_iter=2000))
     return model.fit(train_texts, labels).predict(test_texts)

@@ -33,11 +33,9 @@ def classify(
     """Predict the class of each image.
 
     Args:
-        name: Name of the model as in `platform.models.encoders`.
-        weights: Name of the weights as in `platform.models.encoders`.
+        name: Name of the model, and of its weights, as in `platform.models.encoders`.
         class_names: Names of the classes, in which "_" and "-" are read as blanks.
         images: (N, 3, S, S), uint8, of the model's own size.
-        batch: Number of images at a time.
 
     Returns:
         The index of the class of each image, (N,), or None if the model has no text tower.

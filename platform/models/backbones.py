@@ -65,11 +65,7 @@ class Backbone(nn.Sequential):
 
 
 def load(name: str, weights: str) -> Backbone:
-    """Load a backbone with its weights.
-
-    Args:
-        name: One of NAMES.
-        weights: Name of torchvision weights, path of a file, "starter" or "none".
+    """Load one of the backbones NAMES with its weights, which are named as above.
 
     Raises:
         InputError: The backbone is unknown, or its weights cannot be found or do not fit.

@@ -12,8 +12,6 @@ def mlp(inputs: int, outputs: int, *, layers: int, width: int, dropout: float, n
     normalisation, ReLU and dropout.
 
     Args:
-        inputs: Number of features.
-        outputs: Number of classes.
         layers: Number of hidden layers; 0 for a linear classifier.
         width: Units of a hidden layer.
         dropout: Probability of dropout after each hidden layer; without hidden layers, of the features.

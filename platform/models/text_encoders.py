@@ -72,8 +72,6 @@ class TextEncoder(nn.Module):
         Args:
             x: If start is 0, token ids (N, T), padded at the end; else the output (N, T, hidden) of the stage before.
             mask: (N, T), 1 for a token and 0 for padding.
-            start: Index of the first stage.
-            stop: Index after the last stage.
 
         Returns:
             Hidden states (N, T, hidden); x itself if start equals stop.

@@ -61,13 +61,7 @@ class Speed:
 
 
 def choose(model: nn.Module, step: Step, candidates: Sequence[str] = OPTIONS) -> Speed:
-    """Choose options by timing one after the other on copies of a model.
-
-    Args:
-        model: The model as it is trained, with its stages frozen; it is not changed.
-        step: Runs one batch forwards.
-        candidates: Options in the order in which they are tried.
-    """
+    """Choose options by timing one after the other on copies of a model as it is trained, with its stages frozen."""
     chosen = Speed(())
     seconds, loss = _measure(model, step, chosen)
     results = []

@@ -68,9 +68,7 @@ class ExampleFeed:
     def prepare(self, epoch: int, lasting: int) -> None:
         """Prepare an epoch: open the stored outputs of its frozen stages, and compute the missing ones.
 
-        Args:
-            epoch: The epoch about to start, from 0.
-            lasting: Number of epochs, this one included, for which these stages stay frozen.
+        The stages stay frozen for `lasting` epochs, this one included.
 
         Raises:
             NotFrozenError: A frozen stage is in training mode.

@@ -62,13 +62,9 @@ class Store:
         self.root, self.capacity = root, capacity
 
     def open(self, facts: Mapping[str, Any], rows: int, layout: Layout, row_seconds: float = 1.0) -> "Entry":
-        """Return the entry of these facts, created empty if there is none; close it after use.
+        """Return the entry of the facts that determine its content, created empty if there is none; close it after use.
 
-        Args:
-            facts: All facts that determine its content.
-            rows: Number of examples.
-            layout: Shape and type of a row's tensors.
-            row_seconds: Approximate seconds to compute a row.
+        A row takes about `row_seconds` to compute.
 
         Raises:
             StoreError: There is no room for it, or the disk refuses.

@@ -85,10 +85,7 @@ class Prefix:
     def compute(self, indices: np.ndarray, given: State | None = None, start: int = 0) -> dict[str, Tensor]:
         """Return the stages' outputs for examples, without the inputs that pass through unchanged.
 
-        Args:
-            indices: (n,) which examples.
-            given: Outputs of the first `start` stages, without what passes through; None: start from the inputs.
-            start: Number of stages already applied.
+        They are computed from the outputs `given` of the first `start` stages, or from the inputs.
         """
         beside = self.examples.beside(indices)
         state = self.examples.inputs(indices, self.view) if given is None else {**given, **beside}

@@ -23,7 +23,7 @@ def once(folder: Path, train: Callable[[ToFolder], None], origin: str = "") -> b
     downloads the stage that another node has trained; two nodes that start at the same time both train it.
 
     Args:
-        folder: A folder for this stage alone.
+        folder: Folder for this stage alone.
         train: Function that calls `fit` with the given reporter.
         origin: Address from which other nodes download it, "" where all nodes see the folder.
 

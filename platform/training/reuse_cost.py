@@ -40,13 +40,9 @@ class Decision:
 
 
 def decide(costs: Costs, examples: int, uses: int, is_there: bool = False) -> Decision:
-    """Decide whether storing is quicker than computing the examples at each use.
+    """Decide whether storing is quicker than computing the examples at each use, if the store does not hold them yet.
 
-    Args:
-        costs: Costs of an example.
-        examples: Number of examples.
-        uses: Number of times that the trial will see each example at this split index.
-        is_there: True if the store holds them already.
+    `uses` is the number of times that the trial will see each example at this split index.
     """
     each = uses * costs.load if is_there else costs.compute + costs.write + (uses - 1) * costs.load
     per_example = f"{_ms(costs.compute)} to compute, {_ms(costs.load)} to load, {costs.bytes / 1024:.1f} KiB an example"
@@ -59,10 +55,7 @@ def decide(costs: Costs, examples: int, uses: int, is_there: bool = False) -> De
 def measure(prefix: Prefix, store: Store, uses: int) -> dict[str, Any]:
     """Measure an example's costs: the fields of `Costs`, or {"refused": why the outputs cannot be stored}.
 
-    Args:
-        prefix: The frozen stages and the examples.
-        store: The store that would hold the outputs.
-        uses: Number of times that the trial will see each example; it bounds the time of the measuring.
+    The number of times that the trial will see each example, `uses`, bounds the time of the measuring.
 
     Raises:
         StoreError, OSError: The disk refuses.

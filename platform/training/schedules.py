@@ -10,12 +10,9 @@ _STEPS = (0.6, 0.85)  # where "step" divides the rate by ten
 
 
 def factor(name: str, progress: float, warmup: float = 0.0) -> float:
-    """Return the factor on the base learning rate.
+    """Return the factor on the base learning rate, where the fraction `progress` of the trial's budget is done.
 
-    Args:
-        name: One of NAMES.
-        progress: The fraction of the trial's budget that is done, in [0, 1].
-        warmup: The fraction of the budget over which the rate also rises linearly from 0.
+    Over the fraction `warmup` of the budget the rate also rises linearly from 0.
     """
     if name not in NAMES:
         raise ValueError(f"a schedule must be one of {', '.join(NAMES)}; found {name!r}")
