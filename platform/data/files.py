@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,13 @@ def unpacked_limit(file: Path) -> int:
 def image_files(folder: Path) -> list[Path]:
     """Return the images in a folder, sorted, known by their suffix."""
     return _images(folder.iterdir()) if folder.is_dir() else []
+
+
+def unlisted_images(listed: Collection[Path]) -> list[Path]:
+    """Return the other images in the folders of the listed ones, sorted by folder and name."""
+    known = set(listed)
+    folders = sorted({path.parent for path in known})
+    return [path for folder in folders for path in image_files(folder) if path not in known]
 
 
 def image_files_below(folder: Path) -> list[Path]:

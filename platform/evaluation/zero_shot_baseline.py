@@ -33,7 +33,7 @@ def classify(
     """Predict the class of each image.
 
     Args:
-        name: Name of the model, and of its weights, as in `platform.models.encoders`.
+        name: Name of the model as in `platform.models.encoders`, which has those of its `weights`, too.
         class_names: Names of the classes, in which "_" and "-" are read as blanks.
         images: (N, 3, S, S), uint8, of the model's own size.
 

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from platform.data.classification.labels import Kind, Labelled, Labels, is_hidden, label_of, ordered
-from platform.data.files import image_files, inside, is_file, place, printable, split_of
+from platform.data.files import inside, is_file, place, printable, split_of, unlisted_images
 from platform.data.findings import Repair
 from platform.data.tables import column_names, rows
 from platform.errors import Fault, InputError
@@ -81,8 +81,7 @@ def _take(root: Path, where: str, row: dict[str, str], has_splits: bool) -> Labe
 def _unlisted(root: Path, entries: list[tuple[str, dict[str, str]]]) -> list[Path]:
     """Return the images that no row names, in the folders of listed images."""
     listed = {path for _, row in entries if (path := inside(root, root, row["path"])) is not None and is_file(path)}
-    beside = [path for folder in sorted({path.parent for path in listed}) for path in image_files(folder)]
-    return [path for path in beside if path not in listed and not is_hidden(path)]
+    return [path for path in unlisted_images(listed) if not is_hidden(path)]
 
 
 def _rows(file: Path) -> list[tuple[int, list[str]]]:

@@ -11,13 +11,13 @@ from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawIma
 from platform.data.files import (
     absolute,
     class_name,
-    image_files,
     inside,
     is_file,
     place,
     printable,
     split_folders,
     split_of,
+    unlisted_images,
 )
 from platform.data.findings import Repair
 
@@ -56,13 +56,8 @@ def read(root: Path) -> RawDataset:
         repairs += document.repairs
         declared |= dict.fromkeys(document.names.values())
         beyond += document.beyond
-    listed = {image.path for image in images}
-    repairs += [
-        Repair(Kind.NO_ANNOTATION, place(root, path))
-        for folder in sorted({path.parent for path in listed})
-        for path in image_files(folder)
-        if path not in listed
-    ]
+    unlisted = unlisted_images([image.path for image in images])
+    repairs += [Repair(Kind.NO_ANNOTATION, place(root, path)) for path in unlisted]
     return RawDataset(tuple(images), tuple(repairs), tuple(declared), beyond)
 
 
