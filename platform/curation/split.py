@@ -3,30 +3,43 @@
 import argparse
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from platform.curation import split_items, steps
-from platform.curation.split_items import OTHER, Item
+from platform.curation import steps
+from platform.curation.cleaning.duplicates import groups, joined
+from platform.curation.cleaning.looks import Look, read_looks
 from platform.data.detection import csv_boxes, layouts
+from platform.data.detection.annotations import Kind, RawDataset, RawImage
+from platform.data.detection.boxes import repair_boxes
 from platform.data.detection.layouts import Source
-from platform.data.files import absolute, folder_faults
+from platform.data.files import absolute, folder_faults, is_file, place
 from platform.data.findings import Findings, Repair, counted, lacking, summarise
 from platform.data.splits import SPLITS, stratified_split
-from platform.errors import EXIT_INCOMPLETE, Fault, raise_if_any
+from platform.errors import EXIT_INCOMPLETE, Fault, InputError, raise_if_any
 from platform.storage import atomic
 
 FACTS = steps.SPLIT_FACTS
 
-DROP = "drop"
+NEAR = Path("cleaning") / "near_duplicates.csv"
+OTHER, DROP = "other", "drop"
 
 _ANY = ""  # extra class of all images with a box, so that no split consists of background images only
 _SEEDS = 2**32
+
+
+@dataclass(frozen=True)
+class Item:
+    """Image to be split."""
+
+    image: RawImage  # with its boxes as written
+    classes: frozenset[str]  # of its usable boxes
+    group: str  # name shared by near duplicates, which count as one picture
 
 
 @dataclass(frozen=True)
@@ -45,14 +58,14 @@ class Made:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write split.csv and split.json; the tables that they are made from are not changed."""
     root = absolute(options.dir)
-    raise_if_any([*_option_faults(options), *folder_faults(root, "DIR must be a folder with images and annotations"),
-                  *steps.faults(root, "fetch", "clean")])  # fmt: skip
+    folder = folder_faults(root, "DIR must be a folder with images and annotations")
+    raise_if_any([*_option_faults(options), *folder, *steps.faults(root, "fetch", "clean")])
     raise_if_any(steps.writing_faults(root))
     source = layouts.read(root, before=csv_boxes.SPLIT)
     repairs = list(source.raw.repairs)
     try:
-        items = split_items.items(root, source.table, source.raw, repairs)
-        raise_if_any(_class_faults(split_items.pictures(items), options.min_per_class, repairs))
+        items = _items(root, source.table, source.raw, repairs)
+        raise_if_any(_class_faults(_pictures(items), options.min_per_class, repairs))
         made = _make(root, source, items, options)
         raise_if_any(_split_faults(made))
         facts = _facts(made)
@@ -94,8 +107,8 @@ def _class_faults(pictures: Mapping[str, int], least: int, repairs: Sequence[Rep
 
 
 def _make(root: Path, source: Source, items: Sequence[Item], options: argparse.Namespace) -> Made:
-    few = {name: n for name, n in split_items.pictures(items).items() if n < options.min_per_class and name != OTHER}
-    kept, set_aside = split_items.drop(items, few) if options.rare == DROP else (split_items.merge(items, few), [])
+    few = {name: n for name, n in _pictures(items).items() if n < options.min_per_class and name != OTHER}
+    kept, set_aside = _drop(items, few) if options.rare == DROP else (_merge(items, few), [])
     labels = [{*item.classes, _ANY} if item.classes else set() for item in kept]
     train, val, test = options.shares
     split_of = stratified_split(labels, (train, val, test), options.seed, [item.group for item in kept])
@@ -167,10 +180,9 @@ def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
     if near["groups"]:
         lines["near duplicates"] = f"images {near['images']:,}, groups {near['groups']:,}, each group in one split"
     if few["pictures"]:
-        lines[f"in fewer than {few['min_per_class']} pictures"] = (
-            f"classes {len(few['pictures']):,}, boxes {sum(few['boxes'].values()):,}, {few['became']} now: "
-            f"{counted(few['pictures'])}"
-        )
+        sizes = f"classes {len(few['pictures']):,}, boxes {sum(few['boxes'].values()):,}"
+        became = f"{few['became']} now: {counted(few['pictures'])}"
+        lines[f"in fewer than {few['min_per_class']} pictures"] = f"{sizes}, {became}"
     if few["images_set_aside"]:
         lines["set aside"] = f"images {len(few['images_set_aside']):,}, which show nothing else"
     return lines
@@ -182,8 +194,8 @@ def _notes(made: Made) -> list[str]:
     given = Counter(image.split for image in made.source.raw.images if image.split)
     if given:
         notes.append(f"the given splits (images: {counted(given)}) are replaced")
-    before = split_items.pictures(made.before).get(OTHER, 0)
-    after = split_items.pictures(item for items in made.splits.values() for item in items)
+    before = _pictures(made.before).get(OTHER, 0)
+    after = _pictures(item for items in made.splits.values() for item in items)
     if before and made.few and made.options.rare != DROP:
         notes.append(f"the existing class {OTHER} (pictures: {before:,}) now also contains the rare classes")
     if 0 < after.get(OTHER, 0) < made.options.min_per_class:
@@ -194,3 +206,94 @@ def _notes(made: Made) -> list[str]:
         shown = {name for item in items for name in item.classes}
         notes += lacking([name for name in after if name not in shown], after, f"image in {split}")
     return notes
+
+
+def _items(root: Path, table: str | None, raw: RawDataset, repairs: list[Repair]) -> list[Item]:
+    """Return the images that decode, in the order of their paths; the others are added to `repairs`.
+
+    Args:
+        root: The data set's folder, an absolute path.
+        table: Name of the CSV table that was read, if any.
+        raw: Annotations.
+        repairs: List that faults are added to.
+    """
+    images = _joined(raw.images)
+    looks = read_looks(root, sorted(images))
+    repairs += [
+        Repair(Kind.BROKEN_IMAGE, place(root, path, f"({each.fault})")) for path, each in looks.items() if each.fault
+    ]
+    looks = {path: each for path, each in looks.items() if not each.fault}
+    group_of = _groups(root, table, looks)
+    found = []
+    for path, look in looks.items():
+        usable = repair_boxes(images[path].boxes, look.width, look.height, [])
+        found.append(Item(images[path], frozenset(box.name for box in usable), group_of[path]))
+    return found
+
+
+def _joined(read: Iterable[RawImage]) -> dict[Path, RawImage]:
+    """Join the annotations of each image; a box that several of them have, as in two splits, counts once."""
+    joined: dict[Path, RawImage] = {}
+    for image in read:
+        before = joined.get(image.path, replace(image, boxes=()))
+        known = {(box.name, box.box) for box in before.boxes}
+        new = tuple(box for box in image.boxes if (box.name, box.box) not in known)
+        joined[image.path] = replace(before, boxes=before.boxes + new)
+    return joined
+
+
+def _groups(root: Path, table: str | None, looks: Mapping[Path, Look]) -> dict[Path, str]:
+    """Return the group of each image, named after its first image: near duplicates and images of equal pixels."""
+    file = root / NEAR
+    near = _groups_of_cleaning(root, file) if table == csv_boxes.CLEANED and is_file(file) else groups(root, looks)
+    first: dict[Hashable, Path] = {}
+    pairs = [(first.setdefault(each.pixels, path), path) for path, each in looks.items()]
+    pairs += [(first.setdefault(near[path], path), path) for path in looks if path in near]
+    names: dict[int, str] = {}
+    numbers = joined(list(looks), pairs)
+    return {path: names.setdefault(number, path.relative_to(root).as_posix()) for path, number in numbers.items()}
+
+
+def _groups_of_cleaning(root: Path, file: Path) -> dict[Path, int]:
+    """Return the groups that cleaning found."""
+    rule, remedy = f"{NEAR} must be readable and unchanged", "Run python -m platform.dataset clean again."
+    rows = steps.read_table(file, ("image", "group"), rule, remedy)
+    try:
+        return {absolute(root / row["image"]): int(row["group"]) for row in rows}
+    except ValueError as error:
+        raise InputError(Fault(rule, f"{file}: {error}", remedy)) from error
+
+
+def _pictures(items: Iterable[Item]) -> dict[str, int]:
+    """Return the number of different pictures of each class, in the order of names."""
+    groups: defaultdict[str, set[str]] = defaultdict(set)
+    for item in items:
+        for name in item.classes:
+            groups[name].add(item.group)
+    return {name: len(groups[name]) for name in sorted(groups)}
+
+
+def _merge(items: Iterable[Item], rare: Collection[str]) -> list[Item]:
+    """Rename the rare classes to OTHER."""
+    merged = []
+    for item in items:
+        boxes = tuple(replace(box, name=OTHER) if box.name in rare else box for box in item.image.boxes)
+        classes = frozenset(OTHER if name in rare else name for name in item.classes)
+        merged.append(replace(item, image=replace(item.image, boxes=boxes), classes=classes))
+    return merged
+
+
+def _drop(items: Iterable[Item], rare: Collection[str]) -> tuple[list[Item], list[Item]]:
+    """Drop the boxes of rare classes.
+
+    Returns:
+        Kept images, and images without any other box, which must not be used as background.
+    """
+    kept, set_aside = [], []
+    for item in items:
+        left = tuple(box for box in item.image.boxes if box.name not in rare)
+        if left or not item.image.boxes:
+            kept.append(replace(item, image=replace(item.image, boxes=left), classes=item.classes - set(rare)))
+        else:
+            set_aside.append(item)
+    return kept, set_aside
