@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     boxes = sum(len(picture.image.boxes) for picture in pictures)
     facts = f"images {len(pictures):,} ({splits}), boxes {boxes:,}, classes {len(classes):,}"
     console.print(f"{read_from} → {TITLES[to]}: {facts}", markup=False)
-    warnings = (*source.warnings, *_losses(to, source.raw, pictures), *_oddities(to, pictures))
+    warnings = (*source.warnings, *_notes(to, source.raw, pictures))
     for title, line in Findings(tuple(repairs), warnings=warnings).lines().items():
         console.print(f"{title}: {line}", markup=False)
     console.print(f"Next: python -m platform.tune detector --data {out}", markup=False)
@@ -131,8 +131,8 @@ def _write(out: Path, to: str, pictures: Sequence[Picture], classes: Sequence[st
         writers.WRITERS[to](partial, pictures, classes)
 
 
-def _losses(to: str, raw: RawDataset, pictures: Sequence[Picture]) -> list[str]:
-    """Return a line for each part of the data that the layout has no place for."""
+def _notes(to: str, raw: RawDataset, pictures: Sequence[Picture]) -> list[str]:
+    """Return a line for each part of the data that is lost, or was written in an unexpected way."""
     lines = []
     if raw.beyond:
         lines.append(f"ignored, and not in {TITLES[to]}: {counted(raw.beyond)}")
@@ -144,12 +144,6 @@ def _losses(to: str, raw: RawDataset, pictures: Sequence[Picture]) -> list[str]:
     sizes = [picture for picture in pictures if picture.drawn_on != picture.size]
     if to in _HAS_NO_SIZES and sizes:
         lines.append(f"images of another size than annotated, which {TITLES[to]} has no place for: {len(sizes)}")
-    return lines
-
-
-def _oddities(to: str, pictures: Sequence[Picture]) -> list[str]:
-    """Return a line for each thing that was written in an unexpected way."""
-    lines = []
     renamed = [f"{p.image.path.name!r} is {p.name!r}" for p in pictures if p.name != p.image.path.name]
     if renamed:
         more = ", …" if len(renamed) > _SHOWN else ""

@@ -38,8 +38,6 @@ from platform.errors import EXIT_INCOMPLETE, Fault, InputError, folder_faults, r
 _SCRATCH, _LOCK = ".fetching", ".fetch.lock"
 _DECODERS = min(8, os.cpu_count() or 1)  # images decoded at a time; --max-mpx bounds the memory of each
 _CHECKED = 1024  # images queued at a time for the comparison of their bytes with their names
-
-
 _MILLION = 1_000_000
 _SPARE_FILES = 100  # open files besides connections
 
@@ -60,13 +58,12 @@ class Request:
 
 
 def _read_options(options: argparse.Namespace) -> Request:
-    """Check the options and open the list.
-
-    Raises:
-        InputError: With all faults of the options and of the list's first lines.
-    """
+    """Check the options and open the list; raise an InputError with all faults of both."""
     allowed, faults = networks(options.allow)
-    faults += [*_number_faults(options), *folder_faults("--out", options.out), *_agent_faults(options.user_agent)]
+    faults += [*_number_faults(options), *folder_faults("--out", options.out)]
+    if not (options.user_agent.isascii() and options.user_agent.isprintable()):
+        remedy = "Write for example a name and a mail address."
+        faults.append(Fault("--user-agent must be a line of ASCII", repr(options.user_agent), remedy))
     named = [options.url_column, options.label_column, options.box_column]
     url, label, box = (key(name or "") or None for name in named)
     try:
@@ -104,12 +101,6 @@ def _number_faults(options: argparse.Namespace) -> list[Fault]:
             rule = f"{option} must be at least {least:g}" + (f" and at most {most:g}" if why else "")
             faults.append(Fault(rule, f"{value:g}", f"Choose another: {why}." if why else "Choose another."))
     return faults
-
-
-def _agent_faults(text: str) -> list[Fault]:
-    if text.isascii() and text.isprintable():
-        return []
-    return [Fault("--user-agent must be a line of ASCII", repr(text), "Write for example a name and a mail address.")]
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -209,14 +209,7 @@ def _notes(made: Made) -> list[str]:
 
 
 def _items(root: Path, table: str | None, raw: RawDataset, repairs: list[Repair]) -> list[Item]:
-    """Return the images that decode, in the order of their paths; the others are added to `repairs`.
-
-    Args:
-        root: The data set's folder, an absolute path.
-        table: Name of the CSV table that was read, if any.
-        raw: Annotations.
-        repairs: List that faults are added to.
-    """
+    """Return the images that decode, in the order of their paths; the others are added to `repairs`."""
     images = _joined(raw.images)
     looks = read_looks(root, sorted(images))
     repairs += [

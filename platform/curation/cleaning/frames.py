@@ -34,6 +34,16 @@ class Frame(NamedTuple):
     declared: tuple[int, int] | None  # (width, height) in the annotation, if it has them
     pixels: bool  # whether the layout writes boxes in pixels
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright image."""
+        return self.width, self.height
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height of the stored image."""
+        return (self.height, self.width) if self.orientation >= _SIDEWAYS else self.size
+
 
 class Reading(NamedTuple):
     """Unusual frame; `boxes` are in the upright image, in the order given."""
@@ -101,15 +111,14 @@ def _relative(boxes: Sequence[Box], frame: Frame) -> Reading | None:
 
 
 def _other_size(boxes: Sequence[Box], frame: Frame) -> Reading | None:
-    size = (frame.width, frame.height)
     if frame.declared is None or min(frame.declared) <= 0:
         return None
-    if _about(frame.declared, size) or _about(frame.declared, _stored(frame)):
+    if _about(frame.declared, frame.size) or _about(frame.declared, frame.stored):
         return None
-    x, y = (actual / declared for actual, declared in zip(size, frame.declared, strict=True))
+    x, y = (actual / declared for actual, declared in zip(frame.size, frame.declared, strict=True))
     scaled = _scaled(boxes, x, y)
     sizes = f"{frame.declared[0]} x {frame.declared[1]}, the image has {frame.width} x {frame.height}"
-    if abs(x / y - 1) <= _SAME_ASPECT and _over(scaled, *size) <= ROUNDING:
+    if abs(x / y - 1) <= _SAME_ASPECT and _over(scaled, *frame.size) <= ROUNDING:
         return Reading(OTHER_SIZE, Action.REPAIRED, sizes, scaled)
     return Reading(OTHER_SIZE, Action.ASK, f"{sizes}; kept as drawn", tuple(boxes))
 
@@ -117,12 +126,11 @@ def _other_size(boxes: Sequence[Box], frame: Frame) -> Reading | None:
 def _turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
     if not _can_be_turned(frame):
         return []
-    size, stored = (frame.width, frame.height), _stored(frame)
-    sloppy = _SLOPPY * max(size)
-    if frame.pixels and _over(boxes, *stored) > sloppy:
+    sloppy = _SLOPPY * max(frame.size)
+    if frame.pixels and _over(boxes, *frame.stored) > sloppy:
         return []
-    if frame.pixels and _over(boxes, *size) > sloppy:
-        turned = tuple(upright(box, frame.orientation, *size) for box in boxes)
+    if frame.pixels and _over(boxes, *frame.size) > sloppy:
+        turned = tuple(upright(box, frame.orientation, *frame.size) for box in boxes)
         return [Reading(TURNED, Action.REPAIRED, f"EXIF orientation {frame.orientation}: they fit that alone", turned)]
     return _maybe_turned(boxes, frame)
 
@@ -140,16 +148,11 @@ def _can_be_turned(frame: Frame) -> bool:
         return False
     if frame.declared is None or min(frame.declared) <= 0:
         return True
-    return not _same_shape(frame.declared, (frame.width, frame.height)) or _same_shape(frame.declared, _stored(frame))
+    return not _same_shape(frame.declared, frame.size) or _same_shape(frame.declared, frame.stored)
 
 
 def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= _SAME_ASPECT
-
-
-def _stored(frame: Frame) -> tuple[int, int]:
-    """Return width and height of the stored image."""
-    return (frame.height, frame.width) if frame.orientation >= _SIDEWAYS else (frame.width, frame.height)
 
 
 def _about(one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -67,13 +67,7 @@ def repair(
 ) -> Cleaned:
     """Apply all rules; no file is read or written.
 
-    Args:
-        root: The data set's folder, absolute.
-        source: Its annotations.
-        looks: Features of all images.
-        verdicts: Classes of all labels.
-        limits: Of boxes.
-        least: Pixels that the shorter side of an image must have.
+    `root` is absolute, and `least` the fewest pixels of an image's shorter side.
     """
     pictures = _pictures(root, source.raw, looks)
     findings = [*_unread(root, source.raw, pictures)]

@@ -22,22 +22,17 @@ _ORIENTATIONS = range(9)  # 1 … 8, and 0 for none
 _HALF = 0.5  # share of a box that must lie within the image: less of it need not show the object
 
 
-class ImageFinding(NamedTuple):
-    """Rule that an image breaks, with the action taken and a detail for people."""
+def check_image(look: Look, min_side: int) -> Iterator[tuple[str, Action, str]]:
+    """Yield the rules that an image breaks, each with the action taken and a detail for people.
 
-    kind: str
-    action: Action
-    detail: str
-
-
-def check_image(look: Look, min_side: int) -> Iterator[ImageFinding]:
-    """Yield the rules that an image breaks, up to the first that sets it aside; `min_side` is of its shorter side."""
+    `min_side` is the fewest pixels of its shorter side.
+    """
     if look.fault:
-        yield ImageFinding(Kind.BROKEN_IMAGE, Action.SET_ASIDE, look.fault)
+        yield Kind.BROKEN_IMAGE, Action.SET_ASIDE, look.fault
     elif min(look.width, look.height) < min_side:
-        yield ImageFinding(TOO_SMALL, Action.SET_ASIDE, f"{look.width} x {look.height}")
+        yield TOO_SMALL, Action.SET_ASIDE, f"{look.width} x {look.height}"
     elif look.orientation not in _ORIENTATIONS:
-        yield ImageFinding(NO_ORIENTATION, Action.KEPT, f"{look.orientation}: taken as upright")
+        yield NO_ORIENTATION, Action.KEPT, f"{look.orientation}: taken as upright"
 
 
 class Limits(NamedTuple):

@@ -2,12 +2,12 @@
 
 import asyncio
 import email.utils
+import http.client
 import re
 import socket
 import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from http import HTTPStatus
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -205,8 +205,7 @@ def _raise_for_status(response: aiohttp.ClientResponse) -> None:
     status = response.status
     if 200 <= status < 300:
         return
-    known = {known.value: known.phrase for known in HTTPStatus}
-    detail = f"{status} {known.get(status, '')}".strip()
+    detail = f"{status} {http.client.responses.get(status, '')}".strip()
     if status < 500 and status not in _BUSY:
         raise Failure(Outcome.DEAD_LINK, detail, status=status)
     pause = _retry_after(response.headers.get("Retry-After", ""))

@@ -40,11 +40,7 @@ class Fetched:
 def write(root: Path, listing: Listing, known: Mapping[str, Known], splits: Mapping[str, str]) -> Fetched:
     """Write the table of a list into the data set's folder, if it differs from the existing one.
 
-    Args:
-        root: The folder.
-        listing: The list.
-        known: Outcomes of its addresses.
-        splits: By address, where the list gives one.
+    `known` are the outcomes of the list's addresses, `splits` those that it gives to addresses.
     """
     counts = Fetched()
     of_image: dict[str, str] = {}

@@ -56,13 +56,9 @@ class Kept:
 
 
 def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> Kept:
-    """Check that the bytes of a response are an image, and store it atomically.
+    """Check that the bytes of a response are an image, and store it atomically below the data set's folder.
 
-    Args:
-        body: The bytes.
-        root: The data set's folder.
-        scratch: Folder on the same disk for partial files.
-        max_pixels: Largest number of pixels.
+    `scratch` is a folder on the same disk for partial files.
 
     Raises:
         Failure: The bytes are no image, a broken one, or one with too many pixels.

@@ -158,7 +158,10 @@ class _Groups:
     def __init__(self, nodes: Sequence[_Node], settings: Settings) -> None:
         self.nodes = sorted(nodes, key=lambda node: (-node.uses, *_plain(node.text), node.cls or ""))
         self.settings = settings
-        self.like = self._likeness()
+        self.like: list[dict[int, Like]] = [{} for _ in nodes]
+        names = [name(key(node.text), bare(node.text)) for node in self.nodes]
+        for (i, j), how in likeness.pairs(names, settings.ask_at).items():
+            self.like[i][j] = self.like[j][i] = how
         self.cls: dict[int, str] = {}  # class of each placed node
         self.heads: dict[int, int] = {}  # nodes that began a group or had a known class, with their order
         self.link: dict[int, tuple[int, Like]] = {}  # head of the group that each other node joined, and likeness to it
@@ -175,13 +178,6 @@ class _Groups:
                     cls, like = questions[index]
                     verdict = verdict._replace(suggestion=cls, suggestion_score=like.score)
                 yield verdict
-
-    def _likeness(self) -> list[dict[int, Like]]:
-        names = [name(key(node.text), bare(node.text)) for node in self.nodes]
-        like: list[dict[int, Like]] = [{} for _ in names]
-        for (i, j), how in likeness.pairs(names, self.settings.ask_at).items():
-            like[i][j] = like[j][i] = how
-        return like
 
     def _rank(self, index: int) -> tuple[bool, int, int, int]:
         """Return the order of placing: aliases first, then by frequency, then by the number of similar names."""

@@ -51,14 +51,9 @@ def write(
     images: Mapping[str, int],
     decisions: Decisions = NO_DECISIONS,
 ) -> None:
-    """Write the table atomically, with a line for each verdict of `grouping.group`.
+    """Write the table atomically, with a line for each verdict, and the numbers of boxes and images of its label.
 
-    Args:
-        file: In an existing folder.
-        verdicts: Of all labels.
-        boxes: Number of boxes of each raw label.
-        images: Number of images of each raw label.
-        decisions: Given decisions, which are kept in their column for further editing.
+    Given decisions are kept in their column for further editing.
     """
     rows = [
         verdict._asdict()

@@ -67,13 +67,9 @@ class Comparison(NamedTuple):
 
 
 def pairs(names: Sequence[Name], least: float) -> dict[tuple[int, int], Like]:
-    """Return the highest likeness of pairs of names, by their indices, the lower first.
+    """Return the highest likeness of pairs of names, the most frequent first, by their indices, the lower first.
 
-    Names with different numbers are never alike. Each name has at most some dozens of pairs.
-
-    Args:
-        names: The most frequent first.
-        least: Lowest score that is returned.
+    Names with different numbers are never alike. Each name has at most some dozens of pairs. No score is below `least`.
     """
     found: dict[tuple[int, int], Like] = {}
     for kind in (_equal, _two_scripts, _longer, _mistyped):
@@ -132,20 +128,20 @@ def _in(char: str, charset: str) -> bool:
     return bool(char.encode(charset, "ignore"))
 
 
-def _simplified(one: Name, other: Name) -> bool:
+def _two_chinese_scripts(one: Name, other: Name) -> bool:
     """Return whether one name is the other in simplified characters.
 
     The old character sets tell the scripts apart: GB 2312 has simplified characters, Big5 traditional ones. All
     characters that differ must be in the one set and not in the other, and at least one in no other script.
     """
+    if not len(one.letters) == len(other.letters) > 1:
+        return False
     differ = [(a, b) for a, b in zip(one.letters, other.letters, strict=True) if a != b]
-    sure = any(not _in(a, "big5") and _in(b, "big5") for a, b in differ)
-    return sure and all(_in(a, "gb2312") and not _in(b, "gb2312") for a, b in differ)
-
-
-def _two_chinese_scripts(one: Name, other: Name) -> bool:
-    same_length = len(one.letters) == len(other.letters) > 1
-    return same_length and (_simplified(one, other) or _simplified(other, one))
+    for pairs in (differ, [(b, a) for a, b in differ]):
+        sure = any(not _in(a, "big5") and _in(b, "big5") for a, b in pairs)
+        if sure and all(_in(a, "gb2312") and not _in(b, "gb2312") for a, b in pairs):
+            return True
+    return False
 
 
 COMPARISONS = (
