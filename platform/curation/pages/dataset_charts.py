@@ -83,7 +83,7 @@ def _box_sizes(data: Dataset) -> Chart | None:
 
 def _image_sizes(data: Dataset) -> Chart | None:
     """Return images by width and height; sizes are rounded where there are very many."""
-    sizes = Counter((picture.width, picture.height) for picture in data.pictures)
+    sizes = Counter(picture.size for picture in data.pictures if picture.size)
     if len(sizes) < 2:
         return None
     note = "Each mark is a size; its area shows how many images have it."

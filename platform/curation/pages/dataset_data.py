@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from platform.curation import steps
 from platform.curation.cleaning.findings import CORNERS, Action, Finding, as_box, number
 from platform.curation.labels import label_table
 from platform.data.detection import csv_boxes, layouts
-from platform.data.detection.annotations import Box, RawBox, RawDataset
+from platform.data.detection.annotations import Box, RawDataset, RawImage
 from platform.data.detection.boxes import area, repair_boxes
 from platform.data.files import absolute, is_file
 from platform.data.findings import Repair
@@ -27,17 +27,6 @@ LABELS, FINDINGS, NEAR, SUMMARY = (f"{CLEANING}/{name}" for name in
                                    ("labels.csv", "findings.csv", "near_duplicates.csv", "summary.json"))  # fmt: skip
 _AGAIN = "Run python -m platform.dataset clean again."
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # Unicode categories of invisible characters
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Readable image with its usable boxes; width and height in pixels, upright."""
-
-    path: Path
-    width: int
-    height: int
-    boxes: tuple[RawBox, ...]
-    split: str | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class Dataset:
     layout: str  # "CSV", "COCO", "Pascal VOC" or "YOLO"
     table: str | None  # of the last step; None for a folder that no step has written to
     is_cleaned: bool
-    pictures: tuple[Picture, ...]  # in the layout's order
+    pictures: tuple[RawImage, ...]  # readable, with their usable boxes and their size, in the layout's order
     repairs: tuple[Repair, ...]  # what reading it repaired or left out
     written: Mapping[str, list[tuple[Path, Box]]]  # by raw label, as labels.csv shows it: boxes before cleaning
     outcomes: tuple[dict[str, Any], ...] = ()  # the manifest's lines
@@ -86,9 +75,9 @@ class Dataset:
         return bool(self.splits)
 
     @cached_property
-    def boxes_by_class(self) -> dict[str, list[tuple[Picture, Box]]]:
+    def boxes_by_class(self) -> dict[str, list[tuple[RawImage, Box]]]:
         """Boxes of each class with their images, the most frequent class first."""
-        found: dict[str, list[tuple[Picture, Box]]] = defaultdict(list)
+        found: dict[str, list[tuple[RawImage, Box]]] = defaultdict(list)
         for picture in self.pictures:
             for box in picture.boxes:
                 found[box.name].append((picture, box.box))
@@ -154,15 +143,14 @@ def visible(text: str, longest: int = 80) -> str:
     return "".join(map(shown, edged)) + rest
 
 
-def _readable(root: Path, raw: RawDataset) -> tuple[tuple[Picture, ...], tuple[Repair, ...]]:
+def _readable(root: Path, raw: RawDataset) -> tuple[tuple[RawImage, ...], tuple[Repair, ...]]:
     """Return the images whose header can be read, with the boxes that a detector could be trained on."""
-    repairs = list(raw.repairs)
+    repairs, pictures = list(raw.repairs), []
     headers = steps.headers(root, (image.path for image in raw.images), repairs)
-    pictures = []
     for image in raw.images:
         if header := headers.get(image.path):
-            boxes = repair_boxes(image.boxes, header.width, header.height, repairs)
-            pictures.append(Picture(image.path, header.width, header.height, boxes, image.split))
+            size = (header.width, header.height)
+            pictures.append(replace(image, boxes=repair_boxes(image.boxes, *size, repairs), size=size))
     return tuple(pictures), tuple(repairs)
 
 
