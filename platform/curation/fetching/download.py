@@ -189,15 +189,11 @@ async def _follow(client: aiohttp.ClientSession, text: str, limits: Limits, requ
             if response.status not in _REDIRECTS or target is None:
                 _raise_for_status(response)
                 return Answer(await _body(response, limits.bytes), response.status, str(url))
-        url = _redirected(target, url)
+        try:
+            url = parse(target, base=url)
+        except Failure as failure:
+            raise Failure(failure.outcome, _short(f"redirected to {target}: {failure.detail}")) from failure
     raise Failure(Outcome.REDIRECTS, f"more than {MAX_REDIRECTS}")
-
-
-def _redirected(target: str, url: URL) -> URL:
-    try:
-        return parse(target, base=url)
-    except Failure as failure:
-        raise Failure(failure.outcome, _short(f"redirected to {target}: {failure.detail}")) from failure
 
 
 def _raise_for_status(response: aiohttp.ClientResponse) -> None:

@@ -101,15 +101,13 @@ def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tupl
     if first.lstrip("\ufeff \t").startswith("["):
         remedy = f"Write an object a line: jq -c '.[]' {file.name} > {file.stem}.jsonl"
         raise InputError(Fault(_SHAPE, f"a JSON array in {file}", remedy))
-    headers = {mark: _header(first, mark) for mark in tables.DELIMITERS.get(file.suffix.lower(), _DELIMITERS)}
+    headers = {}
+    for mark in tables.DELIMITERS.get(file.suffix.lower(), _DELIMITERS):
+        fields = next(csv.reader([first.lstrip("\ufeff")], delimiter=mark), [])
+        headers[mark] = tuple(map(key, fields))
     fitting = [mark for mark, names in headers.items() if find(names, chosen).url in names]
     mark = max(fitting or headers, key=lambda mark: len(headers[mark]))
     return mark, headers[mark]
-
-
-def _header(line: str, delimiter: str) -> tuple[str, ...]:
-    fields = next(csv.reader([line.lstrip("\ufeff")], delimiter=delimiter), [])
-    return tuple(map(key, fields))
 
 
 def _column_faults(file: Path, names: Sequence[str], chosen: Chosen) -> list[Fault]:
