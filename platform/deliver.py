@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         return print_error(Console(stderr=True), fault)
     console = Console()
     if undelivered:
-        console.print(f"{undelivered} of {len(events)} records did not reach {delivery.study.tracking_uri}:")
+        console.print(f"{undelivered} events did not reach {delivery.study.tracking_uri}:")
         console.print(delivery.last_error, markup=False, soft_wrap=True)
         return EXIT_INCOMPLETE
     console.print(f"All of {options.study} is in MLflow at {delivery.study.tracking_uri}.", soft_wrap=True)

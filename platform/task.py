@@ -120,7 +120,7 @@ class Task(Protocol):
     def references(self, space: "Space", data: Path) -> Mapping[str, Mapping[str, float]]:
         """Return test metrics of baselines that need no search, by the baseline's name."""
 
-    def export(self, model: Any, data: Path, folder: Path) -> None:
+    def write_weights(self, model: Any, data: Path, folder: Path) -> None:
         """Write those parts of a model into a folder that later studies can use as weights."""
 
     def predict(self, model: Any, inputs: "Sequence[Image] | Sequence[str]") -> Iterator[dict[str, Any]]:

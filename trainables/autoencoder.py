@@ -248,7 +248,7 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     return {f"always {CLASSES[commoner]}": {"test/accuracy": float(np.mean(odd["test"] == commoner))}}
 
 
-def export(model: EvenOdd, data: Path, folder: Path) -> None:
+def write_weights(model: EvenOdd, data: Path, folder: Path) -> None:
     """Write the encoder as it was after pretraining and as it is after fine-tuning."""
     save_encoder(model.module.encoder, folder / "encoder_finetuned.safetensors")
     if model.metadata["pretrained"]:

@@ -278,7 +278,7 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def export(model: Classifier, data: Path, folder: Path) -> None:
+def write_weights(model: Classifier, data: Path, folder: Path) -> None:
     """Write the trained encoder for later studies: `--set backbone=… --set weights=encoder.safetensors`."""
     _save_encoder(model.module.encoder, folder)
 

@@ -263,7 +263,7 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     return {}
 
 
-def export(model: Detector, data: Path, folder: Path) -> None:
+def write_weights(model: Detector, data: Path, folder: Path) -> None:
     """Write the backbone with torchvision's names for later studies: `--set weights=backbone.safetensors`."""
     state = model.module.trunk.body.torchvision_state()
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "backbone.safetensors")

@@ -266,7 +266,7 @@ def references(space: "Space", data: Path) -> dict[str, dict[str, float]]:
     return {tfidf_baseline.NAME: {**metrics, **_means(metrics, list(arrays.classes), "test")}}
 
 
-def export(model: Sentences, data: Path, folder: Path) -> None:
+def write_weights(model: Sentences, data: Path, folder: Path) -> None:
     """Write encoder and tokenizer (`--set backbone=…/encoder`) and heads (`--set heads=…`) for later studies."""
     text_encoders.save(folder / "encoder", model.module.encoder, model.tokenizer)
     saved_heads.save(model.module, folder / HEADS_FILE)

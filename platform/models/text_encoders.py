@@ -76,15 +76,15 @@ class TextEncoder(nn.Module):
         Returns:
             Hidden states (N, T, hidden); x itself if start equals stop.
         """
-        hidden = self._embed(x) if start == 0 < stop else x
+        hidden = self._embed(x) if start == 0 and stop > 0 else x
         layers = self.layers[max(0, start - 1) : max(0, stop - 1)]
         if not layers:
             return hidden
-        wide: Any = create_bidirectional_mask(  # no FlexAttention here
+        attention: Any = create_bidirectional_mask(  # a tensor, or None where nothing is masked
             config=self.body.config, inputs_embeds=hidden, attention_mask=mask
         )
         for layer in layers:
-            output = layer(hidden, wide)
+            output = layer(hidden, attention)
             hidden = output[0] if isinstance(output, tuple) else output
         return hidden
 
@@ -109,8 +109,8 @@ class TextEncoder(nn.Module):
 
     def _embed(self, ids: Tensor) -> Tensor:
         hidden = self.body.get_submodule("embeddings")(input_ids=ids)
-        project = getattr(self.body, "embeddings_project", None)  # ELECTRA
-        return hidden if project is None else project(hidden)
+        projection = getattr(self.body, "embeddings_project", None)  # ELECTRA
+        return hidden if projection is None else projection(hidden)
 
 
 def load(name: str, weights: bool = True, layer: int = -1) -> tuple[TextEncoder, PreTrainedTokenizerBase]:
@@ -125,12 +125,12 @@ def load(name: str, weights: bool = True, layer: int = -1) -> tuple[TextEncoder,
         InputError: The model cannot be found, fetched or divided into stages, or lacks weights or a tokenizer.
     """
     config = _read_config(name)
-    _kept_layers(name, config, layer)
+    _kept_layers(name, config, layer)  # refuses a wrong layer before anything is fetched
     tokenizer = load_tokenizer(name)
     if len(tokenizer) > config.vocab_size:
         rule = "the encoder must have an embedding for every token of its tokenizer"
         raise InputError(Fault(rule, f"{config.vocab_size} for {len(tokenizer)} in {name}", "Use files of one model."))
-    body = _read_weights(name, config) if weights else AutoModel.from_config(config, trust_remote_code=False)
+    body = _read_weights(name, config) if weights else _random(config)
     return _staged(body, name, layer), tokenizer
 
 
@@ -139,8 +139,11 @@ def build(config: dict[str, Any]) -> TextEncoder:
     options = {key: value for key, value in config.items() if key != "model_type"}
     known = AutoConfig.for_model(config["model_type"], **options)
     _refuse_kernel(str(config["model_type"]), known)
-    body = AutoModel.from_config(known, dtype=torch.float32, trust_remote_code=False)
-    return _staged(body, str(config["model_type"]), -1)
+    return _staged(_random(known), str(config["model_type"]), -1)
+
+
+def _random(config: PretrainedConfig) -> PreTrainedModel:
+    return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -255,7 +258,7 @@ def _layers_path(body: nn.Module) -> str:
     modules = dict(body.named_modules())
     found = [path for path in _LAYERS if isinstance(modules.get(path), nn.ModuleList)]
     if "embeddings" not in modules or not found:
-        raise ValueError(f"no embeddings and {' or '.join(_LAYERS)} in it")
+        raise ValueError(f"it needs a module named embeddings, and layers in {' or '.join(_LAYERS)}")
     return found[0]
 
 
@@ -315,8 +318,8 @@ def _fetch(read: Callable[..., Any], name: str, what: str, **options: Any) -> An
             return read(place, trust_remote_code=False, **options)
     except Exception as error:  # OSError, ValueError, errors of parsers and of the hub, …
         found = f"none for {name} ({first_line(error)})"
-        remedy = "Name a folder, starter, or a model of the hub. What is not in the local cache needs the network."
-        remedy = "Check the folder's files." if folder else remedy
+        in_hub = "Name a folder, starter, or a model of the hub. What is not in the local cache needs the network."
+        remedy = "Check the folder's files." if folder else in_hub
         raise InputError(Fault(f"{what} must be found for the text encoder", found, remedy)) from error
     finally:
         logging.set_verbosity(verbosity)

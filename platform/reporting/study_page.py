@@ -96,7 +96,7 @@ def _alarms(data: StudyData) -> list[str]:
     if stopped := data.result.get("stopped"):
         found.append(f"The study had to stop: {stopped}")
     if lost := data.result.get("undelivered"):
-        found.append(f"{lost} records did not reach MLflow: {data.result.get('undelivered_reason', '')}")
+        found.append(f"{lost} events did not reach MLflow: {data.result.get('undelivered_reason', '')}")
     return found
 
 

@@ -112,7 +112,7 @@ def print_outcome(console: Console, request: Request, result: Mapping[str, Any])
         trials = ", ".join(result["not_deleted"])
         _print_line(console, f"The checkpoints of these trials could not be deleted: {trials}.", "yellow")
     if result["undelivered"]:
-        records = f"{result['undelivered']} records did not reach MLflow at {request.tracking_uri}"
+        records = f"{result['undelivered']} events did not reach MLflow at {request.tracking_uri}"
         _print_line(console, f"{records}: {result['undelivered_reason']}", "red")
         console.print(f"They are kept. To deliver them: [bold]{deliver_command(request)}[/]", soft_wrap=True)
 

@@ -198,7 +198,7 @@ def judge(
     figure_files, reports = _save_figures(request.folder / FIGURES, drawings, evaluation.texts)
     weights = request.folder / WEIGHTS
     weights.mkdir(exist_ok=True)
-    plan.task.export(model, data, weights)
+    plan.task.write_weights(model, data, weights)
     note = f"Best: {best['name']}. Scores on the test split, which the search never used:\n\n{_score_table(compared)}"
     note += f"\n\n{confirmation.markdown(confirmed)}" if confirmed else ""
     return Judgement(
@@ -231,7 +231,7 @@ def _score(plan: Plan, trial: Trial, folder: Path, data: Path) -> tuple[Any, Eva
 
     try:
         checkpoint = checkpoints_of(plan.request, trial.id).get(trial.best_epoch(plan.space) or 0)
-        checkpoints.export(checkpoint, folder)
+        checkpoints.copy_model(checkpoint, folder)
     except (DamagedError, OSError) as error:
         remedy = "Restore it from a copy and --resume, or start a new study."
         raise InputError(Fault(f"the best checkpoint of {trial.name} must be whole", str(error), remedy)) from error

@@ -62,7 +62,7 @@ from platform.tracking.tensorboard import TensorBoardListener
 from platform.training.context import Context
 from platform.training.feature_store import capacity
 
-# Files that are sent to a bucket all the time. The event log comes last: it knows everything that MLflow received.
+# Files that are sent to a bucket all the time, in this order: a copy never counts more delivered events than it has.
 GROWING = (DELIVERED, EVENT_LOG)
 NOT_COPIED = (TRIALS, FROZEN, LOCK, RAY_FOLDER)  # checkpoints are sent by the trials that write them
 
@@ -90,8 +90,8 @@ def run(plan: Plan, console: Console, resume: bool = False) -> dict[str, Any]:
             # What Tune leaves behind refers to Ray. If it were collected while Ray disconnects, the process would end.
             gc.collect()
             gc.freeze()
-            with ThreadPoolExecutor(1) as beside:  # Ray takes seconds to stop, and holds memory that scoring needs
-                disconnecting = beside.submit(ray.shutdown)
+            with ThreadPoolExecutor(1) as executor:  # Ray takes seconds to stop, and holds memory that scoring needs
+                disconnecting = executor.submit(ray.shutdown)
                 result = study.conclude()
                 disconnecting.result()
             result["not_copied"] = mirror.upload_all() if mirror else ""
@@ -109,21 +109,25 @@ class StudyRun:
         plan: Plan of the study, with the resources that were measured.
         data: Prepared data, set by `prepare`.
         cluster: The cluster that is ready for the study, None on one machine.
-        trial_table: Trials of the study, set by `search`, as are the next two.
+        trial_table: Trials of the study, set by `search`, as are all that follow.
         delivery: Sends the event log to MLflow, also after the search.
         cleanup: Deletes checkpoints.
+        view: Shows the state of the search.
+        controller: Decides on the trials.
     """
 
     data: Path
     trial_table: TrialTable
     delivery: Delivery
     cleanup: CheckpointCleanup
+    view: LiveView
+    controller: SearchController
 
     def __init__(self, plan: Plan, console: Console, mirror: StudyMirror | None = None) -> None:
         """`mirror` is the copy of the study in its bucket, None if it is kept in a folder."""
         self.plan, self.console, self.mirror = plan, console, mirror
         self.cluster: ClusterSetup | None = None
-        self._started = time.monotonic()
+        self._started = self._opened = time.monotonic()  # time budgets count from when the event log is opened
         self._earlier_seconds = 0.0  # that earlier processes have worked on the study
 
     def prepare(self) -> None:
@@ -181,20 +185,20 @@ class StudyRun:
             InputError: The checkpoint of the best epoch is damaged.
         """
         request, space = self.plan.request, self.plan.space
-        seconds = time.monotonic() - self._started
+        seconds = self._earlier_seconds + time.monotonic() - self._opened
         meter = self.cluster.meter if self.cluster else None
         is_left, stopped = not self.controller.is_over, self.controller.stop_reason
-        is_late = request.time_budget is not None and self._earlier_seconds + seconds >= request.time_budget
+        is_late = request.time_budget is not None and seconds >= request.time_budget
         ended = {
             "trials": self.records,
             "out_of_time": is_left and is_late and not stopped,
-            "out_of_money": is_left and meter is not None and meter.is_over,
+            "out_of_money": is_left and meter is not None and meter.is_over and not stopped,
         }
         interrupted = is_left and not ended["out_of_time"] and not ended["out_of_money"]
         winner = best_of(self.trial_table.trials.values(), space)
         best = results.trial_record(winner, space) if winner else None
         judgement = Judgement() if best is None or interrupted else self._judge(best, ended)
-        self._record_costs(list, now=True)  # Ray is disconnected: the nodes of the last look count
+        self._record_costs(lambda: [], now=True)  # Ray is disconnected: no node costs anything from now on
         undelivered = self.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
         recorder = self.delivery.recorder
         result = {
@@ -255,10 +259,11 @@ class StudyRun:
             facts, warm_start = metadata.as_json(_study_facts(plan)), plan.warm_start.as_json()
             space = describe(plan.space)
             table.record("study", request=asdict(request), space=space, facts=facts, warm_start=warm_start)
-        for line in _lost_events(table, request):
+        for line in _loss_messages(table, request):
             self.console.print(f"[yellow]{line}[/]", soft_wrap=True)
         if (asked := plan.confirm or confirmation.NONE) != (table.confirm or confirmation.NONE):
             table.record("confirm", asked=asked)
+        self._opened = time.monotonic()
         table.record("open", cpus=plan.resources.cpus_per_trial, gpus=plan.resources.gpus_per_trial)
 
     def _run_trials(self) -> None:
@@ -312,12 +317,12 @@ class StudyRun:
             taken = f"another machine continued the study: {self.plan.request.remote}"
             controller.stop_reason = controller.stop_reason or taken
 
-    def _record_costs(self, kinds: Callable[[], list[str]] = nodes.node_types, now: bool = False) -> None:
+    def _record_costs(self, node_types: Callable[[], list[str]] = nodes.node_types, now: bool = False) -> None:
         """Write what the nodes have cost so far into the event log, if it is time to or `now` is set.
 
-        `kinds` returns the types of the nodes that are there now.
+        `node_types` returns the types of the nodes that are there now.
         """
-        if self.cluster and self.cluster.meter.update(kinds, now):
+        if self.cluster and self.cluster.meter.update(node_types, now):
             with contextlib.suppress(OSError):
                 self.trial_table.record("spent", **self.cluster.meter.as_event())
 
@@ -378,7 +383,7 @@ def _seconds_worked(events: Sequence[Event]) -> float:
     return total
 
 
-def _lost_events(trial_table: TrialTable, request: Request) -> list[str]:
+def _loss_messages(trial_table: TrialTable, request: Request) -> list[str]:
     """Return what the event log has lost, in a power failure for example; the trials do it again."""
     lines = []
     if trial_table.event_log.torn:

@@ -59,7 +59,7 @@ class StudySearcher(_NotPickled, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if self.controller.is_over or self.controller.stop_reason or self.controller.budget_spent:
-            return Searcher.FINISHED  # type: ignore[return-value]  # as Ray has it
+            return Searcher.FINISHED  # type: ignore[return-value]  # Ray declares a config here, but wants this text
         trial = self.controller.next_trial()
         if trial is None:
             return None
@@ -159,7 +159,7 @@ def run(
         tick: Called after each step of Ray Tune.
         left_out: Nodes of a cluster on which no trial may run, and why. Nodes that turn out to be unfit are added.
     """
-    unfit = {} if left_out is None else left_out
+    left_out = {} if left_out is None else left_out
 
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
         # Ray copies this function when the run begins, so the nodes to avoid have to come with the attempt.
@@ -171,9 +171,9 @@ def run(
     shutil.rmtree(folder / RAY_FOLDER, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(train, resources),
-        param_space={"context": {}},
+        param_space={"context": {}},  # Ray calls `resources` with it once before there is a trial
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(controller, context_of, unfit),
+            search_alg=StudySearcher(controller, context_of, left_out),
             scheduler=StudyScheduler(controller),
             num_samples=-1,  # the controller says when the search is over
             max_concurrent_trials=concurrent,
@@ -184,7 +184,7 @@ def run(
         run_config=RunConfig(
             name=RAY_FOLDER,
             storage_path=str(folder),
-            callbacks=[StudyCallback(controller, tick, unfit)],
+            callbacks=[StudyCallback(controller, tick, left_out)],
             stop=StudyStopper(controller),
             verbose=0,
         ),
@@ -196,7 +196,7 @@ def run(
 
 
 def task_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the task's metrics of a Ray result, without what Ray adds (pid, timestamps, config)."""
+    """Return the metrics that a task reports, under names that MLflow accepts, without what Ray adds."""
     return {
         # A metric named after a class can hold any character, e.g. "val/ap/H&M". MLflow would refuse the whole batch.
         re.sub(r"[^\w\-. :/]", "_", key): float(value)

@@ -35,7 +35,7 @@ from platform.storage.manifest import MANIFEST, DamagedError, seal
 
 MODEL, METADATA, OPTIMIZER, RESUME = "model.safetensors", "model.json", "optimizer.pt", "resume.json"
 ASSETS, FROZEN = "assets", "frozen.json"
-NEWEST = 2  # checkpoints of a trial that are kept besides the best; if the last is damaged, the one before is used
+NEWEST = 2  # checkpoints that are kept besides the best when another is written; a damaged one has one before it
 
 
 class DiskFullError(OSError):
@@ -78,8 +78,10 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     if shared and shared.stages:
-        files = [_store_stage(shared.folder, digest, {n: state.pop(n) for n in own if n in state})
-                 for digest, own in shared.stages.items()]  # fmt: skip
+        files = []
+        for digest, names in shared.stages.items():  # their buffers that are not persistent have no place in the state
+            stage = {name: state.pop(name) for name in names if name in state}
+            files.append(_store_stage(shared.folder, digest, stage))
         # Relative to the checkpoint, so that both can lie in other places on another node.
         (folder / FROZEN).write_text(json.dumps([os.path.relpath(file, folder) for file in files]))
     save_file(state, folder / MODEL)
@@ -88,13 +90,13 @@ def save(
     (folder / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False))
     (folder / RESUME).write_text(json.dumps(resume, indent=2))
     if assets is not None:
-        shutil.copytree(assets, folder / ASSETS, dirs_exist_ok=True)
+        _copy_folder(assets, folder / ASSETS)
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load a checkpoint into a model and its optimizer, both built as they were, and return the training's state."""
     load_model(folder, model)
-    state = torch.load(folder / OPTIMIZER, weights_only=True)
+    state = torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return json.loads((folder / RESUME).read_text())
 
@@ -128,7 +130,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     return json.loads((folder / METADATA).read_text())
 
 
-def export(folder: Path, target: Path) -> None:
+def copy_model(folder: Path, target: Path) -> None:
     """Copy the model of a checkpoint without what only resuming needs; each file as a whole or not at all.
 
     Raises:
@@ -141,7 +143,16 @@ def export(folder: Path, target: Path) -> None:
         save_file(read_state(folder), model)
         shutil.copyfile(folder / METADATA, metadata)
     if (folder / ASSETS).exists():
-        shutil.copytree(folder / ASSETS, target / ASSETS, dirs_exist_ok=True)
+        _copy_folder(folder / ASSETS, target / ASSETS)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder file by file: the error of shutil.copytree does not say in a code that the disk is full."""
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.new_file(copy) as partial:
+            shutil.copyfile(file, partial)
 
 
 def _store_stage(folder: Path, digest: str, state: dict[str, torch.Tensor]) -> str:
@@ -172,7 +183,7 @@ class Checkpoints:
         self.notes: list[str] = []
 
     def add(self, epoch: int, best: bool, write: Callable[[Path], None]) -> Path:
-        """Write the checkpoint of an epoch as a whole, and delete those that are no longer needed.
+        """Delete checkpoints that are no longer needed, and write that of an epoch as a whole.
 
         Args:
             epoch: Number of the epoch, from 1.
@@ -185,7 +196,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in self.folder.glob(f"{PARTIAL}*"):  # left by an attempt that was killed
             shutil.rmtree(stale, ignore_errors=True)
-        self._prune()
+        self._delete_old()
         target = self.path(epoch)
         try:
             # an earlier attempt may have written the same epoch and died before its report arrived
@@ -214,7 +225,7 @@ class Checkpoints:
 
         Checkpoints of epochs after `known`, the study's last recorded one, are deleted: these epochs are repeated.
         """
-        self.download()
+        self._download()
         for epoch in reversed(self.epochs()):
             if known is not None and epoch > known:
                 self._drop(epoch)
@@ -226,7 +237,7 @@ class Checkpoints:
                 self.notes.append(f"the checkpoint of epoch {epoch} is damaged ({error})")
         return None
 
-    def download(self) -> None:
+    def _download(self) -> None:
         """Make the folder equal to the mirror, if there is a mirror."""
         if self.mirror is None:
             return
@@ -262,7 +273,7 @@ class Checkpoints:
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
-    def _prune(self) -> None:
+    def _delete_old(self) -> None:
         epochs = self.epochs()
         best = [epoch for epoch in epochs if _is_best(self.path(epoch))][-1:]
         for epoch in set(epochs) - set(epochs[-NEWEST:]) - set(best):
@@ -275,7 +286,7 @@ class Checkpoints:
 
 
 def verify(folder: Path) -> None:
-    """Check the files of a checkpoint, and the files of its frozen stages.
+    """Check the files of a checkpoint, and the files of its frozen stages, of which damaged ones are set aside.
 
     Raises:
         DamagedError: A file is missing or differs from what was written.
@@ -300,7 +311,8 @@ def stage_files(folder: Path) -> list[Path]:
 
 def _is_disk_full(error: Exception) -> bool:
     """Return whether an error means that the disk is full; safetensors says so only in its message."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"(os error {errno.ENOSPC})" in str(error)
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in codes or any(f"(os error {code})" in str(error) for code in codes)
 
 
 def _is_best(folder: Path) -> bool:

@@ -18,8 +18,8 @@ from platform.study.trials import OF_A_TRIAL, StudyListener, Trial
 from platform.tracking.mlflow_recorder import OF_THE_STUDY, MlflowRecorder, is_refusal
 from platform.tracking.mlflow_store import set_environment
 
-PACE_S = 3.0  # seconds of a batch; each call to MLflow takes time of the cores that train
-PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # seconds before the second attempt, and the maximum
+PACE_S = 3.0  # seconds of a batch; each call to MLflow costs training time
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0  # seconds before the second try, and the maximum
 
 
 class Delivery(StudyListener):
@@ -27,7 +27,7 @@ class Delivery(StudyListener):
 
     Attributes:
         recorder: Writes to MLflow.
-        last_error: Why the last failed delivery failed, "" if none did.
+        last_error: Why events have not arrived: a refusal, or else that MLflow cannot be reached now; "" if all did.
         refused: Events that MLflow rejected and will always reject.
     """
 
@@ -48,10 +48,10 @@ class Delivery(StudyListener):
         self.last_error = ""
         self.refused: list[Event] = []
         to, position = delivered_events(folder)
-        self._position = position if to == study.tracking_uri else 0  # all earlier events have arrived
+        self._position = position if to == study.tracking_uri else 0  # all earlier events have arrived, or were refused
         self._done = 0  # delivered events of the batch that begins there
-        self._news, self._hurry = threading.Event(), threading.Event()
-        self._attempts = 0
+        self._news, self._closing = threading.Event(), threading.Event()
+        self._tries, self._refusal = 0, ""
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
 
     def start(self) -> None:
@@ -66,13 +66,13 @@ class Delivery(StudyListener):
     def close(self, timeout: float = 120.0) -> int:
         """Deliver the remaining events, end the thread, and return the number of events that did not reach MLflow.
 
-        `timeout` is the number of seconds without a new attempt after which to stop waiting.
+        `timeout` is the number of seconds without a new try after which to stop waiting.
         """
-        self._hurry.set()
+        self._closing.set()
         self._news.set()
         before = -1
-        while self._thread.is_alive() and before != self._attempts:
-            before = self._attempts
+        while self._thread.is_alive() and before != self._tries:
+            before = self._tries
             self._thread.join(timeout)
         if self._thread.is_alive():
             self.last_error = self.last_error or f"MLflow took longer than {timeout:g} s"
@@ -84,13 +84,19 @@ class Delivery(StudyListener):
         return sum(map(len, grouped(self.events[self._position :]))) - self._done + len(self.refused)
 
     def _run(self) -> None:
-        """Run the thread; no exception may leave it."""
+        """Run the thread. An exception ends it; what it has not delivered is counted and kept for the next process."""
+        try:
+            self._deliver_all()
+        except Exception as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+
+    def _deliver_all(self) -> None:
         self.recorder.learn(self.events[: self._position])
         while True:
             self._news.wait()
-            self._hurry.wait(PACE_S)
+            self._closing.wait(PACE_S)
             self._news.clear()
-            last = self._hurry.is_set()
+            last = self._closing.is_set()
             end = len(self.events)
             if not self._batch(self.events[self._position : end]):
                 return
@@ -106,27 +112,30 @@ class Delivery(StudyListener):
         for group in grouped(events):
             pause = PAUSE_S
             while not self._deliver(group):
-                if self._hurry.is_set():
+                if self._closing.is_set():
                     return False
-                self._hurry.wait(pause)
+                self._closing.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             self._done += len(group)
         return True
 
     def _deliver(self, group: Sequence[Event]) -> bool:
         """Try to deliver a group. Returns True if MLflow accepted or refused it, False to try again."""
-        self._attempts += 1
+        self._tries += 1
         try:
             if self.sync:
                 self.sync()
             self.recorder.deliver(group)
         except Exception as error:  # MLflow raises exceptions of all kinds
-            self.last_error = f"{group[0].kind}: {type(error).__name__}: {error}"
+            reason = f"{group[0].kind}: {type(error).__name__}: {error}"
             if not is_refusal(error):
+                self.last_error = reason
                 return False
             if len(group) > 1:  # find the one that is refused
                 return all(self._deliver([event]) for event in group)
             self.refused += [event for event in group if event not in self.refused]
+            self._refusal = self._refusal or reason
+        self.last_error = self._refusal
         return True
 
     def _save_position(self) -> None:

@@ -22,7 +22,7 @@ class Context:
     Attributes:
         task: Name of the task.
         data: Folder of the prepared data.
-        seed: Seed of the study, the same for every trial: trials differ by their config alone.
+        seed: Seed of the training: the study's, so that trials differ by their config alone, or a confirmation's own.
         epochs: Epochs of a full training.
         metric: Metric that decides.
         mode: "max" or "min".

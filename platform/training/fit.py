@@ -37,7 +37,7 @@ Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
 Batches = Callable[[np.random.Generator], Iterable[np.ndarray]]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteError(RuntimeError):
     """The loss, its gradient or the score is NaN or infinite; the trial ends."""
 
     retry = False  # another attempt would end in the same way
@@ -82,7 +82,7 @@ def fit(
         reporter: Receives metrics and checkpoints; None: as the context says.
 
     Raises:
-        NonFiniteLossError: The loss, its gradient or the score is NaN or infinite.
+        NonFiniteError: The loss, its gradient or the score is NaN or infinite.
         FrozenChangedError: A frozen tensor changed.
         NotFrozenError: A frozen stage is in training mode.
         ConfigMismatchError: The training uses something else than the config says.
@@ -106,7 +106,7 @@ def fit(
     if state:
         first, scores = state["epoch"], state["scores"]
         freezer.restore(state["freezing"])
-        if state["last"]:  # it had ended early, and was interrupted before that was recorded
+        if state["last"]:  # it had ended, and was interrupted before that was recorded
             return
 
     with contextlib.closing(feed):
@@ -119,14 +119,14 @@ def fit(
             torch.manual_seed(context.seed * 100_003 + epoch)
             learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
             indices_of = batches(np.random.default_rng((context.seed, epoch))) if learning else ()
-            sums: dict[str, list[float]] = defaultdict(list)
+            values_of: dict[str, list[float]] = defaultdict(list)
             for index, indices in enumerate(itertools.islice(indices_of, context.steps or None)):
                 step = epoch * steps_per_epoch + index
                 set_rates(optimizer, freezer, optimization, step, steps_per_epoch, context.epochs)
                 with speed.autocast():
                     parts = loss(model, feed.batch("train", indices))
                 for name, part in parts.items():
-                    sums[name].append(float(part.detach()))
+                    values_of[name].append(float(part.detach()))
                 audit.on_batch(indices)
                 with _where(f"at epoch {epoch + 1}, step {step + 1}", metadata):
                     _step(learning, optimizer, parts["loss"], optimization.clip_norm)
@@ -141,14 +141,14 @@ def fit(
             score = metrics[context.metric]
             with _where(f"after epoch {epoch + 1}", metadata):
                 if not math.isfinite(score):
-                    raise NonFiniteLossError(f"the score must be finite; {context.metric} is {score}")
+                    raise NonFiniteError(f"the score must be finite; {context.metric} is {score}")
             scores.append(score if context.mode == "max" else -score)
             last = epoch + 1 == context.epochs or not freezer.will_learn()
             last |= patience is not None and epoch - scores.index(max(scores)) >= patience
 
             # check that frozen tensors did not change, and collect the metrics
             freezer.verify(beyond=0 if last else feed.not_run)
-            for name, values in sums.items():  # means over the batches that have the part: some may lack its label
+            for name, values in values_of.items():  # means over the batches that have the part: some may lack its label
                 metrics["train/loss" if name == "loss" else f"train/loss_{name}"] = sum(values) / len(values)
             metrics |= {
                 "train/frozen_stages": freezer.frozen,
@@ -177,11 +177,11 @@ def fit(
 
 @contextlib.contextmanager
 def _where(place: str, metadata: dict[str, Any]) -> Iterator[None]:
-    """Add the place in the training and the config to a NonFiniteLossError."""
+    """Add the place in the training and the config to a NonFiniteError."""
     try:
         yield
-    except NonFiniteLossError as error:
-        raise NonFiniteLossError(f"{error} {place}, with {json.dumps(metadata.get('config', {}))}") from None
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{error} {place}, with {json.dumps(metadata.get('config', {}))}") from None
 
 
 def _speed(model: nn.Module, freezer: Freezer, examples: Examples, loss: Loss, batches: Batches) -> Speed:
@@ -197,19 +197,19 @@ def _step(learning: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, lo
     """Take one step of the optimizer, unless the loss of the batch depends on no trained parameter.
 
     Raises:
-        NonFiniteLossError: The loss or its gradient is NaN or infinite.
+        NonFiniteError: The loss or its gradient is NaN or infinite.
     """
     if not math.isfinite(value := float(loss.detach())):
-        raise NonFiniteLossError(f"the loss must be finite; it is {value}")
+        raise NonFiniteError(f"the loss must be finite; it is {value}")
     if not loss.requires_grad:
         return
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if not math.isfinite(norm := float(nn.utils.clip_grad_norm_(learning, clip_norm))):
-        raise NonFiniteLossError(f"the gradient must be finite; its norm is {norm}")
+        raise NonFiniteError(f"the gradient must be finite; its norm is {norm}")
     optimizer.step()
 
 
 def _gpu_metrics() -> dict[str, float]:
-    """Return the most GPU memory that the trial had so far, in GiB; `--gpus-per-trial` is derived from it."""
+    """Return the most GPU memory that the trial had so far, in GiB."""
     return {"gpu/peak_gib": torch.cuda.max_memory_reserved() / 2**30} if torch.cuda.is_available() else {}

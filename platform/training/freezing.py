@@ -215,7 +215,7 @@ class Freezer:
 
     def will_learn(self) -> bool:
         """Return True if any parameter is trained now or can still be unfrozen."""
-        can_unfreeze = self.frozen > 0 and self.freezing.unfreeze != "never"
+        can_unfreeze = self.frozen > 0 and self.first_unfreeze is not None
         return can_unfreeze or self.learns()
 
     def state(self) -> dict:

@@ -91,7 +91,7 @@ class ToFolder:
     def report(self, epoch: Epoch, save: Callable[[Path], None]) -> None:
         written = self.checkpoints.add(epoch.number, epoch.best, save)
         if epoch.best:
-            checkpoints.export(written, self.folder / BEST)
+            checkpoints.copy_model(written, self.folder / BEST)
         atomic.write_json(self.folder / HISTORY, [*self.history()[: epoch.number - 1], epoch.metrics])
 
     def history(self) -> list[dict[str, float]]:

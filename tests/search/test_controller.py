@@ -85,7 +85,7 @@ def test_optuna_knows_how_each_trial_ended(begin):
     trial = search.next_trial()
     search.on_trial_start(trial)
     search.on_report(trial, 1, {"val/map": 0.55}, {})
-    search.on_trial_error(trial, RAISED.format("NonFiniteLossError: the loss must be finite"), Cause.PERMANENT)
+    search.on_trial_error(trial, RAISED.format("NonFiniteError: the loss must be finite"), Cause.PERMANENT)
     assert [trial.state for trial in optuna_trials(search)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     assert optuna_trials(search)[0].value == 0.6  # the best epoch
     assert optuna_trials(search)[0].intermediate_values == {1: 0.5, 2: 0.6, 3: 0.4, 4: 0.3}
@@ -145,7 +145,7 @@ def test_a_permanent_error_is_not_retried(begin):
     search = begin()
     trial = search.next_trial()
     search.on_trial_start(trial)
-    search.on_trial_error(trial, RAISED.format("NonFiniteLossError: it is nan"), Cause.PERMANENT)
+    search.on_trial_error(trial, RAISED.format("NonFiniteError: it is nan"), Cause.PERMANENT)
     assert trial.status == "failed"
     assert search.next_trial() is not trial
 
@@ -252,7 +252,7 @@ def simulate(folder, kills: set[int], **changes) -> list[tuple]:
                 while goes_on:
                     epoch = trial.epochs + 1
                     if fails and epoch == 2:
-                        search.on_trial_error(trial, RAISED.format("NonFiniteLossError: nan"), Cause.PERMANENT)
+                        search.on_trial_error(trial, RAISED.format("NonFiniteError: nan"), Cause.PERMANENT)
                         break
                     goes_on = search.on_report(trial, epoch, {"val/map": curve(trial.config, epoch)}, {})
                 if not trial.is_done and not goes_on:
@@ -321,7 +321,7 @@ def test_a_long_study_continues_with_the_best_and_the_newest(monkeypatch, begin)
         play(search, [0.1] * 3 + [0.99 if number == 7 else 0.2 + number / 1000])
         assert len(optuna_trials(search)) <= 41
     search.on_report(long, 2, {"val/map": 0.4}, {})
-    search.on_trial_error(long, "NonFiniteLossError", Cause.PERMANENT)
+    search.on_trial_error(long, "NonFiniteError", Cause.PERMANENT)
     assert search.sampler.study.best_value == 0.99
     [known] = [trial for trial in optuna_trials(search) if trial.state == TrialState.FAIL]
     assert known.params == {"lr": 1e-2, "depth": 3}

@@ -97,7 +97,7 @@ def test_every_trial_ends_as_it_must(study):
     ("fault", "text"),
     [
         ("throws always", "RuntimeError: bad luck"),
-        ("nan", "NonFiniteLossError: the loss must be finite; it is nan at epoch 1, step 1"),
+        ("nan", "NonFiniteError: the loss must be finite; it is nan at epoch 1, step 1"),
     ],
 )
 def test_the_error_is_recorded(study, fault, text):

@@ -100,7 +100,7 @@ def references(space, data):
     return {"zero": {"test/error": 9.0}}
 
 
-def export(model, data, folder):
+def write_weights(model, data, folder):
     pass
 
 

@@ -102,7 +102,7 @@ def test_trials_that_pretrain_alike_share_it(train, data):
 def test_a_study_can_start_from_the_encoder_of_another(train, data, tmp_path):
     model = autoencoder.load(train(epochs=2).folder / "best")
     (tmp_path / "weights").mkdir()
-    autoencoder.export(model, data, tmp_path / "weights")
+    autoencoder.write_weights(model, data, tmp_path / "weights")
     files = sorted(path.name for path in (tmp_path / "weights").iterdir())
     assert files == ["encoder_finetuned.safetensors", "encoder_pretrained.safetensors"]
     weights = tmp_path / "weights" / files[0]

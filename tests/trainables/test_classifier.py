@@ -116,7 +116,7 @@ def test_class_weights_make_up_for_rare_classes():
 def test_a_trained_encoder_is_where_another_study_starts(train, data, dataset, space, tmp_path):
     model = classifier.load(train("freeze_depth=0").folder / "best")
     (tmp_path / "weights").mkdir()
-    classifier.export(model, data, tmp_path / "weights")
+    classifier.write_weights(model, data, tmp_path / "weights")
     weights = tmp_path / "weights" / "encoder.safetensors"
     assert classifier.check(space.override([f"weights={weights}"]), dataset) == []
     again = encoders.load("mobilenet_v2", str(weights)).state_dict()

@@ -146,7 +146,7 @@ def test_it_learns_both_heads_from_partial_labels(train, data):
 def test_what_is_frozen_is_what_was_asked_for(train, data, backbone, changes, moved, tmp_path):
     first = sentences.load(train(name="first", layer=-2).folder / "best")
     (tmp_path / "weights").mkdir()
-    sentences.export(first, data, tmp_path / "weights")
+    sentences.write_weights(first, data, tmp_path / "weights")
     start = {"backbone": backbone, "heads": str(tmp_path / "weights" / "heads.safetensors")}
     trained = train(name="second", layer=-2, **start, **changes)
     before = {k: v for k, v in first.module.state_dict().items() if "heads" in k}
@@ -162,7 +162,7 @@ def test_a_study_goes_on_from_the_encoder_and_the_heads_of_another(train, data, 
     reporter = train(epochs=3, name="first")
     model = sentences.load(reporter.folder / "best")
     (tmp_path / "weights").mkdir()
-    sentences.export(model, data, tmp_path / "weights")
+    sentences.write_weights(model, data, tmp_path / "weights")
     settings = [f"backbone={tmp_path / 'weights' / 'encoder'}", f"heads={tmp_path / 'weights' / 'heads.safetensors'}"]
     remedies = {fault.remedy for fault in sentences.check(space.override(settings), dataset)}
     assert {"Add --set pooling=mean.", "Add --set layer=-1."} < remedies

@@ -73,7 +73,7 @@ def test_one_tiny_trial_runs_through_ray_and_its_model_is_used(name, ray_cluster
     assert space.metric.replace("val/", "test/") in evaluation.metrics
     assert evaluation.figures
     (tmp_path / "weights").mkdir()
-    module.export(model, data, tmp_path / "weights")
+    module.write_weights(model, data, tmp_path / "weights")
     assert any((tmp_path / "weights").iterdir())
     for metrics in module.references(space, data).values():
         assert all(0 <= value <= 1 for value in metrics.values())

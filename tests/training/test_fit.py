@@ -15,7 +15,7 @@ from toys import Numbers
 from platform.models.stages import Stage
 from platform.training.context import Context, begin
 from platform.training.examples import shuffled
-from platform.training.fit import NonFiniteLossError, fit
+from platform.training.fit import NonFiniteError, fit
 from platform.training.freezing import Freezing
 from platform.training.optimization import Optimization
 from platform.training.reporters import ToFolder
@@ -134,7 +134,7 @@ def test_a_checkpoint_is_safetensors_and_visible_json(whole):
     ],
 )
 def test_what_is_not_finite_ends_the_trial_and_says_where(tmp_path, changes, message):
-    with pytest.raises(NonFiniteLossError, match=message):
+    with pytest.raises(NonFiniteError, match=message):
         train(tmp_path, **changes)
 
 
