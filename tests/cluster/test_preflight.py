@@ -1,7 +1,6 @@
 """Check of a cluster's nodes: each fault is found and reported."""
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +125,4 @@ def test_room_is_waited_for_and_what_does_not_come_is_reported(cluster):
         nodes.wait(replace(have, cpus_per_trial=2), 2, messages.append)
     assert "none for 2 CPU and 1 GPU; 2 nodes are there" in str(failed.value)
     cluster.add_node(num_cpus=2, num_gpus=1)
-    began = time.monotonic()
     nodes.wait(replace(have, cpus_per_trial=2), 60, messages.append)
-    assert time.monotonic() - began < 60

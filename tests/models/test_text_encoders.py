@@ -186,9 +186,12 @@ def test_without_weights_it_is_random_by_torchs_seed(bert):
 def test_half_precision_files_are_loaded_in_single(bert):
     file = Path(bert) / "model.safetensors"
     save_file({k: v.half() for k, v in load_file(file).items()}, file, {"format": "pt"})
-    encoder, _ = text_encoders.load(bert)
-    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
-    assert not encoder.training
+    config = Path(bert) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float16"}))
+    for weights in (True, False):
+        encoder, _ = text_encoders.load(bert, weights)
+        assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+        assert not encoder.training
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,6 +1,9 @@
 """A checkpoint holds what was trained; frozen stages are stored once and shared, and come back with it."""
 
+import os
+import subprocess
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -183,3 +186,22 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path):
         kept.add(2, True, full)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
     assert kept.newest() == tmp_path / "epoch-1"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a small disk")
+def test_a_disk_that_is_full_while_assets_are_copied_is_recognised(tmp_path):
+    (assets := tmp_path / "assets").mkdir()
+    (assets / "vocabulary.txt").write_bytes(bytes(2 << 20))
+    (disk := tmp_path / "disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    try:
+        kept, model = Checkpoints(disk / "trial"), build()
+        write = partial(
+            checkpoints.save, model=model, metadata={}, optimizer=torch.optim.AdamW(model.parameters()), resume={}
+        )
+        kept.add(1, True, write)
+        with pytest.raises(DiskFullError, match="no room for the checkpoint of epoch 2"):
+            kept.add(2, True, partial(write, assets=assets))
+        assert kept.epochs() == [1]
+    finally:
+        subprocess.run(["umount", disk], check=False)
