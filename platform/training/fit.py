@@ -166,10 +166,11 @@ def fit(
             proof = {FROZEN: frozen_note(freezer), TRAINED: freezer.digest_of_all()}
             notes = {"reuse": feed.note(), **speed.notes(), **audit.notes(), **proof}
             resume = {"epoch": epoch + 1, "scores": scores, "freezing": freezer.state(), "last": last}
-            saved = {"model": model, "metadata": metadata, "optimizer": optimizer, "assets": assets, "shared": shared}
+            saved: dict[str, Any] = {"model": model, "metadata": metadata, "optimizer": optimizer}
+            saved |= {"resume": resume, "assets": assets, "shared": shared}
             reporter.report(
                 Epoch(epoch + 1, metrics, scores[-1] >= max(scores), last, freezer.first_unfreeze, notes),
-                partial(checkpoints.save, resume=resume, **saved),
+                partial(checkpoints.save, **saved),
             )
             if last:
                 return

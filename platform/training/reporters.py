@@ -52,11 +52,9 @@ class ToRay:
     """Keeps a trial's checkpoints in its folder and reports its metrics to its Ray Tune session."""
 
     def __init__(self, folder: Path, known: int, remote: str = "") -> None:
-        """
-        Args:
-            folder: Folder of the trial.
-            known: Epochs of the trial that the study has recorded.
-            remote: Address to which checkpoints are sent for other nodes; "" where all nodes see the folder.
+        """Open the trial's folder; `known` is the number of its epochs that the study has recorded.
+
+        `remote` is the address to which checkpoints are sent for other nodes, "" where all nodes see the folder.
         """
         self.checkpoints, self.known = Checkpoints(folder, remote), known
         self.note = ""
