@@ -5,6 +5,19 @@ was altered, lost or moved is detected. A line is written in one piece before an
 goes down, the last line may be incomplete; it is then dropped, because nothing has followed from it yet.
 
 The first event holds the number of the log's format. Events of earlier formats are translated when they are read.
+
+Kinds of events:
+    study: The request, the first event of all.
+    open: A process began to work on the study.
+    confirm: The best configs and the plain baselines are to be trained again, over several seeds.
+    trial: A config was proposed, or one is to be trained again.
+    trial_start: An attempt at a trial began.
+    report: A trial finished an epoch.
+    attempt_failed: An attempt ended in an error, and another one follows. With "moved", the node was at fault.
+    spent: The cost of the process's nodes so far.
+    trial_end: A trial finished, was pruned or failed; or it was interrupted, to be continued later.
+    best: The best trial with its test scores and files.
+    close: A process ended its work on the study.
 """
 
 import json
@@ -31,7 +44,7 @@ class Event:
     """One thing that happened in a study. Its meaning depends on no other event.
 
     Attributes:
-        kind: Kind of the event, e.g. "report"; `platform.study.trials` lists them.
+        kind: Kind of the event, e.g. "report", as listed above.
         time_ms: Time in milliseconds since 1970.
         data: JSON object.
     """

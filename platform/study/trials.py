@@ -1,18 +1,4 @@
-"""Trial table, rebuilt by replaying the event log, and the listeners that follow a study.
-
-Kinds of events:
-    study: The request, the first event of all.
-    open: A process began to work on the study.
-    confirm: The best configs and the plain baselines are to be trained again, over several seeds.
-    trial: A config was proposed, or one is to be trained again.
-    trial_start: An attempt at a trial began.
-    report: A trial finished an epoch.
-    attempt_failed: An attempt ended in an error, and another one follows. With "moved", the node was at fault.
-    spent: The cost of the process's nodes so far.
-    trial_end: A trial finished, was pruned or failed; or it was interrupted, to be continued later.
-    best: The best trial with its test scores and files.
-    close: A process ended its work on the study.
-"""
+"""Trial table, rebuilt by replaying the event log, and the listeners that follow a study."""
 
 import math
 from collections.abc import Iterable, Mapping
