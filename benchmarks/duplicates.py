@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from benchmarks import timing
 from platform.curation.cleaning import duplicates
-from platform.curation.cleaning.looks import Look, read_looks
+from platform.curation.cleaning.looks import ImageFeatures, read_looks
 
 SIZE = (320, 240)
 STYLES = ("word", "badge", "letters", "frame", "sign", "photograph")
@@ -167,7 +167,7 @@ def _row(kind: str, originals: list[Image.Image], copies: list[Image.Image]) -> 
     return [kind, *(f"{share:.3f}" for share in shares), f"{seconds:.1f}"]
 
 
-def _hash_alone(looks: list[Look]) -> float:
+def _hash_alone(looks: list[ImageFeatures]) -> float:
     """Return the precision at the distance that includes nine tenths of the copies."""
     hashes, half = np.array([look.hash for look in looks]), len(looks) // 2
     apart = np.concatenate(list(_apart(hashes)))

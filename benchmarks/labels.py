@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from benchmarks.label_truth import DEVELOPED, Pair, Row, Truth, halves, in_letters, in_lower_case, read
 from platform.curation.labels import normalise
-from platform.curation.labels.grouping import DEFAULT, DROP, Settings, Verdict, group
+from platform.curation.labels.grouping import DEFAULT, DROP, LabelDecision, Settings, group
 from platform.curation.labels.likeness import SPELLING, SURE
 from platform.curation.labels.normalise import RULES, Rule, bare, key, name
 
@@ -35,7 +35,7 @@ ASKED_ON = [kind for kind, sure in SURE.items() if sure < DEFAULT.merge_at]
 class Grouped(NamedTuple):
     """Verdicts, and the seconds that they took."""
 
-    verdicts: list[Verdict]
+    verdicts: list[LabelDecision]
     seconds: float
 
     def classes(self) -> dict[str, list[str]]:
@@ -49,11 +49,11 @@ class Grouped(NamedTuple):
         """Return the pairs of labels in one class."""
         return _pairs(self.classes().values())
 
-    def questions(self) -> list[Verdict]:
+    def questions(self) -> list[LabelDecision]:
         """Return the verdicts that ask whether two classes are the same."""
         return [verdict for verdict in self.verdicts if verdict.suggestion not in ("", DROP)]
 
-    def yes(self, truth: Truth) -> list[Verdict]:
+    def yes(self, truth: Truth) -> list[LabelDecision]:
         """Return the questions whose label and suggested class belong together."""
         classes = self.classes()
         return [v for v in self.questions() if truth.joins(v.label, classes[v.suggestion][0])]

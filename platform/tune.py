@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from platform.runner.plan import Plan
-    from platform.runner.replay import Recorded
+    from platform.runner.replay import RecordedRun
 
 NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # the disk is full, read-only or broken
 
@@ -121,7 +121,7 @@ def _study(options: argparse.Namespace, console: "Console") -> int:
     return 0 if is_complete else EXIT_INCOMPLETE
 
 
-def _checked_plan(options: argparse.Namespace, console: "Console") -> "tuple[Plan, Recorded | None]":
+def _checked_plan(options: argparse.Namespace, console: "Console") -> "tuple[Plan, RecordedRun | None]":
     """Check all that was asked for and connect to Ray; return the plan, and the recorded run that it replays."""
     from platform import task
     from platform.cluster import ray_runtime

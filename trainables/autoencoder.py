@@ -85,9 +85,9 @@ class Digits(Examples):
         return self.images.shape[1], self.images.shape[2]
 
     @functools.cached_property
-    def draws(self) -> augment.Draws:
+    def draws(self) -> augment.ViewNumbers:
         """Random numbers for each view of each image."""
-        return augment.Draws(len(self.labels), 4, self.seed)
+        return augment.ViewNumbers(len(self.labels), 4, self.seed)
 
     def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
         """Return images (n, 1, H, W) in [0, 1] as "x"."""

@@ -110,8 +110,8 @@ class Images(Examples):
         return self.data.split[split]
 
     @functools.cached_property
-    def draws(self) -> augment.Draws:
-        return augment.Draws(len(self.data.labels), 8, self.seed)
+    def draws(self) -> augment.ViewNumbers:
+        return augment.ViewNumbers(len(self.data.labels), 8, self.seed)
 
     def inputs(self, indices: np.ndarray, view: int | None) -> dict[str, Tensor]:
         pixels = torch.from_numpy(self.data.images[indices]).to(self.where).float() / 255

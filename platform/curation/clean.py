@@ -16,11 +16,11 @@ from platform.curation import steps
 from platform.curation.cleaning import findings, frames, repair
 from platform.curation.cleaning.duplicates import BITS, UNLIKE
 from platform.curation.cleaning.findings import Action, Finding
-from platform.curation.cleaning.looks import Look, read_looks
-from platform.curation.cleaning.repair import Cleaned
+from platform.curation.cleaning.looks import ImageFeatures, read_looks
+from platform.curation.cleaning.repair import RepairResult
 from platform.curation.cleaning.rules import Limits
 from platform.curation.labels import grouping, label_table
-from platform.curation.labels.grouping import Settings, Verdict
+from platform.curation.labels.grouping import LabelDecision, Settings
 from platform.curation.labels.label_table import NO_DECISIONS, Decisions
 from platform.curation.labels.normalise import key
 from platform.curation.steps import progress
@@ -121,7 +121,7 @@ def _limit_faults(options: argparse.Namespace) -> list[Fault]:
     return [Fault(rule, f"{value:g}", "Give another.") for holds, rule, value in rules if not holds]
 
 
-def _convention_faults(source: Source, looks: Mapping[Path, Look]) -> list[Fault]:
+def _convention_faults(source: Source, looks: Mapping[Path, ImageFeatures]) -> list[Fault]:
     """Return a fault if boxes seem to be x, y, width, height; repairing them as corners would make wrong boxes."""
     if source.layout != csv_boxes.LAYOUT:
         return []
@@ -134,7 +134,7 @@ def _convention_faults(source: Source, looks: Mapping[Path, Look]) -> list[Fault
     return [Fault(rule, value, "Fetch again with --box xywh, or correct the table: x2 = x1 + width, y2 = y1 + height.")]
 
 
-def _nothing_left_faults(cleaned: Cleaned) -> list[Fault]:
+def _nothing_left_faults(cleaned: RepairResult) -> list[Fault]:
     """Return a fault if no box is left, with the most frequent kinds of findings and the first of each."""
     if any(image.boxes for image in cleaned.images):
         return []
@@ -173,7 +173,7 @@ def _by_label(source: Source) -> dict[str, list[tuple[Path, RawBox]]]:
     return {label: list(boxes[label]) for label in sorted(boxes)}
 
 
-def _without_effect(request: Request, verdicts: Sequence[Verdict]) -> list[Finding]:
+def _without_effect(request: Request, verdicts: Sequence[LabelDecision]) -> list[Finding]:
     """Return a finding for each alias and decision without effect, which is probably mistyped."""
     used = {key(text) for verdict in verdicts for text in (verdict.label, verdict.matched)}
     aliases = [alias for alias in sorted(request.aliases) if key(alias) not in used]
@@ -182,7 +182,7 @@ def _without_effect(request: Request, verdicts: Sequence[Verdict]) -> list[Findi
 
 
 def _write(
-    request: Request, verdicts: Sequence[Verdict], cleaned: Cleaned, summary: Mapping[str, Any]
+    request: Request, verdicts: Sequence[LabelDecision], cleaned: RepairResult, summary: Mapping[str, Any]
 ) -> Sequence[str]:
     """Write all tables, each atomically; return the removed files of later steps."""
     folder = request.root / FOLDER
@@ -202,7 +202,7 @@ def _write(
     return steps.replace_table(fresh, request.root / csv_boxes.CLEANED) or ()
 
 
-def _summary(request: Request, verdicts: Sequence[Verdict], cleaned: Cleaned) -> dict[str, Any]:
+def _summary(request: Request, verdicts: Sequence[LabelDecision], cleaned: RepairResult) -> dict[str, Any]:
     """Return the content of summary.json."""
     raw = request.source.raw
     unread = [repair.image for repair in raw.repairs]

@@ -25,11 +25,11 @@ from rich.console import Console
 
 from platform.curation import steps
 from platform.curation.fetching import download, fetched_table, image_store
-from platform.curation.fetching.addresses import Gate, Network, networks
+from platform.curation.fetching.addresses import AddressFilter, Network, networks
 from platform.curation.fetching.download import AGAIN, Failure, Limits, Outcome, Record
 from platform.curation.fetching.host_queue import HostQueue
-from platform.curation.fetching.list_rows import Chosen, key
-from platform.curation.fetching.listing import Listing, Scan, open_list, scan
+from platform.curation.fetching.list_rows import ChosenColumns, key
+from platform.curation.fetching.listing import ListContent, Listing, open_list, scan
 from platform.curation.fetching.manifest import Manifest
 from platform.curation.steps import progress
 from platform.data import images
@@ -67,7 +67,7 @@ def _read_options(options: argparse.Namespace) -> Request:
     named = [options.url_column, options.label_column, options.box_column]
     url, label, box = (key(name or "") or None for name in named)
     try:
-        listing = open_list(options.list, Chosen(url, label, box, options.box), options.encoding)
+        listing = open_list(options.list, ChosenColumns(url, label, box, options.box), options.encoding)
     except InputError as error:
         raise InputError(*faults, *error.faults) from error
     raise_if_any(faults)
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return code
 
 
-def _run(request: Request, listed: Scan, console: Console) -> int:
+def _run(request: Request, listed: ListContent, console: Console) -> int:
     fetched_table.print_list(console, request.listing, listed)
     version = request.listing.version()
     with contextlib.closing(Manifest(request.out, listed.urls)) as manifest:
@@ -172,7 +172,7 @@ async def _ask_all(request: Request, urls: Sequence[str], done: Callable[[Record
             await asyncio.sleep(0)  # let other tasks run, even where nothing was awaited
 
     with ThreadPoolExecutor(_DECODERS, "decode") as decoders:
-        gate = Gate(request.allowed)
+        gate = AddressFilter(request.allowed)
         async with (
             download.session(gate, request.concurrent, request.per_host, request.user_agent) as client,
             asyncio.TaskGroup() as workers,
@@ -183,7 +183,7 @@ async def _ask_all(request: Request, urls: Sequence[str], done: Callable[[Record
 
 async def _fetch(request: Request, url: str, client: aiohttp.ClientSession, decoders: ThreadPoolExecutor) -> Record:
     began = time.monotonic()
-    came: download.Answer | Failure | None = None
+    came: download.Response | Failure | None = None
     try:
         came = await download.download(client, url, request.limits)
         keep = partial(image_store.keep, came.body, request.out, request.out / _SCRATCH, request.max_pixels)
@@ -195,7 +195,7 @@ async def _fetch(request: Request, url: str, client: aiohttp.ClientSession, deco
     return replace(record, status=came.status, final_url=came.final_url, tries=came.tries, seconds=seconds)
 
 
-def _forget_altered(root: Path, listed: Scan, manifest: Manifest, console: Console) -> int:
+def _forget_altered(root: Path, listed: ListContent, manifest: Manifest, console: Console) -> int:
     """Remove images that are missing or were altered from the manifest; return the number of their addresses."""
     had: dict[str, list[str]] = {}
     for url in listed.urls:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from platform.curation import steps
 from platform.curation.cleaning.duplicates import groups, joined
-from platform.curation.cleaning.looks import Look, read_looks
+from platform.curation.cleaning.looks import ImageFeatures, read_looks
 from platform.data.detection import csv_boxes, layouts
 from platform.data.detection.annotations import Kind, RawDataset, RawImage
 from platform.data.detection.boxes import repair_boxes
@@ -43,7 +43,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Made:
+class SplitResult:
     """Finished split."""
 
     root: Path  # the data set's folder, absolute
@@ -106,17 +106,17 @@ def _class_faults(pictures: Mapping[str, int], least: int, repairs: Sequence[Rep
     return []
 
 
-def _make(root: Path, source: Source, items: Sequence[Item], options: argparse.Namespace) -> Made:
+def _make(root: Path, source: Source, items: Sequence[Item], options: argparse.Namespace) -> SplitResult:
     few = {name: n for name, n in _pictures(items).items() if n < options.min_per_class and name != OTHER}
     kept, set_aside = _drop(items, few) if options.rare == DROP else (_merge(items, few), [])
     labels = [{*item.classes, _ANY} if item.classes else set() for item in kept]
     train, val, test = options.shares
     split_of = stratified_split(labels, (train, val, test), options.seed, [item.group for item in kept])
     splits = {split: [item for item, own in zip(kept, split_of, strict=True) if own == split] for split in SPLITS}
-    return Made(root, source, items, few, set_aside, splits, options)
+    return SplitResult(root, source, items, few, set_aside, splits, options)
 
 
-def _split_faults(made: Made) -> list[Fault]:
+def _split_faults(made: SplitResult) -> list[Fault]:
     if all(any(item.classes for item in items) for items in made.splits.values()):
         return []
     pictures = {item.group for items in made.splits.values() for item in items if item.classes}
@@ -125,7 +125,7 @@ def _split_faults(made: Made) -> list[Fault]:
     return [Fault(rule, found, "Add annotated images, or drop fewer classes.")]
 
 
-def _write(made: Made, facts: Mapping[str, Any]) -> None:
+def _write(made: SplitResult, facts: Mapping[str, Any]) -> None:
     images = [replace(item.image, split=split) for split, items in made.splits.items() for item in items]
     steps.remove_later(made.root, csv_boxes.SPLIT)
     with atomic.new_file(made.root / FACTS) as partial:
@@ -133,7 +133,7 @@ def _write(made: Made, facts: Mapping[str, Any]) -> None:
         csv_boxes.write(made.root / csv_boxes.SPLIT, made.root, sorted(images, key=lambda image: image.path))
 
 
-def _facts(made: Made) -> dict[str, Any]:
+def _facts(made: SplitResult) -> dict[str, Any]:
     """Return the content of split.json."""
     options = made.options
     boxes = Counter(box.name for item in made.before for box in item.image.boxes if box.name in made.few)
@@ -188,7 +188,7 @@ def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
     return lines
 
 
-def _notes(made: Made) -> list[str]:
+def _notes(made: SplitResult) -> list[str]:
     """Return a line for each thing that a person should know."""
     notes = list(made.source.warnings)
     given = Counter(image.split for image in made.source.raw.images if image.split)
@@ -235,7 +235,7 @@ def _joined(read: Iterable[RawImage]) -> dict[Path, RawImage]:
     return joined
 
 
-def _groups(root: Path, table: str | None, looks: Mapping[Path, Look]) -> dict[Path, str]:
+def _groups(root: Path, table: str | None, looks: Mapping[Path, ImageFeatures]) -> dict[Path, str]:
     """Return the group of each image, named after its first image: near duplicates and images of equal pixels."""
     file = root / NEAR
     near = _groups_of_cleaning(root, file) if table == csv_boxes.CLEANED and is_file(file) else groups(root, looks)

@@ -16,7 +16,7 @@ from torch import Tensor
 TURN, SCALE, SHIFT, LIGHT = math.radians(20), 0.2, 0.1, 0.4  # maxima at strength 1; SHIFT as a share of the image side
 
 
-class Draws:
+class ViewNumbers:
     """Random numbers for the views of examples, determined by seed, example and view."""
 
     def __init__(self, examples: int, numbers_each: int, seed: int) -> None:

@@ -14,7 +14,7 @@ from platform.data.findings import Findings
 from platform.data.splits import SPLITS
 
 
-class Checked:
+class CheckedDataset:
     """Data set that a reader checked and split.
 
     Attributes:
@@ -60,7 +60,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class ImageFolder(Checked):
+class ImageFolder(CheckedDataset):
     """Checked data set of images in a folder.
 
     Attributes:

@@ -47,7 +47,7 @@ LOSS_PARTS = {
 }
 
 
-class Trunk(nn.Module):
+class BackboneWithNeck(nn.Module):
     """Backbone with a neck, in stages that can be run apart from the heads.
 
     Attributes:
@@ -82,7 +82,7 @@ class Trunk(nn.Module):
         return OrderedDict(self.run(batch.state, batch.split_index, len(STAGES) + 1))
 
 
-class Pyramid(Trunk):
+class PyramidBackbone(BackboneWithNeck):
     """Backbone with a feature pyramid over the outputs of stride 8, 16 and 32 (Lin et al. 2017)."""
 
     def __init__(self, body: Backbone, channels: int) -> None:
@@ -94,7 +94,7 @@ class Pyramid(Trunk):
         return self.neck(maps)
 
 
-class Cascade(Trunk):
+class CascadeBackbone(BackboneWithNeck):
     """Backbone with three smaller maps on top of the outputs of stride 16 and 32, for SSDlite (Sandler et al. 2018)."""
 
     def __init__(self, body: Backbone, channels: int) -> None:
@@ -129,7 +129,7 @@ class Detector(nn.Module):
         net.transform = _NoTransform()
 
     @property
-    def trunk(self) -> Trunk:
+    def trunk(self) -> BackboneWithNeck:
         return self.net.backbone  # type: ignore[return-value]
 
     def run(self, state: State, start: int, stop: int) -> dict[str, Tensor]:
@@ -196,13 +196,13 @@ def build(
         convolutions: Number of convolutions in FCOS's heads.
     """
     if architecture == "ssdlite":
-        return Detector(_ssdlite(Cascade(body, channels), classes, input_size), input_size)
+        return Detector(_ssdlite(CascadeBackbone(body, channels), classes, input_size), input_size)
     return Detector(_on_pyramid(architecture, body, classes, channels, convolutions), input_size)
 
 
 def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, convolutions: int) -> nn.Module:
     scores = {"score_thresh": LEAST_SCORE, "nms_thresh": 0.6, "detections_per_img": 100}
-    pyramid = Pyramid(body, channels)
+    pyramid = PyramidBackbone(body, channels)
     strides = [8 * 2**i for i in range(len(pyramid.levels))]
     if architecture == "fcos":
         anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
@@ -229,7 +229,7 @@ def _on_pyramid(architecture: str, body: Backbone, classes: int, channels: int, 
     )
 
 
-def _ssdlite(cascade: Cascade, classes: int, input_size: tuple[int, int]) -> nn.Module:
+def _ssdlite(cascade: CascadeBackbone, classes: int, input_size: tuple[int, int]) -> nn.Module:
     height, width = input_size
     anchors = DefaultBoxGenerator([[2, 3] for _ in cascade.out_channels], min_ratio=0.15, max_ratio=0.95)
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)

@@ -19,7 +19,7 @@ from platform.cluster import ray_runtime
 from platform.runner import replay
 from platform.runner.live_view import STATUS_STYLE
 from platform.runner.plan import Plan, deliver_command, resume_command, storage_option
-from platform.runner.replay import Recorded
+from platform.runner.replay import RecordedRun
 from platform.search import confirmation
 from platform.space import former_name_notices, show
 from platform.study import event_log
@@ -117,7 +117,7 @@ def print_outcome(console: Console, request: Request, result: Mapping[str, Any])
         console.print(f"They are kept. To deliver them: [bold]{deliver_command(request)}[/]", soft_wrap=True)
 
 
-def print_comparison(console: Console, request: Request, recorded: Recorded, tolerance: float) -> bool:
+def print_comparison(console: Console, request: Request, recorded: RecordedRun, tolerance: float) -> bool:
     """Print how a replay compares with the recorded run; return whether it reproduced the run."""
     is_same, lines = replay.verdict(recorded, event_log.read(request.folder / EVENT_LOG), tolerance)
     console.print(f"\n[bold]Replay of {recorded.run_id}[/]")

@@ -21,7 +21,7 @@ COMPARED_TAGS = ("commit", "data_fingerprint", "python")  # besides the versions
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRun:
     """MLflow's record of a trial.
 
     Attributes:
@@ -49,7 +49,7 @@ class Recorded:
     tags: Mapping[str, str]
 
 
-def read(run_id: str, uri: str) -> Recorded:
+def read(run_id: str, uri: str) -> RecordedRun:
     """Read the record of a run from the MLflow store at an address.
 
     Raises:
@@ -69,7 +69,7 @@ def read(run_id: str, uri: str) -> Recorded:
     if not scores:
         found = f"{run_id} without any value of {metric}"
         raise InputError(Fault("--replay needs a run with scores", found, "Choose another run."))
-    return Recorded(
+    return RecordedRun(
         run_id=run_id,
         task=tags["task"],
         config=run.data.params,
@@ -83,7 +83,7 @@ def read(run_id: str, uri: str) -> Recorded:
     )
 
 
-def request_of(recorded: Recorded, asked_for: Request) -> Request:
+def request_of(recorded: RecordedRun, asked_for: Request) -> Request:
     """Return the request of the study that trains a recorded run again.
 
     `asked_for` is the request as it was typed. It determines where the study runs and is kept, and, if --data was
@@ -113,7 +113,7 @@ def request_of(recorded: Recorded, asked_for: Request) -> Request:
     )
 
 
-def check(plan: Plan, recorded: Recorded) -> None:
+def check(plan: Plan, recorded: RecordedRun) -> None:
     """Check that a plan has the data of a recorded run.
 
     Raises:
@@ -124,7 +124,7 @@ def check(plan: Plan, recorded: Recorded) -> None:
         raise InputError(Fault(rule, f"{plan.dataset.name} with other content", remedy))
 
 
-def verdict(recorded: Recorded, events: Sequence[Event], tolerance: float) -> tuple[bool, list[str]]:
+def verdict(recorded: RecordedRun, events: Sequence[Event], tolerance: float) -> tuple[bool, list[str]]:
     """Compare a replay with the recorded run.
 
     Args:

@@ -103,7 +103,7 @@ def pareto_front(trials: Iterable[Trial], space: Space) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class TestScores:
     """Scores of a study's best trial on the test split, beside those of the models that it is compared with.
 
     Attributes:
@@ -144,7 +144,7 @@ def judge(
     trial_table: TrialTable,
     data: Path,
     earlier: Mapping[str, Any],
-) -> Judgement:
+) -> TestScores:
     """Score the best trial, the baselines and the confirmations on the test split; save the best model and its figures.
 
     Args:
@@ -201,7 +201,7 @@ def judge(
     plan.task.write_weights(model, data, weights)
     note = f"Best: {best['name']}. Scores on the test split, which the search never used:\n\n{_score_table(compared)}"
     note += f"\n\n{confirmation.markdown(confirmed)}" if confirmed else ""
-    return Judgement(
+    return TestScores(
         best={
             **{key: best[key] for key in ("trial_id", "name", "config")},
             "metrics": winner.best_metrics(space),

@@ -32,7 +32,7 @@ from platform.runner.checkpoint_cleanup import CheckpointCleanup
 from platform.runner.cluster_setup import ClusterSetup
 from platform.runner.live_view import LiveView
 from platform.runner.plan import Plan, describe
-from platform.runner.results import Judgement
+from platform.runner.results import TestScores
 from platform.search import confirmation, ray_tune
 from platform.search.controller import SearchController
 from platform.search.ray_tune import RAY_FOLDER, task_metrics
@@ -197,7 +197,7 @@ class StudyRun:
         interrupted = is_left and not ended["out_of_time"] and not ended["out_of_money"]
         winner = best_of(self.trial_table.trials.values(), space)
         best = results.trial_record(winner, space) if winner else None
-        judgement = Judgement() if best is None or interrupted else self._judge(best, ended)
+        judgement = TestScores() if best is None or interrupted else self._judge(best, ended)
         self._record_costs(lambda: [], now=True)  # Ray is disconnected: no node costs anything from now on
         undelivered = self.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
         recorder = self.delivery.recorder
@@ -326,7 +326,7 @@ class StudyRun:
             with contextlib.suppress(OSError):
                 self.trial_table.record("spent", **self.cluster.meter.as_event())
 
-    def _judge(self, best: dict[str, Any], ended: dict[str, Any]) -> Judgement:
+    def _judge(self, best: dict[str, Any], ended: dict[str, Any]) -> TestScores:
         """Score the best trial, write its model card, and put the scores into the event log."""
         folder = self.plan.request.folder
         try:

@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Extent:
+class ConfirmationSize:
     """Extent of a confirmation: the best `configurations` and the baselines, each with `seeds` seeds."""
 
     configurations: int
@@ -61,10 +61,10 @@ class Extent:
         return (self.configurations + 2) * self.seeds
 
 
-def parse(text: str) -> Extent | None:
+def parse(text: str) -> ConfirmationSize | None:
     """Return the extent that a value of --confirm such as "3x3" (configurations x seeds) means, None for none."""
     found = re.fullmatch(r"([0-9]{1,3})x([0-9]{1,3})", text)
-    return Extent(int(found[1]), int(found[2])) if found else None
+    return ConfirmationSize(int(found[1]), int(found[2])) if found else None
 
 
 def faults(text: str) -> list[Fault]:
@@ -94,7 +94,7 @@ def chosen(trials: Iterable[Trial], space: Space, count: int) -> list[Row]:
     return list(rows.values())[:count]
 
 
-def seeds_of(extent: Extent, seed: int) -> list[int]:
+def seeds_of(extent: ConfirmationSize, seed: int) -> list[int]:
     """Return seeds that the search of a study with this seed did not use."""
     return [(seed + number) % 2**32 for number in range(1, extent.seeds + 1)]
 
@@ -151,7 +151,7 @@ def table(
     }
 
 
-def rows_of(trials: Mapping[str, Trial], extent: Extent, space: Space, is_searched: bool) -> list[Row]:
+def rows_of(trials: Mapping[str, Trial], extent: ConfirmationSize, space: Space, is_searched: bool) -> list[Row]:
     """Return the best configurations, once the search is over, and the baselines."""
     return [*(chosen(trials.values(), space, extent.configurations) if is_searched else []), *baselines(space)]
 

@@ -4,17 +4,17 @@ import pytest
 
 from platform.errors import InputError
 from platform.runner import replay
-from platform.runner.replay import Recorded
+from platform.runner.replay import RecordedRun
 from platform.study.event_log import Event
 from platform.study.request import Request
 
 TAGS = {"commit": "a", "version.torch": "2.15.0", "data_fingerprint": "f"}
 
 
-def recorded(**changes) -> Recorded:
+def recorded(**changes) -> RecordedRun:
     given = {"config": {"lr": "0.1"}, "seed": 3, "training_seed": 4, "epochs": 2, "data": ["/there"]}
     given |= {"metric": "val/map", "scores": {1: 0.1, 2: 0.2}, "tags": TAGS}
-    return Recorded(run_id="r", task="detector", **(given | changes))
+    return RecordedRun(run_id="r", task="detector", **(given | changes))
 
 
 def events(*scores: float, **tags: str) -> list[Event]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ray import tune
 
 from platform.search import confirmation
-from platform.search.confirmation import EVERYTHING, ONLY_HEADS, Extent
+from platform.search.confirmation import EVERYTHING, ONLY_HEADS, ConfirmationSize
 from platform.space import Space
 from platform.study.trials import Trial
 
@@ -65,7 +65,7 @@ def test_each_row_is_trained_with_each_seed_and_equal_configurations_once():
         *confirmation.chosen([trial(1, 0.5), trial(2, 0.4, dict(confirmation.baselines(SPACE)[0].config))], SPACE, 2)
     ]
     rows += confirmation.baselines(SPACE)
-    seeds = confirmation.seeds_of(Extent(2, 2), 7)
+    seeds = confirmation.seeds_of(ConfirmationSize(2, 2), 7)
     left = list(confirmation.missing(rows, seeds, []))
     assert [(row.name, seed) for row, seed in left] == [
         ("trial 001", 8), ("trial 002", 8), (EVERYTHING, 8), ("trial 001", 9), ("trial 002", 9), (EVERYTHING, 9),
@@ -76,8 +76,8 @@ def test_each_row_is_trained_with_each_seed_and_equal_configurations_once():
 
 
 def test_the_seeds_are_new_and_stay_in_range():
-    assert confirmation.seeds_of(Extent(1, 3), 0) == [1, 2, 3]
-    assert confirmation.seeds_of(Extent(1, 2), 2**32 - 1) == [0, 1]
+    assert confirmation.seeds_of(ConfirmationSize(1, 3), 0) == [1, 2, 3]
+    assert confirmation.seeds_of(ConfirmationSize(1, 2), 2**32 - 1) == [0, 1]
 
 
 def test_a_clear_winner_is_a_champion():
@@ -168,7 +168,7 @@ def test_the_value_of_confirm_is_checked(text):
     [fault] = confirmation.faults(text)
     assert "--confirm 3x3" in fault.remedy
     assert not confirmation.faults("3x3") + confirmation.faults("none") + confirmation.faults("")
-    assert confirmation.parse("2x5") == Extent(2, 5)
+    assert confirmation.parse("2x5") == ConfirmationSize(2, 5)
     assert confirmation.parse("none") is None
 
 

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from platform.curation.cleaning.alignment import unlikeness
-from platform.curation.cleaning.looks import Look, read_looks
+from platform.curation.cleaning.looks import ImageFeatures, read_looks
 from platform.data.arrays import in_threads
 
 UNLIKE = 0.22  # distance from which two images are different, see `alignment.unlikeness`
@@ -26,7 +26,7 @@ _PAIRS = 64  # pairs of pictures aligned at a time
 _CELLS = 2**22  # pairs of hashes compared at a time, which bounds the memory
 
 
-class Near(NamedTuple):
+class NearDuplicate(NamedTuple):
     """Two near duplicates; `distance` is below UNLIKE, and 0 if nothing differs."""
 
     one: Path
@@ -34,7 +34,7 @@ class Near(NamedTuple):
     distance: float
 
 
-def exact(looks: Mapping[Path, Look]) -> list[list[Path]]:
+def exact(looks: Mapping[Path, ImageFeatures]) -> list[list[Path]]:
     """Return groups of two or more images with equal pixels, in the order given."""
     equal: dict[str, list[Path]] = defaultdict(list)
     for path, look in looks.items():
@@ -43,7 +43,7 @@ def exact(looks: Mapping[Path, Look]) -> list[list[Path]]:
     return [paths for paths in equal.values() if len(paths) > 1]
 
 
-def near(looks: Mapping[Path, Look]) -> list[Near]:
+def near(looks: Mapping[Path, ImageFeatures]) -> list[NearDuplicate]:
     """Return pairs of near duplicates in the order given; of images with equal pixels only the first is compared."""
     first = {look.pixels: path for path, look in reversed([*looks.items()]) if not look.fault}
     paths = [path for path, look in looks.items() if first.get(look.pixels) == path]
@@ -60,7 +60,7 @@ def near(looks: Mapping[Path, Look]) -> list[Near]:
     chunks = [pairs[start : start + _PAIRS] for start in range(0, len(pairs), _PAIRS)]
     distances = np.concatenate([np.zeros(0), *in_threads(compare, chunks)])
     found = zip(pairs.tolist(), distances.tolist(), strict=True)
-    return [Near(paths[one], paths[other], distance) for (one, other), distance in found if distance < UNLIKE]
+    return [NearDuplicate(paths[one], paths[other], distance) for (one, other), distance in found if distance < UNLIKE]
 
 
 def joined(paths: Sequence[Path], pairs: Iterable[tuple[Path, Path]]) -> dict[Path, int]:

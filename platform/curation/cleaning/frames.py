@@ -45,7 +45,7 @@ class Frame(NamedTuple):
         return (self.height, self.width) if self.orientation >= _SIDEWAYS else self.size
 
 
-class Reading(NamedTuple):
+class UnusualFrame(NamedTuple):
     """Unusual frame; `boxes` are in the upright image, in the order given."""
 
     kind: str
@@ -54,7 +54,7 @@ class Reading(NamedTuple):
     boxes: tuple[Box, ...]
 
 
-def read(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
+def read(boxes: Sequence[Box], frame: Frame) -> list[UnusualFrame]:
     """Return how boxes, finite ones with an area, are to be read: at most one repair, then questions."""
     if not boxes:
         return []
@@ -103,14 +103,14 @@ _TURNS: dict[int, Callable[[float, float, int, int], tuple[float, float]]] = {
 }
 
 
-def _relative(boxes: Sequence[Box], frame: Frame) -> Reading | None:
+def _relative(boxes: Sequence[Box], frame: Frame) -> UnusualFrame | None:
     if not frame.pixels or any(abs(edge) > _MOST_RELATIVE for box in boxes for edge in box):
         return None
     detail = f"no number above {_MOST_RELATIVE:g}: taken times {frame.width} x {frame.height}"
-    return Reading(RELATIVE, Action.REPAIRED, detail, _scaled(boxes, frame.width, frame.height))
+    return UnusualFrame(RELATIVE, Action.REPAIRED, detail, _scaled(boxes, frame.width, frame.height))
 
 
-def _other_size(boxes: Sequence[Box], frame: Frame) -> Reading | None:
+def _other_size(boxes: Sequence[Box], frame: Frame) -> UnusualFrame | None:
     if frame.declared is None or min(frame.declared) <= 0:
         return None
     if _about(frame.declared, frame.size) or _about(frame.declared, frame.stored):
@@ -119,11 +119,11 @@ def _other_size(boxes: Sequence[Box], frame: Frame) -> Reading | None:
     scaled = _scaled(boxes, x, y)
     sizes = f"{frame.declared[0]} x {frame.declared[1]}, the image has {frame.width} x {frame.height}"
     if abs(x / y - 1) <= _SAME_ASPECT and _over(scaled, *frame.size) <= ROUNDING:
-        return Reading(OTHER_SIZE, Action.REPAIRED, sizes, scaled)
-    return Reading(OTHER_SIZE, Action.ASK, f"{sizes}; kept as drawn", tuple(boxes))
+        return UnusualFrame(OTHER_SIZE, Action.REPAIRED, sizes, scaled)
+    return UnusualFrame(OTHER_SIZE, Action.ASK, f"{sizes}; kept as drawn", tuple(boxes))
 
 
-def _turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
+def _turned(boxes: Sequence[Box], frame: Frame) -> list[UnusualFrame]:
     if not _can_be_turned(frame):
         return []
     sloppy = _SLOPPY * max(frame.size)
@@ -131,15 +131,19 @@ def _turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
         return []
     if frame.pixels and _over(boxes, *frame.size) > sloppy:
         turned = tuple(upright(box, frame.orientation, *frame.size) for box in boxes)
-        return [Reading(TURNED, Action.REPAIRED, f"EXIF orientation {frame.orientation}: they fit that alone", turned)]
+        return [
+            UnusualFrame(TURNED, Action.REPAIRED, f"EXIF orientation {frame.orientation}: they fit that alone", turned)
+        ]
     return _maybe_turned(boxes, frame)
 
 
-def _maybe_turned(boxes: Sequence[Box], frame: Frame) -> list[Reading]:
+def _maybe_turned(boxes: Sequence[Box], frame: Frame) -> list[UnusualFrame]:
     """Return the question about a turned image; relative and scaled boxes fit it in both orientations."""
     if not _can_be_turned(frame):
         return []
-    return [Reading(MAYBE_TURNED, Action.ASK, f"EXIF orientation {frame.orientation}; taken as upright", tuple(boxes))]
+    return [
+        UnusualFrame(MAYBE_TURNED, Action.ASK, f"EXIF orientation {frame.orientation}; taken as upright", tuple(boxes))
+    ]
 
 
 def _can_be_turned(frame: Frame) -> bool:

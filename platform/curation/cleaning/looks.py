@@ -25,7 +25,7 @@ _CLOSEST = 0.5  # of a side
 _FAULT_LENGTH = 200  # characters
 
 
-class Look(NamedTuple):
+class ImageFeatures(NamedTuple):
     """Features of an image."""
 
     width: int  # pixels, upright; 0 if the file is broken
@@ -38,7 +38,9 @@ class Look(NamedTuple):
     fault: str  # why it cannot be used; "" if it can
 
 
-def read_looks(root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda: None) -> dict[Path, Look]:
+def read_looks(
+    root: Path, paths: Iterable[Path], advance: Callable[[], None] = lambda: None
+) -> dict[Path, ImageFeatures]:
     """Return the features of images below a data set's folder, decoding only new and changed ones.
 
     The result is stored in the folder, also after an interrupt; `advance` is called once for each image.
@@ -71,18 +73,20 @@ def _key(root: Path, path: Path) -> _Key:
     return path.relative_to(root).as_posix(), about.st_size, about.st_mtime_ns
 
 
-def _look(path: Path) -> Look:
+def _look(path: Path) -> ImageFeatures:
     try:
         image = images.load(path)
         orientation = images.orientation(path)
     except images.ImageFault as fault:
         nothing = np.zeros(4, np.uint64), np.zeros((SIDE, SIDE), np.uint8)
-        return Look(0, 0, 0, "", *nothing, 1.0, str(fault)[:_FAULT_LENGTH] or "unreadable")
+        return ImageFeatures(0, 0, 0, "", *nothing, 1.0, str(fault)[:_FAULT_LENGTH] or "unreadable")
     shown = _without_margins(image.convert("L"))
     small = shown.resize((SIDE, SIDE), Image.Resampling.BILINEAR).filter(ImageFilter.GaussianBlur(1))
     bits = np.packbits(imagehash.phash(shown, HASH_SIDE).hash).view(np.uint64)
     aspect = shown.width / shown.height
-    return Look(image.width, image.height, orientation, images.content_hash(image), bits, np.asarray(small), aspect, "")
+    return ImageFeatures(
+        image.width, image.height, orientation, images.content_hash(image), bits, np.asarray(small), aspect, ""
+    )
 
 
 def _without_margins(grey: Image.Image) -> Image.Image:
@@ -106,25 +110,27 @@ def _widened(first: int, last: int, side: int) -> tuple[int, int]:
     return first, first + wide
 
 
-def _load(file: Path) -> dict[_Key, Look]:
+def _load(file: Path) -> dict[_Key, ImageFeatures]:
     """Load stored features; none if they are unreadable or were made by other versions."""
     try:
         with np.load(file, allow_pickle=False) as kept:
             if str(kept["made_by"]) != _MADE_BY:
                 return {}
             keys = zip(kept["path"].tolist(), kept["bytes"].tolist(), kept["changed"].tolist(), strict=True)
-            columns = [kept[name] for name in Look._fields]
+            columns = [kept[name] for name in ImageFeatures._fields]
     except Exception:  # NumPy, zipfile and zlib raise nearly anything for a damaged file
         return {}
     listed = [list(column) if column.ndim > 1 else column.tolist() for column in columns]
-    return {key: Look(*row) for key, row in zip(keys, zip(*listed, strict=True), strict=True)}
+    return {key: ImageFeatures(*row) for key, row in zip(keys, zip(*listed, strict=True), strict=True)}
 
 
-def _save(file: Path, kept: dict[_Key, Look]) -> None:
+def _save(file: Path, kept: dict[_Key, ImageFeatures]) -> None:
     """Store features atomically."""
     file.parent.mkdir(exist_ok=True)
     paths, sizes, times = zip(*kept, strict=True)
-    columns: dict[str, Any] = dict(zip(Look._fields, map(np.array, zip(*kept.values(), strict=True)), strict=True))
+    columns: dict[str, Any] = dict(
+        zip(ImageFeatures._fields, map(np.array, zip(*kept.values(), strict=True)), strict=True)
+    )
     columns |= {"made_by": _MADE_BY, "path": paths, "bytes": sizes, "changed": times}
     with atomic.new_file(file) as partial, partial.open("wb") as stream:
         np.savez(stream, **columns)

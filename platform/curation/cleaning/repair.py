@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from platform.curation.cleaning import duplicates, frames, rules
-from platform.curation.cleaning.duplicates import Near
+from platform.curation.cleaning.duplicates import NearDuplicate
 from platform.curation.cleaning.findings import Action, Finding, of_box, of_image
 from platform.curation.cleaning.frames import Frame
-from platform.curation.cleaning.looks import Look
-from platform.curation.cleaning.rules import Limits, Placed, settle
-from platform.curation.labels.grouping import DECIDED, Verdict
+from platform.curation.cleaning.looks import ImageFeatures
+from platform.curation.cleaning.rules import Limits, UsableBox, settle
+from platform.curation.labels.grouping import DECIDED, LabelDecision
 from platform.data.detection import yolo
 from platform.data.detection.annotations import Kind, RawBox, RawDataset, RawImage
 from platform.data.detection.layouts import Source
@@ -35,10 +35,10 @@ class Picture:
     path: Path
     name: str  # path from the data set's folder
     where: str  # first annotation that named it
-    look: Look
+    look: ImageFeatures
     splits: list[str] = field(default_factory=list)  # given by the data; there should be at most one
     raw: list[RawImage] = field(default_factory=list)  # annotations with their boxes, each box once
-    placed: list[Placed] = field(default_factory=list)  # boxes that are usable so far
+    placed: list[UsableBox] = field(default_factory=list)  # boxes that are usable so far
     written: int = 0  # annotated boxes, with the unreadable ones
     lost: int = 0  # of these, the ones that are unusable although they show something
     dropped: int = 0  # and those that a person dropped
@@ -53,18 +53,23 @@ class Picture:
         return max(self.splits, key=SPLITS.index, default=None)
 
 
-class Cleaned(NamedTuple):
+class RepairResult(NamedTuple):
     """Result of the repair."""
 
     images: list[RawImage]  # ordered by path
-    near: list[Near]  # pairs of near duplicates among them
+    near: list[NearDuplicate]  # pairs of near duplicates among them
     groups: dict[Path, int]  # number, from 1, of each image in such a pair; connected pairs are one group
     findings: list[Finding]
 
 
 def repair(
-    root: Path, source: Source, looks: Mapping[Path, Look], verdicts: Iterable[Verdict], limits: Limits, least: int
-) -> Cleaned:
+    root: Path,
+    source: Source,
+    looks: Mapping[Path, ImageFeatures],
+    verdicts: Iterable[LabelDecision],
+    limits: Limits,
+    least: int,
+) -> RepairResult:
     """Apply all rules; no file is read or written.
 
     `root` is absolute, and `least` the fewest pixels of an image's shorter side.
@@ -89,10 +94,10 @@ def repair(
     for picture in kept:
         boxes = tuple(RawBox(each.box, each.name, each.raw.where) for each in picture.placed)
         images.append(RawImage(picture.path, boxes, picture.split, picture.where))
-    return Cleaned(images, near, groups, findings)
+    return RepairResult(images, near, groups, findings)
 
 
-def _pictures(root: Path, raw: RawDataset, looks: Mapping[Path, Look]) -> list[Picture]:
+def _pictures(root: Path, raw: RawDataset, looks: Mapping[Path, ImageFeatures]) -> list[Picture]:
     """Return each image once, by path, with all of its annotations."""
     found: dict[Path, Picture] = {}
     for image in sorted(raw.images, key=lambda image: image.path.relative_to(root).as_posix()):
@@ -138,7 +143,7 @@ def _is_usable(root: Path, picture: Picture, least: int, findings: list[Finding]
 
 
 def _place(
-    picture: Picture, verdicts: Mapping[str, Verdict], limits: Limits, pixels: bool, findings: list[Finding]
+    picture: Picture, verdicts: Mapping[str, LabelDecision], limits: Limits, pixels: bool, findings: list[Finding]
 ) -> None:
     """Give the boxes their classes and their coordinates in the upright image."""
     look = picture.look
@@ -167,7 +172,7 @@ def _place(
             if box is None:
                 picture.lost += 1
             else:
-                picture.placed.append(Placed(box, verdict.cls, raw, picture.path))
+                picture.placed.append(UsableBox(box, verdict.cls, raw, picture.path))
 
 
 def _one_of_each(pictures: Sequence[Picture], findings: list[Finding]) -> list[Picture]:
@@ -228,7 +233,7 @@ def _split_findings(pictures: Sequence[Picture]) -> Iterator[Finding]:
 
 
 def _near_findings(
-    near: Sequence[Near], pictures: Mapping[Path, Picture], groups: Mapping[Path, int]
+    near: Sequence[NearDuplicate], pictures: Mapping[Path, Picture], groups: Mapping[Path, int]
 ) -> Iterator[Finding]:
     for path, (distance, closest) in nearest(near).items():
         detail = f"group {groups[path]}, distance {distance:.3f}"
@@ -240,7 +245,7 @@ def _near_findings(
             yield one.finding(NEAR_APART, Action.ASK, detail, other.name)
 
 
-def nearest(near: Iterable[Near]) -> dict[Path, tuple[float, Path]]:
+def nearest(near: Iterable[NearDuplicate]) -> dict[Path, tuple[float, Path]]:
     """Return the distance and path of the nearest other image, for each image in a pair, ordered by path."""
     best: dict[Path, tuple[float, Path]] = {}
     for pair in sorted(near, key=lambda pair: (pair.distance, pair.one, pair.other)):

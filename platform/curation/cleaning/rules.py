@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from platform.curation.cleaning.findings import Action
-from platform.curation.cleaning.looks import Look
+from platform.curation.cleaning.looks import ImageFeatures
 from platform.data.detection.annotations import Box, Kind, RawBox
 from platform.data.detection.boxes import area, changes, clip, ordered, unusable
 
@@ -22,7 +22,7 @@ _ORIENTATIONS = range(9)  # 1 … 8, and 0 for none
 _HALF = 0.5  # share of a box that must lie within the image: less of it need not show the object
 
 
-def check_image(look: Look, min_side: int) -> Iterator[tuple[str, Action, str]]:
+def check_image(look: ImageFeatures, min_side: int) -> Iterator[tuple[str, Action, str]]:
     """Yield the rules that an image breaks, each with the action taken and a detail for people.
 
     `min_side` is the fewest pixels of its shorter side.
@@ -73,7 +73,7 @@ def countable(box: Box) -> bool:
     return all(map(math.isfinite, box)) and x1 != x2 and y1 != y2
 
 
-class Placed(NamedTuple):
+class UsableBox(NamedTuple):
     """Usable box of an image."""
 
     box: Box  # in the upright image, within it
@@ -82,17 +82,17 @@ class Placed(NamedTuple):
     file: Path  # image that it was written for: the one that is kept, or a copy of it
 
 
-class Settled(NamedTuple):
+class SettledBoxes(NamedTuple):
     """Boxes of an image after those in the same place were settled."""
 
-    kept: list[Placed]  # in the order given
-    again: list[tuple[Placed, Placed, float]]  # repeated boxes, the one that is kept, their intersection over union
-    conflicts: list[tuple[Placed, Placed]]  # boxes in the place of a box of another class, each with that box
+    kept: list[UsableBox]  # in the order given
+    again: list[tuple[UsableBox, UsableBox, float]]  # repeated boxes, those that are kept, their overlap (IoU)
+    conflicts: list[tuple[UsableBox, UsableBox]]  # boxes in the place of a box of another class, each with that box
 
 
-def settle(placed: Sequence[Placed]) -> Settled:
+def settle(placed: Sequence[UsableBox]) -> SettledBoxes:
     """Separate the boxes of an image into those to keep, repeated ones and conflicts of two classes."""
-    settled = Settled([], [], [])
+    settled = SettledBoxes([], [], [])
     if not placed:
         return settled
     boxes = np.array([each.box for each in placed])

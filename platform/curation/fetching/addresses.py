@@ -47,7 +47,7 @@ class ForbiddenAddress(OSError):  # noqa: N818 (an outcome, not a fault of the p
         self.address, self.what = address, what
 
 
-class Gate:
+class AddressFilter:
     """Socket factory of a `TCPConnector` that only connects to public addresses and to the allowed networks."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:

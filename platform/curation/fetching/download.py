@@ -13,7 +13,7 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 from yarl import URL
 
-from platform.curation.fetching.addresses import ForbiddenAddress, Gate
+from platform.curation.fetching.addresses import AddressFilter, ForbiddenAddress
 from platform.data.files import printable
 
 
@@ -105,7 +105,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """Complete response: body, status, address after redirects, and number of tries."""
 
     body: bytes
@@ -114,7 +114,7 @@ class Answer:
     tries: int = 1
 
 
-def session(gate: Gate, concurrent: int, per_host: int, user_agent: str) -> aiohttp.ClientSession:
+def session(gate: AddressFilter, concurrent: int, per_host: int, user_agent: str) -> aiohttp.ClientSession:
     """Return an HTTP client without cookies, decompression, and the environment's proxies and passwords."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrent, limit_per_host=per_host, socket_factory=gate),
@@ -126,7 +126,7 @@ def session(gate: Gate, concurrent: int, per_host: int, user_agent: str) -> aioh
     )
 
 
-async def download(client: aiohttp.ClientSession, text: str, limits: Limits) -> Answer:
+async def download(client: aiohttp.ClientSession, text: str, limits: Limits) -> Response:
     """Download an address as it is written, with further tries after failures that may pass; see `session`.
 
     Raises:
@@ -136,7 +136,7 @@ async def download(client: aiohttp.ClientSession, text: str, limits: Limits) -> 
         retry=retry_if_exception(_worth_another), stop=stop_after_attempt(limits.tries), wait=_pause, reraise=True
     )
     try:
-        answer: Answer = await retrying(_request, client, text, limits)
+        answer: Response = await retrying(_request, client, text, limits)
     except Failure as failure:
         failure.tries = retrying.statistics["attempt_number"]
         raise
@@ -166,7 +166,7 @@ def parse(text: str, base: URL | None = None) -> URL:
     return url
 
 
-async def _request(client: aiohttp.ClientSession, text: str, limits: Limits) -> Answer:
+async def _request(client: aiohttp.ClientSession, text: str, limits: Limits) -> Response:
     """Request an address once; raise a Failure if there is no complete response."""
     requested: list[URL] = []
     try:
@@ -178,7 +178,7 @@ async def _request(client: aiohttp.ClientSession, text: str, limits: Limits) -> 
         raise failure from error
 
 
-async def _follow(client: aiohttp.ClientSession, text: str, limits: Limits, requested: list[URL]) -> Answer:
+async def _follow(client: aiohttp.ClientSession, text: str, limits: Limits, requested: list[URL]) -> Response:
     url = parse(text)
     while len(requested) <= MAX_REDIRECTS:
         if url in requested:
@@ -188,7 +188,7 @@ async def _follow(client: aiohttp.ClientSession, text: str, limits: Limits, requ
             target = response.headers.get("Location")
             if response.status not in _REDIRECTS or target is None:
                 _raise_for_status(response)
-                return Answer(await _body(response, limits.bytes), response.status, str(url))
+                return Response(await _body(response, limits.bytes), response.status, str(url))
         try:
             url = parse(target, base=url)
         except Failure as failure:

@@ -13,9 +13,9 @@ from rich.text import Text
 from platform.curation import steps
 from platform.curation.fetching import manifest
 from platform.curation.fetching.download import BOUNDED, MAY_PASS, Outcome
-from platform.curation.fetching.list_rows import Labelled
-from platform.curation.fetching.listing import Listing, Scan
-from platform.curation.fetching.manifest import Known, Manifest
+from platform.curation.fetching.list_rows import WrittenLabel
+from platform.curation.fetching.listing import ListContent, Listing
+from platform.curation.fetching.manifest import KnownLine, Manifest
 from platform.data import sheets
 from platform.data.detection import csv_boxes
 
@@ -25,7 +25,7 @@ _CORNERS = csv_boxes.COLUMNS[2:6]
 
 
 @dataclass
-class Fetched:
+class FetchedCounts:
     """Content of fetched.csv in numbers."""
 
     lines: int = 0
@@ -37,12 +37,12 @@ class Fetched:
     removed: tuple[str, ...] = ()  # tables of later steps that were made from that one and were removed
 
 
-def write(root: Path, listing: Listing, known: Mapping[str, Known], splits: Mapping[str, str]) -> Fetched:
+def write(root: Path, listing: Listing, known: Mapping[str, KnownLine], splits: Mapping[str, str]) -> FetchedCounts:
     """Write the table of a list into the data set's folder, if it differs from the existing one.
 
     `known` are the outcomes of the list's addresses, `splits` those that it gives to addresses.
     """
-    counts = Fetched()
+    counts = FetchedCounts()
     of_image: dict[str, str] = {}
     for url, split in splits.items():
         if image := known[url].image:
@@ -56,19 +56,19 @@ def write(root: Path, listing: Listing, known: Mapping[str, Known], splits: Mapp
 
 
 def _lines(
-    listing: Listing, known: Mapping[str, Known], splits: Mapping[str, str], counts: Fetched
+    listing: Listing, known: Mapping[str, KnownLine], splits: Mapping[str, str], counts: FetchedCounts
 ) -> Iterator[dict[str, Any]]:
     for row in listing.rows():
         image = known.get(row.url) if row.url is not None else None
         if image is None or image.image is None:
             continue
         same = {"image": image.image, "split": splits.get(image.image), "row": row.line, "url": row.url}
-        for labelled in row.boxes or (Labelled(""),):
+        for labelled in row.boxes or (WrittenLabel(""),):
             counts.lines += 1
             yield same | {"label": labelled.label} | _corners(labelled, image, counts)
 
 
-def _corners(labelled: Labelled, image: Known, counts: Fetched) -> dict[str, float]:
+def _corners(labelled: WrittenLabel, image: KnownLine, counts: FetchedCounts) -> dict[str, float]:
     if labelled.box is None:
         return {}
     width, height = (image.width, image.height) if labelled.relative else (1, 1)
@@ -84,7 +84,7 @@ _LONGEST_URL = 100  # characters of an address in a message
 _NUMBERS = {"xyxy": "x1 y1 x2 y2", "xywh": "x y width height", "cxcywh": "centre x, centre y, width, height"}
 
 
-def print_list(console: Console, listing: Listing, scan: Scan) -> None:
+def print_list(console: Console, listing: Listing, scan: ListContent) -> None:
     """Print the size of the list and the meaning of its columns."""
     columns = listing.columns
     boxes = ", ".join(columns.corners) or columns.boxes
@@ -112,7 +112,7 @@ def print_known(console: Console, known: int, altered: int, damaged: int, to_ask
             _line(console, f"{count:,} {text}", style)
 
 
-def print_result(console: Console, root: Path, scan: Scan, ended: Manifest, written: Fetched) -> None:
+def print_result(console: Console, root: Path, scan: ListContent, ended: Manifest, written: FetchedCounts) -> None:
     """Print the number of addresses by outcome with examples, warnings, the written files and the next command."""
     counts = Counter(ended.known[url].outcome for url in scan.urls)
     firsts: dict[Outcome, str] = {}
@@ -148,7 +148,7 @@ def _print_outcome(console: Console, outcome: Outcome, count: int, detail: str, 
     _line(console, f"{count:>9,}  {outcome:20s}{example}{''.join(f' ({text})' for text in help_)}")
 
 
-def _print_boxes(console: Console, written: Fetched) -> None:
+def _print_boxes(console: Console, written: FetchedCounts) -> None:
     if written.relative:
         _line(console, f"{written.relative:,} of {written.boxes:,} boxes were relative and are in pixels now.")
     if written.inverted > _INVERTED * written.boxes:

@@ -45,7 +45,7 @@ _KINDS = tuple(
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredImage:
     """Stored image, with the fields of `Record` of the same names."""
 
     image: str
@@ -55,7 +55,7 @@ class Kept:
     sha256: str
 
 
-def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> Kept:
+def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> StoredImage:
     """Check that the bytes of a response are an image, and store it atomically below the data set's folder.
 
     `scratch` is a folder on the same disk for partial files.
@@ -70,7 +70,7 @@ def keep(body: bytes, root: Path, scratch: Path, max_pixels: float) -> Kept:
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(file, scratch) as partial:
         partial.write_bytes(body)
-    return Kept(name, len(body), header.width, header.height, digest)
+    return StoredImage(name, len(body), header.width, header.height, digest)
 
 
 def is_name(image: str) -> bool:

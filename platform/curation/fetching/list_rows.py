@@ -45,7 +45,7 @@ _BOX_STARTS = re.compile("^(b?box|bounding_box|bndbox)_")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenColumns:
     """Names of columns that the user gave, as `key` writes them, and one of CONVENTIONS; None where not given."""
 
     url: str | None = None
@@ -73,7 +73,7 @@ def key(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)  # the objects of a file of JSON lines have nearly the same keys
-def find(names: tuple[str, ...], chosen: Chosen) -> Columns:
+def find(names: tuple[str, ...], chosen: ChosenColumns) -> Columns:
     """Return the meaning of columns, whose names are as `key` writes them; the chosen ones precede the usual ones."""
     corners, named = _corner_columns(names) if chosen.box is None else ((), None)
     ending = (name for name in names if name.endswith(_BOX_ENDS))
@@ -110,7 +110,7 @@ _SHOWN = 60  # characters of a value in a fault's message
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class WrittenLabel:
     """Label as written, "" if there is none, with its box."""
 
     label: str
@@ -124,18 +124,18 @@ class Row:
 
     line: int  # number of its first line in the file, from 1
     url: str | None  # as written; None if the row has none that can be read
-    boxes: tuple[Labelled, ...] = ()  # empty for an image without label and box
+    boxes: tuple[WrittenLabel, ...] = ()  # empty for an image without label and box
     split: str | None = None  # "train", "val", "test" or None
     faults: tuple[str, ...] = ()  # what could not be read
 
 
-def read(line: int, record: Mapping[str, Any], columns: Columns, chosen: Chosen) -> Row:
+def read(line: int, record: Mapping[str, Any], columns: Columns, chosen: ChosenColumns) -> Row:
     """Read a row from its values by column, which are texts or JSON values; objects within it follow `chosen`."""
     url = _text(record.get(columns.url)) if columns.url else ""
     if not url:
         return Row(line, None, faults=("no url",))
     faults: list[str] = []
-    boxes: tuple[Labelled, ...] = ()
+    boxes: tuple[WrittenLabel, ...] = ()
     try:
         boxes = tuple(_boxes(record, columns, chosen, faults))
     except RecursionError:
@@ -147,7 +147,9 @@ def read(line: int, record: Mapping[str, Any], columns: Columns, chosen: Chosen)
     return Row(line, url, boxes, known, tuple(faults))
 
 
-def _boxes(record: Mapping[str, Any], columns: Columns, chosen: Chosen, faults: list[str]) -> Iterator[Labelled]:
+def _boxes(
+    record: Mapping[str, Any], columns: Columns, chosen: ChosenColumns, faults: list[str]
+) -> Iterator[WrittenLabel]:
     """Yield the labels and boxes of a record; a label whose box cannot be read is kept without a box."""
     labels = record.get(columns.label) if columns.label else None
     if isinstance(labels, list) and len(labels) < 2:
@@ -163,22 +165,27 @@ def _boxes(record: Mapping[str, Any], columns: Columns, chosen: Chosen, faults: 
         yield from _labelled(_text(label), value, columns, chosen, faults)
 
 
-def _labelled(label: str, value: Any, columns: Columns, chosen: Chosen, faults: list[str]) -> Iterator[Labelled]:
+def _labelled(
+    label: str, value: Any, columns: Columns, chosen: ChosenColumns, faults: list[str]
+) -> Iterator[WrittenLabel]:
     if isinstance(value, dict):
         within = {key(str(name)): item for name, item in value.items()}
-        inner = find(tuple(within), Chosen(convention=chosen.convention))
+        inner = find(tuple(within), ChosenColumns(convention=chosen.convention))
         if inner.label is None:
-            within, inner = {**within, "label": label}, find((*within, "label"), Chosen(convention=chosen.convention))
+            within, inner = (
+                {**within, "label": label},
+                find((*within, "label"), ChosenColumns(convention=chosen.convention)),
+            )
         yield from _boxes(within, inner, chosen, faults)
         return
     box = _numbers(value) if value is not None else None
     if box is not None:
-        yield Labelled(label, _as_corners(box, columns.convention), max(map(abs, box)) <= _RELATIVE)
+        yield WrittenLabel(label, _as_corners(box, columns.convention), max(map(abs, box)) <= _RELATIVE)
         return
     if value is not None:
         faults.append(f"the box {_short(value)} is not four numbers")
     if label:
-        yield Labelled(label)
+        yield WrittenLabel(label)
 
 
 def _values(record: Mapping[str, Any], columns: Columns) -> list[Any]:

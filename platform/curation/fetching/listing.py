@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from platform.curation.fetching import list_rows
-from platform.curation.fetching.list_rows import Chosen, Columns, Row, find, key
+from platform.curation.fetching.list_rows import ChosenColumns, Columns, Row, find, key
 from platform.data import tables
 from platform.errors import Fault, InputError, raise_if_any
 
@@ -35,7 +35,7 @@ class Listing:
     errors: str
     delimiter: str | None  # between the fields of a row; None for JSON lines
     names: tuple[str, ...]  # its columns, as `list_rows.key` writes them
-    chosen: Chosen  # columns that the user named
+    chosen: ChosenColumns  # columns that the user named
     notes: tuple[str, ...] = ()  # messages about the encoding, for people
 
     @property
@@ -57,7 +57,7 @@ class Listing:
                 yield from _csv_rows(stream, self.delimiter, self.names, self.chosen)
 
 
-def open_list(file: Path, chosen: Chosen, encoding: str = tables.DETECT) -> Listing:
+def open_list(file: Path, chosen: ChosenColumns, encoding: str = tables.DETECT) -> Listing:
     """Detect delimiter, columns and, if it is "detect", encoding of a list.
 
     Raises:
@@ -87,7 +87,7 @@ def wrong_encoding(file: Path, encoding: str, error: UnicodeError) -> InputError
     return InputError(Fault(rule, f"{file}: {error}", remedy))
 
 
-def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tuple[str, ...]]:
+def _shape(stream: TextIO, file: Path, chosen: ChosenColumns) -> tuple[str | None, tuple[str, ...]]:
     """Return the delimiter and the names of the columns; for JSON, of the first object that has an address."""
     first = stream.readline(_LONGEST)
     while first.isspace():
@@ -110,7 +110,7 @@ def _shape(stream: TextIO, file: Path, chosen: Chosen) -> tuple[str | None, tupl
     return mark, headers[mark]
 
 
-def _column_faults(file: Path, names: Sequence[str], chosen: Chosen) -> list[Fault]:
+def _column_faults(file: Path, names: Sequence[str], chosen: ChosenColumns) -> list[Fault]:
     found = f"{', '.join(names[:_TOLD]) or 'nothing'}{', …' if len(names) > _TOLD else ''} in {file}"
     named = {"--url-column": chosen.url, "--label-column": chosen.label, "--box-column": chosen.box}
     missing = {option: name for option, name in named.items() if name and name not in names}
@@ -124,7 +124,7 @@ def _column_faults(file: Path, names: Sequence[str], chosen: Chosen) -> list[Fau
     return faults
 
 
-def _json_rows(stream: TextIO, chosen: Chosen) -> Iterator[Row]:
+def _json_rows(stream: TextIO, chosen: ChosenColumns) -> Iterator[Row]:
     for line, record in _json_records(stream):
         if isinstance(record, dict):
             yield list_rows.read(line, record, find(tuple(record), chosen), chosen)
@@ -146,7 +146,7 @@ def _json_records(stream: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
         yield number, "not an object" if fields is None else fields
 
 
-def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: Chosen) -> Iterator[Row]:
+def _csv_rows(stream: TextIO, delimiter: str, names: Sequence[str], chosen: ChosenColumns) -> Iterator[Row]:
     columns = find(tuple(names), chosen)
     for line, fields in islice(_fields(stream, delimiter, len(names)), 1, None):
         if fields is None:
@@ -221,7 +221,7 @@ def _next(rows: Iterator[list[str]], width: int) -> list[str] | None:
 
 
 @dataclass
-class Scan:
+class ListContent:
     """Content of a list, read once."""
 
     rows: int = 0
@@ -231,13 +231,13 @@ class Scan:
     first_fault: str = ""  # with its line
 
 
-def scan(listing: Listing) -> Scan:
+def scan(listing: Listing) -> ListContent:
     """Read a list once.
 
     Raises:
         InputError: It has no address, or another encoding.
     """
-    found = Scan()
+    found = ListContent()
     try:
         for row in listing.rows():
             found.rows += 1

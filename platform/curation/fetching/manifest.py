@@ -24,7 +24,7 @@ _DAMAGED = (ValueError, TypeError, KeyError, RecursionError)  # raised by what a
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownLine:
     """Part of a line that is kept in memory, as there may be a million lines."""
 
     outcome: Outcome
@@ -44,7 +44,7 @@ class Manifest:
 
     def __init__(self, root: Path, listed: Collection[str]) -> None:
         """Read the manifest's lines, and those of earlier lists for the addresses that are listed again."""
-        self.known: dict[str, Known] = {}
+        self.known: dict[str, KnownLine] = {}
         self.damaged = 0
         self._root = root
         self._file = (root / NAME).open("a+b", buffering=0)
@@ -115,14 +115,14 @@ class Manifest:
             self.damaged += 1
 
 
-def _known(record: dict[str, Any], start: int) -> Known:
+def _known(record: dict[str, Any], start: int) -> KnownLine:
     """Check a line, and return its part to be kept; raise an error if it was not written by `_line`."""
     outcome = Outcome(record["outcome"])
     if outcome is not Outcome.FETCHED:
-        return Known(outcome, start, None, 0, 0)
+        return KnownLine(outcome, start, None, 0, 0)
     if not is_name(record["image"]) or min(record["width"], record["height"]) < 1:
         raise ValueError("not an image name of the image store")
-    return Known(outcome, start, record["image"], int(record["width"]), int(record["height"]))
+    return KnownLine(outcome, start, record["image"], int(record["width"]), int(record["height"]))
 
 
 def _line(record: Record) -> bytes:

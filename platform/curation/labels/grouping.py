@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from platform.curation.labels import likeness
-from platform.curation.labels.likeness import Like
+from platform.curation.labels.likeness import Similarity
 from platform.curation.labels.normalise import LONGEST, WORDS, bare, difference, key, name, tidy
 from platform.errors import Fault
 
@@ -22,7 +22,7 @@ OWN, DECIDED, ALIAS, NAMED = "gives the class its name", "decision", "alias", "r
 SAYS_NOTHING, EMPTY, TOO_LONG = "says nothing", "empty", f"longer than {LONGEST} characters"
 
 
-class Verdict(NamedTuple):
+class LabelDecision(NamedTuple):
     """Class that a label was given, with the reason."""
 
     label: str  # as it was typed
@@ -64,7 +64,7 @@ def group(
     aliases: Mapping[str, str] | None = None,
     decisions: Mapping[str, str | None] | None = None,
     settings: Settings = DEFAULT,
-) -> list[Verdict]:
+) -> list[LabelDecision]:
     """Group labels; return one verdict for each, sorted by label and independent of the order given.
 
     Args:
@@ -75,7 +75,7 @@ def group(
         settings: Thresholds of likeness.
     """
     aliases, decisions = aliases or {}, decisions or {}
-    verdicts = {label: Verdict(label, cls, DECIDED) for label, cls in decisions.items() if label in counts}
+    verdicts = {label: LabelDecision(label, cls, DECIDED) for label, cls in decisions.items() if label in counts}
     nodes = _nodes(counts, aliases, decisions)
     named = {label for node in nodes for label in node.labels}
     verdicts |= {label: _unnamed(label) for label in counts if label not in named and label not in verdicts}
@@ -88,7 +88,7 @@ _NO_NAME = frozenset(
     for kind in ("filler", "filler_last", "filler_endings", "nothing")
     for word in WORDS[kind]
 )
-_SAME = Like(likeness.SURE[likeness.SPELLING], likeness.SPELLING)
+_SAME = Similarity(likeness.SURE[likeness.SPELLING], likeness.SPELLING)
 _MARGIN = 0.02  # by which the likeness to one group must exceed that to every other
 
 
@@ -146,10 +146,10 @@ def _unusable(label: str) -> str:
     return EMPTY if tidy(label) in ("", DROP) else ""
 
 
-def _unnamed(label: str) -> Verdict:
+def _unnamed(label: str) -> LabelDecision:
     if reason := _unusable(label):
-        return Verdict(label, None, reason, suggestion=DROP)
-    return Verdict(label, tidy(label), SAYS_NOTHING, suggestion=DROP)
+        return LabelDecision(label, None, reason, suggestion=DROP)
+    return LabelDecision(label, tidy(label), SAYS_NOTHING, suggestion=DROP)
 
 
 class _Groups:
@@ -158,17 +158,17 @@ class _Groups:
     def __init__(self, nodes: Sequence[_Node], settings: Settings) -> None:
         self.nodes = sorted(nodes, key=lambda node: (-node.uses, *_plain(node.text), node.cls or ""))
         self.settings = settings
-        self.like: list[dict[int, Like]] = [{} for _ in nodes]
+        self.like: list[dict[int, Similarity]] = [{} for _ in nodes]
         names = [name(key(node.text), bare(node.text)) for node in self.nodes]
         for (i, j), how in likeness.pairs(names, settings.ask_at).items():
             self.like[i][j] = self.like[j][i] = how
         self.cls: dict[int, str] = {}  # class of each placed node
         self.heads: dict[int, int] = {}  # nodes that began a group or had a known class, with their order
-        self.link: dict[int, tuple[int, Like]] = {}  # head of the group that each other node joined, and likeness to it
+        self.link: dict[int, tuple[int, Similarity]] = {}  # head of the group that each other node joined
         for index in sorted(range(len(nodes)), key=self._rank):
             self._place(index)
 
-    def verdicts(self) -> Iterator[Verdict]:
+    def verdicts(self) -> Iterator[LabelDecision]:
         """Yield the verdict of each label."""
         questions = self._questions()
         for index, node in enumerate(self.nodes):
@@ -206,7 +206,7 @@ class _Groups:
         clear = round(placed[head] - rival, 6) >= _MARGIN
         return head if clear and placed[head] >= self.settings.merge_at else None
 
-    def _questions(self) -> dict[int, tuple[str, Like]]:
+    def _questions(self) -> dict[int, tuple[str, Similarity]]:
         """Return the suggestions by the head of their group: the most similar group with a higher rank."""
         groups: dict[str, list[int]] = defaultdict(list)
         for index, cls in self.cls.items():
@@ -222,15 +222,15 @@ class _Groups:
                 asked[next(index for index in groups[cls] if index in self.heads)] = (other, like)
         return asked
 
-    def _verdict(self, index: int, label: str) -> Verdict:
+    def _verdict(self, index: int, label: str) -> LabelDecision:
         node, cls = self.nodes[index], self.cls[index]
         if node.reason == DECIDED:
-            return Verdict(label, cls, DECIDED)
+            return LabelDecision(label, cls, DECIDED)
         if node.reason:
-            return Verdict(label, cls, node.reason, 1.0, node.alias)
+            return LabelDecision(label, cls, node.reason, 1.0, node.alias)
         head, like = self.link.get(index, (index, _SAME))
         if label == self.nodes[head].text:
-            return Verdict(label, cls, OWN)
+            return LabelDecision(label, cls, OWN)
         matched = self.nodes[head].text
         reason = f"same but for {difference(label, matched)}" if like == _SAME else like.reason
-        return Verdict(label, cls, reason, like.score, matched)
+        return LabelDecision(label, cls, reason, like.score, matched)

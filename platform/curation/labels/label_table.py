@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from platform.curation.labels.grouping import DROP, Verdict
+from platform.curation.labels.grouping import DROP, LabelDecision
 from platform.curation.labels.normalise import LONGEST, key
 from platform.curation.steps import read_table
 from platform.data import sheets
@@ -46,7 +46,7 @@ NO_DECISIONS = Decisions({}, {})
 
 def write(
     file: Path,
-    verdicts: Iterable[Verdict],
+    verdicts: Iterable[LabelDecision],
     boxes: Mapping[str, int],
     images: Mapping[str, int],
     decisions: Decisions = NO_DECISIONS,

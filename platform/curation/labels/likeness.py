@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from platform.curation.labels.normalise import WORDS, Name, heard, scripts, undoubled
+from platform.curation.labels.normalise import WORDS, LabelKey, heard, scripts, undoubled
 
 SPELLING, BRACKETS = "same spelling", "without the brackets"
 MOVED, ORDER, PLURAL, ONE_PLURAL = "a common word moved", "another word order", "plural", "plural of one word"
@@ -50,7 +50,7 @@ _ROWS = 256  # names compared with all others at a time, which bounds the memory
 _NAMES = 8  # different texts beside one half of a label, above which the half is no name
 
 
-class Like(NamedTuple):
+class Similarity(NamedTuple):
     """Likeness of two names, 0 to 1, with its reason."""
 
     score: float
@@ -61,17 +61,17 @@ class Comparison(NamedTuple):
     """Rule by which names are alike that share a value of `of` and fit; if `alone`, only if no third name has it."""
 
     reason: str
-    of: Callable[[Name], Iterable[str]]
-    fit: Callable[[Name, Name], bool] = lambda one, other: True
+    of: Callable[[LabelKey], Iterable[str]]
+    fit: Callable[[LabelKey, LabelKey], bool] = lambda one, other: True
     alone: bool = False
 
 
-def pairs(names: Sequence[Name], least: float) -> dict[tuple[int, int], Like]:
+def pairs(names: Sequence[LabelKey], least: float) -> dict[tuple[int, int], Similarity]:
     """Return the highest likeness of pairs of names, the most frequent first, by their indices, the lower first.
 
     Names with different numbers are never alike. Each name has at most some dozens of pairs. No score is below `least`.
     """
-    found: dict[tuple[int, int], Like] = {}
+    found: dict[tuple[int, int], Similarity] = {}
     for kind in (_equal, _two_scripts, _longer, _mistyped):
         for i, j, like in kind(names, least):
             pair = (min(i, j), max(i, j))
@@ -86,13 +86,13 @@ def pairs(names: Sequence[Name], least: float) -> dict[tuple[int, int], Like]:
 # Names that are equal in some respect.
 
 
-def _singular(name: Name) -> Iterable[str]:
+def _singular(name: LabelKey) -> Iterable[str]:
     *first, last = name.words or ("",)
     plural = len(last) > (3 if first else 4) and last.isascii() and last.endswith("s") and not last.endswith("ss")
     return ["".join([*first, last[:-1] if plural else last])]
 
 
-def _sounds(name: Name) -> Iterable[str]:
+def _sounds(name: LabelKey) -> Iterable[str]:
     """Return the sounds of a name; only the Latin letters where Chinese characters or few letters would mislead."""
     core = heard("".join(name.core))
     if len(core) > 3:
@@ -100,26 +100,26 @@ def _sounds(name: Name) -> Iterable[str]:
     return [name.latin] if len(core) != 1 and len(name.latin) > 3 else []
 
 
-def _another_script(one: Name, other: Name) -> bool:
+def _another_script(one: LabelKey, other: LabelKey) -> bool:
     return one.scripts != other.scripts and (one.latin == other.latin or not (one.chinese or other.chinese))
 
 
-def _spelled(name: Name) -> Iterable[str]:
+def _spelled(name: LabelKey) -> Iterable[str]:
     return [name.spelled] if len(heard("".join(name.core))) > 4 and not name.chinese else []
 
 
-def _core(name: Name) -> Iterable[str]:
+def _core(name: LabelKey) -> Iterable[str]:
     return [" ".join(name.core)] if len("".join(name.core)) > 2 else []
 
 
-def _initials(name: Name) -> Iterable[str]:
+def _initials(name: LabelKey) -> Iterable[str]:
     if len(name.words) == 1:
         return [name.letters] if 2 < len(name.letters) < 7 else []
     large = [word for word in name.words if word not in _SMALL]
     return {"".join(word[0] for word in words) for words in (name.words, large) if len(words) > 2}
 
 
-def _one_in_brackets(one: Name, other: Name) -> bool:
+def _one_in_brackets(one: LabelKey, other: LabelKey) -> bool:
     return one.bare == other.bare and (one.letters == one.bare) != (other.letters == other.bare)
 
 
@@ -128,7 +128,7 @@ def _in(char: str, charset: str) -> bool:
     return bool(char.encode(charset, "ignore"))
 
 
-def _two_chinese_scripts(one: Name, other: Name) -> bool:
+def _two_chinese_scripts(one: LabelKey, other: LabelKey) -> bool:
     """Return whether one name is the other in simplified characters.
 
     The old character sets tell the scripts apart: GB 2312 has simplified characters, Big5 traditional ones. All
@@ -159,9 +159,9 @@ COMPARISONS = (
 )
 
 
-def _equal(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+def _equal(names: Sequence[LabelKey], least: float) -> Iterator[tuple[int, int, Similarity]]:
     for comparison in COMPARISONS:
-        like = Like(SURE[comparison.reason], comparison.reason)
+        like = Similarity(SURE[comparison.reason], comparison.reason)
         having: dict[str, list[int]] = defaultdict(list)
         for index, one in enumerate(names):
             for what in set(comparison.of(one)):
@@ -177,7 +177,7 @@ def _equal(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like
 # Names that contain another name.
 
 
-def _halves(name: Name) -> tuple[str, ...]:
+def _halves(name: LabelKey) -> tuple[str, ...]:
     """Return the halves of a name that is written in two scripts, as "貢茶 Gong Cha"; () for other names."""
     if len(name.scripts) != 2:
         return ()
@@ -189,7 +189,7 @@ def _halves(name: Name) -> tuple[str, ...]:
     return () if short or common else tuple("".join(words) for _, words in runs)
 
 
-def _two_scripts(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+def _two_scripts(names: Sequence[LabelKey], least: float) -> Iterator[tuple[int, int, Similarity]]:
     """Yield names in two scripts with their halves, and the halves with each other.
 
     Names are left out that occur elsewhere as a whole in one script ("Алло MAX", "allo max"), and so are halves that
@@ -205,9 +205,9 @@ def _two_scripts(names: Sequence[Name], least: float) -> Iterator[tuple[int, int
     index = {one.letters: i for i, one in reversed([*enumerate(names)])}
     for i, halves in written.items():
         there = [half for half in halves if is_name[half] and half in index]
-        yield from ((i, index[half], Like(SURE[HALF], HALF)) for half in there)
+        yield from ((i, index[half], Similarity(SURE[HALF], HALF)) for half in there)
         if len(there) == 2:
-            yield index[there[0]], index[there[1]], Like(SURE[TOGETHER], TOGETHER)
+            yield index[there[0]], index[there[1]], Similarity(SURE[TOGETHER], TOGETHER)
 
 
 def _one_name(texts: Collection[str]) -> bool:
@@ -216,9 +216,9 @@ def _one_name(texts: Collection[str]) -> bool:
     return all(a in b or b in a or fuzz.ratio(a, b) > 80 for a, b in combinations(map(heard, texts), 2))
 
 
-def _longer(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+def _longer(names: Sequence[LabelKey], least: float) -> Iterator[tuple[int, int, Similarity]]:
     """Yield names with those that they begin: "popeyes", "popeyes louisiana kitchen"."""
-    like = Like(SURE[LONGER], LONGER)
+    like = Similarity(SURE[LONGER], LONGER)
     index = {one.words: i for i, one in reversed([*enumerate(names)])}
     for i, one in enumerate(names):
         for end in range(1, len(one.words)):
@@ -230,27 +230,27 @@ def _longer(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Lik
 # Names that are nearly equal.
 
 
-def _mistyped(names: Sequence[Name], least: float) -> Iterator[tuple[int, int, Like]]:
+def _mistyped(names: Sequence[LabelKey], least: float) -> Iterator[tuple[int, int, Similarity]]:
     for i, j in _near(names, least):
         if _sound_otherwise(names[i], names[j]) and (score := _typing(names[i], names[j])):
-            yield i, j, Like(min(score, _UNSURE) if _is_asked(names[i], names[j]) else score, TYPING)
+            yield i, j, Similarity(min(score, _UNSURE) if _is_asked(names[i], names[j]) else score, TYPING)
 
 
-def _sound_otherwise(one: Name, other: Name) -> bool:
+def _sound_otherwise(one: LabelKey, other: LabelKey) -> bool:
     """Return whether two names sound different, or differ only by a doubled letter of the Latin spelling."""
     return one.sounds != other.sounds or (one.latin != other.latin and undoubled(one.latin) == undoubled(other.latin))
 
 
-def _is_asked(one: Name, other: Name) -> bool:
+def _is_asked(one: LabelKey, other: LabelKey) -> bool:
     """Return whether a difference may be on purpose: other digits ("b2b", "b2c"), or short names of one sound."""
     return one.sounds == other.sounds or _digits(one) != _digits(other)
 
 
-def _digits(name: Name) -> str:
+def _digits(name: LabelKey) -> str:
     return "".join(filter(str.isdigit, name.letters))
 
 
-def _near(names: Sequence[Name], least: float) -> Iterator[tuple[int, int]]:
+def _near(names: Sequence[LabelKey], least: float) -> Iterator[tuple[int, int]]:
     """Yield pairs that sound nearly alike: each name with the nearest ones that are not shorter."""
     order = sorted((i for i, one in enumerate(names) if len(one.sounds) > 3), key=lambda i: len(names[i].sounds))
     texts = [names[i].sounds for i in order]
@@ -265,7 +265,7 @@ def _near(names: Sequence[Name], least: float) -> Iterator[tuple[int, int]]:
             yield from ((order[start + row], order[start + int(column)]) for column in best)
 
 
-def _typing(one: Name, other: Name) -> float:
+def _typing(one: LabelKey, other: LabelKey) -> float:
     """Return the lowest share of letters in common among the words that differ; 0 if some begin differently.
 
     The score is lower where the difference may be no error: one word continues another, words are split differently,
@@ -290,5 +290,5 @@ def _typing(one: Name, other: Name) -> float:
     return round(SURE[TYPING] * (_LESS if doubtful else 1) * worst, 4)
 
 
-def _rest(one: Name, other: Name) -> list[str]:
+def _rest(one: LabelKey, other: LabelKey) -> list[str]:
     return [*(Counter(one.words) - Counter(other.words)).elements()]

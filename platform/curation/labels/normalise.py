@@ -193,7 +193,7 @@ _NUMBERS = re.compile(r"(?<![^\W\d_])\d+|\d+(?![^\W\d_])")  # not the digits wit
 _DOUBLED = re.compile(r"(.)\1+")
 
 
-class Name(NamedTuple):
+class LabelKey(NamedTuple):
     """Key of a label with the forms that are compared."""
 
     words: tuple[str, ...]  # of the key, in order
@@ -212,10 +212,10 @@ class Name(NamedTuple):
         return _CHINESE.search(self.letters) is not None
 
 
-def name(key: str, bare: str) -> Name:
+def name(key: str, bare: str) -> LabelKey:
     """Return the compared forms of a key; `bare` is the key without the text in brackets, see `bare`."""
     words, in_latin = tuple(key.split()), latin(key)
-    return Name(
+    return LabelKey(
         words=words,
         core=tuple(word for word in words if word not in _COMMON),
         letters="".join(words),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from platform.data import tables
-from platform.data.datasets import Checked, absent
+from platform.data.datasets import CheckedDataset, absent
 from platform.data.files import absolute, is_file, is_folder, place, printable, split_of
 from platform.data.findings import Findings, Repair, counted, leaks, summarise
 from platform.data.splits import SPLITS, complete
@@ -60,7 +60,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class TextDataset(Checked):
+class TextDataset(CheckedDataset):
     """Checked data set of texts.
 
     Attributes:

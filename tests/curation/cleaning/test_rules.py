@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform.curation.cleaning.rules import HUGE, MOSTLY_OUTSIDE, TINY, Limits, Placed, check_box, settle
+from platform.curation.cleaning.rules import HUGE, MOSTLY_OUTSIDE, TINY, Limits, UsableBox, check_box, settle
 from platform.data.detection.annotations import Kind, RawBox
 from platform.data.detection.boxes import repair_boxes
 
@@ -64,7 +64,7 @@ BOX, NEAR, NEARER = (0, 0, 100, 10), (0, 0, 92, 10), (0, 0, 97, 10)  # 0.92 and 
 
 
 def placed(*boxes):
-    return [Placed(box, name, RawBox(box, name, f"{n}"), file) for n, (box, name, file) in enumerate(boxes)]
+    return [UsableBox(box, name, RawBox(box, name, f"{n}"), file) for n, (box, name, file) in enumerate(boxes)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform.curation.fetching.addresses import ForbiddenAddress, Gate, forbidden, networks
+from platform.curation.fetching.addresses import AddressFilter, ForbiddenAddress, forbidden, networks
 
 # From https://www.iana.org/assignments/iana-ipv4-special-registry and its sister; the first and the last of each.
 FORBIDDEN = [
@@ -82,6 +82,6 @@ def test_what_is_no_network_is_reported():
 def test_the_gate_makes_no_socket_for_what_must_not_be_reached():
     [info] = socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
     with pytest.raises(ForbiddenAddress):
-        Gate()(info)
+        AddressFilter()(info)
     allowed, _ = networks(["127.0.0.0/8"])
-    Gate(allowed)(info).close()
+    AddressFilter(allowed)(info).close()

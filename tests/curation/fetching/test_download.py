@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform.curation.fetching import download
-from platform.curation.fetching.addresses import Gate, networks
-from platform.curation.fetching.download import Answer, Failure, Limits, Outcome, parse
+from platform.curation.fetching.addresses import AddressFilter, networks
+from platform.curation.fetching.download import Failure, Limits, Outcome, Response, parse
 
 LIMITS = Limits(timeout=5, bytes=1000, tries=1)
 
 
-def ask(url: str, *allowed: str) -> Answer:
-    async def once() -> Answer:
-        async with download.session(Gate(networks(allowed)[0]), 4, 4, "tests") as client:
+def ask(url: str, *allowed: str) -> Response:
+    async def once() -> Response:
+        async with download.session(AddressFilter(networks(allowed)[0]), 4, 4, "tests") as client:
             return await download.download(client, url, LIMITS)
 
     return asyncio.run(once())

@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform.curation.fetching.list_rows import Chosen, Labelled, Row
+from platform.curation.fetching.list_rows import ChosenColumns, Row, WrittenLabel
 from platform.curation.fetching.listing import open_list
 from platform.errors import InputError
 
-NONE = Chosen()
+NONE = ChosenColumns()
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 URLS = st.builds("http://host/{}".format, st.text(st.characters(codec="ascii", min_codepoint=33), max_size=20))
 NUMBERS = st.floats(-1e4, 1e4, allow_nan=False)
 
 
-def rows(file: Path, content: str | bytes, chosen: Chosen = NONE) -> list[Row]:
+def rows(file: Path, content: str | bytes, chosen: ChosenColumns = NONE) -> list[Row]:
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(open_list(file, chosen).rows())
 
 
-def boxes(file: Path, content: str, chosen: Chosen = NONE) -> list:
+def boxes(file: Path, content: str, chosen: ChosenColumns = NONE) -> list:
     return [(box.label, box.box) for row in rows(file, content, chosen) for box in row.boxes]
 
 
@@ -69,7 +69,7 @@ def test_whatever_stands_around_a_row_it_is_read(file, junk, before):
     found = [row for row in rows(file, text) if row.url == "http://good"]
     if before and '"' in junk:  # an open quote may be meant to hold it
         return
-    assert [row.boxes for row in found] == [(Labelled("logo", (1, 2, 3, 4)),)]
+    assert [row.boxes for row in found] == [(WrittenLabel("logo", (1, 2, 3, 4)),)]
 
 
 @settings(max_examples=200)
@@ -137,21 +137,21 @@ def test_several_boxes_of_one_row(file):
 def test_what_the_user_says_counts_for_more_than_names(file):
     text = "url,link,name,other,x1,y1,x2,y2,place\nhttp://a,http://b,n,o,1,2,3,4,5 6 7 8\n"
     assert boxes(file, text) == [("n", (1, 2, 3, 4))]
-    chosen = Chosen(url="link", label="other", box="place", convention="xywh")
+    chosen = ChosenColumns(url="link", label="other", box="place", convention="xywh")
     assert boxes(file, text, chosen) == [("o", (5, 6, 12, 14))]
     assert rows(file, text, chosen)[0].url == "http://b"
 
 
 def test_a_label_that_is_no_text_is_reported(file):
     [row] = rows(file, '{"url": "u", "label": {"name": "a"}, "box": [1, 2, 30, 40]}')
-    assert (row.boxes, row.faults) == ((Labelled("", (1, 2, 30, 40)),), ("a label that is no text",))
+    assert (row.boxes, row.faults) == ((WrittenLabel("", (1, 2, 30, 40)),), ("a label that is no text",))
 
 
 def test_a_bad_box_loses_neither_the_image_nor_the_others(file):
     [row] = rows(
         file, '{"url": "u", "boxes": [{"label": "a", "box": [1, 2, 3]}, {"label": "b", "box": [10, 20, 30, 40]}]}'
     )
-    assert row.boxes == (Labelled("a"), Labelled("b", (10, 20, 30, 40)))
+    assert row.boxes == (WrittenLabel("a"), WrittenLabel("b", (10, 20, 30, 40)))
     assert row.faults == ("the box '[1, 2, 3]' is not four numbers",)
 
 
@@ -171,7 +171,7 @@ def test_what_is_not_four_numbers_is_reported(file, cell):
 
 @pytest.mark.parametrize("cell", ["", "nan", "NaN", "null", "None", "[]"])
 def test_no_box_is_not_a_bad_box(file, cell):
-    assert rows(file, f"url,label,box\nhttp://a,x,{cell}\n") == [Row(2, "http://a", (Labelled("x"),))]
+    assert rows(file, f"url,label,box\nhttp://a,x,{cell}\n") == [Row(2, "http://a", (WrittenLabel("x"),))]
 
 
 def test_a_quote_that_was_not_closed_takes_nothing_with_it(file):
@@ -251,5 +251,5 @@ def test_a_list_without_addresses_is_refused(file, text, message):
 
 def test_columns_that_are_not_there_are_refused_all_at_once(file):
     with pytest.raises(InputError) as caught:
-        rows(file, "url,label\nhttp://a,b\n", Chosen(label="brand", box="place"))
+        rows(file, "url,label\nhttp://a,b\n", ChosenColumns(label="brand", box="place"))
     assert [str(fault).split()[0] for fault in caught.value.faults] == ["--label-column", "--box-column"]

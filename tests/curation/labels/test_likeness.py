@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 from platform.curation.labels.grouping import DEFAULT
-from platform.curation.labels.likeness import SURE, Like, pairs
+from platform.curation.labels.likeness import SURE, Similarity, pairs
 from platform.curation.labels.normalise import bare, heard, key, name
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -89,13 +89,15 @@ def test_names_that_are_not_alike(one, other):
 
 def test_brackets_count_where_there_are_several():
     qualified, other = "Equity Bank (Kenya)", "Equity Bank (USA)"
-    assert alike("Equity Bank", qualified) == Like(SURE["without the brackets"], "without the brackets")
+    assert alike("Equity Bank", qualified) == Similarity(SURE["without the brackets"], "without the brackets")
     assert alike("Equity Bank", qualified, other).score < DEFAULT.merge_at
     assert alike(qualified, other) is None
 
 
 def test_both_halves_of_a_label_in_two_scripts_are_one_name():
-    assert alike("Burger King", "漢堡王", "漢堡王 Burger King") == Like(SURE["both in one label"], "both in one label")
+    assert alike("Burger King", "漢堡王", "漢堡王 Burger King") == Similarity(
+        SURE["both in one label"], "both in one label"
+    )
 
 
 @pytest.mark.parametrize(
