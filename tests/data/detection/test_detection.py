@@ -235,7 +235,7 @@ def test_given_splits_without_boxes_are_reported_together(tmp_path, writers, pic
         "the validation",
         "the test",
     ]
-    assert "1 x box of no area (first: Annotations/b.xml object 1)" in str(caught.value)
+    assert "1 x box without an area (first: Annotations/b.xml object 1)" in str(caught.value)
 
 
 def test_a_test_split_that_nothing_can_be_measured_on_is_reported(tmp_path, writers, picture):
