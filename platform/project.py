@@ -8,6 +8,7 @@ from pathlib import Path
 import xxhash
 
 ROOT = Path(__file__).resolve().parent.parent
+STARTERS = ROOT / "starters"  # small pretrained models that ship with the project
 # Environment variables of a job on a cluster: the commit that it was submitted from, since the job's copy has no .git,
 # and the cluster file, to name in the command that submits it again.
 COMMIT, CLUSTER = "PLATFORM_COMMIT", "PLATFORM_CLUSTER"

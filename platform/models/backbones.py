@@ -34,7 +34,6 @@ NAMES = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large")
 USUAL_CROP = 224 / 256  # of an image's shorter side
 # with which torchvision's weights were trained
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STARTERS = project.ROOT / "starters"
 
 _MOBILENET_BOUNDARIES = {"mobilenet_v2": (0, 2, 4, 7, 14, 19), "mobilenet_v3_large": (0, 2, 4, 7, 13, 17)}
 _MAX_SHOWN = 60  # characters of a tensor's name in a message
@@ -113,9 +112,9 @@ def _measure_channels(stages: "OrderedDict[str, nn.Module]") -> dict[str, int]:
 
 def _read_state(name: str, weights: str) -> dict[str, Tensor]:
     if weights == "starter":
-        path = STARTERS / f"{name}.safetensors"
+        path = project.STARTERS / f"{name}.safetensors"
         if not path.exists():
-            shipped = ", ".join(sorted(file.stem for file in STARTERS.glob("*.safetensors"))) or "none"
+            shipped = ", ".join(sorted(file.stem for file in project.STARTERS.glob("*.safetensors"))) or "none"
             rule = "a starter is shipped for some backbones only"
             raise InputError(Fault(rule, name, f"Shipped: {shipped}. Or name a file."))
         return {key: value.float() for key, value in load_file(path).items()}

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from platform.models import backbones
-from platform.models.backbones import STARTERS
 from platform.models.open_clip_models import FOLDER, HUB
-from platform.project import find_folder
+from platform.project import STARTERS, find_folder
 from platform.storage import hashing
 
 STARTER, NONE = "starter", "none"

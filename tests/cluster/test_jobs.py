@@ -128,7 +128,7 @@ def output_of(process: subprocess.Popen, code: int = 0) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_folder, tmp_path):
-    study = ["--storage", str(tmp_path), "--data", str(scenes_folder), *TINY, "--trials", "40"]
+    study = ["--storage", str(tmp_path), "--data", str(scenes_folder), *TINY, "--trials", "20"]
     event_log = tmp_path / "one" / "journal.log"
     process = start(address, "--name", "one", *study)
     until = time.monotonic() + 300
@@ -146,11 +146,11 @@ def test_a_study_is_sent_followed_left_stopped_and_gone_on_with(address, scenes_
     assert "Interrupted. To continue: " in output_of(start(address, "--follow", "one"), code=130)
     assert "--stop needs a study that runs" in output_of(start(address, "--stop", "one"), code=2)
     known = event_log.read_text().count('["trial", ')
-    assert 0 < known < 40
+    assert 0 < known < 20
     on = output_of(start(address, "--resume", "--name", "one", "--storage", str(tmp_path)))
     assert "Continuing study one" in on
     result = json.loads((tmp_path / "one" / "result.json").read_text())
-    assert len(result["trials"]) == 40
+    assert len(result["trials"]) == 20
     assert output_of(start(address, "--follow", "one")).count("Best configuration") == 1
     facts = json.loads(event_log.read_text().splitlines()[0].partition(" ")[2])[2]["facts"]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -57,6 +57,13 @@ def test_a_node_that_writes_elsewhere_is_found():
     assert judged().faults == ()
 
 
+def test_a_folder_that_is_another_one_on_the_node_is_found(tmp_path):
+    assert preflight._answer(str(tmp_path), "n1", [], 0).storage_error == "it is another storage than the driver's"
+    (tmp_path / "driver").write_text("driver")
+    assert preflight._answer(str(tmp_path), "n1", [], 0).storage_error == ""
+    assert (tmp_path / "n1").read_text() == "node"
+
+
 def test_a_node_that_does_not_answer_is_reported():
     assert preflight._evaluate(NODE, None, 0.0, 0, False).faults == ("no answer within 120 s",)
 

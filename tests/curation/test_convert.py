@@ -255,7 +255,10 @@ def test_boxes_of_no_numbers_and_broken_images_are_left_out_and_reported(root, t
         stream.write("a.png,cat,nan,1,2,3,train\na.png,cat,1,2,1e10,4,train\nbroken.png,cat,1,2,3,4,train\n")
     (root / "broken.png").write_text("no picture")
     said = converted(root, tmp_path / "out", "coco")
-    assert "box with numbers that are not finite: 2: annotations.csv row 7 (left out), annotations.csv row 8 (left out)" in said
+    assert (
+        "box with numbers that are not finite: 2: annotations.csv row 7 (left out), annotations.csv row 8 (left out)"
+        in said
+    )
     assert "broken image: 1: broken.png" in said
     assert len(content(tmp_path / "out")) == 4
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from platform import project
 from platform.models import backbones
 from starters import glyphs
 
-STARTER = backbones.STARTERS / "mobilenet_v2.safetensors"
+STARTER = project.STARTERS / "mobilenet_v2.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def test_the_shipped_starter_loads_and_differs_from_random():
 
 def test_the_shipped_starter_is_small_and_the_readmes():
     assert STARTER.stat().st_size <= 8e6
-    assert hashlib.sha256(STARTER.read_bytes()).hexdigest() in (backbones.STARTERS / "README.md").read_text()
+    assert hashlib.sha256(STARTER.read_bytes()).hexdigest() in (project.STARTERS / "README.md").read_text()
 
 
 def test_training_follows_the_seed(rendered, monkeypatch):
@@ -57,7 +58,7 @@ def test_the_command_gives_the_same_bytes_in_two_processes(tmp_path, monkeypatch
     finally:
         torch.use_deterministic_algorithms(False)
     command = [sys.executable, "-m", "starters.glyphs", "--steps", "1", "--out", str(files[1])]
-    subprocess.run(command, cwd=backbones.STARTERS.parent, check=True, capture_output=True)
+    subprocess.run(command, cwd=project.STARTERS.parent, check=True, capture_output=True)
     assert files[0].read_bytes() == files[1].read_bytes()
     backbones.load("mobilenet_v2", str(files[0]))
 
