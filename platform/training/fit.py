@@ -116,7 +116,7 @@ def fit(
             freezer.advance(epoch, scores)  # unfreezes the stages that are due
             freezer.train()
             feed.prepare(epoch, freezer.lasting(epoch))
-            torch.manual_seed(context.seed * 100_003 + epoch)
+            torch.manual_seed(context.seed * 100_003 + epoch)  # another number for each seed and epoch
             learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
             indices_of = batches(np.random.default_rng((context.seed, epoch))) if learning else ()
             values_of: dict[str, list[float]] = defaultdict(list)

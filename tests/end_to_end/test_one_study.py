@@ -174,11 +174,11 @@ def test_another_study_begins_with_what_did_best_in_it(study, second, known_toy_
     assert tags["trial"] == ""
 
 
-def test_a_replay_reproduces_a_run_from_its_record(second, known_toy_project):
+def test_a_replay_reproduces_a_run_from_its_record(second, known_toy_project, capsys):
     runs = {run.data.tags.get("trial_id"): run.info.run_id for run in runs_of(known_toy_project, "second")}
     replayed = tune(known_toy_project, "--replay", runs["only-the-heads-seed-7"])
     assert replayed.returncode == 0, replayed.stderr
     assert "in the replay: equal in each epoch, to the last bit." in replayed.stdout
-    refused = tune(known_toy_project, "--replay", runs[None], "--trials", "3")
-    assert refused.returncode == 2
-    assert f"needs the run of a trial; found {runs[None]}, second. The best trial of" in refused.stderr
+    store = f"sqlite:///{known_toy_project / 'mlflow.db'}"
+    message = refused(capsys, "toy", "--replay", runs[None], "--trials", "3", "--tracking-uri", store)
+    assert f"needs the run of a trial; found {runs[None]}, second. The best trial of" in message
