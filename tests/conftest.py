@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from mlflow_stores import new_store
 
 ROOT = Path(__file__).parent.parent
 # The files that take longest start first, so that the processes of `pytest -n 2 --dist loadfile` end together.
@@ -66,6 +67,7 @@ def make_toy_project(folder: Path) -> Path:
             (folder / name / file.name).symlink_to(file)
     shutil.copy(ROOT / "tests" / "toy_task" / "trainable.py", folder / "trainables" / "toy.py")
     shutil.copy(ROOT / "tests" / "toy_task" / "space.py", folder / "search_spaces" / "toy.py")
+    new_store(folder / "mlflow.db")
     return folder
 
 

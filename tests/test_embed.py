@@ -5,6 +5,7 @@ from collections import Counter
 import mlflow
 import numpy as np
 import pytest
+from mlflow_stores import new_store
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -38,7 +39,7 @@ def test_sentences_become_rows(tmp_path, capsys):
 
 
 def test_labelled_images_become_figures_on_the_disk_and_in_mlflow(folder, tmp_path, capsys):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = new_store(tmp_path / "mlflow.db")
     settings = ["--set", "backbone=mobilenet_v2", "--set", "weights=starter", "--set", "image_size=64"]
     arguments = ["classifier", "--data", str(folder), "--stage", "layer2", *settings, "--most", "15"]
     assert main([*arguments, "--storage", str(tmp_path), "--out", str(tmp_path / "out"), "--tracking-uri", uri]) == 0

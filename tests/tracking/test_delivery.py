@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 from matplotlib.figure import Figure
+from mlflow_stores import new_store
 
 from platform import deliver
 from platform.study.event_log import EventLog
@@ -57,7 +58,7 @@ def facts(tracking_uri: str, **changes) -> StudyFacts:
 
 
 def store(folder: Path) -> str:
-    return f"sqlite:///{folder}/mlflow.db"
+    return new_store(folder / "mlflow.db")
 
 
 class RecordedStudy:
@@ -347,7 +348,7 @@ def test_a_server_that_comes_late_and_goes_away_gets_all_in_order_and_once(tmp_p
 @contextlib.contextmanager
 def _server(folder: Path, address: str):
     command = [sys.executable, "-m", "mlflow", "server", "--port", address.rpartition(":")[2], "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "a")]
+    command += ["--backend-store-uri", new_store(folder / "server.db"), "--artifacts-destination", str(folder / "a")]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=folder, start_new_session=True, **quiet)
     try:
@@ -363,7 +364,7 @@ def _server(folder: Path, address: str):
 
 
 def test_events_that_are_not_on_the_disk_are_not_delivered(tmp_path):
-    recorded_study = RecordedStudy(tmp_path, facts(store(tmp_path)), start=False)
+    recorded_study = RecordedStudy(tmp_path, facts(f"sqlite:///{tmp_path}/mlflow.db"), start=False)
 
     def fails() -> None:
         raise OSError(errno.EIO, "a broken disk")
@@ -391,7 +392,7 @@ def test_close_waits_no_longer_than_its_timeout(tmp_path, monkeypatch):
 def test_studies_may_share_one_new_store(tmp_path):
     """Two processes create and use one store at the same time; nothing is lost or mixed."""
     code = (
-        "import sys; sys.path.insert(0, 'tests/tracking'); from pathlib import Path\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/tracking']; from pathlib import Path\n"
         "from test_delivery import RecordedStudy, facts\n"
         "folder = Path(sys.argv[2]); folder.mkdir()\n"
         "recorded_study = RecordedStudy(folder, facts(sys.argv[1], name=folder.name, id=folder.name))\n"
@@ -401,7 +402,7 @@ def test_studies_may_share_one_new_store(tmp_path):
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code, store(tmp_path), str(tmp_path / name)],
+            [sys.executable, "-c", code, f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / name)],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,

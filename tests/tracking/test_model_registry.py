@@ -5,6 +5,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import _parse_model_uri as parse_model_uri
+from mlflow_stores import new_store
 
 from platform.tracking import model_registry
 from platform.tracking.mlflow_store import set_environment
@@ -14,7 +15,7 @@ from platform.tracking.mlflow_store import set_environment
 def registered(tmp_path):
     """A function that registers a model without content, with a mean score, and returns the result's sentence."""
     set_environment()
-    uri = f"sqlite:///{tmp_path / 'm.db'}"
+    uri = new_store(tmp_path / "m.db")
     mlflow.set_tracking_uri(uri)
     client = MlflowClient(uri)
     experiment = client.create_experiment("e", (tmp_path / "artifacts").as_uri())

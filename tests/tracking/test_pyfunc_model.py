@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from faulty_server import huge_png
+from mlflow_stores import new_store
 from PIL import Image
 
 import platform
@@ -65,7 +66,7 @@ def logged(tmp_path_factory):
     (folder / "model").mkdir()
     (folder / "model" / "model.json").write_text(json.dumps({"task": "toy"}))
     (folder / "model" / "weights.json").write_text(json.dumps({"times": 2}))
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = new_store(folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(sys.modules, "trainables.toy", raising=False)  # of another test's project
         patch.setattr(trainables, "__path__", [str(folder / "trainables")])
