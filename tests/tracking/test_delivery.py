@@ -393,6 +393,7 @@ def test_studies_may_share_one_new_store(tmp_path):
     """Two processes create and use one store at the same time; nothing is lost or mixed."""
     code = (
         "import sys; sys.path[:0] = ['tests', 'tests/tracking']; from pathlib import Path\n"
+        "from platform.tracking.mlflow_store import set_environment; set_environment()\n"
         "from test_delivery import RecordedStudy, facts\n"
         "folder = Path(sys.argv[2]); folder.mkdir()\n"
         "recorded_study = RecordedStudy(folder, facts(sys.argv[1], name=folder.name, id=folder.name))\n"
