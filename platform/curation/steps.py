@@ -1,4 +1,4 @@
-"""What the steps share: marks of unfinished ones, tables and outdated files, headers of images, progress."""
+"""Shared parts of the steps: marks of unfinished ones, tables and outdated files, headers of images, progress."""
 
 import contextlib
 import filecmp

@@ -1,4 +1,4 @@
-"""What checked data sets of images have in common, with boxes or with classes; of texts, their counts and findings."""
+"""Common parts of checked data sets of images, with boxes or with classes; of texts, their counts and findings."""
 
 import hashlib
 import json

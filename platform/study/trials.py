@@ -81,7 +81,7 @@ class Trial:
 
     @property
     def reuse(self) -> dict[str, float]:
-        """What the feature store saved so far: examples loaded and computed, and seconds; {} without a store."""
+        """Work that the feature store saved so far: examples loaded and computed, and seconds; {} without a store."""
         last = self.metrics[-1] if self.metrics else {}
         return {key: last[f"reuse/{key}"] for key in REUSE_KEYS if f"reuse/{key}" in last}
 

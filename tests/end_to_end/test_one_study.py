@@ -1,4 +1,4 @@
-"""What a user does with a finished study: read it, report it, predict with it, begin another from it, replay a run."""
+"""One finished study in all uses: read it, report it, predict with it, begin another from it, replay a run."""
 
 import json
 import shutil
