@@ -13,8 +13,8 @@ from mlflow_stores import new_store
 ROOT = Path(__file__).parent.parent
 # The files that take longest start first, so that the processes of `pytest -n 2 --dist loadfile` end together.
 LONG = (
-    "ray_up", "kills", "jobs", "cluster_study", "first_ten_minutes", "ray_tune", "one_study", "tune", "export", "serve",
-    "delivery",
+    "ray_up", "kills", "jobs", "cluster_study", "first_ten_minutes", "ray_tune", "tune", "one_study", "report",
+    "same_search", "delivery", "demo", "export", "serve",
 )  # fmt: skip
 
 
