@@ -3,24 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from toy_command import refused, tune
 
 from platform.tune import main
-
-
-def tune(project: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run the command on the toy task in a process of its own."""
-    command = [sys.executable, "-m", "platform.tune", "toy", *arguments]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=240, check=False)
-
-
-def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    """Return the errors of a command that cannot start. It runs in this process: all imports take seconds."""
-    assert main(list(arguments)) == 2
-    return capsys.readouterr().err
 
 
 def test_list_names_the_task_with_metric_and_budget(capsys):

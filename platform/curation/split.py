@@ -84,15 +84,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _option_faults(options: argparse.Namespace) -> list[Fault]:
     shares = all(math.isfinite(share) and share > 0 for share in options.shares)
     rules = (
-        (shares, "--shares needs three positive numbers, of training, validation and test", options.shares),
-        (0 <= options.seed < _SEEDS, f"--seed must lie in 0..{_SEEDS - 1}", [options.seed]),
-        (options.min_per_class >= 1, "--min-per-class must be 1 or more", [options.min_per_class]),
+        (
+            shares,
+            "--shares needs three positive numbers, of training, validation and test",
+            " ".join(map(str, options.shares)),
+            "Give for example --shares 0.7 0.15 0.15.",
+        ),
+        (0 <= options.seed < _SEEDS, f"--seed must lie in 0..{_SEEDS - 1}", options.seed, "Use --seed 0."),
+        (options.min_per_class >= 1, "--min-per-class must be 1 or more", options.min_per_class, "Leave it out."),
     )
-    return [
-        Fault(rule, " ".join(map(str, values)), "Give another, or leave the option out.")
-        for holds, rule, values in rules
-        if not holds
-    ]
+    return [Fault(rule, str(value), remedy) for holds, rule, value, remedy in rules if not holds]
 
 
 def _class_faults(pictures: Mapping[str, int], least: int, repairs: Sequence[Repair]) -> list[Fault]:

@@ -103,7 +103,7 @@ def pareto_front(trials: Iterable[Trial], space: Space) -> list[str]:
 
 
 @dataclass(frozen=True)
-class TestScores:
+class StudyScores:
     """Scores of a study's best trial on the test split, beside those of the models that it is compared with.
 
     Attributes:
@@ -132,19 +132,19 @@ class TestScores:
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the part of result.json that the judgement contributes."""
+        """Return the part of result.json that has these scores."""
         keys = ("best", "baselines", "left_out", "no_map", "references", "confirmation")
         return {key: getattr(self, key) for key in keys}
 
 
-def judge(
+def score_best(
     plan: Plan,
     records: Sequence[dict[str, Any]],
     best: dict[str, Any],
     trial_table: TrialTable,
     data: Path,
     earlier: Mapping[str, Any],
-) -> TestScores:
+) -> StudyScores:
     """Score the best trial, the baselines and the confirmations on the test split; save the best model and its figures.
 
     Args:
@@ -201,7 +201,7 @@ def judge(
     plan.task.write_weights(model, data, weights)
     note = f"Best: {best['name']}. Scores on the test split, which the search never used:\n\n{_score_table(compared)}"
     note += f"\n\n{confirmation.markdown(confirmed)}" if confirmed else ""
-    return TestScores(
+    return StudyScores(
         best={
             **{key: best[key] for key in ("trial_id", "name", "config")},
             "metrics": winner.best_metrics(space),

@@ -32,7 +32,7 @@ from platform.runner.checkpoint_cleanup import CheckpointCleanup
 from platform.runner.cluster_setup import ClusterSetup
 from platform.runner.live_view import LiveView
 from platform.runner.plan import Plan, describe
-from platform.runner.results import TestScores
+from platform.runner.results import StudyScores
 from platform.search import confirmation, ray_tune
 from platform.search.controller import SearchController
 from platform.search.ray_tune import RAY_FOLDER, task_metrics
@@ -197,7 +197,7 @@ class StudyRun:
         interrupted = is_left and not ended["out_of_time"] and not ended["out_of_money"]
         winner = best_of(self.trial_table.trials.values(), space)
         best = results.trial_record(winner, space) if winner else None
-        judgement = TestScores() if best is None or interrupted else self._judge(best, ended)
+        scores = StudyScores() if best is None or interrupted else self._score_best(best, ended)
         self._record_costs(lambda: [], now=True)  # Ray is disconnected: no node costs anything from now on
         undelivered = self.close("KILLED" if interrupted else "FINISHED" if best else "FAILED")
         recorder = self.delivery.recorder
@@ -206,7 +206,7 @@ class StudyRun:
             "task": request.task,
             "metric": space.metric,
             "mode": space.mode,
-            **judgement.as_json(),
+            **scores.as_json(),
             "pareto": results.pareto_front(self.trial_table.trials.values(), space) if space.objectives else [],
             **ended,
             "alarms": results.find_alarms(list(self.trial_table.trials.values())),
@@ -326,27 +326,27 @@ class StudyRun:
             with contextlib.suppress(OSError):
                 self.trial_table.record("spent", **self.cluster.meter.as_event())
 
-    def _judge(self, best: dict[str, Any], ended: dict[str, Any]) -> TestScores:
+    def _score_best(self, best: dict[str, Any], ended: dict[str, Any]) -> StudyScores:
         """Score the best trial, write its model card, and put the scores into the event log."""
         folder = self.plan.request.folder
         try:
             self.console.print("Scoring on the test split …")
             # A study that was finished before and then continued has a result.
             earlier = json.loads((folder / RESULT).read_text()) if (folder / RESULT).exists() else {}
-            judgement = results.judge(self.plan, self.records, best, self.trial_table, self.data, earlier)
-            assert judgement.best is not None
-            model_card.write(folder / BEST, self.plan, judgement.as_json() | ended)
+            scores = results.score_best(self.plan, self.records, best, self.trial_table, self.data, earlier)
+            assert scores.best is not None
+            model_card.write(folder / BEST, self.plan, scores.as_json() | ended)
             self.trial_table.record(
                 "best",
-                trial_id=judgement.best["weights_of"],
-                metrics=task_metrics(judgement.best["test_metrics"]),
+                trial_id=scores.best["weights_of"],
+                metrics=task_metrics(scores.best["test_metrics"]),
                 model_dir=str(folder / BEST),
-                figures={name: str(file) for name, file in judgement.figures.items()},
-                files=[str(file) for file in judgement.files],
-                note=judgement.note,
-                champion=judgement.champion,
+                figures={name: str(file) for name, file in scores.figures.items()},
+                files=[str(file) for file in scores.files],
+                note=scores.note,
+                champion=scores.champion,
             )
-            return judgement
+            return scores
         except BaseException:  # Ctrl-C, or a damaged checkpoint: there is something left to do
             self.close("KILLED")
             raise

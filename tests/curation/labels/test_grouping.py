@@ -1,7 +1,6 @@
 """Tests of grouping labels into classes, with questions, aliases and decisions."""
 
 import random
-import time
 
 import pytest
 from hostile_labels import LABELS
@@ -188,10 +187,10 @@ def test_heads_stay_when_others_are_decided(counts, decisions):
             assert after[found.label] in {before[found.label], *filter(None, decided.values())}
 
 
-def test_six_thousand_labels_take_seconds():
+@pytest.mark.timeout(60)  # 1 s on a free core; comparing each with each would take many minutes
+def test_six_thousand_labels_are_grouped():
     draw = random.Random(0)
     syllables = ["ba", "co", "dri", "fe", "gul", "ka", "lo", "mi", "na", "ster", "tu", "via"]
     words = ["".join(draw.choices(syllables, k=3)) for _ in range(12_000)]
-    start = time.monotonic()
-    group({f"{one} {other}": 1 for one, other in zip(words[::2], words[1::2], strict=True)})
-    assert time.monotonic() - start < 60  # 1 s on a free core
+    labels = {f"{one} {other}": 1 for one, other in zip(words[::2], words[1::2], strict=True)}
+    assert len(group(labels)) == len(labels)
